@@ -1,0 +1,1 @@
+"""A survey folder in, counts with limits out."""

@@ -1,0 +1,1 @@
+"""YOLO training sets: read, checked, summarised, digested."""

@@ -1,0 +1,1 @@
+"""A model package and an image in, boxes out."""

@@ -1,0 +1,1 @@
+"""Images in: decoding, EXIF and XMP, tiles, letterbox. Arrays in, arrays out."""

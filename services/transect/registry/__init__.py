@@ -1,0 +1,1 @@
+"""MLflow: packages, aliases, verified local copies, promotion."""

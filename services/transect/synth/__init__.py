@@ -1,0 +1,1 @@
+"""Sample surveys with known truth."""

@@ -1,0 +1,1 @@
+"""An Ultralytics run, tracked, evaluated, packaged and registered."""
