@@ -8,7 +8,7 @@
     │   └── SurveyError       a survey folder or its positions
     ├── PackageError          a model package whose hash, schema or probe inference does not hold
     ├── RegistryError         MLflow said no: unreachable, wrong key, no such model or alias
-    └── PromotionRefused      the gate did not let a candidate through
+    └── PromotionRefusedError      the gate did not let a candidate through
 
 Every message says what is wrong, where, and what to do. The command line prints it without a
 traceback and exits with `exit_code`; the service turns it into problem+json.
@@ -57,7 +57,7 @@ class RegistryError(TransectError):
     exit_code = 4
 
 
-class PromotionRefused(TransectError):
+class PromotionRefusedError(TransectError):
     """The promotion gate refused a candidate."""
 
     exit_code = 5

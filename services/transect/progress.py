@@ -16,7 +16,8 @@ _LOG_EVERY_S = 10.0
 class Advance(Protocol):
     """Says that `steps` more units of work are done; `note` is a short text beside the bar."""
 
-    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """Add `steps`."""
 
 
 class _Rate(ProgressColumn):
@@ -78,6 +79,10 @@ def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate else 0.0
         tail = f", {left:.0f} s left" if done < total else f" in {now - start:.1f} s"
-        print(f"{title}: {done}/{total} {unit}, {rate:.1f} {unit}/s{tail}{' ' + note if note else ''}", file=sys.stderr, flush=True)
+        print(
+            f"{title}: {done}/{total} {unit}, {rate:.1f} {unit}/s{tail}{' ' + note if note else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     yield advance

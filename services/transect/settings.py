@@ -1,0 +1,194 @@
+"""Every environment variable, typed, in one table.
+
+`.env` in the working directory is read too; a real environment variable wins. An unknown
+TRANSECT_ name or a bad value stops the program with one line that names it. Variables that only
+Compose reads (databases, passwords, ports on the host) are in the same table, so that
+`.env.example`, docs/environment.md and this module can be held together by a test.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from transect.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """What the program itself reads. The alias of a field is its environment variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    home: Path = Field(
+        Path("runs"),
+        alias="TRANSECT_HOME",
+        description="Folder for everything a run leaves behind: training output, the embedded store, the model cache.",
+    )
+    tracking_uri: str = Field(
+        "",
+        alias="MLFLOW_TRACKING_URI",
+        description="Where MLflow is. Empty: an SQLite store at TRANSECT_HOME/mlflow.db.",
+    )
+    tracking_username: str = Field(
+        "", alias="MLFLOW_TRACKING_USERNAME", description="User for an MLflow server that asks for one."
+    )
+    tracking_password: str = Field(
+        "", alias="MLFLOW_TRACKING_PASSWORD", description="Password of MLFLOW_TRACKING_USERNAME.", repr=False
+    )
+    model_name: str = Field(
+        "detector", alias="TRANSECT_MODEL_NAME", description="Registered model that is trained, promoted and served."
+    )
+    model_alias: str = Field(
+        "production", alias="TRANSECT_MODEL_ALIAS", description="Alias that the service follows and a census uses."
+    )
+    pretrained: str = Field(
+        "auto",
+        alias="TRANSECT_PRETRAINED",
+        description="What training starts from: auto (Ultralytics', else ours, else none), starter, none, or a path.",
+    )
+    device: str = Field(
+        "auto",
+        alias="TRANSECT_DEVICE",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+        description="Where training runs: auto, cpu, cuda or cuda:N.",
+    )
+    backend: Literal["auto", "openvino", "onnxruntime"] = Field(
+        "auto", alias="TRANSECT_BACKEND", description="Inference engine: auto, openvino or onnxruntime."
+    )
+    threads: int = Field(0, alias="TRANSECT_THREADS", ge=0, description="CPU threads for inference; 0 takes all cores.")
+    conf: float | None = Field(
+        None,
+        alias="TRANSECT_CONF",
+        ge=0,
+        le=1,
+        description="Least score of a detection. Empty: what the model package recommends.",
+    )
+    iou: float | None = Field(
+        None,
+        alias="TRANSECT_IOU",
+        ge=0,
+        le=1,
+        description="IoU above which the lower-scored of two boxes is dropped. Empty: what the package recommends.",
+    )
+    tile: Literal["auto", "off"] | int = Field(
+        "auto",
+        alias="TRANSECT_TILE",
+        description="Tile side in pixels; auto tiles large images at the model's own size, off never tiles.",
+    )
+    tile_overlap: int | None = Field(
+        None,
+        alias="TRANSECT_TILE_OVERLAP",
+        ge=0,
+        description="Overlap of tiles in pixels, at least the largest animal. Empty: a fifth of the tile.",
+    )
+    host: str = Field("127.0.0.1", alias="TRANSECT_HOST", description="Address that the detection service listens on.")
+    port: int = Field(
+        8000, alias="TRANSECT_PORT", ge=0, le=65535, description="Port that the detection service listens on."
+    )
+    poll_seconds: float = Field(
+        5.0, alias="TRANSECT_POLL_SECONDS", gt=0, description="How often the service asks where the alias points."
+    )
+    max_upload_mb: int = Field(
+        64, alias="TRANSECT_MAX_UPLOAD_MB", gt=0, description="Largest request body in MiB; over it: 413."
+    )
+    max_pixels: int = Field(
+        250_000_000,
+        alias="TRANSECT_MAX_PIXELS",
+        gt=0,
+        description="Largest image in pixels, against decompression bombs; over it the image is refused.",
+    )
+    max_images: int = Field(
+        16, alias="TRANSECT_MAX_IMAGES", gt=0, description="Most images in one request; over it: 413."
+    )
+    max_queue: int = Field(
+        16, alias="TRANSECT_MAX_QUEUE", gt=0, description="Requests that may wait; over it: 503 with Retry-After."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="TRANSECT_LOG_LEVEL", description="Least severity that is logged."
+    )
+
+    @field_validator("tile")
+    @classmethod
+    def _tile_is_sensible(cls, value: str | int) -> str | int:
+        if isinstance(value, int) and value < 64:
+            raise ValueError("must be auto, off or at least 64")
+        return value
+
+    @property
+    def store_uri(self) -> str:
+        """The MLflow tracking URI in force."""
+        return self.tracking_uri or f"sqlite:///{(self.home / 'mlflow.db').absolute()}"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Verified local copies of model packages."""
+        return self.home / "cache"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Artifacts of the embedded store."""
+        return self.home / "artifacts"
+
+
+@dataclass(frozen=True)
+class StackVariable:
+    """A variable that only Compose and the images read."""
+
+    name: str
+    default: str
+    help: str
+    secret: bool = False
+
+
+STACK_VARIABLES: tuple[StackVariable, ...] = (
+    StackVariable("POSTGRES_USER", "mlflow", "Owner of MLflow's database."),
+    StackVariable("POSTGRES_DB", "mlflow", "MLflow's database."),
+    StackVariable("POSTGRES_PASSWORD", "", "Password of POSTGRES_USER.", secret=True),
+    StackVariable("MINIO_ROOT_USER", "transect", "S3 access key that MLflow uses."),
+    StackVariable("MINIO_ROOT_PASSWORD", "", "S3 secret key of MINIO_ROOT_USER.", secret=True),
+    StackVariable("MINIO_IMAGE", "transect-minio:local", "Object store image; name a maintained successor to swap it."),
+    StackVariable("MLFLOW_AUTH_ADMIN_USERNAME", "admin", "Administrator of the MLflow server."),
+    StackVariable("MLFLOW_AUTH_ADMIN_PASSWORD", "", "Password of the administrator.", secret=True),
+    StackVariable("MLFLOW_FLASK_SERVER_SECRET_KEY", "", "Signs the MLflow server's sessions.", secret=True),
+    StackVariable("TRANSECT_TRAINER_PASSWORD", "", "MLflow password of the user trainer.", secret=True),
+    StackVariable("TRANSECT_DETECTOR_PASSWORD", "", "MLflow password of the user detector (reads only).", secret=True),
+    StackVariable("TRANSECT_BUCKET", "mlflow", "S3 bucket that holds the artifacts."),
+    StackVariable("TRANSECT_MLFLOW_PORT", "5000", "Port of the MLflow server on this machine (127.0.0.1 only)."),
+    StackVariable("TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only)."),
+    StackVariable("CUDA_VISIBLE_DEVICES", "", "GPUs that training may use, with compose.gpu.yaml. Empty: all."),
+)
+
+
+def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+    """Read the settings from `environ` (default: the process environment) and `env_file`.
+
+    Raises SettingsError, with the variable's name, for an unknown TRANSECT_ name or a bad value.
+    An empty value means the default.
+    """
+    values: dict[str, str] = {}
+    if env_file is not None and env_file.is_file():
+        values.update({k: v for k, v in dotenv_values(env_file).items() if v is not None})
+    values.update(os.environ if environ is None else environ)
+    known = {str(field.alias) for field in Settings.model_fields.values()}
+    _refuse_unknown(values, known | {variable.name for variable in STACK_VARIABLES})
+    given: dict[str, Any] = {name: values[name] for name in known if values.get(name, "") != ""}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}={given[name]!r} is not usable: {reason}. See docs/environment.md.") from error
+
+
+def _refuse_unknown(values: Mapping[str, str], known: set[str]) -> None:
+    for name in sorted(values):
+        if name.startswith("TRANSECT_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; docs/environment.md lists them all."
+            raise SettingsError(f"Environment variable {name} is not one of Transect's{hint}")

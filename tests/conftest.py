@@ -1,0 +1,15 @@
+"""What every test stands on: an environment without the developer's own settings."""
+
+import os
+
+import pytest
+
+_OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out every variable that configures the program: a test sets what it needs."""
+    for name in list(os.environ):
+        if name.startswith(_OURS):
+            monkeypatch.delenv(name)
