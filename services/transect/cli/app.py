@@ -1,0 +1,178 @@
+"""The command line: reads arguments, calls one room, prints what came out.
+
+Rooms are imported inside the commands, so that `transect --help` answers at once and the
+detector image, which has no torch, can run every command that needs none.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from transect import __version__
+from transect.cli.census import app as census_app
+from transect.cli.defaults import open_detector, sample_training_set
+from transect.cli.models import app as models_app
+from transect.cli.synth import app as synth_app
+from transect.errors import InputError, TransectError
+from transect.settings import load_settings
+
+app = typer.Typer(
+    name="transect",
+    help="Train wildlife detectors, track every run, serve the best one, count animals with honest error bars.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models_app, name="models")
+app.add_typer(census_app, name="census")
+app.add_typer(synth_app, name="synth")
+
+
+def main() -> None:
+    """Run the command; a failure that the user can act on is one sentence and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except TransectError as error:
+        # One line, whatever the parts were: people read it, scripts grep it.
+        print(f"transect: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("transect: interrupted; run the same command again to go on.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the recipe, such as epochs=5 lr0=0.002."),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="Ultralytics detection architecture by name (yolov8n, yolo11n, yolo26n ...), .yaml or .pt."),
+    ] = "yolo11n",
+    config: Annotated[Path, typer.Option(help="Training recipe.")] = Path("configs/train/wildlife.yaml"),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Ultralytics data.yaml. Default: the sample survey's training set, made when missing."),
+    ] = None,
+) -> None:
+    """Train, track, evaluate, package and register; the new version gets the alias `candidate`."""
+    from transect.training import TrainRequest
+    from transect.training import train as run_training
+
+    settings = load_settings()
+    request = TrainRequest(
+        model=model,
+        config=config,
+        data=data or sample_training_set(settings),
+        overrides=tuple(overrides or ()),
+    )
+    outcome = run_training(request, settings)
+    print(f"Registered {outcome.name} version {outcome.version} (run {outcome.run_id}) with alias candidate.")
+    for name, value in sorted(outcome.metrics.items()):
+        print(f"  {name:<12} {value:.4f}")
+    print("Next: `make promote` (or `transect models promote`).")
+
+
+@app.command()
+def detect(
+    images: Annotated[list[Path], typer.Argument(help="Images.")],
+    model: Annotated[
+        str,
+        typer.Option(help="A package folder, or a version such as models:/detector@production or models:/detector/3."),
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for annotated copies.")] = None,
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Least score.")] = None,
+    tile: Annotated[str, typer.Option(help="auto, off, or a tile side in pixels.")] = "",
+) -> None:
+    """Detect animals in images: one JSON line an image; a file that cannot be read is a listed failure."""
+    import json
+
+    from transect.engine import DetectOptions
+    from transect.imagery import annotate, decode_image, encode_jpeg
+
+    settings = load_settings({**os.environ, **({"TRANSECT_TILE": tile} if tile else {})})
+    detector = open_detector(settings, model)
+    options = DetectOptions(
+        conf=settings.conf if conf is None else conf,
+        iou=settings.iou,
+        tile=settings.tile,
+        overlap=settings.tile_overlap,
+    )
+    failed = 0
+    for path in images:
+        try:
+            pixels = decode_image(path, max_pixels=settings.max_pixels)
+        except InputError as error:
+            failed += 1
+            print(json.dumps({"image": str(path), "failure": str(error)}))
+            continue
+        result = detector.detect(pixels, name=str(path), options=options)
+        print(json.dumps(result.to_json()))
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{path.stem}.jpg").write_bytes(encode_jpeg(annotate(pixels, result.detections)))
+    if failed:
+        raise InputError(f"{failed} of {len(images)} images could not be read; each is listed with its reason.")
+
+
+@app.command()
+def serve() -> None:
+    """Serve the model behind TRANSECT_MODEL_ALIAS over HTTP and follow the alias."""
+    from transect.serving import serve as run_service
+
+    run_service(load_settings())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    frames: Annotated[int, typer.Option(min=4, help="Frames of the sample survey.")] = 96,
+    seed: Annotated[int, typer.Option(help="Seed of the sample survey.")] = 7,
+) -> None:
+    """The whole job on a sample survey: train, promote, serve, count, report."""
+    from transect.demo import run_demo
+
+    run_demo(out, frames=frames, seed=seed)
+
+
+@app.command()
+def settings(
+    env: Annotated[bool, typer.Option("--env", help="Print .env.example.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/environment.md.")] = False,
+) -> None:
+    """Show every environment variable, its default and why one would change it."""
+    from transect.settings import as_env_example, as_markdown, variables
+
+    if env:
+        print(as_env_example(), end="")
+    elif markdown:
+        print(as_markdown(), end="")
+    else:
+        table = Table("variable", "default", "what it does")
+        for variable in variables():
+            table.add_row(variable.name, variable.default, variable.help)
+        Console().print(table)

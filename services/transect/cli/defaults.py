@@ -1,0 +1,34 @@
+"""What a command takes when the user names nothing: the sample training set, the production model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transect.settings import Settings
+
+if TYPE_CHECKING:
+    from transect.engine import Detector
+
+
+def sample_training_set(settings: Settings) -> Path:
+    """The sample survey's training set under TRANSECT_HOME, made when missing; its data.yaml."""
+    from transect.synth import make_dataset
+
+    return make_dataset(settings.home / "sample" / "dataset")
+
+
+def open_detector(settings: Settings, model: str) -> "Detector":
+    """Open a package folder, or fetch and verify a registered version.
+
+    `model` empty means the alias TRANSECT_MODEL_ALIAS of TRANSECT_MODEL_NAME. Raises PackageError
+    or RegistryError.
+    """
+    from transect.engine import Detector, ModelRef
+
+    if model and Path(model).is_dir():
+        return Detector.open(Path(model), backend=settings.backend, threads=settings.threads)
+    from transect.registry import connect
+
+    registry = connect(settings)
+    resolved = registry.resolve(model or f"models:/{settings.model_name}@{settings.model_alias}")
+    ref = ModelRef(name=resolved.name, version=resolved.version, run_id=resolved.run_id)
+    return Detector.open(registry.fetch(resolved), ref=ref, backend=settings.backend, threads=settings.threads)

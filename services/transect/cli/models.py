@@ -1,0 +1,88 @@
+"""`transect models`: what is registered, what is served, and moving the alias between them."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from transect.settings import load_settings
+
+app = typer.Typer(help="Registered models: list, show, promote, roll back.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the registered versions, newest first."""
+    from transect.registry import connect
+
+    settings = load_settings()
+    rows = connect(settings).list_versions()
+    if not rows:
+        print(f"No version of {settings.model_name} is registered; train one: make train (or transect train).")
+        return
+    table = Table("version", "aliases", "registered", "architecture", "mAP50", "mAP50-95", "run")
+    for row in rows:
+        table.add_row(
+            row.version,
+            ", ".join(row.aliases),
+            f"{row.created:%Y-%m-%d %H:%M}",
+            row.architecture,
+            _number(row.map50),
+            _number(row.map50_95),
+            row.run_id,
+        )
+    Console().print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+@app.command()
+def show(
+    reference: Annotated[str, typer.Argument(help="Alias, version, or models:/NAME@ALIAS.")] = "production",
+) -> None:
+    """Show one version: where it comes from, what it was trained on, how good it is."""
+    from transect.registry import connect
+
+    for name, value in connect(load_settings()).show(reference).items():
+        print(f"{name:<28} {value}")
+
+
+@app.command()
+def promote(
+    candidate: Annotated[str, typer.Argument(help="What to promote: an alias or a version.")] = "candidate",
+    data: Annotated[
+        Path | None, typer.Option(help="data.yaml with the test split. Default: the candidate's own.")
+    ] = None,
+    gate: Annotated[Path, typer.Option(help="What better means.")] = Path("configs/promotion.yaml"),
+    reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Promote although the gate refuses; needs --reason.")] = False,
+) -> None:
+    """Evaluate candidate and production on the same test split; the better one is served."""
+    from transect.registry import connect, load_gate
+    from transect.registry import promote as run_gate
+
+    registry = connect(load_settings())
+    verdict = run_gate(
+        registry,
+        candidate=candidate,
+        data=data,
+        gate=load_gate(gate),
+        actor=getpass.getuser(),
+        reason=reason,
+        force=force,
+    )
+    print(verdict.sentence)
+
+
+@app.command()
+def rollback() -> None:
+    """Serve the previous production version again, at once."""
+    from transect.registry import connect
+    from transect.registry import rollback as run_rollback
+
+    print(run_rollback(connect(load_settings()), actor=getpass.getuser()).sentence)

@@ -1,0 +1,216 @@
+"""The whole job on a sample survey, in one command, with no Docker and no GPU.
+
+Everything lands under one folder: the survey, the training set, MLflow's SQLite store, the
+report and summary.json. Each step is the same code that the stack runs; only settings differ.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from transect.census import CensusResult, load_config, run_census
+from transect.engine import Detector, ModelRef
+from transect.errors import PromotionRefusedError, TransectError
+from transect.files import atomic_write_json
+from transect.registry import connect, load_gate, promote
+from transect.settings import Settings, load_settings
+from transect.synth import SurveyTruth, make_dataset, make_survey
+from transect.training import TrainOutcome, TrainRequest, train
+
+_RECIPE = Path("configs/train/demo.yaml")
+_GATE = Path("configs/promotion.yaml")
+_CENSUS = Path("configs/census.yaml")
+_TILE = 320  # training tiles and census tiles are one size, so that animals look alike in both
+_READY_S = 120.0
+
+
+class _Steps:
+    """Says which step runs and keeps how long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, title: str) -> Iterator[None]:
+        print(f"\n[{len(self.seconds) + 1}/7] {title}", flush=True)
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+
+
+def run_demo(out: Path, *, frames: int, seed: int) -> None:
+    """Make a sample survey, train, register, promote, serve, count, report.
+
+    Writes `out`/summary.json. Run again, it goes on from what is there: the sample data is not
+    made twice, a new version is trained, and production changes only if the gate lets it.
+    """
+    settings = _settings(out)
+    step = _Steps()
+    with step("survey", f"Photographing a landscape with known animals ({frames} frames)"):
+        truth = make_survey(out / "survey", frames=frames, seed=seed)
+    with step("dataset", "Making a training set on other ground"):
+        data = make_dataset(out / "dataset", seed=seed + 1, train=320, val=64, test=96, tile=_TILE)
+    with step("train", "Training yolo11n, tracked in MLflow"):
+        outcome = train(TrainRequest(model="yolo11n", config=_RECIPE, data=data, overrides=()), settings)
+        print(f"Registered {outcome.name} version {outcome.version}: mAP50 {outcome.metrics['mAP50']:.3f}")
+    with step("promote", "Promoting it, if the gate agrees"):
+        print(_promote(settings))
+    with step("serve", "Serving the production model over HTTP"):
+        print(_ask_service(settings, sorted((out / "survey" / "images").rglob("*.jpg"))[0], out / "detector.log"))
+    with step("census", "Counting the survey"):
+        result = _count(settings, out)
+    with step("report", "Summing up"):
+        summary = _summary(settings, outcome, truth, result, step.seconds)
+        atomic_write_json(out / "summary.json", summary)
+    _print_summary(out, summary, result)
+
+
+def _settings(out: Path) -> Settings:
+    # The demo is the embedded runtime whatever .env says: it must not write to a real server.
+    kept = {name: value for name, value in os.environ.items() if name in {"TRANSECT_BACKEND", "TRANSECT_THREADS"}}
+    return load_settings({**kept, **_demo_environment(out)}, env_file=None)
+
+
+def _demo_environment(out: Path) -> dict[str, str]:
+    return {"TRANSECT_HOME": str(out.absolute()), "TRANSECT_PRETRAINED": "starter", "TRANSECT_POLL_SECONDS": "1"}
+
+
+def _promote(settings: Settings) -> str:
+    gate = load_gate(_GATE)
+    try:
+        return promote(connect(settings), gate=gate, actor="transect demo", reason="make demo").sentence
+    except PromotionRefusedError as refusal:
+        # A second demo trains a second model; one that is no better must not be served.
+        return f"{refusal} The production model stays."
+
+
+def _ask_service(settings: Settings, image: Path, log: Path) -> str:
+    """Start the service, wait until it is ready, detect in one image, stop it."""
+    port = _free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TRANSECT_", "MLFLOW_"))}
+    environment |= {**_demo_environment(settings.home), "TRANSECT_PORT": str(port)}
+    base = f"http://127.0.0.1:{port}"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "transect", "serve"],
+            env=environment,
+            cwd=settings.home,  # no .env of the project there
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_until_ready(process, base, log)
+            request = urllib.request.Request(
+                f"{base}/v1/detect", data=image.read_bytes(), headers={"Content-Type": "image/jpeg"}, method="POST"
+            )
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - our own address
+                answer = json.load(response)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    model = answer["model"]
+    return (
+        f"POST {base}/v1/detect {image.name}: {len(answer['detections'])} animals, "
+        f"answered by {model['name']} version {model['version']}"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", base: str, log: Path) -> None:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise TransectError(f"The detection service stopped with exit code {process.returncode}; its log is {log}.")
+        try:
+            with urllib.request.urlopen(f"{base}/readyz", timeout=5):  # noqa: S310 - our own address
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise TransectError(f"The detection service was not ready after {_READY_S:.0f} s; its log is {log}.")
+
+
+def _count(settings: Settings, out: Path) -> CensusResult:
+    registry = connect(settings)
+    resolved = registry.resolve(f"models:/{settings.model_name}@{settings.model_alias}")
+    ref = ModelRef(name=resolved.name, version=resolved.version, run_id=resolved.run_id)
+    detector = Detector.open(registry.fetch(resolved), ref=ref, backend=settings.backend, threads=settings.threads)
+    try:
+        result = run_census(
+            out / "survey", out=out / "results", detector=detector, config=load_config(_CENSUS), settings=settings
+        )
+    finally:
+        detector.close()
+    registry.log_census_run("sample", *result.as_run())
+    return result
+
+
+def _summary(
+    settings: Settings,
+    outcome: TrainOutcome,
+    truth: SurveyTruth,
+    result: CensusResult,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    species = [
+        {
+            "species": row.species,
+            "truth": truth.photographed.get(row.species, 0),
+            "seen": row.seen,
+            "unique": row.unique,
+            "truth_in_area": truth.population.get(row.species, 0),
+            "estimate": row.estimate,
+            "ci95": None if row.ci95 is None else list(row.ci95),
+        }
+        for row in result.rows
+    ]
+    production = connect(settings).resolve(f"models:/{settings.model_name}@{settings.model_alias}")
+    return {
+        "model": {
+            "name": production.name,
+            "version": production.version,
+            "trained_version": outcome.version,
+            "metrics": outcome.metrics,
+        },
+        "census": {"species": species, "failures": len(result.failures), "report": str(result.report)},
+        "seconds": seconds,
+    }
+
+
+def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> None:
+    table = Table("species", "truth", "seen", "unique", "truth in the area", "estimate", "95% limits")
+    for row in summary["census"]["species"]:
+        limits = "-" if row["ci95"] is None else f"{row['ci95'][0]:.0f} to {row['ci95'][1]:.0f}"
+        estimate = "-" if row["estimate"] is None else f"{row['estimate']:.0f}"
+        table.add_row(
+            row["species"],
+            str(row["truth"]),
+            str(row["seen"]),
+            str(row["unique"]),
+            str(row["truth_in_area"]),
+            estimate,
+            limits,
+        )
+    print()
+    Console().print(table)
+    print("truth: animals on the photographed ground; seen: in all frames; unique: each animal once;")
+    print("estimate: for the whole area, from the photographed strips (Jolly's method II).")
+    print(f"\nReport:    {result.report}")
+    print(f"Summary:   {out / 'summary.json'}")
+    print(f"MLflow UI: make ui STORE={out}   (then open http://127.0.0.1:5001)")
