@@ -1,0 +1,58 @@
+"""What a training set is, by content: the same pictures and labels anywhere give the same digest."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from transect.datasets.dataset import Dataset, Split, SplitName
+from transect.datasets.images import check_whole
+from transect.datasets.labels import read_rows
+from transect.errors import DatasetError
+
+_READERS = 4
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """Digest of class names, pictures and labels of all splits: 32 hexadecimal digits.
+
+    File names and places do not enter, so a copied or moved set keeps its digest. MLflow takes at
+    most 36 characters. Raises DatasetError when a picture is truncated.
+    """
+    return combine_digests(dataset, {name: split_digest(dataset, name) for name in dataset.splits})
+
+
+def split_digest(dataset: Dataset, name: SplitName) -> str:
+    """Digest of one split: 32 hexadecimal digits. Raises DatasetError when a picture is truncated."""
+    digest = hashlib.sha256(_names(dataset))
+    for line in sorted(_fingerprints(dataset.splits[name])):
+        digest.update(line.encode())
+    return digest.hexdigest()[:32]
+
+
+def combine_digests(dataset: Dataset, splits: dict[SplitName, str]) -> str:
+    """The digest of the whole set, from those of its splits: 32 hexadecimal digits."""
+    digest = hashlib.sha256(_names(dataset))
+    for name in ("train", "val", "test"):
+        digest.update(f"{name} {splits[name]}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _names(dataset: Dataset) -> bytes:
+    return "\n".join(dataset.names).encode() + b"\0"
+
+
+def _fingerprints(split: Split) -> Iterator[str]:
+    # Reading and hashing leave the interpreter's lock, so threads keep the disk busy.
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from pool.map(_fingerprint, split.images, split.labels)
+
+
+def _fingerprint(image: Path, label: Path) -> str:
+    try:
+        content = image.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{image} cannot be read: {error.strerror}.") from error
+    check_whole(image, content)
+    rows = ";".join(sorted(" ".join(f"{value:.6f}" for value in row) for row in read_rows(label)))
+    return f"{hashlib.sha256(content).hexdigest()} {rows}\n"

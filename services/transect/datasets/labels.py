@@ -1,0 +1,94 @@
+"""YOLO label files: one row a box, `class x_centre y_centre width height`, normalised to the image.
+
+A row of more than six numbers is a polygon, as Ultralytics reads it; its bounding box is taken.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.errors import DatasetError
+
+# Ultralytics accepts coordinates that overshoot the image by 1%; so do we, and clip them.
+_TOLERANCE = 0.01
+
+
+def label_path(image: Path) -> Path:
+    """Where the labels of `image` lie: the last folder `images` becomes `labels`, the suffix `.txt`.
+
+    An image under no such folder has its label file beside it (the rule of Ultralytics).
+    """
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, 0, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def read_labels(
+    path: Path, width: int, height: int, classes: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read one label file for an image of `width` x `height` pixels.
+
+    Returns class ids (n,) and boxes (n, 4) as x1, y1, x2, y2 in pixels, clipped to the image.
+    A missing or empty file is an image without objects. Rows that repeat one another count once.
+
+    Raises DatasetError, naming file and line, for a malformed row, a class id outside
+    0..`classes`-1, or a coordinate outside the image.
+    """
+    rows = read_rows(path, classes)
+    centres, sizes = rows[:, 1:3], rows[:, 3:5]
+    corners = np.hstack([centres - sizes / 2, centres + sizes / 2]).clip(0.0, 1.0)
+    boxes = corners * np.array([width, height, width, height])
+    return rows[:, 0].astype(np.int64), boxes.astype(np.float32)
+
+
+def read_rows(path: Path, classes: int | None = None) -> NDArray[np.float64]:
+    """Read one label file as written: (n, 5) rows of class, x, y, width, height, normalised.
+
+    Raises DatasetError as `read_labels` does.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        lines = []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"Label file {path} cannot be read as text: {error}.") from error
+    rows: dict[tuple[float, ...], None] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            rows[_parse_row(line, classes, f"{path}, line {number}")] = None
+    return np.array(list(rows), dtype=np.float64).reshape(-1, 5)
+
+
+def _parse_row(line: str, classes: int | None, where: str) -> tuple[float, ...]:
+    try:
+        values = [float(text) for text in line.split()]
+    except ValueError as error:
+        raise DatasetError(f"{where}: {line.strip()[:60]!r} is not a row of numbers.") from error
+    polygon = len(values) > 6 and len(values) % 2 == 1
+    if len(values) != 5 and not polygon:
+        raise DatasetError(f"{where}: a row has 5 numbers (class, x, y, width, height), this one has {len(values)}.")
+    class_id = values[0]
+    if not class_id.is_integer() or class_id < 0 or (classes is not None and class_id >= classes):
+        bound = f"0 to {classes - 1}" if classes is not None else "0 or more"
+        raise DatasetError(f"{where}: class {class_id:g} is out of range; classes are {bound}.")
+    for value in values[1:]:
+        # Written so that NaN fails too.
+        if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
+            raise DatasetError(
+                f"{where}: coordinate {value:g} is out of range; "
+                "coordinates are fractions of the image's width and height, 0 to 1."
+            )
+    box = _polygon_box(values[1:]) if polygon else values[1:]
+    if box[2] <= 0 or box[3] <= 0:
+        raise DatasetError(f"{where}: the box has no area (width {box[2]:g}, height {box[3]:g}).")
+    return (class_id, *box)
+
+
+def _polygon_box(points: list[float]) -> list[float]:
+    xs, ys = points[0::2], points[1::2]
+    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+    return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
