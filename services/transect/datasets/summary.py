@@ -40,7 +40,9 @@ def _boxes(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(classes), np.concatenate(sizes), np.concatenate(owners)
 
 
-def _row(split: str, class_name: str, images: int, owners: np.ndarray, sizes: np.ndarray, total: int) -> dict[str, Any]:
+def _row(
+    split: str, class_name: str, *, images: int, owners: np.ndarray, sizes: np.ndarray, total: int
+) -> dict[str, Any]:
     quantiles = [round(float(value), 1) for value in np.quantile(sizes, (0.05, 0.5, 0.95))] if len(sizes) else [""] * 3
     return {
         "split": split,
