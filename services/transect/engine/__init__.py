@@ -1,1 +1,37 @@
-"""A model package and an image in, boxes out."""
+"""From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
+
+from transect.engine.package import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SCHEMA_VERSION,
+    WEIGHTS_FILE,
+    LetterboxRule,
+    PackageFile,
+    PackageManifest,
+    hash_files,
+    package_sha256,
+    read_manifest,
+    verify_package,
+    write_manifest,
+)
+from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef
+
+__all__ = [
+    "MANIFEST_FILE",
+    "MODEL_FILE",
+    "SCHEMA_VERSION",
+    "WEIGHTS_FILE",
+    "Boxes",
+    "DetectOptions",
+    "Detection",
+    "ImageResult",
+    "LetterboxRule",
+    "ModelRef",
+    "PackageFile",
+    "PackageManifest",
+    "hash_files",
+    "package_sha256",
+    "read_manifest",
+    "verify_package",
+    "write_manifest",
+]

@@ -1,0 +1,175 @@
+"""The model package on disk: what a registered version holds, and how it is verified."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from transect.errors import PackageError
+from transect.files import atomic_write, sha256_file
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "package.json"
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.pt"
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class PackageFile(_Value):
+    """Size in bytes and SHA-256 (64 lower-case hexadecimal digits) of one file of a package."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class LetterboxRule(_Value):
+    """How an image is fitted into the square input: scaled to fit, then padded to the middle."""
+
+    pad_value: Literal[114] = 114
+    center: Literal[True] = True
+    scale_up: Literal[True] = True
+    interpolation: Literal["linear"] = "linear"
+
+
+class PackageManifest(_Value):
+    """The content of package.json.
+
+    `image_size` and `stride` are in pixels; `conf` and `iou` are the recommended thresholds;
+    `training_gsd_m` is the ground sample distance of the training images in metres a pixel, if
+    known; `metrics` and `class_metrics` come from the test split; `files` names every file of the
+    package by its path relative to the package's folder.
+    """
+
+    schema_version: Literal[1] = 1
+    names: tuple[str, ...] = Field(min_length=1)
+    image_size: int = Field(ge=32)
+    stride: int = Field(32, ge=1)
+    letterbox: LetterboxRule = LetterboxRule()
+    head_kind: Literal["anchor-free", "end-to-end"]
+    architecture: str
+    conf: _Share
+    iou: _Share
+    training_gsd_m: float | None = Field(None, gt=0)
+    metrics: dict[str, float] = {}
+    class_metrics: dict[str, dict[str, float]] = {}
+    dataset_name: str = ""
+    dataset_digest: str = ""
+    git_commit: str = ""
+    git_dirty: bool = False
+    versions: dict[str, str] = {}
+    run_id: str = ""
+    created_at: AwareDatetime
+    files: dict[str, PackageFile]
+
+    @field_validator("names")
+    @classmethod
+    def _names_are_distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name.strip() for name in names) or len(set(names)) != len(names):
+            raise ValueError("class names must be distinct and not empty")
+        return names
+
+    @field_validator("files")
+    @classmethod
+    def _files_stay_inside(cls, files: dict[str, PackageFile]) -> dict[str, PackageFile]:
+        for name in files:
+            if not _is_plain(name):
+                raise ValueError(f"{name!r} is not a plain relative file name")
+        if MODEL_FILE not in files:
+            raise ValueError(f"{MODEL_FILE} is missing from the list")
+        return files
+
+    @model_validator(mode="after")
+    def _size_fits_stride(self) -> "PackageManifest":
+        if self.image_size % self.stride:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of stride {self.stride}")
+        return self
+
+
+def hash_files(folder: Path, names: Iterable[str]) -> dict[str, PackageFile]:
+    """Size and SHA-256 of the named files of `folder`, for PackageManifest.files.
+
+    Raises PackageError for a file that is missing.
+    """
+    entries = {}
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise PackageError(f"Model package {folder} has no file {name}; build it again.")
+        entries[name] = PackageFile(sha256=sha256_file(path), size=path.stat().st_size)
+    return entries
+
+
+def write_manifest(folder: Path, manifest: PackageManifest) -> Path:
+    """Write `manifest` as package.json into `folder`, whole or not at all; returns its path."""
+    target = folder / MANIFEST_FILE
+    atomic_write(target, manifest.model_dump_json(indent=2) + "\n")
+    return target
+
+
+def read_manifest(folder: Path) -> PackageManifest:
+    """Read and check package.json of `folder`; the files that it lists are not opened.
+
+    Raises PackageError when it is missing, is no JSON, has another schema version or a bad value.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except FileNotFoundError as error:
+        raise PackageError(f"{folder} is no model package: it has no {MANIFEST_FILE}.") from error
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    except ValueError as error:
+        raise PackageError(f"{path} is not valid JSON; fetch or build the package again.") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise PackageError(
+            f"{path} has schema version {version!r} and this program reads {SCHEMA_VERSION}; "
+            "use the release that made it, or train again."
+        )
+    try:
+        return PackageManifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "content"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise PackageError(f"{path} is not usable: {field}: {reason}.") from error
+
+
+def verify_package(folder: Path) -> PackageManifest:
+    """Check schema, and size and SHA-256 of every listed file; returns the manifest.
+
+    Raises PackageError that names the file and says what is wrong.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise PackageError(f"Model package {folder} has no regular file {name}; fetch or build it again.")
+        size = path.stat().st_size
+        if size != expected.size:
+            raise PackageError(
+                f"{path} has {size} bytes and should have {expected.size}; fetch or build the package again."
+            )
+        if sha256_file(path) != expected.sha256:
+            raise PackageError(
+                f"{path} does not have the SHA-256 that {MANIFEST_FILE} promises; fetch or build the package again."
+            )
+    return manifest
+
+
+def package_sha256(folder: Path) -> str:
+    """SHA-256 of package.json, which itself holds the hash of every file: the package's identity."""
+    return sha256_file(folder / MANIFEST_FILE)
+
+
+def _is_plain(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and "\\" not in name and not path.is_absolute() and ".." not in path.parts and str(path) == name

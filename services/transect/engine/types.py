@@ -1,0 +1,138 @@
+"""What goes into the engine and what comes out of it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.errors import InputError
+
+MIN_TILE = 64
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object: `box` is (x1, y1, x2, y2) in pixels of the original image, `score` is in 0..1."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    class_id: int
+    class_name: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The Detection contract; boxes to a hundredth of a pixel."""
+        return {
+            "box": [round(value, 2) for value in self.box],
+            "score": round(self.score, 5),
+            "class_id": self.class_id,
+            "class_name": self.class_name,
+        }
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which registered model answered; version and run are empty for a package opened by path."""
+
+    name: str
+    version: str = ""
+    run_id: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """The contract's `model` object."""
+        return {"name": self.name, "version": self.version, "run_id": self.run_id}
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What the engine says about one image.
+
+    `tiles` is how many inferences were made. `truncated` is true where a tile reached max_det, so
+    that objects may be missing. `failure` says why there is no result at all; it is None when the
+    image was searched, also when nothing was found.
+    """
+
+    image: str
+    width: int
+    height: int
+    detections: tuple[Detection, ...]
+    model: ModelRef
+    tiles: int
+    truncated: bool = False
+    failure: str | None = None
+
+    @classmethod
+    def failed(cls, image: str, model: ModelRef, reason: str) -> "ImageResult":
+        """The result for an image that could not be searched."""
+        return cls(image, 0, 0, (), model, 0, failure=reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """The per-image Detection contract, ready for json.dumps."""
+        return {
+            "image": self.image,
+            "width": self.width,
+            "height": self.height,
+            "detections": [detection.to_json() for detection in self.detections],
+            "model": self.model.to_json(),
+            "tiles": self.tiles,
+            "truncated": self.truncated,
+            "failure": self.failure,
+        }
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """How to search an image.
+
+    `conf` and `iou` default to what the model package recommends. `classes` keeps only these class
+    names. `tile` is "auto" (an image much larger than the model's input is cut into tiles of that
+    size), "off" (the image is scaled to the input) or a tile side in pixels; `overlap` of tiles is
+    in pixels, a fifth of the tile by default. `max_det` bounds the objects of one tile; reaching it
+    sets `truncated`. `multi_label` lets one box carry several classes, as benchmarks of average
+    precision do.
+
+    Raises InputError for a value that cannot be meant.
+    """
+
+    conf: float | None = None
+    iou: float | None = None
+    classes: frozenset[str] | None = None
+    tile: int | Literal["auto", "off"] = "auto"
+    overlap: int | None = None
+    max_det: int = 1000
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("conf", self.conf), ("iou", self.iou)):
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"{name}={value} is not usable: give a number from 0 to 1.")
+        if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
+            raise InputError(f"tile={self.tile!r} is not usable: give auto, off or a number of pixels.")
+        if isinstance(self.tile, int) and self.tile < MIN_TILE:
+            raise InputError(f"tile={self.tile} is not usable: a tile has at least {MIN_TILE} pixels a side.")
+        if self.overlap is not None and self.overlap < 0:
+            raise InputError(f"overlap={self.overlap} is not usable: give 0 or more pixels.")
+        if isinstance(self.tile, int) and self.overlap is not None and self.overlap >= self.tile:
+            raise InputError(f"overlap={self.overlap} is not usable: it must be smaller than the tile of {self.tile}.")
+        if self.max_det < 1:
+            raise InputError(f"max_det={self.max_det} is not usable: give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Detections as arrays, one row each, best score first.
+
+    `xyxy` is (n, 4) float32 in pixels, `scores` (n,) float32, `class_ids` (n,) int64.
+    """
+
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Boxes":
+        """The rows chosen by an index or a mask, in that order."""
+        return Boxes(self.xyxy[rows], self.scores[rows], self.class_ids[rows], self.truncated)

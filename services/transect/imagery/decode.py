@@ -1,0 +1,96 @@
+"""Image files to RGB arrays. A file that cannot be decoded to its last row is an error, never a grey half."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from transect.errors import ImageError
+
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+
+# Our own limit (max_pixels) is checked before any pixel is decoded, and it is a setting.
+# Pillow's is a fixed number that orthomosaics pass.
+Image.MAX_IMAGE_PIXELS = None
+
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
+
+
+def decode_image(source: Path | bytes, *, name: str = "", max_pixels: int) -> NDArray[np.uint8]:
+    """Decode an image file or its bytes to RGB of shape (H, W, 3), uint8.
+
+    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is
+    dropped; the first frame of several is taken. `name` is what errors call it (default: the path).
+
+    Raises ImageError when the file is missing, empty, no image, truncated or damaged, holds
+    floating-point samples, or has more than `max_pixels` pixels.
+    """
+    label = name or (str(source) if isinstance(source, Path) else "The image")
+    with open_image(source, label) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(
+                f"{label} has {width} x {height} pixels, more than the limit of {max_pixels} (TRANSECT_MAX_PIXELS)."
+            )
+        try:
+            image.load()
+            upright = _upright(image)
+            return _to_rgb(upright, label)
+        except ImageError:
+            raise
+        except MemoryError as error:
+            raise ImageError(f"{label} does not fit into memory; cut it into smaller files.") from error
+        except _DECODE_ERRORS as error:
+            raise ImageError(
+                f"{label} is truncated or damaged and cannot be decoded; copy it again from its source."
+            ) from error
+
+
+def open_image(source: Path | bytes, label: str) -> Image.Image:
+    """Open an image without decoding its pixels. Raises ImageError as decode_image does."""
+    if isinstance(source, Path):
+        try:
+            size = source.stat().st_size
+        except FileNotFoundError as error:
+            raise ImageError(f"{label} does not exist.") from error
+        except OSError as error:
+            raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
+        if source.is_dir():
+            raise ImageError(f"{label} is a folder, not an image.")
+    else:
+        size = len(source)
+    if size == 0:
+        raise ImageError(f"{label} is empty (0 bytes).")
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{label} is not an image that can be read (JPEG, PNG, TIFF, BMP or WebP).") from error
+    except PermissionError as error:
+        raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
+    except _DECODE_ERRORS as error:
+        raise ImageError(f"{label} is damaged and cannot be opened; copy it again from its source.") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a damaged EXIF block means that the image stays as it is."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except _DECODE_ERRORS:
+        return image
+    return image
+
+
+def _to_rgb(image: Image.Image, label: str) -> NDArray[np.uint8]:
+    if image.mode == "F":
+        raise ImageError(f"{label} holds floating-point samples; export it as 8-bit RGB.")
+    if image.mode.startswith("I"):
+        # 16-bit grey: the high byte, which is also what Pillow does with 16-bit colour.
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
