@@ -4,10 +4,12 @@
     ├── SettingsError         an environment variable is unknown, missing or has a bad value
     ├── InputError            something the user named cannot be used (file, folder, option)
     │   ├── ImageError        one image cannot be read (a listed failure where the rest can go on)
+    │   │   └── ImageTooLargeError     it has more pixels than the limit
     │   ├── DatasetError      a data.yaml or what it points to
     │   └── SurveyError       a survey folder or its positions
     ├── PackageError          a model package whose hash, schema or probe inference does not hold
-    ├── RegistryError         MLflow said no: unreachable, wrong key, no such model or alias
+    ├── RegistryError         MLflow said no: unreachable, wrong key
+    │   └── NotRegisteredError     MLflow answered, and has no such model, version or alias
     └── PromotionRefusedError      the gate did not let a candidate through
 
 Every message says what is wrong, where, and what to do. The command line prints it without a
@@ -37,6 +39,10 @@ class ImageError(InputError):
     """One image cannot be read."""
 
 
+class ImageTooLargeError(ImageError):
+    """One image has more pixels than the limit."""
+
+
 class DatasetError(InputError):
     """A training set that cannot be trained on."""
 
@@ -55,6 +61,10 @@ class RegistryError(TransectError):
     """MLflow cannot be reached, refused us, or does not hold what was asked for."""
 
     exit_code = 4
+
+
+class NotRegisteredError(RegistryError):
+    """MLflow answered that it has no such model, version or alias."""
 
 
 class PromotionRefusedError(TransectError):

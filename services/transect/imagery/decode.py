@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from transect.errors import ImageError
+from transect.errors import ImageError, ImageTooLargeError
 
 IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
@@ -27,13 +27,13 @@ def decode_image(source: Path | bytes, *, name: str = "", max_pixels: int) -> ND
     dropped; the first frame of several is taken. `name` is what errors call it (default: the path).
 
     Raises ImageError when the file is missing, empty, no image, truncated or damaged, holds
-    floating-point samples, or has more than `max_pixels` pixels.
+    floating-point samples; ImageTooLargeError when it has more than `max_pixels` pixels.
     """
     label = name or (str(source) if isinstance(source, Path) else "The image")
     with open_image(source, label) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise ImageError(
+            raise ImageTooLargeError(
                 f"{label} has {width} x {height} pixels, more than the limit of {max_pixels} (TRANSECT_MAX_PIXELS)."
             )
         try:
