@@ -1,0 +1,154 @@
+"""A scene and its picture: ground, cover and animals, seen by a nadir camera, with a box around each animal."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .cover import Canvas, Cover, Placed, lay_canopy, lay_low, place_cover
+from .ground import Ground, paint_ground
+from .light import Light, Optics, develop, illuminate, shadow_reach_m
+from .noise import Field
+from .species import Animal
+from .sprites import draw_sprite
+from .view import View
+
+_MIN_VISIBLE = 0.25
+_MAX_PAD_PX = 160
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything but the camera; `seed` fixes the ground's textures and where cover stands."""
+
+    seed: int
+    ground: Ground
+    cover: Cover
+    light: Light
+    animals: tuple[Animal, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """The visible part of an animal, in pixels of the picture (x1, y1, x2, y2)."""
+
+    animal: Animal
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    visible: float
+    """Visible share of the animal, the part outside of the picture counted as hidden."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """8-bit RGB pixels, and the animals that a person would mark."""
+
+    pixels: NDArray[np.uint8]
+    boxes: tuple[Box, ...]
+
+
+def render(scene: Scene, view: View, optics: Optics, camera_seed: int) -> Picture:
+    """Take the picture. The scene fixes the content; `camera_seed` the sensor noise."""
+    radiance, boxes = expose(scene, view)
+    return Picture(develop(radiance, optics, np.random.default_rng((camera_seed, 5))), boxes)
+
+
+def expose(scene: Scene, view: View) -> tuple[NDArray[np.float32], tuple[Box, ...]]:
+    """Linear radiance of the view, and the boxes of its animals."""
+    # What stands outside can throw its shadow into the picture.
+    tallest = max(1.5, scene.cover.bush_radius[1] * scene.cover.bush_height * 1.3 if scene.cover.bushes else 0.0)
+    pad = int(min(np.ceil(shadow_reach_m(scene.light, tallest) / view.gsd), _MAX_PAD_PX)) + 4
+    wide = view.padded(pad)
+    albedo, relief = paint_ground(scene.ground, wide, scene.seed)
+    canvas = Canvas(albedo, np.zeros_like(relief), relief)
+    reach = scene.cover.bush_radius[1] * 1.3
+    near = [animal for animal in scene.animals if _near(animal, wide)]
+    things = _cleared(place_cover(scene.cover, wide, scene.seed, reach), near)
+    lay_low(scene.cover, things, canvas, wide)
+    alphas = _lay_animals(near, canvas, wide)
+    hidden = lay_canopy(scene.cover, things, canvas, wide, scene.seed)
+    radiance = illuminate(canvas.albedo, canvas.z, canvas.relief, scene.light, wide)
+    boxes = [box for left in alphas if (box := _box(left, hidden, view, pad)) is not None]
+    inner = radiance[pad : pad + view.height, pad : pad + view.width]
+    return np.ascontiguousarray(inner), tuple(boxes)
+
+
+def _near(animal: Animal, view: View) -> bool:
+    column, row = view.to_pixels(animal.x, animal.y)
+    margin = animal.length_m / view.gsd
+    return -margin < column < view.width + margin and -margin < row < view.height + margin
+
+
+def _cleared(things: list[Placed], animals: list[Animal]) -> list[Placed]:
+    """Leave out what stands where an animal is; plants may still hang over its edge."""
+    if not animals or not things:
+        return things
+    places = np.array([(animal.x, animal.y) for animal in animals])
+    lengths = np.array([animal.length_m for animal in animals])
+    out = []
+    for thing in things:
+        distance = np.hypot(places[:, 0] - thing.x, places[:, 1] - thing.y)
+        if thing.kind == "bush":
+            # One plant in eight stays whatever it hides.
+            blocked = bool((distance < 0.85 * thing.size + lengths * (0.45 - 0.4 * thing.dice[3])).any())
+            blocked = blocked and thing.dice[0] > 0.125
+        else:
+            blocked = thing.kind != "patch" and bool((distance < thing.size + 0.5 * lengths).any())
+        if not blocked:
+            out.append(thing)
+    return out
+
+
+@dataclass
+class _Laid:
+    animal: Animal
+    left: int
+    top: int
+    alpha: Field
+    """Alpha within the canvas, later animals taken off."""
+    area: float
+    """Sum of alpha of the whole animal, outside of the canvas too."""
+
+
+def _lay_animals(animals: list[Animal], canvas: Canvas, view: View) -> list[_Laid]:
+    out: list[_Laid] = []
+    for animal in animals:
+        sprite = draw_sprite(animal, view)
+        kept = canvas.lay(sprite.left, sprite.top, sprite.alpha, sprite.albedo, sprite.z, sprite.relief)
+        if kept is None:
+            continue
+        out.append(_Laid(animal, max(sprite.left, 0), max(sprite.top, 0), kept, float(sprite.alpha.sum())))
+    return out
+
+
+def _box(laid: _Laid, hidden: Field, view: View, pad: int) -> Box | None:
+    """Box of what can be seen, or None when too little can."""
+    rows, columns = laid.alpha.shape
+    over = hidden[laid.top : laid.top + rows, laid.left : laid.left + columns]
+    seen = laid.alpha * (1.0 - over)
+    x0, y0 = laid.left - pad, laid.top - pad
+    left, top = max(-x0, 0), max(-y0, 0)
+    seen = seen[top : max(view.height - y0, 0), left : max(view.width - x0, 0)]
+    if seen.size == 0 or laid.area <= 0:
+        return None
+    share = float(seen.sum()) / laid.area
+    if share < _MIN_VISIBLE:
+        return None
+    solid = (seen > 0.4).astype(np.uint8)
+    if rows > 60:  # single pixels between leaves do not stretch the box
+        solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    filled_rows, filled_columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
+    if filled_rows.size < 2 or filled_columns.size < 2:
+        return None
+    x0, y0 = max(x0, 0), max(y0, 0)
+    return Box(
+        laid.animal,
+        float(x0 + filled_columns[0]),
+        float(y0 + filled_rows[0]),
+        float(x0 + filled_columns[-1] + 1),
+        float(y0 + filled_rows[-1] + 1),
+        share,
+    )
