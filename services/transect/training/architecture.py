@@ -1,0 +1,127 @@
+"""Model names: which Ultralytics architectures Transect trains, and what a user may have meant."""
+
+import difflib
+import importlib.util
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transect.errors import InputError
+
+# The heads that the engine decodes. Others (RT-DETR, open-vocabulary) give other tensors.
+_HEADS = frozenset({"Detect", "v10Detect"})
+_OTHER_TASKS = {
+    "Segment": "segmentation",
+    "Segment26": "segmentation",
+    "SemanticSegment": "segmentation",
+    "Classify": "classification",
+    "Pose": "pose",
+    "Pose26": "pose",
+    "OBB": "oriented-box",
+    "OBB26": "oriented-box",
+    "Depth": "depth",
+}
+_FAMILY = re.compile(r"^(yolov?\d+)([a-z]?)")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What to build: `name` for people and packages, `source` for Ultralytics.
+
+    `checkpoint` is set when the user gave a .pt file, which holds architecture and weights.
+    """
+
+    name: str
+    source: str
+    checkpoint: Path | None = None
+
+
+def resolve_architecture(model: str) -> Architecture:
+    """The architecture behind a name (yolo11n), a .yaml path or a .pt path.
+
+    Raises InputError, naming near ones, for a name that is unknown or of another task, and for a
+    file that is no detection architecture.
+    """
+    path = Path(model)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        _check_head(_read_yaml(path), str(path))
+        return Architecture(path.stem, str(path.absolute()))
+    if path.suffix == ".pt" and path.is_file():
+        return Architecture(_checkpoint_name(path), str(path.absolute()), path.absolute())
+    # yolo11n.pt and yolo11n.yaml are how Ultralytics' own users write the name.
+    name = path.stem if model == path.name and path.suffix in {".pt", ".yaml", ".yml"} else model
+    known = shipped_architectures()
+    if name in known:
+        _check_head_name(known[name], name)
+        return Architecture(name, f"{name}.yaml")
+    detection = [other for other, head in known.items() if head in _HEADS]
+    near = difflib.get_close_matches(name, detection, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "try yolo11n, yolov8n or yolo26n."
+    raise InputError(f"Model {model!r} is neither a file nor an Ultralytics architecture; {hint}")
+
+
+@cache
+def shipped_architectures() -> dict[str, str]:
+    """Every architecture in the installed Ultralytics, by name with its scale, and its head's class."""
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("Training needs Ultralytics; install Transect with its extra: pip install 'transect[train]'.")
+    folder = Path(spec.submodule_search_locations[0]) / "cfg" / "models"
+    found = {}
+    for path in sorted(folder.glob("*/*.yaml")):
+        document = _read_yaml(path)
+        head = _head(document)
+        for name in _scaled_names(path.stem, document.get("scales")):
+            found[name] = head
+    return found
+
+
+def _scaled_names(stem: str, scales: Any) -> list[str]:
+    """Ultralytics' rule: the scale's letter follows the version number (yolov8n-p2 is yolov8-p2 at n)."""
+    family = _FAMILY.match(stem)
+    if not isinstance(scales, dict) or family is None or family[2]:
+        return [stem]
+    return [_FAMILY.sub(rf"\g<1>{scale}", stem, count=1) for scale in scales]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"Architecture {path} cannot be read: {' '.join(str(error).split())}.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("head"), list) or not document["head"]:
+        raise InputError(f"{path} is no Ultralytics architecture: it has no head.")
+    return document
+
+
+def _head(document: dict[str, Any]) -> str:
+    last = document["head"][-1]
+    return str(last[2]) if isinstance(last, list) and len(last) > 2 else ""
+
+
+def _check_head(document: dict[str, Any], name: str) -> None:
+    _check_head_name(_head(document), name)
+
+
+def _check_head_name(head: str, name: str) -> None:
+    if head in _HEADS:
+        return
+    task = _OTHER_TASKS.get(head)
+    what = f"a {task} architecture" if task else f"an architecture with the head {head!r}, which Transect cannot decode"
+    family = _FAMILY.match(name)
+    base = f"; did you mean {family[0]}?" if family and family[0] in shipped_architectures() else "."
+    raise InputError(f"Model {name!r} is {what}; Transect trains detectors{base}")
+
+
+def _checkpoint_name(path: Path) -> str:
+    """The architecture inside a checkpoint, which is loaded under Ultralytics' allow-list of classes."""
+    from transect.training.weights import load_checkpoint
+
+    model = load_checkpoint(path)
+    _check_head_name(type(model.model[-1]).__name__, path.name)
+    source = model.yaml.get("yaml_file", "")
+    return Path(source).stem or path.stem

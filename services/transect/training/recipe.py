@@ -1,0 +1,204 @@
+"""A training recipe: a YAML file and overrides, checked key by key before anything is started."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from transect.errors import InputError
+
+HeadChoice = Literal["anchor-free", "end-to-end"]
+
+# What Ultralytics takes for training detectors, less what Transect itself decides
+# (data, device, folders, task) and what would change the classes or the meaning of a run.
+TRAIN_KEYS = frozenset(
+    {
+        "amp",
+        "batch",
+        "bgr",
+        "box",
+        "cache",
+        "channels_last",
+        "close_mosaic",
+        "cls",
+        "cls_pw",
+        "cls_remap",
+        "compile",
+        "copy_paste",
+        "cos_lr",
+        "cutmix",
+        "degrees",
+        "deterministic",
+        "dfl",
+        "epochs",
+        "fliplr",
+        "flipud",
+        "fraction",
+        "freeze",
+        "hsv_h",
+        "hsv_s",
+        "hsv_v",
+        "imgsz",
+        "lr0",
+        "lrf",
+        "max_det",
+        "mixup",
+        "momentum",
+        "mosaic",
+        "multi_scale",
+        "nbs",
+        "optimizer",
+        "patience",
+        "perspective",
+        "plots",
+        "rect",
+        "save_period",
+        "scale",
+        "seed",
+        "shear",
+        "time",
+        "translate",
+        "warmup_bias_lr",
+        "warmup_epochs",
+        "warmup_momentum",
+        "weight_decay",
+        "workers",
+    }
+)
+_TOP_KEYS = frozenset({"model", "data", "pretrained", "head", "iou", "training_gsd_m", "train", "tags"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train and how.
+
+    `train` goes to Ultralytics as it is. `iou` is the NMS threshold that the package recommends,
+    `training_gsd_m` the ground sample distance of the training images in metres a pixel, if known.
+    """
+
+    path: Path
+    train: dict[str, Any]
+    tags: dict[str, str]
+    model: str | None = None
+    data: str | None = None
+    pretrained: str | None = None
+    head: HeadChoice = "anchor-free"
+    iou: float = 0.5
+    training_gsd_m: float | None = None
+
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment: the recipe's path, with underscores and without its suffix."""
+        path = self.path.resolve()
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+        return "_".join(part for part in path.with_suffix("").parts if part != path.anchor)
+
+    def as_yaml(self) -> str:
+        """The recipe with its overrides applied, as it can be given again."""
+        document: dict[str, Any] = {
+            key: value
+            for key in ("model", "data", "pretrained", "head", "iou", "training_gsd_m")
+            if (value := getattr(self, key)) is not None
+        }
+        return yaml.safe_dump({**document, "train": self.train, "tags": self.tags}, sort_keys=False)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` overrides, whose values are read as YAML.
+
+    Raises InputError for a missing or malformed file, an unknown key (with the nearest right one),
+    or a value of the wrong kind.
+    """
+    document = _read(path)
+    _refuse_unknown(document, _TOP_KEYS, str(path))
+    train = _mapping(document, "train", path)
+    _refuse_unknown(train, TRAIN_KEYS, f"{path}, train")
+    tags = {str(key): str(value) for key, value in _mapping(document, "tags", path).items()}
+    top = {key: value for key, value in document.items() if key not in {"train", "tags"}}
+    for override in overrides:
+        key, value = _parse(override)
+        (top if key in _TOP_KEYS else train)[key] = value
+    texts = {key: _text(top, key) for key in ("model", "data", "pretrained")}
+    iou, gsd = _number(top, "iou", upper=1.0), _number(top, "training_gsd_m")
+    _check_image_size(train.get("imgsz", 640))
+    return Recipe(path, train, tags, **texts, head=_head(top), iou=0.5 if iou is None else iou, training_gsd_m=gsd)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"Recipe {path} cannot be read: {error.strerror}; configs/train holds some.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"Recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InputError(f"Recipe {path} must be a mapping with the key train.")
+    return document
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    key, separator, text = override.partition("=")
+    key = key.strip().removeprefix("train.")
+    if not separator or not key:
+        raise InputError(f"Override {override!r} is not KEY=VALUE, such as epochs=5.")
+    _refuse_unknown([key], TRAIN_KEYS | (_TOP_KEYS - {"train", "tags"}), "override")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"Override {override!r}: the value is not YAML.") from error
+    if isinstance(value, str):
+        # YAML 1.1 takes 1e-3 for a word.
+        try:
+            value = float(value)
+        except ValueError:
+            return key, value
+    return key, value
+
+
+def _mapping(document: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = document.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"Recipe {path}: {key} must be a mapping.")
+    return dict(value)
+
+
+def _refuse_unknown(keys: Iterable[str], known: frozenset[str], where: str) -> None:
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+            raise InputError(f"{where}: {key!r} is not a key of a training recipe; {hint}")
+
+
+def _text(document: dict[str, Any], key: str) -> str | None:
+    value = document.get(key)
+    return None if value is None else str(value)
+
+
+def _number(document: dict[str, Any], key: str, upper: float = float("inf")) -> float | None:
+    value = document.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= upper:
+        raise InputError(
+            f"{key}={value!r} is not usable: give a number over 0{' and at most 1' if upper == 1 else ''}."
+        )
+    return float(value)
+
+
+def _head(document: dict[str, Any]) -> HeadChoice:
+    head: HeadChoice | None = document.get("head")
+    if head not in (None, "anchor-free", "end-to-end"):
+        raise InputError(f"head={head!r} is not usable: give anchor-free or end-to-end.")
+    return head or "anchor-free"
+
+
+def _check_image_size(size: Any) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 32 or size % 32:
+        raise InputError(f"imgsz={size!r} is not usable: give a multiple of 32, such as 640.")
