@@ -229,7 +229,7 @@ def _decoys(rng: np.random.Generator, view: View, **changes: object) -> Cover:
         rocks=some(6, 0.45),
         rock_length=(0.3 * length, 1.5 * length),
         rock=_vary(rng, stone),
-        logs=some(4, 0.35) if view.gsd > 0.004 else 0.0,
+        logs=some(3, 0.35) if view.gsd > 0.012 else 0.0,
         log=_vary(rng, rgb(186, 180, 172)),
         patches=some(8, 0.5),
         patch_length=(0.3 * length, 1.6 * length),
