@@ -1,0 +1,61 @@
+"""Fitting an image into a square network input, and boxes back onto the image."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PAD_VALUE = 114
+
+
+@dataclass(frozen=True)
+class LetterboxTransform:
+    """Where an image of `width` x `height` pixels lies inside the square input.
+
+    `left` and `top` are the padding in input pixels; `scale_x` and `scale_y` are input pixels per
+    image pixel. They differ by the rounding of the scaled size to whole pixels.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
+    scale_x: float
+    scale_y: float
+
+    def to_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, 4) xyxy boxes in input pixels to image pixels, clipped to the image."""
+        offset = np.array([self.left, self.top] * 2, dtype=np.float32)
+        scale = np.array([self.scale_x, self.scale_y] * 2, dtype=np.float32)
+        limit = np.array([self.width, self.height] * 2, dtype=np.float32)
+        mapped: NDArray[np.float32] = np.clip((boxes - offset) / scale, 0, limit).astype(np.float32, copy=False)
+        return mapped
+
+    def to_input(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, 4) xyxy boxes in image pixels to input pixels."""
+        offset = np.array([self.left, self.top] * 2, dtype=np.float32)
+        scale = np.array([self.scale_x, self.scale_y] * 2, dtype=np.float32)
+        return (boxes * scale + offset).astype(np.float32, copy=False)
+
+
+def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], LetterboxTransform]:
+    """Scale an (H, W, 3) image to fit `size` x `size`, keep its shape, pad the rest with grey 114.
+
+    The pixels are those of Ultralytics' LetterBox(auto=False, center=True), which models are
+    validated with: bilinear, scaled up too, the odd row or column of padding at the end.
+    """
+    height, width = image.shape[:2]
+    ratio = min(size / height, size / width)
+    new_width, new_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    left, top = (size - new_width) // 2, (size - new_height) // 2
+    transform = LetterboxTransform(width, height, left, top, new_width / width, new_height / height)
+    if (width, height) == (size, size):
+        return image, transform
+    padded = np.full((size, size, 3), PAD_VALUE, dtype=np.uint8)
+    inside = padded[top : top + new_height, left : left + new_width]
+    if (new_width, new_height) == (width, height):
+        inside[:] = image
+    else:
+        inside[:] = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+    return padded, transform
