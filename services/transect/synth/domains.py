@@ -126,7 +126,7 @@ def wide_tile(
     view = View(*place, gsd, float(rng.uniform(0, 360)), tile, tile)
     biome = _BIOMES[int(rng.choice(len(_BIOMES), p=[weight for weight, _ in _BIOMES]))][1]
     ground, cover = biome(rng, view)
-    animals = _wide_animals(rng, species, view) if rng.random() < 0.74 else []
+    animals = _wide_animals(rng, species, view) if rng.random() < 0.8 else []
     light = _wide_light(rng)
     scene = Scene(world, ground, cover, light, tuple(animals))
     return scene, view, _wide_optics(rng, ground, cover, light)
@@ -144,7 +144,9 @@ def _wide_animals(rng: np.random.Generator, species: int, view: View) -> list[An
     animals: list[Animal] = []
     for _ in range(int(rng.choice((1, 2, 3), p=(0.55, 0.3, 0.15)))):
         size = int(np.clip(rng.negative_binomial(1.1, 0.25) + 1, 1, most))
-        animals += draw_herd(rng, species, size, _within(rng, view, 0.5), rng.uniform(1.2, 3.5), tuple(animals))
+        # Large animals scatter less, or most of them would stand outside the picture.
+        spacing = min(rng.uniform(1.2, 3.5), 0.55 * view.width / (length_px * np.sqrt(size)))
+        animals += draw_herd(rng, species, size, _within(rng, view, 0.4), spacing, tuple(animals))
         if rng.random() < 0.3:
             species = int(rng.integers(3))
     return animals
