@@ -1,0 +1,14 @@
+"""`python -m transect.serving`: the detection service alone, configured by the environment."""
+
+import sys
+
+from transect.errors import TransectError
+from transect.serving.server import serve
+from transect.settings import load_settings
+
+if __name__ == "__main__":
+    try:
+        serve(load_settings())
+    except TransectError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)

@@ -1,0 +1,47 @@
+"""The ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from transect import __version__
+from transect.serving import detect_routes, page_routes, state_routes
+from transect.serving.middleware import RequestContext
+from transect.serving.problems import install_problem_handlers
+from transect.serving.service import Service
+from transect.serving.source import ModelSource, RegistrySource
+from transect.settings import Settings
+
+
+def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
+    """The detection service for `settings`; it follows the alias while the application runs.
+
+    `source` brings the models; by default it is the registry that `settings` name.
+    """
+    service = Service(settings, source or RegistrySource(settings))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.refreshers = state_routes.new_refreshers()
+        service.start()
+        try:
+            yield
+        finally:
+            await to_thread.run_sync(service.stop)
+
+    app = FastAPI(
+        title="Transect detector",
+        version=__version__,
+        description="Finds animals in aerial photos with the model behind an MLflow alias.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.add_middleware(RequestContext, metrics=service.metrics)
+    install_problem_handlers(app)
+    for router in (detect_routes.router, state_routes.router, page_routes.router):
+        app.include_router(router)
+    return app

@@ -1,0 +1,43 @@
+"""One uploaded image to one result, on a worker thread, with the time of each stage."""
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from transect.engine import DetectOptions, ImageResult
+from transect.errors import ImageError
+from transect.imagery import annotate, decode_image, encode_jpeg
+from transect.serving.intake import Upload
+from transect.serving.slot import ServedModel
+
+# JPEG has no room for longer sides.
+_LONGEST_JPEG_SIDE = 65_500
+
+
+@dataclass(frozen=True)
+class Detected:
+    """A result, the drawn JPEG where it was asked for, and the seconds of each stage."""
+
+    result: ImageResult
+    drawn: bytes | None
+    stages: dict[str, float]
+
+
+def detect_upload(
+    model: ServedModel, upload: Upload, options: DetectOptions, *, max_pixels: int, draw: bool, submitted: float
+) -> Detected:
+    """Decode, detect and, if asked, draw. `submitted` is perf_counter() when the work was queued.
+
+    Raises ImageError for an image that cannot be read, or is too large to be drawn.
+    """
+    start = perf_counter()
+    pixels = decode_image(upload.file.read(), name=upload.name, max_pixels=max_pixels)
+    decoded = perf_counter()
+    if draw and max(pixels.shape) > _LONGEST_JPEG_SIDE:
+        raise ImageError(f"{upload.name} is too large to be drawn as JPEG; ask with format=json.")
+    result = model.detector.detect(pixels, name=upload.name, options=options)
+    found = perf_counter()
+    stages = {"queue": start - submitted, "decode": decoded - start, "infer": found - decoded}
+    if not draw:
+        return Detected(result, None, stages)
+    drawn = encode_jpeg(annotate(pixels, result.detections))
+    return Detected(result, drawn, {**stages, "encode": perf_counter() - found})

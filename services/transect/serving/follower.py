@@ -1,0 +1,240 @@
+"""Follows the alias: asks where it points, brings a new version up beside the old one, switches."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+import numpy as np
+
+from transect.engine import DetectOptions, Detector, ModelRef
+from transect.errors import NotRegisteredError, PackageError, RegistryError, TransectError
+from transect.registry import ResolvedVersion
+from transect.serving.metrics import Metrics
+from transect.serving.slot import ModelSlot, ServedModel
+from transect.serving.source import ModelSource
+
+_log = logging.getLogger(__name__)
+
+# A package that does not hold seldom heals; a store that is away comes back.
+_LONGEST_WAIT_S = {"refused": 900.0, "failed": 60.0}
+_REFUSALS_KEPT = 20
+_WARM_TILES = 3
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that could not be served: why, how often it was tried, and when it is tried again."""
+
+    version: str
+    run_id: str
+    reason: str
+    attempts: int
+    last_attempt: datetime
+    retry_after_s: float
+    retry_at: float  # monotonic clock
+
+
+@dataclass(frozen=True)
+class Following:
+    """How the following goes: `last_error` is None once a poll has succeeded again."""
+
+    last_poll: datetime | None = None
+    last_success: datetime | None = None
+    last_error: str | None = None
+    refused: tuple[Refusal, ...] = ()
+
+
+def retry_delay_s(attempts: int, poll_seconds: float, longest_s: float) -> float:
+    """Seconds until a version that failed `attempts` times is tried again: doubling up to `longest_s`."""
+    return min(poll_seconds * 2.0 ** min(attempts, 30), max(longest_s, poll_seconds))
+
+
+class AliasFollower:
+    """A thread that keeps `slot` on the version that the alias names.
+
+    A version that cannot be served changes nothing: the old one serves on, and the failed one is
+    tried again with growing pauses, or when `refresh` asks for it.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        slot: ModelSlot,
+        metrics: Metrics,
+        open_package: Callable[[Path, ModelRef], Detector],
+        poll_seconds: float,
+    ) -> None:
+        self._source = source
+        self._slot = slot
+        self._metrics = metrics
+        self._open_package = open_package
+        self._poll_seconds = poll_seconds
+        self._state = Following()
+        self._refusals: dict[tuple[str, str, str], Refusal] = {}
+        self._turn = threading.Condition()
+        self._asked = 0
+        self._answered = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="alias-follower", daemon=True)
+
+    @property
+    def state(self) -> Following:
+        """The newest state, as one consistent value."""
+        return self._state
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop following; waits up to `timeout_s` for a question that is under way."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+        self._thread.join(timeout_s)
+
+    def refresh(self, timeout_s: float) -> bool:
+        """Ask now, also for a version that was refused; True when that is done within `timeout_s`."""
+        with self._turn:
+            self._asked += 1
+            mine = self._asked
+            self._turn.notify_all()
+            return self._turn.wait_for(lambda: self._answered >= mine or self._stopping, timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._turn:
+                asked, forced = self._asked, self._asked > self._answered
+            try:
+                self._check(forced=forced)
+            except Exception as error:  # noqa: BLE001 - whatever one check meets, the next one must still come
+                _log.exception("Following the alias failed")
+                self._poll_failed(f"Following the alias failed: {error!r}.")
+            with self._turn:
+                self._answered = asked
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self._stopping or self._asked > self._answered, self._poll_seconds)
+                if self._stopping:
+                    return
+
+    def _check(self, *, forced: bool) -> None:
+        """One poll: where does the alias point, and is that what is served?"""
+        try:
+            target = self._source.resolve()
+        except RegistryError as error:
+            self._poll_failed(str(error))
+            # Where MLflow says that there is no such alias, an old version must not start.
+            if not isinstance(error, NotRegisteredError):
+                self._start_from_cache(forced=forced)
+            return
+        self._poll_succeeded()
+        current = self._slot.current
+        if current is None or _identity(current.resolved) != _identity(target):
+            self._try(target, lambda: self._source.fetch(target), forced=forced, from_cache=False)
+            self._start_from_cache(forced=forced)
+
+    def _start_from_cache(self, *, forced: bool) -> None:
+        """While nothing is served: start with the last version that was."""
+        known = self._source.last_known() if self._slot.current is None else None
+        if known is not None:
+            resolved, package = known
+            self._try(resolved, lambda: package, forced=forced, from_cache=True)
+
+    def _try(self, target: ResolvedVersion, bring: Callable[[], Path], *, forced: bool, from_cache: bool) -> None:
+        refusal = self._refusals.get(_identity(target))
+        if refusal and not forced and monotonic() < refusal.retry_at:
+            return
+        try:
+            model = self._load(target, bring(), from_cache=from_cache)
+        except PackageError as error:
+            self._refuse(target, str(error), "refused")
+        except TransectError as error:
+            self._refuse(target, str(error), "failed")
+        except Exception as error:  # noqa: BLE001 - a damaged model may raise anything; the old one serves on
+            _log.exception("Loading a model failed", extra={"version": target.version})
+            self._refuse(target, f"Loading it failed: {error!r}.", "refused")
+        else:
+            self._serve(model)
+
+    def _load(self, target: ResolvedVersion, package: Path, *, from_cache: bool) -> ServedModel:
+        ref = ModelRef(name=target.name, version=target.version, run_id=target.run_id)
+        detector = self._open_package(package, ref)
+        try:
+            detector.probe()
+            _warm(detector)
+        except BaseException:
+            detector.close()
+            raise
+        return ServedModel(detector, target, datetime.now(UTC), from_cache)
+
+    def _serve(self, model: ServedModel) -> None:
+        before = self._slot.current
+        self._slot.swap(model)
+        self._metrics.show_model(model)
+        self._metrics.swaps.labels("swapped").inc()
+        self._refusals.pop(_identity(model.resolved), None)
+        self._publish()
+        _log.info(
+            "Serving a new version",
+            extra={
+                "model": model.resolved.name,
+                "version": model.resolved.version,
+                "run_id": model.resolved.run_id,
+                "before": before.resolved.version if before else None,
+                "from_cache": model.from_cache,
+            },
+        )
+
+    def _refuse(self, target: ResolvedVersion, reason: str, outcome: Literal["refused", "failed"]) -> None:
+        known = self._refusals.pop(_identity(target), None)
+        attempts = known.attempts + 1 if known else 1
+        delay = retry_delay_s(attempts, self._poll_seconds, _LONGEST_WAIT_S[outcome])
+        self._refusals[_identity(target)] = Refusal(
+            target.version, target.run_id, reason, attempts, datetime.now(UTC), delay, monotonic() + delay
+        )
+        while len(self._refusals) > _REFUSALS_KEPT:
+            del self._refusals[next(iter(self._refusals))]
+        self._metrics.swaps.labels(outcome).inc()
+        self._publish()
+        current = self._slot.current
+        if current is not None:
+            # Fetching noted the failed version as the one to start from without MLflow; it must not be.
+            self._source.remember(current.resolved)
+        _log.error(
+            "A version is not served; the one before stays",
+            extra={"version": target.version, "reason": reason, "attempts": attempts, "retry_after_s": delay},
+        )
+
+    def _poll_failed(self, reason: str) -> None:
+        self._metrics.polls.labels("error").inc()
+        if self._state.last_error != reason:
+            _log.warning("Cannot see where the alias points", extra={"reason": reason})
+        self._state = Following(datetime.now(UTC), self._state.last_success, reason, self._state.refused)
+
+    def _poll_succeeded(self) -> None:
+        self._metrics.polls.labels("ok").inc()
+        if self._state.last_error is not None:
+            _log.info("The alias can be seen again")
+        now = datetime.now(UTC)
+        self._state = Following(now, now, None, self._state.refused)
+
+    def _publish(self) -> None:
+        state = self._state
+        refused = tuple(self._refusals.values())
+        self._state = Following(state.last_poll, state.last_success, state.last_error, refused)
+
+
+def _identity(resolved: ResolvedVersion) -> tuple[str, str, str]:
+    # A model that was deleted and registered anew starts again at version 1, with another run.
+    return resolved.version, resolved.run_id, resolved.package_sha256
+
+
+def _warm(detector: Detector) -> None:
+    """Run enough tiles that every infer request has done work before the first client waits."""
+    side = detector.manifest.image_size * _WARM_TILES
+    detector.detect(np.full((side, side, 3), 114, np.uint8), options=DetectOptions(tile="auto"))

@@ -1,0 +1,155 @@
+"""Request bodies in: multipart or raw, never more of them than the limits allow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.types import Message, Receive
+
+from transect.serving.problems import ProblemError
+
+_STALL_S = 30.0
+_SPOOL_BYTES = 1 << 20
+_MIB = 1 << 20
+# The names of raw bodies, and of parts that were sent without one.
+_NAMELESS = "image"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one request may bring."""
+
+    body_bytes: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One image as it came: a name that is only ever echoed, and its bytes in memory or on disk."""
+
+    name: str
+    file: BinaryIO
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one request; `as_list` says that the answer is a list even for one."""
+
+    uploads: tuple[Upload, ...]
+    as_list: bool
+
+
+@asynccontextmanager
+async def read_batch(request: Request, limits: Limits) -> AsyncIterator[Batch]:
+    """Read the images of a request; their temporary files live as long as the `with` block.
+
+    Raises ProblemError: 413 over a limit, 415 for a body that is not images, 400 for broken
+    multipart, 422 for no image or a wrong field name, 408 when the client stops sending.
+    """
+    limited = Request(request.scope, _limited(request, limits.body_bytes))
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        form = await _read_form(limited, limits.images)
+        try:
+            yield _from_form(form)
+        finally:
+            await form.close()
+    elif media_type == "application/octet-stream" or media_type.startswith("image/"):
+        file = await _read_raw(limited)
+        try:
+            yield Batch((Upload(_NAMELESS, file.file),), as_list=False)
+        finally:
+            await file.close()
+    else:
+        raise ProblemError(
+            415,
+            "media-type",
+            f"The body is {media_type or 'of no stated type'}; send an image as image/* or application/octet-stream, "
+            "or images as multipart/form-data.",
+        )
+
+
+def _limited(request: Request, limit: int) -> Receive:
+    """`request.receive` that stops at `limit` bytes, whether or not a length was declared."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise _too_large(limit)
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        try:
+            message = await asyncio.wait_for(request.receive(), _STALL_S)
+        except TimeoutError:
+            detail = f"The request body stopped arriving for {_STALL_S:.0f} s."
+            raise ProblemError(408, "body-stalled", detail, {"Connection": "close"}) from None
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return receive
+
+
+def _too_large(limit: int) -> ProblemError:
+    detail = f"The request body is over {limit / _MIB:g} MiB (TRANSECT_MAX_UPLOAD_MB); send fewer or smaller images."
+    return ProblemError(413, "body-too-large", detail)
+
+
+async def _read_raw(request: Request) -> UploadFile:
+    with ExitStack() as stack:
+        spool = stack.enter_context(SpooledTemporaryFile(max_size=_SPOOL_BYTES))
+        file = UploadFile(cast("BinaryIO", spool), size=0)
+        async for chunk in request.stream():
+            await file.write(chunk)
+        if not file.size:
+            raise ProblemError(422, "no-image", "The request body is empty; send an image.")
+        await file.seek(0)
+        stack.pop_all()
+    return file
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser that also knows whether the closing boundary came."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+async def _read_form(request: Request, max_images: int) -> FormData:
+    parser = _Parser(request.headers, request.stream(), max_files=max_images, max_fields=max_images)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            detail = f"The request has more than {max_images} images (TRANSECT_MAX_IMAGES); send fewer at a time."
+            raise ProblemError(413, "too-many-images", detail) from None
+        raise ProblemError(400, "multipart", f"The multipart body is not readable: {error.message}") from None
+    if not parser.complete:
+        await form.close()
+        raise ProblemError(400, "multipart", "The multipart body ends before its closing boundary.")
+    return form
+
+
+def _from_form(form: FormData) -> Batch:
+    uploads = []
+    for field, value in form.multi_items():
+        if field not in ("image", "images") or not isinstance(value, UploadFile):
+            raise ProblemError(
+                422,
+                "field",
+                f"The form has {'a file' if isinstance(value, UploadFile) else 'text'} in the field {field!r}; "
+                "send a file as image (one) or images (several), and options in the query.",
+            )
+        uploads.append(Upload(value.filename or _NAMELESS, value.file))
+    if not uploads:
+        raise ProblemError(422, "no-image", "The form holds no image; send a file as image (one) or images (several).")
+    return Batch(tuple(uploads), as_list=len(uploads) > 1 or "images" in form)

@@ -1,0 +1,75 @@
+"""What Prometheus reads at /metrics."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from transect.serving.slot import ServedModel
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """The instruments of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.requests = Counter(
+            "transect_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "transect_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "transect_stage_seconds",
+            "Time of one image in a stage: queue (waiting for a worker), decode, infer, encode (drawn answers).",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.images = Counter("transect_images", "Images by outcome: ok, failed.", ("outcome",), registry=self.registry)
+        self.tiles = Counter("transect_tiles", "Inferences made.", registry=self.registry)
+        self.detections = Counter("transect_detections", "Objects found.", ("class_name",), registry=self.registry)
+        self.queue_depth = Gauge("transect_queue_depth", "Admitted requests that wait.", registry=self.registry)
+        self.in_progress = Gauge("transect_requests_admitted", "Requests inside.", registry=self.registry)
+        self.swaps = Counter(
+            "transect_model_swaps",
+            "New versions by outcome: swapped, refused (the package does not hold), failed (could not be had).",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.polls = Counter(
+            "transect_alias_polls", "Questions where the alias points, by outcome: ok, error.", ("outcome",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.model_info = Gauge(
+            "transect_model_info",
+            "1 for the served model.",
+            ("name", "version", "run_id", "backend"),
+            registry=self.registry,
+        )
+        self.model_loaded = Gauge(
+            "transect_model_loaded_timestamp_seconds", "When the served model was loaded.", registry=self.registry
+        )
+        # A counter that exists from the start can be alerted on from the start.
+        for outcome in ("swapped", "refused", "failed"):
+            self.swaps.labels(outcome)
+        for outcome in ("ok", "error"):
+            self.polls.labels(outcome)
+        for outcome in ("ok", "failed"):
+            self.images.labels(outcome)
+
+    def show_model(self, model: ServedModel) -> None:
+        """Name the served model from now on."""
+        resolved = model.resolved
+        self.model_info.clear()
+        self.model_info.labels(resolved.name, resolved.version, resolved.run_id, model.detector.backend).set(1)
+        self.model_loaded.set(model.loaded_at.timestamp())

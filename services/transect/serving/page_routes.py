@@ -1,0 +1,33 @@
+"""The two pages for people. They hold all they need and load nothing from elsewhere."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse
+
+router = APIRouter(include_in_schema=False)
+
+_PAGES = Path(__file__).parent / "pages"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+}
+
+
+def _page(name: str) -> HTMLResponse:
+    return HTMLResponse((_PAGES / name).read_text(encoding="utf-8"), headers=_HEADERS)
+
+
+@router.get("/")
+def index() -> HTMLResponse:
+    """Drop a picture, see the boxes."""
+    return _page("index.html")
+
+
+@router.get("/docs")
+def docs() -> HTMLResponse:
+    """The HTTP interface, drawn from /openapi.json."""
+    return _page("docs.html")

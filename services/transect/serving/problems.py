@@ -1,0 +1,109 @@
+"""Failures as RFC 9457 problem+json: one shape for every error that leaves the service."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from transect.errors import ImageError, ImageTooLargeError, InputError, RegistryError, TransectError
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE_PREFIX = "urn:transect:problem:"
+
+
+class ProblemError(Exception):
+    """An answer other than success: `kind` names it for programs, `detail` is a sentence for people."""
+
+    def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+class ProblemResponse(JSONResponse):
+    """A problem+json answer (RFC 9457), with the request's path as `instance`."""
+
+    media_type = MEDIA_TYPE
+
+
+def problem_response(path: str, request_id: str, problem: ProblemError, **extensions: Any) -> ProblemResponse:
+    """Build the answer; `extensions` become further members, as RFC 9457 section 3.2 allows."""
+    content = {
+        "type": _TYPE_PREFIX + problem.kind,
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": path,
+        "request_id": request_id,
+        **extensions,
+    }
+    return ProblemResponse(content, status_code=problem.status, headers=problem.headers)
+
+
+def as_problem(error: TransectError) -> ProblemError:
+    """The status and kind that a failure of the project's own tree has over HTTP."""
+    match error:
+        case ImageTooLargeError():
+            return ProblemError(413, "image-too-large", str(error))
+        case ImageError():
+            return ProblemError(422, "image", str(error))
+        case InputError():
+            return ProblemError(422, "input", str(error))
+        case RegistryError():
+            return ProblemError(503, "registry", str(error))
+        case _:
+            return ProblemError(500, "internal", str(error))
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Let every error of `app` leave as problem+json, also 404, 405 and failed validation."""
+    app.add_exception_handler(ProblemError, _from_problem)
+    app.add_exception_handler(TransectError, _from_transect)
+    app.add_exception_handler(RequestValidationError, _from_validation)
+    app.add_exception_handler(HTTPException, _from_http)
+
+
+def _answer(request: Request, problem: ProblemError, **extensions: Any) -> Response:
+    return problem_response(request.url.path, request.state.request_id, problem, **extensions)
+
+
+async def _from_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)  # noqa: S101 - the table above gives no other
+    return _answer(request, error)
+
+
+async def _from_transect(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TransectError)  # noqa: S101 - the table above gives no other
+    return _answer(request, as_problem(error))
+
+
+async def _from_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the table above gives no other
+    errors = [
+        {"where": ".".join(str(part) for part in item["loc"]), "message": _sentence(item["msg"])}
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{item['where']}: {item['message']}" for item in errors) + ". See /docs."
+    return _answer(request, ProblemError(422, "validation", detail), errors=errors)
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".")
+
+
+async def _from_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the table above gives no other
+    details = {
+        404: f"There is nothing at {request.url.path}. See /docs.",
+        405: f"{request.url.path} does not take {request.method}. See /docs.",
+    }
+    kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    detail = details.get(error.status_code, str(error.detail))
+    return _answer(request, ProblemError(error.status_code, kind, detail, error.headers))

@@ -1,0 +1,161 @@
+"""The shapes of the service's answers, for OpenAPI and for building them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from transect.serving.follower import Refusal
+from transect.serving.service import Service
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="Kind of the problem, for programs: urn:transect:problem:KIND.")
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong and what to do.")
+    instance: str
+    request_id: str
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class DetectionAnswer(_Answer):
+    """One object."""
+
+    box: Annotated[
+        tuple[float, float, float, float], Field(description="x1, y1, x2, y2 in pixels of the original image.")
+    ]
+    score: float
+    class_id: int
+    class_name: str
+
+
+class ModelAnswer(_Answer):
+    """The model that made an answer."""
+
+    name: str
+    version: str
+    run_id: str
+
+
+class ImageAnswer(_Answer):
+    """What was found in one image."""
+
+    image: str = Field(description="Name of the image as it was sent.")
+    width: int
+    height: int
+    detections: list[DetectionAnswer]
+    model: ModelAnswer
+    tiles: int = Field(description="Inferences made.")
+    truncated: bool = Field(description="A tile reached its limit of objects, so that some may be missing.")
+    failure: str | None = Field(description="Why there is no result; null where the image was searched.")
+
+
+class ImagesAnswer(_Answer):
+    """What was found in several images, in the order they were sent."""
+
+    results: list[ImageAnswer]
+
+
+class RefusedAnswer(_Answer):
+    """A version that could not be served."""
+
+    version: str
+    run_id: str
+    reason: str
+    attempts: int
+    last_attempt: datetime
+    retry_after_seconds: float = Field(description="Pause between the last attempt and the next.")
+
+
+class FollowingAnswer(_Answer):
+    """How the following of the alias goes."""
+
+    poll_seconds: float
+    last_poll: datetime | None
+    last_success: datetime | None
+    last_error: str | None = Field(description="Why the last poll failed; null when it did not.")
+    refused: list[RefusedAnswer]
+
+
+class ServedAnswer(_Answer):
+    """The served model, and how the following of its alias goes."""
+
+    ready: bool
+    name: str
+    alias: str
+    version: str | None = None
+    run_id: str | None = None
+    architecture: str | None = None
+    image_size: int | None = None
+    class_names: list[str] = []
+    metrics: dict[str, float] = {}
+    class_metrics: dict[str, dict[str, float]] = {}
+    conf: Annotated[float | None, Field(description="Least score in force unless a request says otherwise.")] = None
+    iou: Annotated[float | None, Field(description="IoU of duplicates in force.")] = None
+    training_gsd_m: Annotated[float | None, Field(description="Metres a pixel of the training images, if known.")] = (
+        None
+    )
+    dataset_digest: str | None = None
+    backend: str | None = None
+    loaded_at: datetime | None = None
+    from_cache: Annotated[bool | None, Field(description="Loaded from the local cache because MLflow was away.")] = None
+    following: FollowingAnswer
+
+
+class Health(_Answer):
+    """The process or the model is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+def describe(service: Service) -> ServedAnswer:
+    """The state of `service` for GET /v1/model."""
+    settings, state = service.settings, service.follower.state
+    following = FollowingAnswer(
+        poll_seconds=settings.poll_seconds,
+        last_poll=state.last_poll,
+        last_success=state.last_success,
+        last_error=state.last_error,
+        refused=[_refused(refusal) for refusal in state.refused],
+    )
+    answer = ServedAnswer(ready=False, name=settings.model_name, alias=settings.model_alias, following=following)
+    model = service.slot.current
+    if model is None:
+        return answer
+    manifest = model.detector.manifest
+    return answer.model_copy(
+        update={
+            "ready": True,
+            "version": model.resolved.version,
+            "run_id": model.resolved.run_id,
+            "architecture": manifest.architecture,
+            "image_size": manifest.image_size,
+            "class_names": list(manifest.names),
+            "metrics": manifest.metrics,
+            "class_metrics": manifest.class_metrics,
+            "conf": manifest.conf if settings.conf is None else settings.conf,
+            "iou": manifest.iou if settings.iou is None else settings.iou,
+            "training_gsd_m": manifest.training_gsd_m,
+            "dataset_digest": manifest.dataset_digest,
+            "backend": model.detector.backend,
+            "loaded_at": model.loaded_at,
+            "from_cache": model.from_cache,
+        }
+    )
+
+
+def _refused(refusal: Refusal) -> RefusedAnswer:
+    return RefusedAnswer(
+        version=refusal.version,
+        run_id=refusal.run_id,
+        reason=refusal.reason,
+        attempts=refusal.attempts,
+        last_attempt=refusal.last_attempt,
+        retry_after_seconds=refusal.retry_after_s,
+    )

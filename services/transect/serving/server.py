@@ -1,0 +1,68 @@
+"""The process: one listening socket, one event loop, an orderly end."""
+
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from transect.errors import InputError
+from transect.serving.app import create_app
+from transect.serving.logs import configure_logging
+from transect.settings import Settings
+
+_log = logging.getLogger(__name__)
+_DRAIN_S = 30
+_BACKLOG = 2048
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests that are inside then get their answers first.
+
+    Port 0 takes a free port, which the first log line names. Raises InputError when the address
+    cannot be listened on.
+    """
+    configure_logging(settings.log_level)
+    with _listen(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        _log.info("Listening", extra={"url": f"http://{f'[{host}]' if ':' in host else host}:{port}", "port": port})
+        config = uvicorn.Config(
+            create_app(settings),
+            log_config=None,
+            access_log=False,  # the middleware writes one line a request
+            server_header=False,
+            timeout_graceful_shutdown=_DRAIN_S,
+            lifespan="on",
+        )
+        # uvicorn drains, then raises the signal again: a stop that was asked for is a success.
+        signal.signal(signal.SIGTERM, _exit_cleanly)
+        signal.signal(signal.SIGINT, _exit_cleanly)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _exit_cleanly(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(_cannot_listen(host, port, error)) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InputError(_cannot_listen(host, port, error)) from error
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    return f"Cannot listen on {host}:{port}: {error.strerror}. Set TRANSECT_HOST and TRANSECT_PORT to a free address."

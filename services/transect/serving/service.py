@@ -1,0 +1,103 @@
+"""The parts of a running service, wired together once."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+from transect.engine import DetectOptions, Detector, ModelRef
+from transect.serving.admission import Admission, worker_count
+from transect.serving.detection import Detected, detect_upload
+from transect.serving.follower import AliasFollower
+from transect.serving.intake import Limits, Upload
+from transect.serving.metrics import Metrics
+from transect.serving.problems import ProblemError
+from transect.serving.slot import Lease, ModelSlot
+from transect.serving.source import ModelSource
+from transect.settings import Settings
+
+_MIB = 1 << 20
+_STOP_S = 5.0
+
+
+class Service:
+    """Everything that lives as long as the process: slot, follower, workers, metrics."""
+
+    def __init__(self, settings: Settings, source: ModelSource) -> None:
+        self.settings = settings
+        self.limits = Limits(settings.max_upload_mb * _MIB, settings.max_images)
+        self.metrics = Metrics()
+        self.slot = ModelSlot()
+        workers = worker_count(settings.threads)
+        self.admission = Admission(workers, settings.max_queue)
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="detect")
+        self.follower = AliasFollower(source, self.slot, self.metrics, self._open, settings.poll_seconds)
+        self.metrics.queue_depth.set_function(lambda: self.admission.waiting)
+        self.metrics.in_progress.set_function(lambda: self.admission.admitted)
+
+    def start(self) -> None:
+        """Begin to follow the alias; the first model arrives in the background."""
+        self.follower.start()
+
+    def stop(self) -> None:
+        """End the following and the workers, and close the model."""
+        self.follower.stop(_STOP_S)
+        self._workers.shutdown(cancel_futures=True)
+        self.slot.swap(None)
+
+    def why_not_ready(self) -> str:
+        """One sentence or two: why no model is loaded and what to do."""
+        state = self.follower.state
+        if state.refused:
+            last = state.refused[-1]
+            return (
+                f"No model is loaded: version {last.version} of {self.settings.model_name} cannot be served. "
+                f"{last.reason} Promote another version."
+            )
+        if state.last_error is not None:
+            return f"No model is loaded. {state.last_error}"
+        return f"The service is starting: it is loading {self.settings.model_name}@{self.settings.model_alias}."
+
+    def lease(self) -> Lease:
+        """A lease on the served model; ProblemError (503) that says what to do where there is none."""
+        lease = self.slot.lease()
+        if lease is None:
+            raise self.not_ready()
+        return lease
+
+    def not_ready(self) -> ProblemError:
+        """The answer while no model is loaded."""
+        retry_after = str(max(1, round(self.settings.poll_seconds)))
+        return ProblemError(503, "no-model", self.why_not_ready(), {"Retry-After": retry_after})
+
+    async def detect(
+        self, lease: Lease, uploads: Sequence[Upload], options: DetectOptions, *, draw: bool
+    ) -> list[Detected | BaseException]:
+        """Detect in every upload on the worker threads; an upload that failed leaves its exception.
+
+        A client that is cut off does not pull the model away under a worker: each has its own share.
+        """
+        futures = []
+        for upload in uploads:
+            share = lease.share()
+            future = self._workers.submit(
+                detect_upload,
+                share.model,
+                upload,
+                options,
+                max_pixels=self.settings.max_pixels,
+                draw=draw,
+                submitted=perf_counter(),
+            )
+            future.add_done_callback(partial(_release, share))
+            futures.append(asyncio.wrap_future(future))
+        return await asyncio.gather(*futures, return_exceptions=True)
+
+    def _open(self, package: Path, ref: ModelRef) -> Detector:
+        return Detector.open(package, ref=ref, backend=self.settings.backend, threads=self.settings.threads)
+
+
+def _release(share: Lease, _done: Future[Detected]) -> None:
+    share.release()
