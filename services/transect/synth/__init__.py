@@ -2,6 +2,8 @@
 
 from .dataset import make_dataset
 from .domains import Domain
+from .flight import PositionNoise
 from .species import SPECIES, Species
+from .survey import SurveyTruth, make_survey
 
-__all__ = ["SPECIES", "Domain", "Species", "make_dataset"]
+__all__ = ["SPECIES", "Domain", "PositionNoise", "Species", "SurveyTruth", "make_dataset", "make_survey"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ground import Colour
-from .noise import Field, sample, smoothstep
+from .noise import Field, sample, smoothstep, texel_for
 from .view import View
 
 _CELL_M = 16.0
@@ -159,11 +159,11 @@ def _outline(
 def _rock(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
     mask, left, top, matrix = _outline(thing, view, 11, 0.22, 0.45 + 0.5 * thing.dice[2])
     worn = cv2.GaussianBlur(mask, (0, 0), max(thing.size / view.gsd * (0.04 + 0.12 * thing.dice[1]), 0.5))
-    ragged = sample("mottle", matrix, mask.shape, max(thing.size * 0.02, 0.5 * view.gsd), thing.dice[3] * 733)
+    ragged = sample("mottle", matrix, mask.shape, texel_for(0.5 * view.gsd, thing.size * 0.02), thing.dice[3] * 733)
     mask = smoothstep(0.3, 0.7, worn + 0.06 * ragged)
     inside = cv2.GaussianBlur(mask, (0, 0), max(thing.size / view.gsd * 0.16, 0.5))
     facets = sample("cloud", matrix, mask.shape, thing.size * 0.02, thing.dice[3] * 997)
-    lichen = sample("mottle", matrix, mask.shape, max(0.008, view.gsd), thing.dice[3] * 499)
+    lichen = sample("mottle", matrix, mask.shape, texel_for(view.gsd, 0.008), thing.dice[3] * 499)
     colour = np.array(cover.rock, np.float32) * np.float32(0.55 + 0.8 * thing.dice[3])
     shade = np.clip(1 + 0.22 * lichen + 0.22 * facets, 0.25, 1.7)
     z = thing.size * (0.35 + 0.5 * thing.dice[2]) * inside
@@ -174,7 +174,7 @@ def _rock(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
 def _patch(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
     mask, left, top, matrix = _outline(thing, view, 8, 0.4, 0.35 + 0.6 * thing.dice[2])
     soft = cv2.GaussianBlur(mask, (0, 0), max(thing.size / view.gsd * 0.22, 0.5))
-    ragged = sample("mottle", matrix, mask.shape, max(0.02, view.gsd), thing.dice[3] * 997)
+    ragged = sample("mottle", matrix, mask.shape, texel_for(view.gsd, 0.02), thing.dice[3] * 997)
     alpha = smoothstep(0.35, 0.7, soft + 0.14 * ragged) * np.float32(0.5 + 0.5 * thing.dice[1])
     colour = np.array(cover.patch, np.float32) * np.float32(0.5 + thing.dice[3])
     shade = np.clip(1 + 0.25 * ragged, 0.3, 1.8)
@@ -205,7 +205,7 @@ def _log(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
         cv2.line(mask, _fixed(foot), _fixed(tip), 220, max(1, round(girth * 0.35)), cv2.LINE_AA, 4)
     alpha = mask.astype(np.float32) / 255
     matrix = view.matrix() @ np.array([[1.0, 0, left], [0, 1.0, top], [0, 0, 1]])
-    bark = sample("mottle", matrix, mask.shape, max(0.01, view.gsd), thing.dice[3] * 997)
+    bark = sample("mottle", matrix, mask.shape, texel_for(view.gsd, 0.01), thing.dice[3] * 997)
     colour = np.array(cover.log, np.float32) * np.float32(0.4 + 0.9 * thing.dice[3])
     round_ = cv2.GaussianBlur(alpha, (0, 0), max(girth * 0.3, 0.5))
     albedo = colour * np.clip(1 + 0.25 * bark, 0.3, 1.6)[..., None]
@@ -226,13 +226,13 @@ def lay_canopy(cover: Cover, things: list[Placed], canvas: Canvas, view: View, s
     if not bushes:
         return np.zeros(shape, np.float32)
     matrix = view.matrix()
-    mean = float(np.mean([bush.size for bush in bushes]))
-    lobes = sample("cloud", matrix, shape, max(mean * 0.03, view.gsd * 0.2), seed + 0.11)
-    clumps = sample("grain", matrix, shape, max(mean * 0.025, view.gsd * 0.5), seed + 0.12)
+    mean = float(np.sqrt(cover.bush_radius[0] * cover.bush_radius[1]))
+    lobes = sample("cloud", matrix, shape, texel_for(view.gsd * 0.2, mean * 0.03), seed + 0.11)
+    clumps = sample("grain", matrix, shape, texel_for(view.gsd * 0.5, mean * 0.025), seed + 0.12)
     dome, depth, tint = _domes(bushes, cover, view, shape, 0.6 * lobes + 0.5 * clumps)
-    leaf_texel = max(cover.leaf_m, view.gsd * 0.3)
+    leaf_texel = texel_for(view.gsd * 0.3, cover.leaf_m)
     leaves = sample("grain", matrix, shape, leaf_texel, seed + 0.13)
-    twigs = sample("fleck", matrix, shape, max(leaf_texel * 0.8, view.gsd * 0.7), seed + 0.14)
+    twigs = sample("fleck", matrix, shape, texel_for(view.gsd * 0.7, leaf_texel * 0.8), seed + 0.14)
     texture = 0.55 * leaves + 0.40 * clumps + 0.35 * twigs
     alpha = smoothstep(-0.12, 0.12, depth - np.float32(0.06) + np.float32(0.10 + 0.20 * cover.open_leaf) * texture)
     alpha = alpha * (depth > 0)

@@ -70,3 +70,11 @@ def smoothstep(low: float, high: float, value: Field) -> Field:
     """0 below `low`, 1 above `high`, a smooth rise between."""
     t = np.clip((value - np.float32(low)) * np.float32(1.0 / (high - low)), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), dtype=np.float32)
+
+
+def texel_for(gsd: float, finest: float) -> float:
+    """The smallest texel of `finest`, twice, four times ... that `gsd` (metres a pixel) can show.
+
+    In steps, so that views of nearly the same height show the same texture.
+    """
+    return finest * 2.0 ** max(0, int(np.ceil(np.log2(gsd / finest) - 1e-9)))

@@ -65,7 +65,7 @@ def expose(scene: Scene, view: View) -> tuple[NDArray[np.float32], tuple[Box, ..
     albedo, relief = paint_ground(scene.ground, wide, scene.seed)
     canvas = Canvas(albedo, np.zeros_like(relief), relief)
     reach = scene.cover.bush_radius[1] * 1.3
-    near = [animal for animal in scene.animals if _near(animal, wide)]
+    near = [animal for animal in scene.animals if _near(animal, wide, reach)]
     things = _cleared(place_cover(scene.cover, wide, scene.seed, reach), near)
     lay_low(scene.cover, things, canvas, wide)
     alphas = _lay_animals(near, canvas, wide)
@@ -76,9 +76,10 @@ def expose(scene: Scene, view: View) -> tuple[NDArray[np.float32], tuple[Box, ..
     return np.ascontiguousarray(inner), tuple(boxes)
 
 
-def _near(animal: Animal, view: View) -> bool:
+def _near(animal: Animal, view: View, reach_m: float) -> bool:
+    """Whether an animal can be seen, or keeps away a plant that can be seen."""
     column, row = view.to_pixels(animal.x, animal.y)
-    margin = animal.length_m / view.gsd
+    margin = (animal.length_m + reach_m) / view.gsd
     return -margin < column < view.width + margin and -margin < row < view.height + margin
 
 
