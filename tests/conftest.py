@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+# Fixtures that make small real model packages.
+pytest_plugins = ["packages"]
+
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 
 

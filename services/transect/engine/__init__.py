@@ -1,5 +1,6 @@
 """From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
 
+from transect.engine.detector import Detector
 from transect.engine.package import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -24,6 +25,7 @@ __all__ = [
     "Boxes",
     "DetectOptions",
     "Detection",
+    "Detector",
     "ImageResult",
     "LetterboxRule",
     "ModelRef",

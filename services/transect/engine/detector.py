@@ -1,0 +1,214 @@
+"""One opened model package: images in, detections out."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine.backends import Backend, open_backend
+from transect.engine.heads import check_output, decode
+from transect.engine.package import MODEL_FILE, PackageManifest, read_manifest, verify_package
+from transect.engine.stitch import stitch
+from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef
+from transect.errors import InputError, PackageError
+from transect.imagery import Tile, letterbox, plan_tiles
+
+# "auto" cuts an image into tiles when its longer side is more than this many times the input.
+AUTO_TILE_FACTOR = 1.5
+DEFAULT_OVERLAP = 0.2
+
+_DEFAULT_OPTIONS = DetectOptions()
+
+
+class Detector:
+    """A model that is ready to search images. Any number of threads may call it at once.
+
+    Usage::
+
+        with Detector.open(Path("package")) as detector:
+            result = detector.detect(decode_image(path, max_pixels=250_000_000), name=path.name)
+    """
+
+    def __init__(self, manifest: PackageManifest, ref: ModelRef, backend: Backend) -> None:
+        self.manifest = manifest
+        self.ref = ref
+        self._backend = backend
+        # Workers hold one tile each, so memory does not grow with the image's number of tiles.
+        self._pool = ThreadPoolExecutor(backend.parallel, thread_name_prefix="detector")
+
+    @classmethod
+    def open(
+        cls,
+        package: Path,
+        *,
+        ref: ModelRef | None = None,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+    ) -> "Detector":
+        """Load the model package in folder `package`.
+
+        `ref` says which registered version it is (default: the folder's name). `backend` and
+        `threads` as in open_backend. `verify=False` skips the hashes of a package that was just
+        verified. Raises PackageError when the package does not hold, InputError for a bad backend.
+        """
+        manifest = verify_package(package) if verify else read_manifest(package)
+        engine = open_backend(package / MODEL_FILE, manifest.image_size, backend=backend, threads=threads)
+        reference = ref or ModelRef(package.resolve().name, run_id=manifest.run_id)
+        detector = cls(manifest, reference, engine)
+        try:
+            detector.probe()
+        except BaseException:
+            detector.close()
+            raise
+        return detector
+
+    @property
+    def backend(self) -> str:
+        """ "openvino" or "onnxruntime"."""
+        return self._backend.name
+
+    @property
+    def parallel(self) -> int:
+        """Tiles that are searched at the same time."""
+        return self._backend.parallel
+
+    def detect(
+        self, image: NDArray[np.uint8], *, name: str = "", options: DetectOptions = _DEFAULT_OPTIONS
+    ) -> ImageResult:
+        """Search an RGB image of shape (H, W, 3), uint8; boxes are in its pixels, best score first.
+
+        Raises InputError for an array that is no such image or an unknown class in
+        `options.classes`, PackageError when the model's output is not usable.
+        """
+        (boxes,), tiles = self.detect_boxes(image, [options])
+        height, width = image.shape[:2]
+        return ImageResult(
+            image=name,
+            width=width,
+            height=height,
+            detections=self._detections(boxes),
+            model=self.ref,
+            tiles=tiles,
+            truncated=boxes.truncated,
+        )
+
+    def detect_boxes(self, image: NDArray[np.uint8], options: Sequence[DetectOptions]) -> tuple[list[Boxes], int]:
+        """Search once, read the result several ways: the boxes for each of `options`, and the tile count.
+
+        Tiles are planned by the first of `options`. Raises as detect() does.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(f"An image is an array of shape (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
+        readers = [self._reader(option) for option in options]
+        height, width = image.shape[:2]
+        tiles = self._plan(width, height, options[0])
+        found = list(self._in_order(lambda tile: self._search(image, tile, readers), tiles))
+        if len(tiles) == 1:
+            return found[0], 1
+        return [stitch([part[k] for part in found], tiles, width, height) for k in range(len(options))], len(tiles)
+
+    def probe(self) -> None:
+        """Run a real inference on a fixed pattern. Raises PackageError when the output is not usable."""
+        size = self.manifest.image_size
+        ramp = np.linspace(0, 255, size, dtype=np.uint8)
+        pattern = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), axis=2)
+        output = self._infer(pattern)
+        if self.manifest.head_kind == "end-to-end":
+            class_ids = output[0, :, 5]
+            if ((class_ids < 0) | (class_ids >= len(self.manifest.names))).any():
+                raise PackageError(
+                    f"The model names classes beyond the {len(self.manifest.names)} of its package.json; "
+                    "build the package again."
+                )
+
+    def close(self) -> None:
+        """Finish the tiles in work and refuse new ones. May be called twice."""
+        self._pool.shutdown(wait=True)
+
+    def __enter__(self) -> "Detector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _plan(self, width: int, height: int, options: DetectOptions) -> list[Tile]:
+        size = self.manifest.image_size
+        whole = options.tile == "off" or (options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * size)
+        if whole:
+            return [Tile(0, 0, width, height)]
+        side = options.tile if isinstance(options.tile, int) else size
+        overlap = round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
+        return plan_tiles(width, height, side, overlap)
+
+    def _reader(self, options: DetectOptions) -> Callable[[NDArray[np.float32]], Boxes]:
+        manifest = self.manifest
+        wanted = self._class_ids(options.classes)
+        return lambda output: decode(
+            output,
+            manifest.head_kind,
+            conf=manifest.conf if options.conf is None else options.conf,
+            iou=manifest.iou if options.iou is None else options.iou,
+            class_ids=wanted,
+            max_det=options.max_det,
+            multi_label=options.multi_label,
+        )
+
+    def _class_ids(self, classes: frozenset[str] | None) -> NDArray[np.int64] | None:
+        if classes is None:
+            return None
+        unknown = sorted(classes - set(self.manifest.names))
+        if unknown:
+            raise InputError(
+                f"The model knows no class {', '.join(map(repr, unknown))}; it knows {', '.join(self.manifest.names)}."
+            )
+        return np.array([k for k, name in enumerate(self.manifest.names) if name in classes], dtype=np.int64)
+
+    def _search(
+        self, image: NDArray[np.uint8], tile: Tile, readers: Sequence[Callable[[NDArray[np.float32]], Boxes]]
+    ) -> list[Boxes]:
+        """The boxes of one tile in pixels of the image, for each reader."""
+        view = image[tile.y : tile.bottom, tile.x : tile.right]
+        square, transform = letterbox(view, self.manifest.image_size)
+        output = self._infer(square)
+        origin = np.array([tile.x, tile.y] * 2, dtype=np.float32)
+        results = []
+        for read in readers:
+            boxes = read(output)
+            results.append(
+                Boxes(transform.to_image(boxes.xyxy) + origin, boxes.scores, boxes.class_ids, boxes.truncated)
+            )
+        return results
+
+    def _infer(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
+        output = self._backend.infer(square)
+        check_output(output, self.manifest.head_kind, len(self.manifest.names))
+        return output
+
+    def _in_order(self, work: Callable[[Tile], list[Boxes]], tiles: Sequence[Tile]) -> Iterator[list[Boxes]]:
+        """Run `work` on the pool; a bounded number waits, so that a huge image does not block small ones."""
+        waiting: deque[Future[list[Boxes]]] = deque()
+        try:
+            for tile in tiles:
+                if len(waiting) >= 2 * self.parallel:
+                    yield waiting.popleft().result()
+                waiting.append(self._submit(work, tile))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _submit(self, work: Callable[[Tile], list[Boxes]], tile: Tile) -> Future[list[Boxes]]:
+        try:
+            return self._pool.submit(work, tile)
+        except RuntimeError as error:
+            raise PackageError(f"The detector of {self.ref.name} is closed; open its package again.") from error
+
+    def _detections(self, boxes: Boxes) -> tuple[Detection, ...]:
+        names = self.manifest.names
+        rows = zip(boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.class_ids.tolist(), strict=True)
+        return tuple(Detection((x1, y1, x2, y2), score, k, names[k]) for (x1, y1, x2, y2), score, k in rows)

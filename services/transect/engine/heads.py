@@ -1,0 +1,81 @@
+"""Raw network outputs to boxes in input pixels."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine.nms import nms
+from transect.engine.types import Boxes
+from transect.errors import PackageError
+
+
+def check_output(output: NDArray[np.float32], head_kind: str, classes: int) -> None:
+    """Raise PackageError unless `output`, of one image, has the shape of its head and finite values.
+
+    Shapes: `anchor-free` (1, 4 + classes, n), `end-to-end` (1, n, 6).
+    """
+    fits = output.ndim == 3 and output.shape[0] == 1 and output.size > 0
+    if head_kind == "anchor-free":
+        fits = fits and output.shape[1] == 4 + classes
+        expected = f"(1, {4 + classes}, n)"
+    else:
+        fits = fits and output.shape[2] == 6
+        expected = "(1, n, 6)"
+    if not fits:
+        raise PackageError(
+            f"The model's output has shape {tuple(output.shape)} and its package.json says {head_kind} with "
+            f"{classes} classes, which is {expected}; build the package again."
+        )
+    if not np.isfinite(output).all():
+        raise PackageError("The model's output holds values that are not finite; train or export it again.")
+
+
+def decode(
+    output: NDArray[np.float32],
+    head_kind: str,
+    *,
+    conf: float,
+    iou: float,
+    class_ids: NDArray[np.int64] | None,
+    max_det: int,
+    multi_label: bool,
+) -> Boxes:
+    """Boxes in input pixels of one image, best first, at most `max_det`.
+
+    `output` is one image's raw output (see check_output). Scores are above `conf`. `class_ids`
+    keeps only these classes. An anchor-free head needs suppression at `iou`; an end-to-end head was
+    trained to need none. `truncated` is set when max_det, or the end-to-end head's own number of
+    rows, was reached.
+    """
+    if head_kind == "end-to-end":
+        boxes = _end_to_end(output[0], conf)
+        full = len(boxes) == output.shape[1]
+    else:
+        boxes = _anchor_free(output[0], conf, multi_label)
+        full = False
+    if class_ids is not None:
+        boxes = boxes.take(np.isin(boxes.class_ids, class_ids))
+    if head_kind == "end-to-end":
+        keep = np.argsort(-boxes.scores, kind="stable")
+    else:
+        keep = nms(boxes.xyxy, boxes.scores, boxes.class_ids, iou)
+    kept = boxes.take(keep[:max_det])
+    return Boxes(kept.xyxy, kept.scores, kept.class_ids, truncated=full or len(keep) >= max_det)
+
+
+def _anchor_free(output: NDArray[np.float32], conf: float, multi_label: bool) -> Boxes:
+    """(4 + classes, n): centre x, centre y, width, height, then a score for each class."""
+    class_scores = output[4:]
+    if multi_label:
+        class_ids, anchors = np.nonzero(class_scores > conf)
+    else:
+        anchors = np.flatnonzero(class_scores.max(axis=0) > conf)
+        class_ids = class_scores[:, anchors].argmax(axis=0)
+    centre, half = output[:2, anchors], output[2:4, anchors] / 2
+    xyxy = np.concatenate([centre - half, centre + half]).T
+    return Boxes(xyxy, class_scores[class_ids, anchors], class_ids.astype(np.int64))
+
+
+def _end_to_end(output: NDArray[np.float32], conf: float) -> Boxes:
+    """(n, 6): x1, y1, x2, y2, score, class."""
+    rows = output[output[:, 4] > conf]
+    return Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))

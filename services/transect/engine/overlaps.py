@@ -1,0 +1,69 @@
+"""Which boxes overlap which: pairs found by a sweep, so that sparse boxes cost near-linear time."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Pairs held at once; bounds memory at about 100 MB however dense the boxes are.
+_BLOCK = 1_000_000
+
+
+def candidate_pairs(
+    first: NDArray[np.floating], second: NDArray[np.floating]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield blocks of index pairs (i, j) such that first[i] and second[j] overlap along x.
+
+    Both are (n, 4) xyxy. Every pair of boxes that intersect is among them, once.
+    """
+    if not len(first) or not len(second):
+        return
+    order = np.argsort(second[:, 0], kind="stable")
+    starts = second[order, 0]
+    widest = float((second[:, 2] - second[:, 0]).max())
+    low = np.searchsorted(starts, first[:, 0] - widest, side="left")
+    counts = np.maximum(np.searchsorted(starts, first[:, 2], side="right") - low, 0)
+    ends = np.cumsum(counts)
+    row = 0
+    while row < len(first):
+        done = ends[row - 1] if row else 0
+        stop = max(int(np.searchsorted(ends, done + _BLOCK, side="right")), row + 1)
+        rows = np.repeat(np.arange(row, stop), counts[row:stop])
+        columns = np.arange(len(rows)) - np.repeat(ends[row:stop] - counts[row:stop] - done, counts[row:stop])
+        partners = order[columns + low[rows]]
+        meets = second[partners, 2] >= first[rows, 0]
+        yield rows[meets], partners[meets]
+        row = stop
+
+
+def areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Areas of (n, 4) xyxy boxes; 0 for an inverted one."""
+    area: NDArray[np.floating] = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    return area
+
+
+def intersections(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Areas that first[k] and second[k] share; both (n, 4) xyxy."""
+    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
+    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
+    shared: NDArray[np.floating] = np.maximum(width, 0) * np.maximum(height, 0)
+    return shared
+
+
+def ious(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Intersection over union of first[k] and second[k]; 0 where both are empty."""
+    shared = intersections(first, second)
+    return ratio(shared, areas(first) + areas(second) - shared)
+
+
+def ratio(numerator: NDArray[np.floating], denominator: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Quotient, and 0 where the denominator is not positive."""
+    quotient: NDArray[np.floating] = np.zeros_like(numerator)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
+
+
+def iou_matrix(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(n, m) intersection over union of every pair of (n, 4) and (m, 4) xyxy boxes."""
+    rows, columns = np.indices((len(first), len(second))).reshape(2, -1)
+    return ious(first[rows], second[columns]).reshape(len(first), len(second))

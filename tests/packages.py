@@ -1,0 +1,137 @@
+"""Fixtures that make small real model packages, for every room's tests.
+
+`dot_package` finds things: its network, made by hand, reports each 8 x 8 pixel square (on a grid of
+8) of pure red, green or blue as a sheep, goat or cow. `make_package` has the layers of a real
+architecture with random weights, so its detections mean nothing. Both are shared by the whole test
+session: copy one before changing it.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from transect.engine import MODEL_FILE, WEIGHTS_FILE, PackageManifest, hash_files, write_manifest
+
+NAMES = ("sheep", "goat", "cow")
+DOT = 8
+
+
+def write_package(folder: Path, **fields: Any) -> Path:
+    """Write package.json for the model files that lie in `folder`."""
+    defaults: dict[str, Any] = {
+        "names": NAMES,
+        "image_size": 64,
+        "head_kind": "anchor-free",
+        "architecture": "test",
+        "conf": 0.25,
+        "iou": 0.5,
+        "metrics": {"mAP50": 0.5, "mAP50_95": 0.25},
+        "dataset_digest": "0" * 16,
+        "created_at": datetime(2026, 1, 2, tzinfo=UTC),
+        "files": hash_files(folder, [MODEL_FILE, WEIGHTS_FILE]),
+    }
+    manifest = PackageManifest(**(defaults | fields))
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dot_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of image size 64 that finds red, green and blue dots, each with score 1."""
+    folder = tmp_path_factory.mktemp("dots")
+    onnx.save(_dot_network(64), folder / MODEL_FILE)
+    (folder / WEIGHTS_FILE).write_bytes(b"no weights: this network is made by hand")
+    return write_package(folder, architecture="dots")
+
+
+@pytest.fixture(scope="session")
+def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_package(architecture="yolo11n", image_size=64, names=NAMES, head_kind="anchor-free", **manifest fields)."""
+    made: dict[str, Path] = {}
+
+    def make(
+        architecture: str = "yolo11n",
+        image_size: int = 64,
+        names: tuple[str, ...] = NAMES,
+        head_kind: str = "anchor-free",
+        **fields: Any,
+    ) -> Path:
+        key = repr((architecture, image_size, names, head_kind, sorted(fields.items())))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(architecture)
+            _export(folder, architecture, image_size, names, head_kind)
+            made[key] = write_package(
+                folder, architecture=architecture, image_size=image_size, names=names, head_kind=head_kind, **fields
+            )
+        return made[key]
+
+    return make
+
+
+def _dot_network(size: int) -> onnx.ModelProto:
+    cells = size // DOT
+    rows, columns = np.indices((cells, cells)).reshape(2, -1)
+    side = np.full(cells * cells, DOT)
+    boxes = np.stack([(columns + 0.5) * DOT, (rows + 0.5) * DOT, side, side]).astype(np.float32)[None]
+    contrast = (2 * np.eye(3) - 1).astype(np.float32).reshape(3, 3, 1, 1)
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "contrast": contrast,
+        "zero": np.zeros(1, np.float32),
+        "one": np.ones(1, np.float32).reshape(()),
+        "nought": np.zeros(1, np.float32).reshape(()),
+        "boxes": boxes,
+        "flat": np.array([0, 3, cells * cells], np.int64),
+        "first": np.array([0], np.int64),
+        "second": np.array([1], np.int64),
+    }
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["means"], kernel_shape=[DOT, DOT], strides=[DOT, DOT]),
+        helper.make_node("Conv", ["means", "contrast"], ["signal"]),
+        helper.make_node("Clip", ["signal", "nought", "one"], ["clipped"]),
+        helper.make_node("Reshape", ["clipped", "flat"], ["scores"]),
+        helper.make_node("Slice", ["scores", "first", "second", "second"], ["one_score"]),
+        helper.make_node("Mul", ["one_score", "zero"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "boxes"], ["all_boxes"]),
+        helper.make_node("Concat", ["all_boxes", "scores"], ["output0"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "dots",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["batch", 7, cells * cells])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def _export(folder: Path, architecture: str, image_size: int, names: tuple[str, ...], head_kind: str) -> None:
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    with warnings.catch_warnings():
+        # Their deprecations are not what our tests are about.
+        warnings.simplefilter("ignore")
+        import torch
+        from ultralytics.models import YOLO
+        from ultralytics.nn.tasks import DetectionModel
+
+        torch.manual_seed(0)
+        model = YOLO(f"{architecture}.yaml")
+        network = DetectionModel(f"{architecture}.yaml", nc=len(names), verbose=False)
+        network.names = dict(enumerate(names))
+        model.model = network  # type: ignore[assignment]  # its class attribute is annotated as a name
+        weights = folder / WEIGHTS_FILE
+        model.save(weights)
+        nms = {"nms": False} if head_kind == "end-to-end" else {}
+        exported = YOLO(weights).export(
+            format="onnx", imgsz=image_size, dynamic=True, simplify=False, opset=17, verbose=False, **nms
+        )
+    Path(exported).rename(folder / MODEL_FILE)
