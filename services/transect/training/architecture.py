@@ -33,11 +33,13 @@ class Architecture:
     """What to build: `name` for people and packages, `source` for Ultralytics.
 
     `checkpoint` is set when the user gave a .pt file, which holds architecture and weights.
+    `end_to_end` says that it has a head that needs no NMS, beside the anchor-free one.
     """
 
     name: str
     source: str
     checkpoint: Path | None = None
+    end_to_end: bool = False
 
 
 def resolve_architecture(model: str) -> Architecture:
@@ -48,25 +50,35 @@ def resolve_architecture(model: str) -> Architecture:
     """
     path = Path(model)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
-        _check_head(_read_yaml(path), str(path))
-        return Architecture(path.stem, str(path.absolute()))
+        document = _read_yaml(path)
+        head = _head(document)
+        _check_head(head, str(path))
+        return Architecture(path.stem, str(path.absolute()), end_to_end=_is_end_to_end(document, head))
     if path.suffix == ".pt" and path.is_file():
-        return Architecture(_checkpoint_name(path), str(path.absolute()), path.absolute())
+        return _from_checkpoint(path)
     # yolo11n.pt and yolo11n.yaml are how Ultralytics' own users write the name.
     name = path.stem if model == path.name and path.suffix in {".pt", ".yaml", ".yml"} else model
     known = shipped_architectures()
     if name in known:
-        _check_head_name(known[name], name)
-        return Architecture(name, f"{name}.yaml")
-    detection = [other for other, head in known.items() if head in _HEADS]
+        _check_head(known[name].head, name)
+        return Architecture(name, f"{name}.yaml", end_to_end=known[name].end_to_end)
+    detection = [other for other, shipped in known.items() if shipped.head in _HEADS]
     near = difflib.get_close_matches(name, detection, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "try yolo11n, yolov8n or yolo26n."
     raise InputError(f"Model {model!r} is neither a file nor an Ultralytics architecture; {hint}")
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """An architecture file of Ultralytics: the class of its head, and whether that needs no NMS."""
+
+    head: str
+    end_to_end: bool
+
+
 @cache
-def shipped_architectures() -> dict[str, str]:
-    """Every architecture in the installed Ultralytics, by name with its scale, and its head's class."""
+def shipped_architectures() -> dict[str, Shipped]:
+    """Every architecture in the installed Ultralytics, by name with its scale."""
     spec = importlib.util.find_spec("ultralytics")
     if spec is None or not spec.submodule_search_locations:
         raise InputError("Training needs Ultralytics; install Transect with its extra: pip install 'transect[train]'.")
@@ -76,7 +88,7 @@ def shipped_architectures() -> dict[str, str]:
         document = _read_yaml(path)
         head = _head(document)
         for name in _scaled_names(path.stem, document.get("scales")):
-            found[name] = head
+            found[name] = Shipped(head, _is_end_to_end(document, head))
     return found
 
 
@@ -103,11 +115,11 @@ def _head(document: dict[str, Any]) -> str:
     return str(last[2]) if isinstance(last, list) and len(last) > 2 else ""
 
 
-def _check_head(document: dict[str, Any], name: str) -> None:
-    _check_head_name(_head(document), name)
+def _is_end_to_end(document: dict[str, Any], head: str) -> bool:
+    return head == "v10Detect" or bool(document.get("end2end"))
 
 
-def _check_head_name(head: str, name: str) -> None:
+def _check_head(head: str, name: str) -> None:
     if head in _HEADS:
         return
     task = _OTHER_TASKS.get(head)
@@ -117,11 +129,16 @@ def _check_head_name(head: str, name: str) -> None:
     raise InputError(f"Model {name!r} is {what}; Transect trains detectors{base}")
 
 
-def _checkpoint_name(path: Path) -> str:
+def _from_checkpoint(path: Path) -> Architecture:
     """The architecture inside a checkpoint, which is loaded under Ultralytics' allow-list of classes."""
     from transect.training.weights import load_checkpoint
 
     model = load_checkpoint(path)
-    _check_head_name(type(model.model[-1]).__name__, path.name)
-    source = model.yaml.get("yaml_file", "")
-    return Path(source).stem or path.stem
+    head = model.model[-1]
+    _check_head(type(head).__name__, path.name)
+    return Architecture(
+        name=Path(model.yaml.get("yaml_file", "")).stem or path.stem,
+        source=str(path.absolute()),
+        checkpoint=path.absolute(),
+        end_to_end=getattr(head, "one2one_cv2", None) is not None,
+    )

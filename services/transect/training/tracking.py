@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +69,7 @@ class RunLog:
         params = [Param(metric_name(name), text) for name, text in texts.items()]
         for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
             part = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
-            self._put("parameters", lambda part=part: self.client.log_batch(self.run_id, params=part))
+            self._put("parameters", partial(self.client.log_batch, self.run_id, params=part))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags of the run."""

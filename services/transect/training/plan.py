@@ -1,0 +1,118 @@
+"""Everything that a training needs, checked before anything is started: bad input costs seconds."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transect.datasets import Dataset, SplitName, combine_digests, load_dataset, split_digest
+from transect.errors import InputError
+from transect.progress import progress
+from transect.registry import Registry, connect
+from transect.settings import Settings
+from transect.training.architecture import Architecture, resolve_architecture
+from transect.training.recipe import Recipe, load_recipe
+from transect.training.runtime import prepare_ultralytics
+from transect.training.weights import StartingWeights, choose_weights
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "yolo11n"
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the user asks for.
+
+    `model` is an Ultralytics detection architecture by name, a .yaml or a .pt; `data` a data.yaml;
+    both fall back to the recipe. `overrides` are KEY=VALUE texts for the recipe.
+    """
+
+    model: str | None = None
+    config: Path = Path("configs/train/wildlife.yaml")
+    data: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that can start."""
+
+    recipe: Recipe
+    architecture: Architecture
+    dataset: Dataset
+    digests: Mapping[SplitName, str]
+    digest: str
+    weights: StartingWeights
+    device: str
+    arguments: Mapping[str, Any]
+    registry: Registry
+
+
+def make_plan(request: TrainRequest, settings: Settings) -> Plan:
+    """Check recipe, data, model, device, MLflow and starting weights, cheapest first.
+
+    Raises the class of transect.errors that fits; MLflow holds nothing new then.
+    """
+    recipe = load_recipe(request.config, request.overrides)
+    dataset = load_dataset(_data_path(request, recipe))
+    prepare_ultralytics(settings.home)
+    architecture = resolve_architecture(_override(request, "model") or request.model or recipe.model or DEFAULT_MODEL)
+    if recipe.head == "end-to-end" and not architecture.end_to_end:
+        raise InputError(f"head=end-to-end does not fit {architecture.name}; yolo26 and yolov10 have such a head.")
+    # torch is imported here, after what can be refused at once.
+    from transect.training.trainer import check_arguments, resolve_device
+
+    device = resolve_device(settings.device)
+    registry = connect(settings)
+    weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
+    logger.info("%s", weights.sentence)
+    arguments = {**recipe.train, **_start(architecture, weights), "device": device}
+    check_arguments(arguments)
+    if dataset.test_is_val:
+        logger.info("%s names no test split of its own: the validation split is the test split too.", dataset.path)
+    digests = _digests(dataset)
+    return Plan(
+        recipe=recipe,
+        architecture=architecture,
+        dataset=dataset,
+        digests=digests,
+        digest=combine_digests(dataset, digests),
+        weights=weights,
+        device=device,
+        arguments=arguments,
+        registry=registry,
+    )
+
+
+def _override(request: TrainRequest, key: str) -> str | None:
+    """A top-level key that was given on the command line, which wins over the option of its name."""
+    found = [text.partition("=")[2] for text in request.overrides if text.partition("=")[0] == key]
+    return found[-1] if found else None
+
+
+def _data_path(request: TrainRequest, recipe: Recipe) -> Path:
+    path = _override(request, "data") or request.data or recipe.data
+    if path is None:
+        raise InputError(f"Recipe {recipe.path} names no data and none was given: --data PATH of a data.yaml.")
+    return Path(path)
+
+
+def _start(architecture: Architecture, weights: StartingWeights) -> dict[str, Any]:
+    """Ultralytics' `model` and `pretrained` for these weights."""
+    if weights.path is None:
+        return {"model": architecture.source, "pretrained": False}
+    if weights.path == architecture.checkpoint:
+        return {"model": architecture.source, "pretrained": True}
+    return {"model": architecture.source, "pretrained": str(weights.path)}
+
+
+def _digests(dataset: Dataset) -> dict[SplitName, str]:
+    digests: dict[SplitName, str] = {}
+    with progress("Reading the training set", sum(len(split.images) for split in dataset.splits.values())) as advance:
+        for name, split in dataset.splits.items():
+            same = name == "test" and dataset.test_is_val
+            digests[name] = digests["val"] if same else split_digest(dataset, name)
+            advance(len(split.images))
+    return digests

@@ -1,0 +1,101 @@
+"""What a training writes into its MLflow run, as plain names and values."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transect import __version__
+from transect.datasets import dataset_summary
+from transect.engine import Evaluation
+from transect.training.plan import Plan
+from transect.training.provenance import Provenance
+from transect.training.tracking import RunLog
+
+_PLOTS = ("*.png", "*.jpg")
+
+
+def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
+    """Tags of the run: where it came from, in MLflow's names where it has some, and ours."""
+    return {
+        "mlflow.user": provenance.user,
+        "mlflow.source.name": provenance.command,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": provenance.git_commit,
+        "transect.git_dirty": str(provenance.git_dirty).lower(),
+        "transect.host": provenance.host,
+        "transect.device": plan.device,
+        "transect.version": __version__,
+        "transect.weights_used": plan.weights.kind,
+        "transect.weights_reason": plan.weights.sentence,
+        "transect.dataset_digest": plan.digest,
+        **{f"version.{name}": text for name, text in provenance.versions.items()},
+        **plan.recipe.tags,
+    }
+
+
+def log_start(log: RunLog, plan: Plan, folder: Path) -> None:
+    """The recipe with its overrides, the table of the data set, and the data set as inputs of the run."""
+    recipe, table = folder / "recipe.yaml", folder / "dataset_summary.csv"
+    recipe.write_text(plan.recipe.as_yaml(), encoding="utf-8")
+    table.write_text(as_csv(dataset_summary(plan.dataset)), encoding="utf-8")
+    for path in (recipe, table, plan.dataset.path):
+        log.artifact(path, "config" if path != table else None)
+    source = json.dumps({"uri": plan.dataset.path.as_uri()})
+    for context, split in plan.dataset.splits.items():
+        profile = json.dumps({"images": len(split.images), "classes": len(plan.dataset.names)})
+        name = f"{plan.dataset.name}/{context}"
+        log.dataset(name, plan.digests[context], source=source, context=context, profile=profile)
+
+
+def configuration(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the run: what Ultralytics really uses, and what Transect adds."""
+    return {
+        **arguments,
+        "architecture": plan.architecture.name,
+        "head": plan.recipe.head,
+        "weights_used": plan.weights.kind,
+        "data": str(plan.dataset.path),
+        "dataset_digest": plan.digest,
+        "recipe": str(plan.recipe.path),
+    }
+
+
+def final_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """The final metrics under the names of the run: test/mAP50 and test/class/NAME/mAP50."""
+    final = {f"test/{name}": value for name, value in headline(evaluation).items()}
+    for name, values in class_metrics(evaluation).items():
+        final |= {f"test/class/{name}/{key}": value for key, value in values.items()}
+    return final
+
+
+def headline(evaluation: Evaluation) -> dict[str, float]:
+    """The four numbers that a model is known by."""
+    return {
+        "precision": evaluation.precision,
+        "recall": evaluation.recall,
+        "mAP50": evaluation.map50,
+        "mAP50-95": evaluation.map50_95,
+    }
+
+
+def class_metrics(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """The same per class, with precision and recall at the package's own threshold beside them."""
+    return {name: dict(values) for name, values in evaluation.per_class.items()}
+
+
+def plots(folder: Path) -> Iterable[Path]:
+    """The pictures that Ultralytics drew: curves, confusion matrix, labels, predictions."""
+    return sorted(path for pattern in _PLOTS for path in folder.glob(pattern))
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows of one shape as CSV with a header."""
+    table = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()

@@ -1,0 +1,268 @@
+"""One Ultralytics training on a checked data set, with its progress and its numbers handed to us."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics.cfg import get_cfg
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import get_split_fraction
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.torch_utils import unwrap_model
+
+from transect.datasets import Dataset, Split
+from transect.datasets.labels import read_rows
+from transect.errors import InputError, SettingsError
+from transect.progress import Advance, progress
+from transect.training.cpu import speed_up_forward
+
+logger = logging.getLogger(__name__)
+
+# Ultralytics' names of the metrics that count, and ours.
+METRICS = {
+    "metrics/precision(B)": "precision",
+    "metrics/recall(B)": "recall",
+    "metrics/mAP50(B)": "mAP50",
+    "metrics/mAP50-95(B)": "mAP50-95",
+}
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """What the caller does with the numbers while training runs.
+
+    `started` gets the true configuration, once the optimizer is built; `epoch` gets the numbers of
+    an epoch, counted from 1.
+    """
+
+    started: Callable[[dict[str, Any]], None]
+    epoch: Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left behind.
+
+    `val` are precision, recall, mAP50 and mAP50-95 of `best` on the validation split as Ultralytics
+    measures them; `confidence` is the score at which the mean F1 over classes is highest there.
+    """
+
+    best: Path
+    epochs: int
+    image_size: int
+    stride: int
+    batch: int
+    val: dict[str, float]
+    confidence: float
+
+
+def resolve_device(device: str) -> str:
+    """Ultralytics' name of the device behind TRANSECT_DEVICE; says in one line what auto chose.
+
+    Raises SettingsError when a GPU is asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cpu":
+        return "cpu"
+    if device == "auto":
+        if count == 0:
+            logger.info("No CUDA GPU here: training on the CPU.")
+            return "cpu"
+        logger.info("Training on the GPU %s.", torch.cuda.get_device_name(0))
+        return "0"
+    index = int(device.partition(":")[2] or 0)
+    if index >= count:
+        raise SettingsError(f"TRANSECT_DEVICE={device}, but there are {count} CUDA GPUs here; use auto or cpu.")
+    return str(index)
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise InputError when Ultralytics would refuse a value of the recipe."""
+    try:
+        get_cfg(overrides=dict(arguments))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise InputError(f"The recipe has a value that Ultralytics refuses: {' '.join(str(error).split())}") from error
+
+
+def run_training(dataset: Dataset, arguments: Mapping[str, Any], folder: Path, listeners: Listeners) -> Trained:
+    """Train into `folder`; `arguments` are Ultralytics' (model, pretrained, epochs, imgsz, ...).
+
+    The dataset is trained on as `load_dataset` read it: Ultralytics neither scans it again, nor
+    writes caches into it, nor repairs its pictures in place.
+    """
+    overrides = {
+        **arguments,
+        "task": "detect",
+        "data": str(dataset.path),
+        "project": str(folder.parent),
+        "name": folder.name,
+        "exist_ok": True,
+        "save": True,
+        "val": True,
+    }
+    with ExitStack() as stack:
+        trainer: Any = _Trainer(dataset, overrides)
+        _Reporter(listeners, stack).attach(trainer)
+        trainer.train()
+    box = trainer.validator.metrics.box
+    return Trained(
+        best=trainer.best,
+        epochs=trainer.epoch + 1,
+        image_size=int(trainer.args.imgsz),
+        stride=_stride(trainer.model),
+        batch=int(trainer.batch_size),
+        val={ours: float(trainer.metrics[theirs]) for theirs, ours in METRICS.items()},
+        confidence=_best_confidence(box),
+    )
+
+
+def _best_confidence(box: Any) -> float:
+    """The score of the highest F1, averaged over classes; 0.25 where nothing at all is found."""
+    curve = np.asarray(box.f1_curve, dtype=float)
+    if curve.size == 0 or curve.max() == 0:
+        return 0.25
+    return float(np.asarray(box.px)[curve.reshape(-1, curve.shape[-1]).mean(0).argmax()])
+
+
+def _stride(model: Any) -> int:
+    # Ultralytics pads to 32 at least, which finer heads (stride 16) divide.
+    plain: Any = unwrap_model(model)
+    return max(int(plain.stride.max()), 32)
+
+
+class _CheckedDataset(YOLODataset):
+    """A split as `load_dataset` read it."""
+
+    def __init__(self, split: Split, **options: Any) -> None:
+        self.split = split
+        super().__init__(img_path=str(split.images[0].parent), task="detect", **options)
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        files = [str(path) for path in self.split.images]
+        count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
+        return files[:count]
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        kept = zip(self.im_files, self.split.labels, self.split.sizes, strict=False)
+        return [self._label(image, read_rows(path), size) for image, path, size in kept]
+
+    @staticmethod
+    def _label(image: str, rows: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+        return {
+            "im_file": image,
+            "shape": (size[1], size[0]),
+            "cls": rows[:, :1].astype(np.float32),
+            "bboxes": rows[:, 1:].astype(np.float32),
+            "segments": [],
+            "keypoints": None,
+            "normalized": True,
+            "bbox_format": "xywh",
+        }
+
+
+class _Trainer(DetectionTrainer):
+    """Ultralytics' trainer, fed by a checked data set."""
+
+    def __init__(self, dataset: Dataset, overrides: dict[str, Any]) -> None:
+        self.dataset = dataset
+        super().__init__(overrides=overrides)
+
+    def get_dataset(self) -> dict[str, Any]:
+        return {
+            "path": str(self.dataset.path.parent),
+            "train": "train",
+            "val": "val",
+            "names": dict(enumerate(self.dataset.names)),
+            "nc": len(self.dataset.names),
+            "channels": 3,
+        }
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> _CheckedDataset:
+        training = mode == "train"
+        return _CheckedDataset(
+            self.dataset.splits["train" if training else "val"],
+            data=self.data,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=training,
+            hyp=self.args,
+            rect=self.args.rect or not training,
+            cache=self.args.cache or None,
+            stride=_stride(self.model),
+            pad=0.0 if training else 0.5,
+            prefix=f"{mode}: ",
+            fraction=get_split_fraction(self.args.fraction, mode),
+        )
+
+
+@dataclass
+class _Reporter:
+    """Turns Ultralytics' callbacks into one bar and one set of numbers an epoch."""
+
+    listeners: Listeners
+    stack: ExitStack
+    advance: Advance | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    last: str = ""
+
+    def attach(self, trainer: Any) -> None:
+        trainer.add_callback("on_pretrain_routine_end", self.started)
+        trainer.add_callback("on_train_batch_end", self.batch)
+        trainer.add_callback("on_train_epoch_end", self.trained)
+        trainer.add_callback("on_fit_epoch_end", self.validated)
+
+    def started(self, trainer: Any) -> None:
+        bf16 = speed_up_forward(trainer)
+        steps = len(trainer.train_loader) * trainer.epochs
+        self.advance = self.stack.enter_context(progress("Training", steps, "batches"))
+        optimizer = trainer.optimizer
+        self.listeners.started(
+            {
+                **vars(trainer.args),
+                "optimizer_used": type(optimizer).__name__,
+                "initial_lr": ", ".join(f"{group['initial_lr']:g}" for group in optimizer.param_groups),
+                "batches_per_epoch": len(trainer.train_loader),
+                "bf16_forward_on_cpu": bf16,
+            }
+        )
+
+    def batch(self, trainer: Any) -> None:
+        if self.advance is not None and trainer.tloss:
+            losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
+            self.advance(note=f"epoch {trainer.epoch + 1}/{trainer.epochs} {losses}{self.last}")
+
+    def trained(self, trainer: Any) -> None:
+        losses = {f"train/{name}": float(loss) for name, loss in trainer.tloss.items()}
+        self.losses = {**losses, "train/loss": sum(losses.values()), **trainer.lr}
+
+    def validated(self, trainer: Any) -> None:
+        if not self.losses:
+            return  # the extra call after training, for the best weights; their numbers are in Trained.val
+        values = {**self.losses, **_validation(trainer.metrics)}
+        self.losses = {}
+        self.last = f" mAP50 {values['metrics/mAP50']:.3f}"
+        if not sys.stderr.isatty():
+            logger.info(
+                "Epoch %d/%d: train loss %.3f, val loss %.3f, precision %.3f, recall %.3f, mAP50 %.3f, mAP50-95 %.3f",
+                trainer.epoch + 1,
+                trainer.epochs,
+                values["train/loss"],
+                values["val/loss"],
+                *(values[f"metrics/{name}"] for name in METRICS.values()),
+            )
+        self.listeners.epoch(trainer.epoch + 1, values)
+
+
+def _validation(metrics: Mapping[str, Any]) -> dict[str, float]:
+    losses = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
+    return {
+        **losses,
+        "val/loss": sum(losses.values()),
+        **{f"metrics/{ours}": float(metrics[theirs]) for theirs, ours in METRICS.items()},
+    }
