@@ -2,18 +2,21 @@
 
 from transect.imagery.annotate import PALETTE, annotate
 from transect.imagery.decode import IMAGE_SUFFIXES, decode_image
+from transect.imagery.encode import LONGEST_JPEG_SIDE, encode_jpeg
 from transect.imagery.letterbox import LetterboxTransform, letterbox
 from transect.imagery.metadata import FrameMetadata, read_frame_metadata
 from transect.imagery.tiles import Tile, plan_tiles
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LONGEST_JPEG_SIDE",
     "PALETTE",
     "FrameMetadata",
     "LetterboxTransform",
     "Tile",
     "annotate",
     "decode_image",
+    "encode_jpeg",
     "letterbox",
     "plan_tiles",
     "read_frame_metadata",
