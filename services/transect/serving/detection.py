@@ -5,12 +5,9 @@ from time import perf_counter
 
 from transect.engine import DetectOptions, ImageResult
 from transect.errors import ImageError
-from transect.imagery import annotate, decode_image, encode_jpeg
+from transect.imagery import LONGEST_JPEG_SIDE, annotate, decode_image, encode_jpeg
 from transect.serving.intake import Upload
 from transect.serving.slot import ServedModel
-
-# JPEG has no room for longer sides.
-_LONGEST_JPEG_SIDE = 65_500
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ def detect_upload(
     start = perf_counter()
     pixels = decode_image(upload.file.read(), name=upload.name, max_pixels=max_pixels)
     decoded = perf_counter()
-    if draw and max(pixels.shape) > _LONGEST_JPEG_SIDE:
+    if draw and max(pixels.shape) > LONGEST_JPEG_SIDE:
         raise ImageError(f"{upload.name} is too large to be drawn as JPEG; ask with format=json.")
     result = model.detector.detect(pixels, name=upload.name, options=options)
     found = perf_counter()

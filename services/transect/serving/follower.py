@@ -1,6 +1,7 @@
 """Follows the alias: asks where it points, brings a new version up beside the old one, switches."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ _log = logging.getLogger(__name__)
 # A package that does not hold seldom heals; a store that is away comes back.
 _LONGEST_WAIT_S = {"refused": 900.0, "failed": 60.0}
 _REFUSALS_KEPT = 20
-_WARM_TILES = 3
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ class AliasFollower:
         self._metrics.swaps.labels("swapped").inc()
         self._refusals.pop(_identity(model.resolved), None)
         self._publish()
+        self._source.remember(model.resolved)
         _log.info(
             "Serving a new version",
             extra={
@@ -201,10 +202,6 @@ class AliasFollower:
             del self._refusals[next(iter(self._refusals))]
         self._metrics.swaps.labels(outcome).inc()
         self._publish()
-        current = self._slot.current
-        if current is not None:
-            # Fetching noted the failed version as the one to start from without MLflow; it must not be.
-            self._source.remember(current.resolved)
         _log.error(
             "A version is not served; the one before stays",
             extra={"version": target.version, "reason": reason, "attempts": attempts, "retry_after_s": delay},
@@ -236,5 +233,5 @@ def _identity(resolved: ResolvedVersion) -> tuple[str, str, str]:
 
 def _warm(detector: Detector) -> None:
     """Run enough tiles that every infer request has done work before the first client waits."""
-    side = detector.manifest.image_size * _WARM_TILES
+    side = detector.manifest.image_size * max(2, math.ceil(math.sqrt(2 * detector.parallel)))
     detector.detect(np.full((side, side, 3), 114, np.uint8), options=DetectOptions(tile="auto"))

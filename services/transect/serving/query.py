@@ -9,7 +9,6 @@ from transect.engine import DetectOptions
 from transect.serving.problems import ProblemError
 from transect.settings import Settings
 
-_LEAST_TILE = 64
 _TILE = re.compile(r"auto|off|[1-9][0-9]{1,4}")
 
 
@@ -41,8 +40,6 @@ class DetectQuery(BaseModel):
     def _tile_is_sensible(cls, value: str | None) -> str | None:
         if value is not None and not _TILE.fullmatch(value):
             raise ValueError("must be auto, off or a whole number of pixels")
-        if value is not None and value.isdecimal() and int(value) < _LEAST_TILE:
-            raise ValueError(f"must be at least {_LEAST_TILE} pixels")
         return value
 
 

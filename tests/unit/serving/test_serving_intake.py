@@ -1,0 +1,163 @@
+import asyncio
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
+
+from transect.serving import intake
+from transect.serving.intake import Limits, read_batch
+from transect.serving.problems import ProblemError
+
+ROOMY = Limits(body_bytes=1 << 20, images=4)
+File = tuple[str, tuple[str, bytes]]
+Taken = tuple[list[tuple[str, bytes]], bool]
+
+
+def take(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOMY) -> Taken:
+    """Read the body through the service's own intake; gives names with contents, and `as_list`."""
+    left = list(chunks)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": left.pop(0) if left else b"", "more_body": bool(left)}
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def run() -> Taken:
+        async with read_batch(Request(scope, receive), limits) as batch:
+            return [(upload.name, upload.file.read()) for upload in batch.uploads], batch.as_list
+
+    return asyncio.run(run())
+
+
+def form(files: Sequence[File], data: dict[str, str] | None = None) -> tuple[dict[str, str], bytes]:
+    request = httpx.Request("POST", "http://service/", files=list(files), data=data)
+    return {"Content-Type": request.headers["Content-Type"]}, request.read()
+
+
+def refusal(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOMY) -> ProblemError:
+    with pytest.raises(ProblemError) as refused:
+        take(headers, chunks, limits)
+    return refused.value
+
+
+def test_a_raw_body_is_one_image() -> None:
+    assert take({"Content-Type": "image/jpeg"}, [b"ab", b"c"]) == ([("image", b"abc")], False)
+    assert take({"Content-Type": "Application/Octet-Stream; x=y"}, [b"abc"]) == ([("image", b"abc")], False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "as_list"),
+    [(["image"], False), (["images"], True), (["image", "image"], True), (["images", "image"], True)],
+)
+def test_the_field_and_the_number_of_files_decide_the_shape_of_the_answer(fields: list[str], as_list: bool) -> None:
+    files = [(field, (f"{index}.jpg", b"x" * index)) for index, field in enumerate(fields)]
+    headers, body = form(files)
+    assert take(headers, [body]) == ([(f"{index}.jpg", b"x" * index) for index in range(len(fields))], as_list)
+
+
+@settings(max_examples=30, deadline=None)
+@given(contents=st.lists(st.binary(max_size=300), min_size=1, max_size=4), size=st.integers(1, 400))
+def test_however_the_body_is_cut_the_files_come_out_whole(contents: list[bytes], size: int) -> None:
+    headers, body = form([("images", (f"{index}.jpg", content)) for index, content in enumerate(contents)])
+    uploads, _ = take(headers, [body[start : start + size] for start in range(0, len(body), size)])
+    assert uploads == [(f"{index}.jpg", content) for index, content in enumerate(contents)]
+
+
+def test_files_over_the_spool_size_go_to_disk_and_come_back() -> None:
+    content = bytes(range(256)) * 4 * (intake._SPOOL_BYTES >> 10) + b"end"
+    roomy = Limits(body_bytes=8 << 20, images=1)
+    headers, body = form([("image", ("big.jpg", content))])
+    assert take(headers, [body], roomy)[0] == [("big.jpg", content)]
+    assert take({"Content-Type": "image/png"}, [content[:99], content[99:]], roomy)[0] == [("image", content)]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\tb.jpg", "<b>.jpg", "ж.jpg", "x" * 300])
+def test_a_name_is_echoed_and_nothing_else(name: str) -> None:
+    headers, body = form([("images", (name, b"x"))])
+    [(echoed, content)], _ = take(headers, [body])
+    assert content == b"x"
+    assert echoed.replace("%09", "\t") == name
+
+
+def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read() -> None:
+    refused = refusal({"Content-Type": "image/jpeg", "Content-Length": "11"}, [], Limits(10, 1))
+    assert (refused.status, refused.kind) == (413, "body-too-large")
+    assert "TRANSECT_MAX_UPLOAD_MB" in refused.detail
+
+
+@pytest.mark.parametrize("declared", [{}, {"Content-Length": "5"}, {"Content-Length": "many"}])
+def test_an_undeclared_or_lying_length_is_stopped_while_it_streams(declared: dict[str, str]) -> None:
+    refused = refusal({"Content-Type": "image/jpeg", **declared}, [b"x" * 6] * 3, Limits(10, 1))
+    assert (refused.status, refused.kind) == (413, "body-too-large")
+    headers, body = form([("image", ("a.jpg", b"x" * 100))])
+    assert refusal(headers, [body[:50], body[50:]], Limits(100, 1)).status == 413
+
+
+def test_more_images_than_the_limit_are_refused() -> None:
+    headers, body = form([("images", ("a.jpg", b"x"))] * 5)
+    refused = refusal(headers, [body])
+    assert (refused.status, refused.kind) == (413, "too-many-images")
+    assert "TRANSECT_MAX_IMAGES" in refused.detail
+
+
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_images_is_named(media_type: str) -> None:
+    refused = refusal({"Content-Type": media_type}, [b"x"])
+    assert (refused.status, refused.kind) == (415, "media-type")
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_form_without_its_closing_boundary_is_refused_not_shortened(cut: int) -> None:
+    headers, body = form([("images", ("a.jpg", b"x" * 40)), ("images", ("b.jpg", b"y" * 40))])
+    refused = refusal(headers, [body[: -(cut + 4)]])
+    assert (refused.status, refused.kind) == (400, "multipart")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Type": "multipart/form-data"}, {"Content-Type": "multipart/form-data; boundary=no"}]
+)
+def test_a_broken_form_is_refused(headers: dict[str, str]) -> None:
+    assert refusal(headers, [b"nonsense"]).status == 400
+
+
+def test_a_wrong_field_is_named() -> None:
+    headers, body = form([("file", ("a.jpg", b"x"))])
+    assert "'file'" in refusal(headers, [body]).detail
+    headers, body = form([("image", ("a.jpg", b"x"))], {"conf": "0.5"})
+    refused = refusal(headers, [body])
+    assert refused.status == 422
+    assert "text in the field 'conf'" in refused.detail
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Type": "image/jpeg"}, {"Content-Type": "image/jpeg", "Content-Length": "0"}]
+)
+def test_an_empty_raw_body_is_refused(headers: dict[str, str]) -> None:
+    assert (refusal(headers, []).status, refusal(headers, [b""]).kind) == (422, "no-image")
+
+
+def test_a_client_that_stops_sending_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_STALL_S", 0.01)
+
+    async def silence() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", b"image/png")]}
+
+    async def run() -> None:
+        async with read_batch(Request(scope, silence), ROOMY):
+            pass
+
+    with pytest.raises(ProblemError) as refused:
+        asyncio.run(run())
+    assert (refused.value.status, refused.value.headers) == (408, {"Connection": "close"})
