@@ -10,6 +10,17 @@ from .noise import Field, sample, smoothstep
 from .view import View
 
 Colour = tuple[float, float, float]
+"""Linear RGB, 0..1."""
+
+
+def rgb(red: float, green: float, blue: float) -> Colour:
+    """Linear colour of an sRGB one (0..255), by the power 2.2."""
+    return (red / 255) ** 2.2, (green / 255) ** 2.2, (blue / 255) ** 2.2
+
+
+def luminance(colour: Colour) -> float:
+    """Relative luminance of a linear colour (ITU-R BT.709)."""
+    return 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ def draw_herd(
     species: int,
     size: int,
     centre: tuple[float, float],
+    *,
     spacing: float = 1.6,
     others: tuple[Animal, ...] = (),
 ) -> list[Animal]:

@@ -73,7 +73,8 @@ def _openness(z: Field, view: View) -> Field:
         return np.ones_like(z)
     side = int(max(3, 2 * round(0.5 / view.gsd / 2) + 1))
     around = cv2.blur(z, (side, side))
-    return np.asarray(1.0 - 0.5 * np.clip((around - z) / 0.7, 0.0, 1.0), dtype=np.float32)
+    lower = np.clip((around - z) / 0.7, 0.0, 1.0)
+    return np.asarray(1.0 - 0.5 * lower, dtype=np.float32)
 
 
 def _lambert(relief: Field, light: Light, view: View) -> Field:
@@ -85,7 +86,8 @@ def _lambert(relief: Field, light: Light, view: View) -> Field:
     slope_x, slope_y = np.clip(slope_x, -3, 3), np.clip(slope_y, -3, 3)
     cot = 1.0 / float(np.tan(np.radians(max(light.elevation_deg, 25.0))))
     facing = 1.0 - np.float32(cot * to_x) * slope_x - np.float32(cot * to_y) * slope_y
-    return np.clip(facing / np.sqrt(1.0 + slope_x**2 + slope_y**2), 0.0, 2.2).astype(np.float32)
+    facing /= np.sqrt(1.0 + slope_x**2 + slope_y**2)
+    return np.asarray(np.clip(facing, 0.0, 2.2), dtype=np.float32)
 
 
 def _sunlit(z: Field, light: Light, view: View) -> Field:
@@ -111,8 +113,8 @@ def _sunlit(z: Field, light: Light, view: View) -> Field:
 
 def develop(radiance: NDArray[np.float32], optics: Optics, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Linear RGB to an 8-bit RGB picture as a camera would deliver it."""
-    # 0.2140 is the linear value of mid grey in the sRGB curve, approximated by the power 1/2.2.
-    gain = np.array(optics.white, np.float32) * np.float32(0.2176 / optics.exposure)
+    mid_grey = 0.5**2.2  # the sRGB curve is close to the power 1 / 2.2
+    gain = np.array(optics.white, np.float32) * np.float32(mid_grey / optics.exposure)
     image = radiance * gain
     if optics.vignette:
         image *= _falloff(image.shape, optics.vignette)[..., None]
@@ -122,14 +124,19 @@ def develop(radiance: NDArray[np.float32], optics: Optics, rng: np.random.Genera
     if optics.contrast:
         image += np.float32(optics.contrast * 1.6) * (image - 0.5) * image * (1.0 - image) * 4.0
     if optics.saturation != 1:
-        grey = image.mean(axis=2, keepdims=True)
-        image = grey + (image - grey) * np.float32(optics.saturation)
+        image = cv2.transform(image, _towards_grey(optics.saturation))
     image = _blurred(np.ascontiguousarray(image, dtype=np.float32), optics)
     if optics.noise:
-        noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None]
-        colour = rng.standard_normal(image.shape, dtype=np.float32)
-        image += (noise + 0.5 * colour) * np.float32(optics.noise)
+        # Mostly grey, as after a camera's own colour denoising.
+        image += cv2.transform(
+            rng.standard_normal(image.shape, dtype=np.float32), _towards_grey(0.4) * 1.5 * optics.noise
+        )
     return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def _towards_grey(saturation: float) -> NDArray[np.float32]:
+    """Matrix that keeps the mean of the channels and scales their differences."""
+    return (saturation * np.eye(3) + (1.0 - saturation) / 3.0).astype(np.float32)
 
 
 def _falloff(shape: tuple[int, ...], strength: float) -> Field:

@@ -1,5 +1,6 @@
 """EXIF and XMP as a drone writes them into its pictures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,38 +14,36 @@ from .geo import LocalFrame
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 
 
-def write_frame(
-    path: Path,
-    pixels: NDArray[np.uint8],
-    shot: Shot,
-    camera: Camera,
-    place: LocalFrame,
-    elevation_m: float,
-    quality: int,
-) -> None:
-    """Write 8-bit RGB pixels as JPEG with the recorded (not the true) pose of the shot.
+@dataclass(frozen=True)
+class Site:
+    """Where the flight's plane touches the earth, the height of the ground above sea level, and the camera."""
 
-    elevation_m: height of the ground above sea level.
-    """
+    place: LocalFrame
+    elevation_m: float
+    camera: Camera
+
+
+def write_frame(path: Path, pixels: NDArray[np.uint8], shot: Shot, site: Site, *, quality: int) -> None:
+    """Write 8-bit RGB pixels as JPEG with the recorded (not the true) pose of the shot."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    exif = _exif(shot, camera, place, elevation_m)
-    Image.fromarray(pixels).save(path, "JPEG", quality=quality, exif=exif, xmp=_xmp(shot, elevation_m).encode())
+    xmp = _xmp(shot, site).encode()
+    Image.fromarray(pixels).save(path, "JPEG", quality=quality, exif=_exif(shot, site), xmp=xmp)
 
 
-def _exif(shot: Shot, camera: Camera, place: LocalFrame, elevation_m: float) -> Image.Exif:
-    longitude, latitude = place.to_lonlat(shot.recorded.x, shot.recorded.y)
+def _exif(shot: Shot, site: Site) -> Image.Exif:
+    longitude, latitude = site.place.to_lonlat(shot.recorded.x, shot.recorded.y)
     time = shot.taken_at.strftime("%Y:%m:%d %H:%M:%S")
     exif = Image.Exif()
-    exif[0x010F], exif[0x0110], exif[0x0132] = camera.make, camera.model, time
+    exif[0x010F], exif[0x0110], exif[0x0132] = site.camera.make, site.camera.model, time
     exif[0x0112] = 1  # upright
     exif[_EXIF_IFD] = {
         0x9003: time,
         0x9004: time,
         0x9291: f"{shot.taken_at.microsecond // 1000:03d}",
-        0x920A: IFDRational(round(camera.focal_mm * 100), 100),
-        0xA405: round(camera.focal_mm * 36 / camera.sensor_width_mm),
-        0xA002: camera.width,
-        0xA003: camera.height,
+        0x920A: IFDRational(round(site.camera.focal_mm * 100), 100),
+        0xA405: round(site.camera.focal_mm * 36 / site.camera.sensor_width_mm),
+        0xA002: site.camera.width,
+        0xA003: site.camera.height,
     }
     exif[_GPS_IFD] = {
         0: b"\x02\x03\x00\x00",
@@ -53,7 +52,7 @@ def _exif(shot: Shot, camera: Camera, place: LocalFrame, elevation_m: float) -> 
         3: "E" if longitude >= 0 else "W",
         4: _sexagesimal(longitude),
         5: b"\x00",
-        6: IFDRational(round((elevation_m + shot.recorded.height_m) * 1000), 1000),
+        6: IFDRational(round((site.elevation_m + shot.recorded.height_m) * 1000), 1000),
     }
     return exif
 
@@ -66,11 +65,11 @@ def _sexagesimal(degrees: float) -> tuple[IFDRational, IFDRational, IFDRational]
     return IFDRational(whole, 1), IFDRational(minutes, 1), IFDRational(seconds, 1_000_000)
 
 
-def _xmp(shot: Shot, elevation_m: float) -> str:
+def _xmp(shot: Shot, site: Site) -> str:
     pose = shot.recorded
     yaw = (pose.yaw_deg + 180.0) % 360.0 - 180.0
     fields = {
-        "AbsoluteAltitude": f"{elevation_m + pose.height_m:+.3f}",
+        "AbsoluteAltitude": f"{site.elevation_m + pose.height_m:+.3f}",
         "RelativeAltitude": f"{pose.height_m:+.3f}",
         "GimbalRollDegree": "+0.00",
         "GimbalYawDegree": f"{yaw:+.2f}",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
-Kind = Literal["cloud", "mottle", "grain", "fleck", "white"]
+Kind = Literal["cloud", "mottle", "grain", "fleck"]
 
 _SIZE = 1024
 _LEVELS = 6
@@ -17,12 +17,9 @@ _LEVELS = 6
 _SPECTRA: dict[Kind, tuple[Callable[[Field], Field], int]] = {
     "cloud": (lambda f: f**-1.8 * (f < 64), 11),  # broad patches
     "mottle": (lambda f: f**-1.05, 12),  # all scales alike: soil, litter
-    "grain": (
-        lambda f: f / (f + 90.0) ** 2.6 * np.exp(-((f / 380.0) ** 2)),
-        13,
-    ),  # tufts and leaves, most about 8 texels wide
+    # Tufts and leaves, most about 8 texels wide.
+    "grain": (lambda f: f / (f + 90.0) ** 2.6 * np.exp(-((f / 380.0) ** 2)), 13),
     "fleck": (lambda f: f**-0.6 * (f < 300), 14),  # skewed below: rare strong spots
-    "white": (lambda f: np.ones_like(f), 15),
 }
 
 
@@ -31,9 +28,8 @@ def field(kind: Kind, level: int = 0) -> Field:
     """A tileable field of zero mean and unit deviation; each level halves the resolution."""
     if level:
         finer = field(kind, level - 1)
-        return cv2.resize(finer, (finer.shape[1] // 2, finer.shape[0] // 2), interpolation=cv2.INTER_AREA).astype(
-            np.float32
-        )
+        half = (finer.shape[1] // 2, finer.shape[0] // 2)
+        return np.asarray(cv2.resize(finer, half, interpolation=cv2.INTER_AREA), dtype=np.float32)
     amplitude, seed = _SPECTRA[kind]
     fy = np.fft.fftfreq(_SIZE, 1 / _SIZE)[:, None]
     fx = np.fft.rfftfreq(_SIZE, 1 / _SIZE)[None, :]

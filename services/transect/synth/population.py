@@ -31,7 +31,9 @@ def draw_population(width_m: float, height_m: float, seed: int) -> tuple[Animal,
             mean = kind.herd_mean - 1
             size = 1 + int(rng.negative_binomial(_CLUSTERING_K, _CLUSTERING_K / (_CLUSTERING_K + mean)))
             near = tuple(a for a in animals if np.hypot(a.x - x, a.y - y) < _NEIGHBOUR_M)
-            herd = draw_herd(rng, kind.index, size, (float(x), float(y)), float(rng.uniform(1.6, 3.4)), near)
+            herd = draw_herd(
+                rng, kind.index, size, (float(x), float(y)), spacing=float(rng.uniform(1.6, 3.4)), others=near
+            )
             inside = [a for a in herd if _inside(a, width_m, height_m)]
             animals += inside
             total += len(inside)

@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .cover import Canvas, Cover, Placed, lay_canopy, lay_low, place_cover
+from .canopy import lay_canopy
+from .canvas import Canvas
+from .cover import Cover, Placed, place_cover
 from .ground import Ground, paint_ground
 from .light import Light, Optics, develop, illuminate, shadow_reach_m
+from .litter import lay_low
 from .noise import Field
 from .species import Animal
 from .sprites import draw_sprite
@@ -118,7 +121,7 @@ def _lay_animals(animals: list[Animal], canvas: Canvas, view: View) -> list[_Lai
     out: list[_Laid] = []
     for animal in animals:
         sprite = draw_sprite(animal, view)
-        kept = canvas.lay(sprite.left, sprite.top, sprite.alpha, sprite.albedo, sprite.z, sprite.relief)
+        kept = canvas.lay(sprite)
         if kept is None:
             continue
         out.append(_Laid(animal, max(sprite.left, 0), max(sprite.top, 0), kept, float(sprite.alpha.sum())))
@@ -140,7 +143,7 @@ def _box(laid: _Laid, hidden: Field, view: View, pad: int) -> Box | None:
         return None
     solid = (seen > 0.4).astype(np.uint8)
     if rows > 60:  # single pixels between leaves do not stretch the box
-        solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(np.uint8)
     filled_rows, filled_columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     if filled_rows.size < 2 or filled_columns.size < 2:
         return None

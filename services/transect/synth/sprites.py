@@ -6,26 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .noise import Field, sample, smoothstep
+from .canvas import Sprite
+from .noise import Field, Kind, sample, smoothstep
 from .species import SPECIES, Animal
 from .view import View
 
 _DETAIL_PX = 110.0  # animals shorter than this are drawn larger and averaged down
-
-
-@dataclass(frozen=True)
-class Sprite:
-    """A patch of the picture: its top left pixel, and one value (albedo: three) a pixel."""
-
-    left: int
-    top: int
-    alpha: Field
-    albedo: NDArray[np.float32]
-    """Linear RGB."""
-    z: Field
-    """Metres above ground of the surface, for cast shadows."""
-    relief: Field
-    """Metres, rounded without cliffs, for shading."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +25,9 @@ class _Plane:
     """Pixel index to metres along u and v, for textures that stay on the body."""
     animal: Animal
 
-    def texture(self, kind: str, texel_m: float, salt: int) -> Field:
+    def texture(self, kind: Kind, texel_m: float, salt: int) -> Field:
         shape = (self.u.shape[0], self.u.shape[1])
-        return sample(kind, self.matrix, shape, texel_m, offset=self.animal.seed % 9973 + 31.7 * salt)  # type: ignore[arg-type]  # literals at each call
+        return sample(kind, self.matrix, shape, texel_m, offset=self.animal.seed % 9973 + 31.7 * salt)
 
     def capsule(
         self, start: tuple[float, float], end: tuple[float, float], r0: float, r1: float
@@ -50,7 +36,8 @@ class _Plane:
         du, dv = end[0] - start[0], end[1] - start[1]
         pu, pv = self.u - np.float32(start[0]), self.v - np.float32(start[1])
         t = np.clip((pu * du + pv * dv) / max(du * du + dv * dv, 1e-9), 0.0, 1.0)
-        return np.hypot(pu - t * du, pv - t * dv) - (r0 + (r1 - r0) * t), t
+        distance = np.hypot(pu - t * du, pv - t * dv) - (r0 + (r1 - r0) * t)
+        return distance.astype(np.float32), t.astype(np.float32)
 
 
 def draw_sprite(animal: Animal, view: View) -> Sprite:
@@ -83,8 +70,9 @@ def _plane(animal: Animal, view: View, centre: tuple[float, float], size: int, s
     turn = np.radians(animal.heading_deg - view.yaw_deg)
     sin, cos = np.float32(np.sin(turn)), np.float32(np.cos(turn))
     unit = np.float32(step / animal.length_m)
-    u, v = (right * sin + up * cos) * unit, (up * sin - right * cos) * unit
-    v = v - np.float32(animal.look.bend) * (u * u - 0.05)
+    u: Field = ((right * sin + up * cos) * unit).astype(np.float32)
+    v: Field = ((up * sin - right * cos) * unit).astype(np.float32)
+    v -= (np.float32(animal.look.bend) * (u * u - 0.05)).astype(np.float32)
     origin = np.array([0.5 - centre[0] * scale, centre[1] * scale - 0.5]) * step
     matrix = np.array(
         [
@@ -92,7 +80,7 @@ def _plane(animal: Animal, view: View, centre: tuple[float, float], size: int, s
             [-step * cos, -step * sin, origin[1] * sin - origin[0] * cos],
         ]
     )
-    return _Plane(u.astype(np.float32), v.astype(np.float32), float(unit), matrix.astype(np.float64), animal)
+    return _Plane(u, v, float(unit), matrix.astype(np.float64), animal)
 
 
 def _trunk(plane: _Plane, centre: float, half_length: float, power: float, taper: float) -> tuple[Field, Field]:
@@ -112,7 +100,7 @@ def _union(a: Field, b: Field, blend: float) -> Field:
 
 
 def _cover(plane: _Plane, distance: Field) -> Field:
-    return np.clip(0.5 - distance / plane.px, 0.0, 1.0)
+    return np.asarray(np.clip(0.5 - distance / plane.px, 0.0, 1.0), dtype=np.float32)
 
 
 def _head_end(base: float, reach: float, turn: float) -> tuple[float, float]:
@@ -143,61 +131,62 @@ _Painted = tuple[Field, NDArray[np.float32], Field, Field]
 
 
 def _sheep(plane: _Plane) -> _Painted:
-    look, length = plane.animal.look, plane.animal.length_m
+    look, coat, length = plane.animal.look, plane.animal.look.coat, plane.animal.length_m
     trunk, radius = _trunk(plane, -0.09, 0.40, 2.35, 0.15)
     wool = plane.texture("mottle", 0.006 * length, 1)
     curls = plane.texture("grain", 0.009 * length, 2)
-    trunk = trunk + look.shag * (curls + 0.5 * wool)
+    trunk += np.float32(coat.shag) * (curls + 0.5 * wool)
     end = _head_end(0.24, 0.24 * look.head_reach, look.head_turn)
     head, along = plane.capsule((0.24, 0.0), end, 0.092, 0.038)
-    ears = _ears(plane, end, look.head_turn, 0.24, 0.075, 0.017)
+    ears = _ears(plane, (0.24, 0.0), end, look.head_turn, span=0.075, radius=0.017)
     tail, _ = plane.capsule((-0.46, 0.0), (-0.51, 0.01), 0.035, 0.025)
     body = _union(trunk, head, 0.05)
     distance = np.minimum(np.minimum(body, ears), tail)
     z, relief = _heights(plane, radius, distance)
     relief = relief + np.float32(0.004 * length) * curls
-    coat = _fill(plane, look.coat)
-    if look.pied > 0:
+    wool_colour = _fill(plane, coat.colour)
+    if coat.second_share > 0:
         patches = plane.texture("cloud", 0.012 * length, 3)
-        coat = _mix(coat, look.second, smoothstep(-0.15, 0.15, patches + np.float32(4 * look.pied - 2)))
+        share = smoothstep(-0.15, 0.15, patches + np.float32(4 * coat.second_share - 2))
+        wool_colour = _mix(wool_colour, coat.second, share)
     shade = 1.0 + 0.10 * wool + 0.07 * curls - 0.25 * smoothstep(0.55, 1.05, radius)
-    albedo = coat * np.clip(shade, 0.35, 1.5)[..., None]
+    albedo = wool_colour * np.clip(shade, 0.35, 1.5)[..., None]
     face = smoothstep(0.30, 0.5, along) * (head < trunk)
-    albedo = _mix(albedo, look.face, np.maximum(face, (ears < body).astype(np.float32)))
+    albedo = _mix(albedo, coat.face, np.maximum(face, (ears < body).astype(np.float32)))
     return _cover(plane, distance), albedo, z, relief
 
 
 def _buffalo(plane: _Plane) -> _Painted:
-    look, length = plane.animal.look, plane.animal.length_m
+    look, coat, length = plane.animal.look, plane.animal.look.coat, plane.animal.length_m
     trunk, radius = _trunk(plane, -0.11, 0.38, 2.6, 0.06)
     hide = plane.texture("mottle", 0.010 * length, 1)
     base = 0.22
     end = _head_end(base, 0.26 * look.head_reach, look.head_turn)
     head, _ = plane.capsule((base, 0.0), end, 0.105, 0.055)
-    ears = _ears(plane, end, look.head_turn, base, 0.10, 0.018)
+    ears = _ears(plane, (base, 0.0), end, look.head_turn, span=0.10, radius=0.018)
     tail, _ = plane.capsule((-0.48, 0.0), (-0.54, 0.02), 0.016, 0.010)
     body = _union(trunk, head, 0.05)
     horns = _horns(plane, end, look.head_turn, base)
     distance = np.minimum(np.minimum(body, ears), np.minimum(tail, horns))
     z, relief = _heights(plane, radius, distance)
-    dust = smoothstep(0.2, 1.6, plane.texture("cloud", 0.012 * length, 3) + np.float32(3 * look.pied - 0.8))
-    albedo = _mix(_fill(plane, look.coat), look.second, dust * 0.8)
+    dust = smoothstep(0.2, 1.6, plane.texture("cloud", 0.012 * length, 3) + np.float32(3 * coat.second_share - 0.8))
+    albedo = _mix(_fill(plane, coat.colour), coat.second, dust * 0.8)
     spine = 1.0 + 0.5 * np.exp(-((plane.v / 0.03) ** 2)) * (radius < 1)
     albedo = albedo * np.clip((1.0 + 0.16 * hide) * spine, 0.4, 2.0)[..., None]
-    albedo = _mix(albedo, look.face, smoothstep(0.0, 0.06, trunk) * 0.8)
+    albedo = _mix(albedo, coat.face, smoothstep(0.0, 0.06, trunk) * 0.8)
     albedo = _mix(albedo, (0.27, 0.24, 0.19), _cover(plane, horns))
     return _cover(plane, distance), albedo, z, relief
 
 
 def _zebra(plane: _Plane) -> _Painted:
-    look, length = plane.animal.look, plane.animal.length_m
+    look, coat, length = plane.animal.look, plane.animal.look.coat, plane.animal.length_m
     trunk, radius = _trunk(plane, -0.14, 0.345, 2.4, -0.02)
     base = 0.14
     poll = _head_end(base, 0.21 * look.head_reach, look.head_turn)
     nose = (poll[0] + 0.15 * float(np.cos(1.3 * look.head_turn)), poll[1] + 0.15 * float(np.sin(1.3 * look.head_turn)))
     neck, along = plane.capsule((base, 0.0), poll, 0.078, 0.052)
     head, face_along = plane.capsule(poll, nose, 0.050, 0.030)
-    ears = _ears(plane, nose, look.head_turn, poll[0] - 0.06, 0.055, 0.014, across=poll[1])
+    ears = _ears(plane, poll, nose, look.head_turn, span=0.055, radius=0.014)
     tail, _ = plane.capsule((-0.47, 0.0), (-0.56, 0.015), 0.014, 0.016)
     body = _union(_union(trunk, neck, 0.05), head, 0.03)
     distance = np.minimum(np.minimum(body, ears), tail)
@@ -206,30 +195,28 @@ def _zebra(plane: _Plane) -> _Painted:
     wobble = plane.texture("mottle", 0.012 * length, 1)
     phase = (plane.u + 0.25 * np.abs(plane.v)) / 0.088 + 0.22 * wobble
     wave = np.sin(2 * np.pi * phase)
-    stripes = smoothstep(-0.35, 0.35, wave + np.float32(2.2 * (look.pied - 0.5)))
+    stripes = smoothstep(-0.35, 0.35, wave + np.float32(2.2 * (coat.second_share - 0.5)))
     stripes = np.maximum(stripes, 0.9 * np.exp(-((plane.v / 0.016) ** 2)) * (trunk < 0))
-    albedo = _mix(_fill(plane, look.coat), look.second, stripes)
+    albedo = _mix(_fill(plane, coat.colour), coat.second, stripes)
     muzzle = smoothstep(0.55, 0.85, face_along) * (head < neck)
     mane = np.exp(-((neck + 0.066) ** 2) / 0.02**2) * (along > 0.05) * (neck < trunk)
-    albedo = _mix(albedo, look.second, np.clip(muzzle + 0.6 * mane, 0, 1).astype(np.float32))
-    albedo = _mix(albedo, look.face, (ears < body).astype(np.float32) * 0.6)
+    albedo = _mix(albedo, coat.second, np.clip(muzzle + 0.6 * mane, 0, 1).astype(np.float32))
+    albedo = _mix(albedo, coat.face, (ears < body).astype(np.float32) * 0.6)
     shade = 1.0 + 0.05 * wobble - 0.2 * smoothstep(0.6, 1.05, radius)
     return _cover(plane, distance), albedo * np.clip(shade, 0.4, 1.3)[..., None], z, relief
 
 
 def _ears(
-    plane: _Plane, end: tuple[float, float], turn: float, base: float, span: float, radius: float, across: float = 0.0
+    plane: _Plane, poll: tuple[float, float], nose: tuple[float, float], turn: float, *, span: float, radius: float
 ) -> Field:
-    """Distance to both ears, which stand out sideways at the middle of the head."""
-    middle = (base + 0.45 * (end[0] - base), across + 0.45 * (end[1] - across))
-    out: Field | None = None
+    """Distance to both ears, which stand out sideways and a little back, nearer to the poll than to the nose."""
+    root = (poll[0] + 0.45 * (nose[0] - poll[0]), poll[1] + 0.45 * (nose[1] - poll[1]))
+    sides = []
     for side in (-1.0, 1.0):
         angle = turn + side * (np.pi / 2 + 0.25)
-        tip = (middle[0] + 1.45 * span * float(np.cos(angle)), middle[1] + 1.45 * span * float(np.sin(angle)))
-        ear, _ = plane.capsule(middle, tip, radius, radius * 0.7)
-        out = ear if out is None else np.minimum(out, ear)
-    assert out is not None
-    return out
+        tip = (root[0] + 1.45 * span * float(np.cos(angle)), root[1] + 1.45 * span * float(np.sin(angle)))
+        sides.append(plane.capsule(root, tip, radius, radius * 0.7)[0])
+    return np.minimum(*sides)
 
 
 def _horns(plane: _Plane, end: tuple[float, float], turn: float, base: float) -> Field:

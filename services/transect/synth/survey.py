@@ -13,13 +13,13 @@ import yaml
 from ..errors import InputError
 from ..files import atomic_write_json
 from ..progress import progress
-from .domains import survey_cover, survey_ground, survey_light, survey_optics
 from .flight import Camera, Flight, PositionNoise, Shot, plan_flight
 from .geo import LocalFrame
 from .light import develop
-from .metadata import write_frame
+from .metadata import Site, write_frame
 from .output import GENERATOR, building, finished, spread
 from .population import draw_population
+from .savanna import survey_cover, survey_ground, survey_light, survey_optics
 from .scene import Scene, expose
 from .species import SPECIES, Animal
 
@@ -85,15 +85,23 @@ def make_survey(
     """
     if frames < 2 or seed < 0 or not 0 <= overlap <= 0.8 or not 20 <= height_m <= 200:
         raise InputError(
-            "A sample survey needs at least 2 frames, a seed from 0 on, an overlap of 0 to 0.8 and a height of 20 to 200 m."
+            "A sample survey needs at least 2 frames, a seed from 0 on, an overlap of 0 to 0.8 "
+            "and a height of 20 to 200 m."
         )
     if transects is not None and not 1 <= transects <= frames:
         raise InputError(f"{frames} frames cannot make {transects} transects; ask for 1 to {frames}.")
     noise = noise or PositionNoise()
     parameters = {
-        "kind": "survey", "frames": frames, "seed": seed, "overlap": overlap, "height_m": height_m, "transects": transects,
-        "gps_noise_m": noise.gps_m, "yaw_noise_deg": noise.yaw_deg, "height_noise_m": noise.height_m,
-    }  # fmt: skip
+        "kind": "survey",
+        "frames": frames,
+        "seed": seed,
+        "overlap": overlap,
+        "height_m": height_m,
+        "transects": transects,
+        "gps_noise_m": noise.gps_m,
+        "yaw_noise_deg": noise.yaw_deg,
+        "height_noise_m": noise.height_m,
+    }
     if not finished(out, parameters):
         with building(out, parameters) as part:
             _build(part, parameters, processes)
@@ -144,7 +152,7 @@ def _take(job: _Job) -> None:
     rng = np.random.default_rng((plan.seed, 45, job.index))
     optics = replace(optics, exposure=optics.exposure * float(rng.uniform(0.96, 1.04)))
     pixels = develop(radiance, optics, rng)
-    write_frame(frame_path(job.folder, shot), pixels, shot, camera, PLACE, ELEVATION_M, optics.quality)
+    write_frame(frame_path(job.folder, shot), pixels, shot, Site(PLACE, ELEVATION_M, camera), quality=optics.quality)
 
 
 def frame_path(folder: Path, shot: Shot) -> Path:

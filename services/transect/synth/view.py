@@ -39,6 +39,11 @@ class View:
         """The same view with `pixels` more on every side."""
         return replace(self, width=self.width + 2 * pixels, height=self.height + 2 * pixels)
 
+    def part(self, left: int, top: int, width: int, height: int) -> "View":
+        """The view of a rectangle of pixels."""
+        x, y = self.to_ground(left + width / 2, top + height / 2)
+        return replace(self, x=x, y=y, width=width, height=height)
+
     def to_pixels(self, x: float, y: float) -> tuple[float, float]:
         """Column and row, where pixel i covers [i, i + 1)."""
         east, north = (x - self.x) / self.gsd, (y - self.y) / self.gsd
