@@ -44,7 +44,9 @@ def image_size(path: Path) -> tuple[int, int]:
             Image.open(path) as image,
         ):
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            # Pillow would decode a whole PNG to look for EXIF behind the picture, where cameras do not put it.
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION) in _TURNED
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path} is too large to train on whole; cut it into tiles.") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:
