@@ -1,6 +1,8 @@
 """From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
 
 from transect.engine.detector import Detector
+from transect.engine.evaluate import evaluate_package
+from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -23,14 +25,19 @@ __all__ = [
     "SCHEMA_VERSION",
     "WEIGHTS_FILE",
     "Boxes",
+    "ClassEvaluation",
     "DetectOptions",
     "Detection",
     "Detector",
+    "Evaluation",
     "ImageResult",
     "LetterboxRule",
     "ModelRef",
     "PackageFile",
     "PackageManifest",
+    "Truth",
+    "evaluate_detections",
+    "evaluate_package",
     "hash_files",
     "package_sha256",
     "read_manifest",
