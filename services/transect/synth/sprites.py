@@ -49,17 +49,25 @@ def draw_sprite(animal: Animal, view: View) -> Sprite:
     left, top = int(np.floor(column)) - half, int(np.floor(row)) - half
     plane = _plane(animal, view, (column - left, row - top), 2 * half, scale)
     alpha, albedo, z, relief = _PAINTERS[animal.species](plane)
-    if scale > 1:
-        size = (2 * half, 2 * half)
-        premultiplied = np.dstack([albedo * alpha[..., None], z * alpha, relief * alpha, alpha])
-        # resize takes at most four channels at a time at full speed
-        small = np.dstack(
-            [cv2.resize(premultiplied[..., i : i + 3], size, interpolation=cv2.INTER_AREA) for i in (0, 3)]
-        )
-        alpha = np.ascontiguousarray(small[..., 5])
-        weight = 1.0 / np.maximum(alpha, 1e-3)
-        albedo, z, relief = small[..., :3] * weight[..., None], small[..., 3] * weight, small[..., 4] * weight
-    return Sprite(left, top, alpha, albedo, z, relief)
+    sprite = Sprite(left, top, alpha, albedo, z, relief)
+    return sprite if scale == 1 else _averaged(sprite, 2 * half)
+
+
+def _averaged(sprite: Sprite, side: int) -> Sprite:
+    """The sprite at `side` pixels a side; colours and heights count as much as their alpha."""
+    alpha = sprite.alpha[..., None]
+    colours = cv2.resize(sprite.albedo * alpha, (side, side), interpolation=cv2.INTER_AREA)
+    heights = np.dstack([sprite.z, sprite.relief, np.ones_like(sprite.z)]) * alpha
+    z, relief, share = cv2.split(cv2.resize(heights, (side, side), interpolation=cv2.INTER_AREA))
+    weight = np.float32(1.0) / np.maximum(share, np.float32(1e-3))
+    return Sprite(
+        sprite.left,
+        sprite.top,
+        np.asarray(share, dtype=np.float32),
+        np.asarray(colours * weight[..., None], dtype=np.float32),
+        np.asarray(z * weight, dtype=np.float32),
+        np.asarray(relief * weight, dtype=np.float32),
+    )
 
 
 def _plane(animal: Animal, view: View, centre: tuple[float, float], size: int, scale: int) -> _Plane:
