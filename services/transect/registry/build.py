@@ -1,0 +1,145 @@
+"""Making a model package: files, manifest, MLmodel; verified and run once before it has its name."""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from transect.engine import (
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    Detector,
+    PackageManifest,
+    hash_files,
+    verify_package,
+    write_manifest,
+)
+from transect.errors import PackageError
+from transect.registry.names import PACKAGE_PATH
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+_LOADER = "transect.registry.pyfunc"
+
+
+def build_package(
+    out: Path,
+    *,
+    onnx: Path,
+    weights: Path,
+    names: Sequence[str],
+    image_size: int,
+    head_kind: Literal["anchor-free", "end-to-end"],
+    architecture: str,
+    conf: float,
+    iou: float,
+    stride: int = 32,
+    training_gsd_m: float | None = None,
+    metrics: Mapping[str, float] | None = None,
+    class_metrics: Mapping[str, Mapping[str, float]] | None = None,
+    dataset_name: str = "",
+    dataset_digest: str = "",
+    git_commit: str = "",
+    git_dirty: bool = False,
+    versions: Mapping[str, str] | None = None,
+    run_id: str = "",
+    created_at: datetime | None = None,
+) -> Path:
+    """Build the model package `out` and return it; see PackageManifest for the fields.
+
+    `onnx` and `weights` are copied. The finished package is verified and runs one inference; only
+    then it takes its name, so that `out` is a whole, working package or absent. Raises PackageError
+    when `out` exists, a file is missing, a value is unusable, or the model does not run.
+    """
+    if out.exists():
+        raise PackageError(f"{out} is there already; remove it or choose another folder for the package.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        folder = scratch / out.name
+        folder.mkdir()
+        _copy(onnx, folder / MODEL_FILE)
+        _copy(weights, folder / WEIGHTS_FILE)
+        fields = {
+            "names": tuple(names),
+            "image_size": image_size,
+            "stride": stride,
+            "head_kind": head_kind,
+            "architecture": architecture,
+            "conf": conf,
+            "iou": iou,
+            "training_gsd_m": training_gsd_m,
+            "metrics": dict(metrics or {}),
+            "class_metrics": {name: dict(values) for name, values in (class_metrics or {}).items()},
+            "dataset_name": dataset_name,
+            "dataset_digest": dataset_digest,
+            "git_commit": git_commit,
+            "git_dirty": git_dirty,
+            "versions": dict(versions or {}),
+            "run_id": run_id,
+            "created_at": created_at or datetime.now(UTC),
+            "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE)),
+        }
+        write_manifest(folder, PackageManifest.model_validate(fields))
+        _write_mlmodel(folder, run_id)
+        _try_out(folder)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(scratch)
+    return out
+
+
+def signature() -> "ModelSignature":
+    """One column of images in (path, base64 text, bytes or RGB array), one Detection record an image out."""
+    # The detector image has mlflow-skinny alone, which lacks these.
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Object, Property, Schema, TensorSpec
+
+    number, text, whole = DataType.double, DataType.string, DataType.long
+    detection = Object(
+        [
+            Property("box", Array(number)),
+            Property("score", number),
+            Property("class_id", whole),
+            Property("class_name", text),
+        ]
+    )
+    model = Object([Property(name, text) for name in ("name", "version", "run_id")])
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(text, "image"),
+        ColSpec(whole, "width"),
+        ColSpec(whole, "height"),
+        ColSpec(Array(detection), "detections"),
+        ColSpec(model, "model"),
+        ColSpec(whole, "tiles"),
+        ColSpec(DataType.boolean, "truncated"),
+        ColSpec(text, "failure", required=False),
+    ]
+    # The column has no name, because MLflow refuses a plain list of paths where one is given.
+    image: ColSpec | TensorSpec = ColSpec(AnyType())
+    return ModelSignature(inputs=Schema([image]), outputs=Schema(outputs))
+
+
+def _write_mlmodel(folder: Path, run_id: str) -> None:
+    from mlflow.models import Model
+
+    # No environment files: the loader is this package, which no index carries.
+    model = Model(artifact_path=PACKAGE_PATH, run_id=run_id or None, signature=signature())
+    model.add_flavor("python_function", loader_module=_LOADER, python_version=platform.python_version())
+    model.save(str(folder / "MLmodel"))
+
+
+def _try_out(folder: Path) -> None:
+    verify_package(folder)
+    # Opening runs one inference on a fixed pattern.
+    Detector.open(folder, verify=False).close()
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise PackageError(f"{source} is missing; the package needs it as {target.name}.")
+    shutil.copyfile(source, target)

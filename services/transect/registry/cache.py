@@ -1,0 +1,169 @@
+"""Verified local copies of model packages, and the last one that each alias named.
+
+Layout below TRANSECT_HOME/cache/models, one folder a model name::
+
+    NAME/3-0f8a1c2b9d4e/      version 3, package hash 0f8a1c2b9d4e...: a whole, verified package
+    NAME/alias-production.json  what `production` was when `remember` was last called
+    .incoming/                  downloads; what a killed process left there goes at the next start
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from transect.engine import PackageManifest, package_sha256, read_manifest, verify_package
+from transect.errors import PackageError, RegistryError
+from transect.files import atomic_write_json
+from transect.registry.locks import locked, locked_if_free
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ResolvedVersion:
+    """One registered version, as MLflow described it when it was asked.
+
+    `source` is the URI of its files, `package_sha256` the hash that was written at registration,
+    `alias` the alias that was asked for (None when a version number was).
+    """
+
+    name: str
+    version: str
+    run_id: str
+    source: str
+    package_sha256: str
+    aliases: tuple[str, ...] = ()
+    alias: str | None = None
+    tags: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+class LocalCache:
+    """The cache folder; several processes may use one at the same time."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.root = cache_dir / "models"
+
+    def get(self, resolved: ResolvedVersion) -> Path | None:
+        """The folder of `resolved` when it is here and still what was registered, else None."""
+        folder = self._folder(resolved)
+        if not folder.is_dir():
+            return None
+        try:
+            _check(folder, resolved)
+        except PackageError as error:
+            _log.warning("%s in the cache is damaged and is fetched again: %s", resolved, error)
+            return None
+        return folder
+
+    def put(self, resolved: ResolvedVersion, download: Callable[[Path], Path]) -> Path:
+        """Let `download` fill an empty folder, verify what it returns, and keep it.
+
+        Whole or absent: the package takes its name in the cache only after it was verified. Of two
+        processes that bring the same version the first wins, and the other drops its copy.
+        Raises PackageError when the files are not what was registered.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.clean()
+        with self._incoming() as scratch:
+            fetched = download(scratch)
+            _check(fetched, resolved)
+            return self._move_in(fetched, resolved)
+
+    def peek(self, resolved: ResolvedVersion, download: Callable[[Path], Path]) -> PackageManifest:
+        """Read the manifest of `resolved` from a folder that `download` fills with package.json alone."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self._incoming() as scratch:
+            folder = download(scratch)
+            _check_identity(folder, resolved)
+            return read_manifest(folder)
+
+    def clean(self) -> None:
+        """Remove what killed downloads left, unless a live process is downloading now."""
+        incoming = self.root / ".incoming"
+        if not incoming.is_dir():
+            return
+        with locked_if_free(self.root / ".lock") as alone:
+            if alone:
+                shutil.rmtree(incoming)
+
+    def remember(self, resolved: ResolvedVersion) -> None:
+        """Note that `resolved.alias` named this version, which is in the cache and was found to run.
+
+        A version that was not reached by an alias leaves no note.
+        """
+        if resolved.alias is not None:
+            atomic_write_json(self._alias_file(resolved.name, resolved.alias), asdict(resolved))
+
+    def last_known(self, name: str, alias: str) -> tuple[ResolvedVersion, Path] | None:
+        """What `remember` last noted for `alias` of model `name`, verified again; None if never or damaged."""
+        note = self._alias_file(name, alias)
+        try:
+            content = json.loads(note.read_text(encoding="utf-8"))
+            resolved = ResolvedVersion(**{**content, "aliases": tuple(content["aliases"])})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            _log.warning("%s cannot be read and is not used: %s", note, error)
+            return None
+        folder = self.get(resolved)
+        return None if folder is None else (resolved, folder)
+
+    @contextmanager
+    def _incoming(self) -> Iterator[Path]:
+        with locked(self.root / ".lock", shared=True):
+            incoming = self.root / ".incoming"
+            incoming.mkdir(exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=incoming))
+            try:
+                yield scratch
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _move_in(self, fetched: Path, resolved: ResolvedVersion) -> Path:
+        folder = self._folder(resolved)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            try:
+                fetched.rename(folder)
+            except OSError as error:
+                if not folder.is_dir():
+                    raise RegistryError(f"{folder} cannot be written: {error}. Check TRANSECT_HOME.") from error
+            else:
+                return folder
+            if self.get(resolved) is not None:
+                return folder
+            with suppress(FileNotFoundError):
+                folder.rename(fetched.with_name("damaged"))
+        raise RegistryError(f"{folder} is damaged and cannot be replaced; remove it and try again.")
+
+    def _folder(self, resolved: ResolvedVersion) -> Path:
+        return self._model_folder(resolved.name) / f"{resolved.version}-{resolved.package_sha256[:12]}"
+
+    def _alias_file(self, name: str, alias: str) -> Path:
+        return self._model_folder(name) / f"alias-{quote(alias, safe='')}.json"
+
+    def _model_folder(self, name: str) -> Path:
+        # A name of dots alone must not lead out of the cache.
+        return self.root / quote(name, safe="").replace(".", "%2E")
+
+
+def _check(folder: Path, resolved: ResolvedVersion) -> None:
+    verify_package(folder)
+    _check_identity(folder, resolved)
+
+
+def _check_identity(folder: Path, resolved: ResolvedVersion) -> None:
+    if package_sha256(folder) != resolved.package_sha256:
+        raise PackageError(
+            f"The files of {resolved} are not the ones that were registered: package.json does not have "
+            "the hash in the version's tag transect.package_sha256. Train again, or restore the artifacts."
+        )

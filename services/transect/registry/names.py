@@ -1,0 +1,21 @@
+"""Names that are written into MLflow and read back: aliases, tags, paths."""
+
+CANDIDATE = "candidate"
+PRODUCTION = "production"
+PREVIOUS = "previous"
+
+PACKAGE_PATH = "model"
+
+TAG_SHA256 = "transect.package_sha256"
+TAG_DATA = "transect.data"
+TAG_DATASET_DIGEST = "transect.dataset_digest"
+TAG_ARCHITECTURE = "transect.architecture"
+TAG_MAP50 = "transect.map50"
+TAG_MAP50_95 = "transect.map50_95"
+TAG_PROMOTED_AT = "transect.promoted_at"
+TAG_PROMOTED_BY = "transect.promoted_by"
+TAG_PROMOTION_REASON = "transect.promotion_reason"
+TAG_GATE = "transect.gate"
+TAG_ROLLED_BACK_AT = "transect.rolled_back_at"
+TAG_ROLLED_BACK_BY = "transect.rolled_back_by"
+TAG_ROLLBACK_REASON = "transect.rollback_reason"

@@ -1,0 +1,104 @@
+"""From a package on disk to a registered version; all of it or nothing."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import FileInfo
+from mlflow.exceptions import MlflowException
+
+from transect.engine import PackageManifest, package_sha256, verify_package
+from transect.errors import RegistryError
+from transect.registry.connection import shown, translated
+from transect.registry.names import CANDIDATE, PACKAGE_PATH, TAG_SHA256
+from transect.registry.questions import all_versions, or_none
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version that was just registered."""
+
+    name: str
+    version: str
+    run_id: str
+
+
+def publish(
+    client: MlflowClient, uri: str, name: str, package: Path, *, run_id: str, tags: dict[str, str]
+) -> ModelVersion:
+    """Log the verified `package` to the run, make a version of model `name`, call it `candidate`.
+
+    When any step fails nothing stays registered. Raises PackageError or RegistryError.
+    """
+    manifest = verify_package(package)
+    all_tags = {**tags, TAG_SHA256: package_sha256(package)}
+    with translated(uri, f"registering {package} as {name}"):
+        run = client.get_run(run_id)
+        client.log_artifacts(run_id, str(package), PACKAGE_PATH)
+        _check_upload(client, uri, run_id, package, manifest)
+        source = f"{run.info.artifact_uri.rstrip('/')}/{PACKAGE_PATH}"
+        with _model(client, name):
+            version = str(client.create_model_version(name, source, run_id, tags=all_tags).version)
+            with _removed_on_failure(f"{name} version {version}", lambda: client.delete_model_version(name, version)):
+                client.set_registered_model_alias(name, CANDIDATE, version)
+    return ModelVersion(name, version, run_id)
+
+
+@contextmanager
+def _model(client: MlflowClient, name: str) -> Iterator[None]:
+    """Make sure that the registered model exists; if it is new, it goes again on failure."""
+    if or_none(lambda: client.get_registered_model(name)) is not None:
+        yield
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        # Another process was faster, and the model is its own.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        yield
+        return
+    with _removed_on_failure(f"the empty model {name}", lambda: _delete_if_empty(client, name)):
+        yield
+
+
+@contextmanager
+def _removed_on_failure(what: str, remove: Callable[[], None]) -> Iterator[None]:
+    # BaseException: also Ctrl-C must leave nothing half-registered.
+    try:
+        yield
+    except BaseException:
+        try:
+            remove()
+        except MlflowException as error:
+            _log.warning("%s could not be removed again (%s); delete it in MLflow's UI.", what, error)
+        raise
+
+
+def _delete_if_empty(client: MlflowClient, name: str) -> None:
+    if not all_versions(client, name):
+        client.delete_registered_model(name)
+
+
+def _check_upload(client: MlflowClient, uri: str, run_id: str, package: Path, manifest: PackageManifest) -> None:
+    stored = {info.path: info.file_size for info in _walk(client, run_id, PACKAGE_PATH)}
+    for name, expected in manifest.files.items():
+        size = stored.get(f"{PACKAGE_PATH}/{name}")
+        if size != expected.size:
+            raise RegistryError(
+                f"MLflow at {shown(uri)} stored {size or 0} of the {expected.size} bytes of {package / name}; "
+                "look at the artifact store and register again."
+            )
+
+
+def _walk(client: MlflowClient, run_id: str, path: str) -> Iterator[FileInfo]:
+    for info in client.list_artifacts(run_id, path):
+        if info.is_dir:
+            yield from _walk(client, run_id, info.path)
+        else:
+            yield info

