@@ -17,6 +17,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".
 # Pillow's is a fixed number that orthomosaics pass.
 Image.MAX_IMAGE_PIXELS = None
 
+# Pillow loads its formats at the first use, and threads that open their first image together fail.
+Image.init()
+
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
 
 
