@@ -1,1 +1,25 @@
 """A survey folder in, counts with limits out."""
+
+from transect.census.config import CensusConfig, load_config
+from transect.census.estimate import Estimate, add_strata, jolly2, total_coverage
+from transect.census.result import CensusResult, Failure
+from transect.census.run import Plan, plan_census, run_census
+from transect.census.survey import Survey, load_survey
+from transect.census.tally import SpeciesRow
+
+__all__ = [
+    "CensusConfig",
+    "CensusResult",
+    "Estimate",
+    "Failure",
+    "Plan",
+    "SpeciesRow",
+    "Survey",
+    "add_strata",
+    "jolly2",
+    "load_config",
+    "load_survey",
+    "plan_census",
+    "run_census",
+    "total_coverage",
+]

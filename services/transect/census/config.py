@@ -1,0 +1,84 @@
+"""How a census is run: one small YAML file, every value with a default."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transect.engine import DetectOptions
+from transect.errors import InputError
+from transect.settings import Settings
+
+
+class CensusConfig(BaseModel):
+    """Options of a census. A value of None means: what the settings say, else the model package.
+
+    `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
+    pose; the tolerance within which two boxes may be one animal follows from them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conf: float | None = Field(default=None, ge=0, le=1)
+    iou: float | None = Field(default=None, ge=0, le=1)
+    tile: Literal["auto", "off"] | int | None = None
+    overlap: int | None = Field(default=None, ge=0)
+    workers: int = Field(default=2, ge=1, le=64)
+    gps_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    yaw_error_deg: float = Field(default=1.5, ge=0, le=45, allow_inf_nan=False)
+    height_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    match_sigmas: float = Field(default=3.0, gt=0, le=10, allow_inf_nan=False)
+    max_off_nadir_deg: float = Field(default=5.0, gt=0, le=15, allow_inf_nan=False)
+    thumbnails: int = Field(default=12, ge=0, le=40)
+
+    def detect_options(self, settings: Settings) -> DetectOptions:
+        """What the detector is asked for: this file's values, else the settings'."""
+        return DetectOptions(
+            conf=settings.conf if self.conf is None else self.conf,
+            iou=settings.iou if self.iou is None else self.iou,
+            tile=settings.tile if self.tile is None else self.tile,
+            overlap=settings.tile_overlap if self.overlap is None else self.overlap,
+        )
+
+
+def load_config(path: Path | None = None) -> CensusConfig:
+    """Read a census configuration; None gives the defaults. Raises InputError, naming file and key."""
+    if path is None:
+        return CensusConfig()
+    try:
+        return CensusConfig.model_validate(read_yaml_mapping(path, InputError))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}.") from error
+
+
+def read_yaml_mapping(path: Path, failure: type[InputError]) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; an empty one is an empty mapping. Raises `failure`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise failure(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise failure(f"{path} is not UTF-8 text.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise failure(f"{path} is not valid YAML{place}: {problem}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise failure(f"{path} must hold `key: value` lines, not a {type(content).__name__}.")
+    return content
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first complaint of pydantic as `key: what is wrong`, without a final full stop."""
+    first = error.errors()[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        return f"{place} is not a key that is known here; check its spelling"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool) and place else ""
+    return f"{place + ': ' if place else ''}{reason[:1].lower() + reason[1:]}{shown}"

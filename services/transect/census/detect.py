@@ -1,0 +1,142 @@
+"""Photos to boxes, resumable: what is found in a photo is kept under its content, and never looked for twice."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect import __version__
+from transect.census.positions import Frame
+from transect.engine import DetectOptions, Detector, ImageResult
+from transect.errors import ImageError
+from transect.files import atomic_write
+from transect.imagery import decode_image
+from transect.progress import progress
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
+
+    `failure` says why the photo could not be searched; `sha256` is its content's, empty if it could not be read.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    classes: tuple[str, ...]
+    tiles: int
+    truncated: bool
+    failure: str = ""
+    reused: bool = False
+
+
+def package_identity(detector: Detector) -> str:
+    """SHA-256 of the package's manifest, which holds the hash of each of its files."""
+    return hashlib.sha256((detector.manifest.model_dump_json(indent=2) + "\n").encode()).hexdigest()
+
+
+def search_key(detector: Detector, options: DetectOptions) -> str:
+    """Hash of everything but the photo that decides what is found in it."""
+    chosen = asdict(options) | {"classes": sorted(options.classes) if options.classes is not None else None}
+    content = {
+        "package": package_identity(detector),
+        "backend": detector.backend,
+        "options": chosen,
+        "transect": __version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def search_frames(
+    frames: Sequence[Frame], *, detector: Detector, options: DetectOptions, work: Path, workers: int, max_pixels: int
+) -> list[Found]:
+    """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
+
+    Each result is written to `work` whole, under the hash of the photo, the model package and the options, as
+    soon as it is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
+    becomes a failure. Memory does not grow with the pixels: at most `workers` photos are decoded at a time.
+    """
+    folder = work / search_key(detector, options)[:16]
+
+    def one(frame: Frame) -> Found:
+        if frame.unreadable:
+            return _failed(frame.problem)
+        return _search(frame, detector, options, folder, max_pixels)
+
+    results: list[Found] = []
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with progress("Detecting", len(frames)) as advance:
+            for found in pool.map(one, frames):
+                results.append(found)
+                advance()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return results
+
+
+def _search(frame: Frame, detector: Detector, options: DetectOptions, folder: Path, max_pixels: int) -> Found:
+    try:
+        content = frame.path.read_bytes()
+    except OSError as error:
+        return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
+    digest = hashlib.sha256(content).hexdigest()
+    kept = folder / digest[:2] / f"{digest}.json"
+    earlier = _read(kept, digest)
+    if earlier is not None:
+        return earlier
+    try:
+        image = decode_image(content, name=frame.name, max_pixels=max_pixels)
+    except ImageError as error:
+        return _failed(str(error), digest)
+    del content
+    result = detector.detect(image, name=frame.name, options=options)
+    if result.failure is not None:
+        return _failed(result.failure, digest)
+    record = _record(result)
+    atomic_write(kept, json.dumps(record, allow_nan=False))
+    return _found(record, digest, reused=False)
+
+
+def _record(result: ImageResult) -> dict[str, Any]:
+    # The Detection contract rounds; what is kept and what is used at once must not differ.
+    content = result.to_json()
+    return {key: content[key] for key in ("width", "height", "detections", "tiles", "truncated")}
+
+
+def _read(path: Path, digest: str) -> Found | None:
+    try:
+        return _found(json.loads(path.read_text(encoding="utf-8")), digest, reused=True)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        # Damaged from outside: it is looked for again.
+        return None
+
+
+def _found(record: dict[str, Any], digest: str, *, reused: bool) -> Found:
+    detections = record["detections"]
+    return Found(
+        digest,
+        int(record["width"]),
+        int(record["height"]),
+        np.array([detection["box"] for detection in detections], np.float64).reshape(-1, 4),
+        np.array([detection["score"] for detection in detections], np.float64),
+        tuple(str(detection["class_name"]) for detection in detections),
+        int(record["tiles"]),
+        bool(record["truncated"]),
+        reused=reused,
+    )
+
+
+def _failed(reason: str, digest: str = "") -> Found:
+    return Found(digest, 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False, failure=reason)

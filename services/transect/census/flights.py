@@ -1,0 +1,132 @@
+"""flights.csv: a table of poses that wins over what the photos say themselves."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from transect.errors import SurveyError
+
+COLUMNS = ("image", "transect", "lat", "lon", "height_agl_m", "yaw_deg", "time")
+# Highest and lowest that makes sense; beyond it a unit or a column is wrong.
+_LIMITS = {"lat": (-84.0, 84.0), "lon": (-180.0, 180.0), "height_agl_m": (0.1, 20_000.0), "yaw_deg": (-360.0, 360.0)}
+
+
+@dataclass(frozen=True)
+class FlightRow:
+    """One row; None where the cell is empty. Degrees, metres above ground, degrees clockwise from north."""
+
+    line: int
+    image: str
+    transect: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    height_agl_m: float | None = None
+    yaw_deg: float | None = None
+    time: datetime | None = None
+
+
+def read_flights(path: Path) -> tuple[FlightRow, ...]:
+    """Read flights.csv; a file that does not exist has no rows.
+
+    Raises SurveyError naming file, line and column for an unknown or missing column, a number that is
+    none or out of range, a time that is not ISO 8601, or an image that stands twice.
+    """
+    if not path.exists():
+        return ()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            _check_header(path, reader.fieldnames or ())
+            rows = tuple(_row(path, reader.line_num, cells) for cells in reader)
+    except OSError as error:
+        raise SurveyError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SurveyError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    seen: dict[str, int] = {}
+    for row in rows:
+        if row.image in seen:
+            raise SurveyError(f"{path} names image {row.image} in line {seen[row.image]} and in line {row.line}.")
+        seen[row.image] = row.line
+    return rows
+
+
+def match_flights(
+    path: Path, rows: Sequence[FlightRow], images: Sequence[str]
+) -> tuple[dict[str, FlightRow], tuple[FlightRow, ...]]:
+    """Rows by photo name, and the rows that name no photo.
+
+    A row names a photo by its path below images/, or by its file name alone where only one photo has it.
+    Raises SurveyError where a file name fits several photos, or two rows fit one.
+    """
+    by_file: dict[str, list[str]] = {}
+    for image in images:
+        by_file.setdefault(image.rsplit("/", 1)[-1], []).append(image)
+    known, found, unused = set(images), dict[str, FlightRow](), list[FlightRow]()
+    for row in rows:
+        wanted = row.image.replace("\\", "/").removeprefix("./").removeprefix("images/")
+        matches = [wanted] if wanted in known else by_file.get(wanted, [])
+        if not matches:
+            unused.append(row)
+        elif len(matches) > 1:
+            raise SurveyError(
+                f"{path} line {row.line}: {row.image} fits {len(matches)} photos; write its path below images/."
+            )
+        elif matches[0] in found:
+            raise SurveyError(
+                f"{path} names photo {matches[0]} in line {found[matches[0]].line} and in line {row.line}."
+            )
+        else:
+            found[matches[0]] = row
+    return found, tuple(unused)
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in COLUMNS]
+    if "image" not in names:
+        raise SurveyError(f"{path} has no column image; its columns are {', '.join(COLUMNS)}.")
+    if unknown:
+        raise SurveyError(f"{path} has an unknown column {unknown[0]!r}; its columns are {', '.join(COLUMNS)}.")
+
+
+def _row(path: Path, line: int, cells: Mapping[str | None, str | list[str] | None]) -> FlightRow:
+    if None in cells:
+        raise SurveyError(f"{path} line {line} has more cells than the header.")
+    text = {str(name): str(cell or "").strip() for name, cell in cells.items()}
+    if not text["image"]:
+        raise SurveyError(f"{path} line {line} names no image.")
+    return FlightRow(
+        line,
+        text["image"],
+        text.get("transect") or None,
+        _number(path, line, "lat", text),
+        _number(path, line, "lon", text),
+        _number(path, line, "height_agl_m", text),
+        _number(path, line, "yaw_deg", text),
+        _time(path, line, text.get("time", "")),
+    )
+
+
+def _number(path: Path, line: int, column: str, text: Mapping[str, str]) -> float | None:
+    cell = text.get(column, "")
+    if not cell:
+        return None
+    low, high = _LIMITS[column]
+    try:
+        value = float(cell)
+    except ValueError as error:
+        raise SurveyError(f"{path} line {line}: {column} is {cell!r}, which is not a number.") from error
+    if not (math.isfinite(value) and low <= value <= high):
+        raise SurveyError(f"{path} line {line}: {column} is {cell}, outside {low:g} to {high:g}.")
+    return value
+
+
+def _time(path: Path, line: int, cell: str) -> datetime | None:
+    if not cell:
+        return None
+    try:
+        return datetime.fromisoformat(cell).replace(tzinfo=None)
+    except ValueError as error:
+        raise SurveyError(f"{path} line {line}: time is {cell!r}; write it as 2026-07-14T09:30:00.") from error

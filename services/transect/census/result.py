@@ -1,0 +1,72 @@
+"""What a census hands back."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transect.census.tally import SpeciesRow
+
+_NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that was not counted as it should be, and why.
+
+    `kind` is `unreadable` (no image, damaged), `unplaced` (searched, but without a usable pose: counted apart),
+    `duplicate` (the same photo under a second name) or `unused` (a row of flights.csv without a photo).
+    """
+
+    file: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CensusResult:
+    """A finished census: its folder, one row a species, the failures, the report and the manifest."""
+
+    name: str
+    folder: Path
+    rows: tuple[SpeciesRow, ...]
+    failures: tuple[Failure, ...]
+    report: Path
+    manifest: dict[str, Any]
+    files: tuple[Path, ...]
+
+    def as_run(self) -> tuple[dict[str, Any], dict[str, float], dict[str, str], list[Path]]:
+        """Parameters, metrics, tags and artifacts, as `Registry.log_census_run` takes them after the name."""
+        model, survey, images = self.manifest["model"], self.manifest["survey"], self.manifest["images"]
+        params = {
+            "survey": survey["name"],
+            "survey_digest": survey["digest"],
+            "sampling": survey["sampling"],
+            "model": model["name"],
+            "model_version": model["version"],
+            **{f"options.{key}": value for key, value in self.manifest["options"].items()},
+            **{f"config.{key}": value for key, value in self.manifest["config"].items()},
+        }
+        metrics = {f"images.{key}": float(value) for key, value in images.items()}
+        metrics["area_km2"] = float(self.manifest["area_km2"])
+        for row in self.rows:
+            values = {
+                "seen": row.seen,
+                "seen_unplaced": row.seen_unplaced,
+                "unique": row.unique,
+                "estimate": row.estimate,
+                "se": row.se,
+                "ci95_low": row.ci95[0] if row.ci95 else None,
+                "ci95_high": row.ci95[1] if row.ci95 else None,
+                "density_per_km2": row.density_per_km2,
+            }
+            species = _NOT_IN_METRIC_NAMES.sub("_", row.species)
+            metrics |= {f"{species}.{key}": float(value) for key, value in values.items() if value is not None}
+        tags = {
+            "transect.kind": "census",
+            "transect.census_run": self.manifest["run"],
+            "transect.model_run_id": model["run_id"],
+            "transect.package_sha256": model["package_sha256"],
+            "transect.survey_digest": survey["digest"],
+        }
+        return params, metrics, tags, list(self.files)

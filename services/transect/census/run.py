@@ -1,0 +1,315 @@
+"""The census, from a survey folder to a result folder, step by step."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transect import __version__
+from transect.census import outputs
+from transect.census.animals import Animals, count_once
+from transect.census.config import CensusConfig
+from transect.census.coverage import Coverage, assign_to_units, check_against_strata, cover, regions_on
+from transect.census.detect import Found, package_identity, search_frames, search_key
+from transect.census.geometry import Grid, Pose
+from transect.census.observations import IntArray, Observations, observe
+from transect.census.positions import Frame, place_frames
+from transect.census.report import ReportInput, write_report
+from transect.census.result import CensusResult, Failure
+from transect.census.survey import Survey, load_survey
+from transect.census.tally import Tally, tally
+from transect.engine import DetectOptions, Detector
+from transect.errors import SurveyError
+from transect.files import atomic_write_json, sha256_file
+from transect.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# An animal's position is a mean over photos and may leave its transect's ground by about this much.
+_UNIT_REACH_M = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A survey that is ready to be searched: photos with poses on one grid, and the ground that they show."""
+
+    survey: Survey
+    frames: tuple[Frame, ...]
+    poses: tuple[Pose | None, ...]
+    grid: Grid
+    scale: float
+    coverage: Coverage
+    failures: tuple[Failure, ...]
+
+
+def plan_census(survey: Survey, config: CensusConfig) -> Plan:
+    """Read every photo's position and lay the footprints over the strata, before anything slow is done.
+
+    Raises SurveyError for a survey that cannot be counted.
+    """
+    frames, unused = place_frames(survey, config.max_off_nadir_deg)
+    grid, poses, scale = _on_grid(frames)
+    regions = regions_on(grid, survey.spec.strata)
+    numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
+    coverage = cover(numbered, {n: frames[n].transect for n in numbered}, regions, survey.spec, scale)
+    check_against_strata(coverage, survey.spec)
+    if survey.spec.sampling == "strip" and regions and not coverage.units:
+        raise SurveyError(
+            f"No photo of survey {survey.folder} lies on a transect in a stratum: put each transect's photos into a "
+            "folder of its own below images/, or name them in flights.csv, and check the strata's polygons."
+        )
+    failures = tuple(
+        Failure(row.image, "unused", f"flights.csv line {row.line} names a photo that is not below images/.")
+        for row in unused
+    )
+    return Plan(survey, frames, poses, grid, scale, coverage, failures)
+
+
+def run_census(
+    survey: Path, *, out: Path, detector: Detector, config: CensusConfig, settings: Settings
+) -> CensusResult:
+    """Count a survey and write the results to `out`/RUN.
+
+    RUN follows from the photos, survey.yaml, flights.csv, the model package and the options, so that the same
+    command goes on with the same folder; what was found in each photo is kept in `out`/work. Raises SurveyError
+    for a survey that cannot be counted; a photo that cannot be used is listed with its reason.
+    """
+    loaded = load_survey(survey)
+    names, species_of = reported_species(loaded, detector.manifest.names)
+    plan = plan_census(loaded, config)
+    options = config.detect_options(settings)
+    found = search_frames(
+        plan.frames,
+        detector=detector,
+        options=options,
+        work=out / "work",
+        workers=config.workers,
+        max_pixels=settings.max_pixels,
+    )
+    if all(one.failure for one in found):
+        raise SurveyError(f"No photo of survey {survey} could be searched; the first: {found[0].failure}")
+    usable, failures = _sort_out(plan, found)
+    poses = tuple(pose if ok else None for pose, ok in zip(plan.poses, usable, strict=True))
+    searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
+    numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
+    coverage = cover(
+        numbered, {n: plan.frames[n].transect for n in numbered}, plan.coverage.regions, loaded.spec, plan.scale
+    )
+    observations = observe(searched, poses, species_of, config)
+    animal_of, animals = count_once(observations, config.match_sigmas)
+    animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
+    counted = tally(names, observations, animals, coverage, loaded.spec)
+    census = _Census(plan, found, usable, coverage, observations, animal_of, animals, counted, failures, names)
+    return _write(census, out, detector=detector, options=options, config=config, max_pixels=settings.max_pixels)
+
+
+def reported_species(survey: Survey, classes: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The species to report, in order, and the number of each class among them; classes mapped to null are left out.
+
+    Raises SurveyError where survey.yaml maps a class that the model does not have.
+    """
+    given = survey.spec.species
+    unknown = [name for name in given if name not in classes]
+    if unknown:
+        raise SurveyError(
+            f"{survey.folder / 'survey.yaml'} maps species {unknown[0]!r}, which the model does not know; "
+            f"its classes are {', '.join(classes)}."
+        )
+    reported = {name: given.get(name, name) for name in classes}
+    names = tuple(dict.fromkeys(name for name in reported.values() if name is not None))
+    if not names:
+        raise SurveyError(f"{survey.folder / 'survey.yaml'} maps every class of the model to null: nothing to count.")
+    return names, {name: names.index(species) for name, species in reported.items() if species is not None}
+
+
+@dataclass(frozen=True)
+class _Census:
+    plan: Plan
+    found: Sequence[Found]
+    usable: Sequence[bool]
+    coverage: Coverage
+    observations: Observations
+    animal_of: IntArray
+    animals: Animals
+    tally: Tally
+    failures: tuple[Failure, ...]
+    names: tuple[str, ...]
+
+
+_EMPTY = Found("", 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False)
+
+
+def _on_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Pose | None, ...], float]:
+    placed = [(number, frame.placement) for number, frame in enumerate(frames) if frame.placement is not None]
+    longitudes = np.array([placement.longitude for _, placement in placed])
+    latitudes = np.array([placement.latitude for _, placement in placed])
+    grid = Grid.around(longitudes, latitudes)
+    xy = grid.forward(longitudes, latitudes)
+    convergence, scale = grid.factors(longitudes, latitudes)
+    poses: list[Pose | None] = [None] * len(frames)
+    for row, (number, placement) in enumerate(placed):
+        poses[number] = Pose(
+            float(xy[row, 0]),
+            float(xy[row, 1]),
+            placement.yaw_deg - float(convergence[row]),
+            placement.height_m,
+            placement.gsd_m * float(scale[row]),
+            frames[number].width,
+            frames[number].height,
+        )
+    return grid, tuple(poses), float(scale.mean())
+
+
+def _sort_out(plan: Plan, found: Sequence[Found]) -> tuple[list[bool], tuple[Failure, ...]]:
+    """Which photos count, and why the others do not (or not on the ground)."""
+    usable, failures, first = [], list[Failure](), dict[str, str]()
+    for frame, one in zip(plan.frames, found, strict=True):
+        twin = first.setdefault(one.sha256, frame.name) if one.sha256 else frame.name
+        usable.append(not one.failure and twin == frame.name)
+        if one.failure:
+            failures.append(Failure(frame.name, "unreadable", one.failure))
+        elif twin != frame.name:
+            failures.append(Failure(frame.name, "duplicate", f"{frame.name} is the same photo as {twin}."))
+        elif frame.placement is None:
+            failures.append(Failure(frame.name, "unplaced", f"{frame.name} has {frame.problem}"))
+    return usable, (*sorted(failures, key=lambda one: one.file), *plan.failures)
+
+
+def _write(
+    census: _Census, out: Path, *, detector: Detector, options: DetectOptions, config: CensusConfig, max_pixels: int
+) -> CensusResult:
+    plan, spec = census.plan, census.plan.survey.spec
+    digest = survey_digest(plan.survey, plan.frames, census.found)
+    key = json.dumps([digest, search_key(detector, options), config.model_dump()], sort_keys=True)
+    run = hashlib.sha256(key.encode()).hexdigest()[:12]
+    folder = out / run
+    manifest = _manifest(
+        census,
+        run=run,
+        digest=digest,
+        detector=detector,
+        options=options,
+        config=config,
+        created_at=_created_at(folder),
+    )
+    records = outputs.animal_records(census.animals, census.names, census.coverage, plan.grid)
+    outputs.write_detections(
+        folder / "detections.parquet",
+        frames=plan.frames,
+        observations=census.observations,
+        names=census.names,
+        animal_of=census.animal_of,
+        grid=plan.grid,
+    )
+    outputs.write_animals(folder, records)
+    outputs.write_coverage(folder / "coverage.geojson", plan.frames, census.coverage, plan.grid)
+    outputs.write_tables(folder, census.tally, census.failures)
+    write_report(
+        folder / "report.html",
+        ReportInput(
+            spec,
+            plan.frames,
+            census.coverage,
+            census.observations,
+            census.animals,
+            census.tally,
+            census.failures,
+            census.names,
+            manifest,
+            max_pixels,
+        ),
+    )
+    # The manifest comes last: where it stands, the folder is complete.
+    atomic_write_json(folder / "manifest.json", manifest)
+    files = tuple(sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")))
+    logger.info("Census of %s written to %s.", spec.name, folder)
+    return CensusResult(spec.name, folder, census.tally.rows, census.failures, folder / "report.html", manifest, files)
+
+
+def survey_digest(survey: Survey, frames: Sequence[Frame], found: Sequence[Found]) -> str:
+    """SHA-256 over survey.yaml, flights.csv, and the name and content of every photo."""
+    lines = [f"survey.yaml {sha256_file(survey.folder / 'survey.yaml')}"]
+    if survey.flights_path.exists():
+        lines.append(f"flights.csv {sha256_file(survey.flights_path)}")
+    lines += sorted(f"images/{frame.name} {one.sha256}" for frame, one in zip(frames, found, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _created_at(folder: Path) -> str:
+    """When this run was first finished; a run that is repeated keeps its date."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["created_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _manifest(
+    census: _Census,
+    *,
+    run: str,
+    digest: str,
+    detector: Detector,
+    options: DetectOptions,
+    config: CensusConfig,
+    created_at: str,
+) -> dict[str, Any]:
+    package, plan = detector.manifest, census.plan
+    placed = [frame.placement for frame, ok in zip(plan.frames, census.usable, strict=True) if ok and frame.placement]
+    times = [frame.taken_at for frame in plan.frames if frame.taken_at is not None]
+    kinds = [failure.kind for failure in census.failures]
+    return {
+        "schema": 1,
+        "run": run,
+        "created_at": created_at,
+        "transect_version": __version__,
+        "survey": {
+            "name": plan.survey.spec.name,
+            "digest": digest,
+            "sampling": plan.survey.spec.sampling,
+            "first_photo": min(times).isoformat() if times else None,
+            "last_photo": max(times).isoformat() if times else None,
+            "grid": f"EPSG:{plan.grid.epsg} ({plan.grid.name})",
+        },
+        "model": {
+            "name": detector.ref.name,
+            "version": detector.ref.version,
+            "run_id": detector.ref.run_id or package.run_id,
+            "architecture": package.architecture,
+            "package_sha256": package_identity(detector),
+            "dataset": package.dataset_name,
+            "dataset_digest": package.dataset_digest,
+            "git_commit": package.git_commit,
+            "git_dirty": package.git_dirty,
+        },
+        "options": {
+            "backend": detector.backend,
+            "conf": package.conf if options.conf is None else options.conf,
+            "iou": package.iou if options.iou is None else options.iou,
+            "tile": options.tile,
+            "overlap": options.overlap,
+            "image_size": package.image_size,
+        },
+        "config": config.model_dump(),
+        "images": {
+            "found": len(plan.frames),
+            "counted": sum(1 for pose in census.coverage.footprints),
+            **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate")},
+            "truncated": sum(one.truncated for one in census.found),
+        },
+        "tiles": sum(one.tiles for one in census.found),
+        "area_km2": census.coverage.area_km2,
+        "gsd_m": _spread([placement.gsd_m for placement in placed]),
+        "height_m": _spread([placement.height_m for placement in placed]),
+    }
+
+
+def _spread(values: Sequence[float]) -> Mapping[str, float] | None:
+    if not values:
+        return None
+    return {"least": float(min(values)), "median": float(np.median(values)), "most": float(max(values))}

@@ -1,0 +1,192 @@
+"""The survey folder: survey.yaml, the photos below images/, and what the two must agree on."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from shapely.geometry import Polygon
+
+from transect.census.config import first_problem, read_yaml_mapping
+from transect.census.geometry import geodesic_area_km2
+from transect.errors import SurveyError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+# A stated area and a drawn polygon that differ by more contradict each other.
+_AREA_TOLERANCE = 0.05
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class CameraSpec(_Strict):
+    """The camera: width of the sensor's long side and focal length, both real (not 35 mm equivalent)."""
+
+    sensor_width_mm: _Positive
+    focal_mm: _Positive | None = None
+
+
+class HeightSpec(_Strict):
+    """Where height above ground comes from when flights.csv does not give it."""
+
+    source: Literal["relative_altitude", "flights", "fixed", "gps_altitude"] = "relative_altitude"
+    height_agl_m: _Positive | None = None
+    ground_elevation_m: Annotated[float, Field(ge=-500, le=9000, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> "HeightSpec":
+        if self.source == "fixed" and self.height_agl_m is None:
+            raise ValueError("source fixed needs height_agl_m, the height above ground in metres")
+        if self.source == "gps_altitude" and self.ground_elevation_m is None:
+            raise ValueError("source gps_altitude is above sea level, so it needs ground_elevation_m")
+        return self
+
+
+class Stratum(_Strict):
+    """A part of the study area with its own estimate. `polygon` holds [longitude, latitude] corners."""
+
+    name: _Name
+    area_km2: _Positive | None = None
+    polygon: tuple[tuple[float, float], ...] | None = None
+    transects_possible: _Positive | None = None
+
+    @field_validator("polygon")
+    @classmethod
+    def _polygon_is_simple(
+        cls, value: tuple[tuple[float, float], ...] | None
+    ) -> tuple[tuple[float, float], ...] | None:
+        if value is None:
+            return None
+        if len(set(value)) < 3:
+            raise ValueError("a polygon needs at least three corners")
+        for lon, lat in value:
+            if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= 180 and abs(lat) <= 84):
+                raise ValueError(f"corner [{lon}, {lat}] is not [longitude, latitude] between 84 S and 84 N")
+        if not Polygon(value).is_valid:
+            raise ValueError("the polygon crosses itself")
+        return value
+
+    @model_validator(mode="after")
+    def _area_is_known(self) -> "Stratum":
+        if self.polygon is None and self.area_km2 is None:
+            raise ValueError(f"stratum {self.name} needs area_km2 or a polygon")
+        if self.polygon is not None and self.area_km2 is not None:
+            drawn = geodesic_area_km2(self.polygon)
+            if abs(drawn - self.area_km2) > _AREA_TOLERANCE * self.area_km2:
+                raise ValueError(
+                    f"stratum {self.name} says area_km2 {self.area_km2:g}, but its polygon holds {drawn:.4g} km2"
+                )
+        return self
+
+    @property
+    def total_area_km2(self) -> float:
+        """The stated area, else the polygon's."""
+        if self.area_km2 is not None:
+            return self.area_km2
+        return geodesic_area_km2(self.polygon or ())
+
+
+class TransectSpec(_Strict):
+    """What names a photo's transect: its folder below images/, flights.csv, or nothing."""
+
+    source: Literal["folder", "flights", "none"] = Field(default="folder", alias="from")
+
+
+class SurveySpec(_Strict):
+    """The content of survey.yaml."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: str | None = None
+    camera: CameraSpec | None = None
+    height: HeightSpec = HeightSpec()
+    sampling: Literal["strip", "total"] = "strip"
+    strata: tuple[Stratum, ...] = ()
+    transects: TransectSpec = TransectSpec()
+    species: dict[str, _Name | None] = {}
+
+    @model_validator(mode="after")
+    def _strata_are_told_apart(self) -> "SurveySpec":
+        names = [stratum.name for stratum in self.strata]
+        if len(set(names)) < len(names):
+            raise ValueError("two strata have the same name")
+        if len(self.strata) > 1:
+            for stratum in self.strata:
+                if stratum.polygon is None:
+                    raise ValueError(f"stratum {stratum.name} needs a polygon, since there are several strata")
+        return self
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A survey folder as it was found: `images` are the photos in order of their path."""
+
+    folder: Path
+    spec: SurveySpec
+    images: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The survey's name: survey.yaml's, else the folder's."""
+        return self.spec.name
+
+    @property
+    def model(self) -> str | None:
+        """The model that survey.yaml asks for, if any: a URI, an alias, or a package folder."""
+        return self.spec.model
+
+    @property
+    def images_folder(self) -> Path:
+        """Where the photos are."""
+        return self.folder / "images"
+
+    @property
+    def flights_path(self) -> Path:
+        """The table of poses, which need not exist."""
+        return self.folder / "flights.csv"
+
+    def name_of(self, image: Path) -> str:
+        """A photo's path below images/, with forward slashes: its name in every output."""
+        return image.relative_to(self.images_folder).as_posix()
+
+
+def load_survey(folder: Path) -> Survey:
+    """Read survey.yaml and find the photos, at any depth and in any case of suffix.
+
+    Raises SurveyError in one sentence for a missing folder or file, a bad key or value, or no photos.
+    """
+    if not folder.is_dir():
+        raise SurveyError(f"Survey folder {folder} does not exist.")
+    path = folder / "survey.yaml"
+    if not path.is_file():
+        raise SurveyError(f"{path} is missing: a survey folder holds survey.yaml and images/.")
+    try:
+        spec = SurveySpec.model_validate({"name": _default_name(folder)} | read_yaml_mapping(path, SurveyError))
+    except ValidationError as error:
+        raise SurveyError(f"{path}: {first_problem(error)}.") from error
+    survey = Survey(folder, spec, ())
+    if not survey.images_folder.is_dir():
+        raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
+    images = tuple(sorted(path for path in survey.images_folder.rglob("*") if _is_photo(path)))
+    if not images:
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise SurveyError(f"{survey.images_folder} holds no photos (files ending in {endings}).")
+    return Survey(folder, spec, images)
+
+
+def _is_photo(path: Path) -> bool:
+    # Names with a leading dot are hidden files, such as the shadow copies that macOS leaves on memory cards.
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _default_name(folder: Path) -> str:
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-"
+        for letter in folder.resolve().name
+    )
+    return kept.lstrip("._-")[:100] or "survey"
