@@ -10,16 +10,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from transect.errors import ImageError, ImageTooLargeError
 
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")
+# MPO comes through JPEG's reader; Pillow fails on every other format when MPO is named.
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
 # Our own limit (max_pixels) is checked before any pixel is decoded, and it is a setting.
 # Pillow's is a fixed number that orthomosaics pass.
 Image.MAX_IMAGE_PIXELS = None
-
-# Pillow loads its formats at the first use, and threads that open their first image together fail.
-Image.init()
-
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
 
 
