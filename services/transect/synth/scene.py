@@ -142,7 +142,7 @@ def _box(laid: _Laid, hidden: Field, view: View, pad: int) -> Box | None:
     if share < _MIN_VISIBLE:
         return None
     solid = (seen > 0.4).astype(np.uint8)
-    if rows > 60:  # single pixels between leaves do not stretch the box
+    if over.any() and rows > 60:  # single pixels between leaves do not stretch the box
         solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(np.uint8)
     filled_rows, filled_columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     if filled_rows.size < 2 or filled_columns.size < 2:
