@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transect.datasets import Dataset
-from transect.engine import Detector, Evaluation, evaluate_package
+from transect.engine import DetectOptions, Detector, Evaluation, evaluate_package
 from transect.registry import build_package
 from transect.settings import Settings
 
@@ -16,29 +16,33 @@ logger = logging.getLogger(__name__)
 # Beyond this the exported model is not the one that was trained.
 MAP50_TOLERANCE = 0.02
 
+MIN_CONF, MAX_CONF = 0.05, 0.6
+
 
 @dataclass(frozen=True)
 class Evaluations:
-    """The package on the validation and on the test split."""
+    """The model on the validation split and, at the threshold `conf` that follows from it, on the test split."""
 
     val: Evaluation
     test: Evaluation
+    conf: float
 
 
 def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Evaluations:
-    """Build a package that is thrown away again (`package`: as build_package takes) and evaluate it.
-
-    Its confidence threshold is the one that counts as the operating point.
-    """
+    """Build a package that is thrown away again (`package`: as build_package takes) and evaluate it."""
     with tempfile.TemporaryDirectory(prefix="transect-evaluation-") as folder:
-        scratch = build_package(Path(folder) / "package", **package)
+        scratch = build_package(Path(folder) / "package", **package, conf=MAX_CONF)
         detector = Detector.open(scratch, backend=settings.backend, threads=settings.threads, verify=False)
         try:
-            val = evaluate_package(detector, dataset.splits["val"])
-            test = val if dataset.test_is_val else evaluate_package(detector, dataset.splits["test"])
+            val = evaluate_package(detector, dataset.splits["val"], dataset.names, title="Evaluating on val")
+            conf = recommend_confidence(val.best_conf)
+            at_conf = DetectOptions(tile="off", conf=conf)
+            test = evaluate_package(
+                detector, dataset.splits["test"], dataset.names, options=at_conf, title="Evaluating on test"
+            )
         finally:
             detector.close()
-    return Evaluations(val, test)
+    return Evaluations(val, test, conf)
 
 
 def recommend_confidence(best_f1: float) -> float:
@@ -46,7 +50,7 @@ def recommend_confidence(best_f1: float) -> float:
 
     The bounds keep a hardly trained model from calling everything or nothing an animal.
     """
-    return round(min(max(best_f1, 0.05), 0.6), 3)
+    return round(min(max(best_f1, MIN_CONF), MAX_CONF), 3)
 
 
 def warn_of_difference(ours: Evaluation, theirs: dict[str, float]) -> None:

@@ -72,7 +72,7 @@ def train(request: TrainRequest, settings: Settings) -> TrainOutcome:
 
 
 def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings: Settings) -> TrainOutcome:
-    from transect.training.evaluation import evaluate_model, recommend_confidence, warn_of_difference
+    from transect.training.evaluation import evaluate_model, warn_of_difference
     from transect.training.export import export_onnx
 
     record.log_start(log, plan, folder)
@@ -87,13 +87,12 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
         "stride": trained.stride,
         "head_kind": plan.recipe.head,
         "architecture": plan.architecture.name,
-        "conf": recommend_confidence(trained.confidence),
         "iou": plan.recipe.iou,
     }
-    logger.info("Evaluating the exported model on the test split")
     found = evaluate_model(plan.dataset, settings, **package)
     warn_of_difference(found.val, trained.val)
-    metrics, per_class = record.headline(found.test), record.class_metrics(found.test)
+    metrics = record.headline(found.test)
+    per_class = {name: values.metrics() for name, values in found.test.per_class.items()}
     log.metrics(record.final_metrics(found.test), step=trained.epochs)
     for path in record.plots(folder):
         log.artifact(path, "plots")
@@ -103,8 +102,9 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
     built = build_package(
         folder / "package",
         **package,
+        conf=found.conf,
         training_gsd_m=plan.recipe.training_gsd_m,
-        metrics=metrics,
+        metrics=found.test.metrics(),
         class_metrics=per_class,
         dataset_name=plan.dataset.name,
         dataset_digest=plan.digest,

@@ -28,11 +28,14 @@ def prepare_ultralytics(home: Path) -> None:
     )
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MPLCONFIGDIR", str((home / "matplotlib").absolute()))
+    from PIL import Image
     from ultralytics.nn import tasks
-    from ultralytics.utils import SETTINGS
+    from ultralytics.utils import SETTINGS, patches
 
     # The variable is read at import, which may have happened before we came.
     vars(tasks)["SAFE_LOAD"] = True
+    # Its own Image.open answers a file that is no image with an attempt to install a package.
+    Image.open = vars(patches)["_image_open"]
     wanted = dict.fromkeys(_INTEGRATIONS, False)
     if any(SETTINGS[name] != value for name, value in wanted.items()):
         SETTINGS.update(wanted)

@@ -49,8 +49,8 @@ class Listeners:
 class Trained:
     """What a training left behind.
 
-    `val` are precision, recall, mAP50 and mAP50-95 of `best` on the validation split as Ultralytics
-    measures them; `confidence` is the score at which the mean F1 over classes is highest there.
+    `val` are precision, recall, mAP50 and mAP50-95 of `best` on the validation split, as Ultralytics
+    measures them.
     """
 
     best: Path
@@ -59,7 +59,6 @@ class Trained:
     stride: int
     batch: int
     val: dict[str, float]
-    confidence: float
 
 
 def resolve_device(device: str) -> str:
@@ -110,7 +109,6 @@ def run_training(dataset: Dataset, arguments: Mapping[str, Any], folder: Path, l
         trainer: Any = _Trainer(dataset, overrides)
         _Reporter(listeners, stack).attach(trainer)
         trainer.train()
-    box = trainer.validator.metrics.box
     return Trained(
         best=trainer.best,
         epochs=trainer.epoch + 1,
@@ -118,16 +116,7 @@ def run_training(dataset: Dataset, arguments: Mapping[str, Any], folder: Path, l
         stride=_stride(trainer.model),
         batch=int(trainer.batch_size),
         val={ours: float(trainer.metrics[theirs]) for theirs, ours in METRICS.items()},
-        confidence=_best_confidence(box),
     )
-
-
-def _best_confidence(box: Any) -> float:
-    """The score of the highest F1, averaged over classes; 0.25 where nothing at all is found."""
-    curve = np.asarray(box.f1_curve, dtype=float)
-    if curve.size == 0 or curve.max() == 0:
-        return 0.25
-    return float(np.asarray(box.px)[curve.reshape(-1, curve.shape[-1]).mean(0).argmax()])
 
 
 def _stride(model: Any) -> int:
