@@ -12,9 +12,9 @@ from transect.errors import TransectError
 from transect.serving.detection import Detected
 from transect.serving.intake import Batch, read_batch
 from transect.serving.metrics import Metrics
-from transect.serving.problems import MEDIA_TYPE, ProblemError
+from transect.serving.problems import ProblemError
 from transect.serving.query import DetectQuery, detect_options
-from transect.serving.schemas import ImageAnswer, ImagesAnswer, Problem
+from transect.serving.schemas import ImageAnswer, ImagesAnswer, problems
 from transect.serving.service import Service
 
 router = APIRouter(tags=["detection"])
@@ -38,17 +38,16 @@ _BODY = {
         },
     }
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text, "content": {MEDIA_TYPE: {}}}
-    for status, text in {
+_PROBLEMS = problems(
+    {
         400: "The multipart body is broken.",
         408: "The body stopped arriving.",
         413: "Over the limit of bytes, images or pixels.",
         415: "The body is not images.",
         422: "An option or the one image cannot be used.",
         503: "No model is loaded, or every place is taken (Retry-After).",
-    }.items()
-}
+    }
+)
 
 
 @router.post(

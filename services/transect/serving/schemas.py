@@ -1,11 +1,12 @@
 """The shapes of the service's answers, for OpenAPI and for building them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from transect.serving.follower import Refusal
+from transect.serving.problems import MEDIA_TYPE
 from transect.serving.service import Service
 
 
@@ -18,6 +19,12 @@ class Problem(BaseModel):
     detail: str = Field(description="What is wrong and what to do.")
     instance: str
     request_id: str
+
+
+def problems(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with these statuses as problem+json."""
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": text, "content": content} for status, text in descriptions.items()}
 
 
 class _Answer(BaseModel):

@@ -8,8 +8,7 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
-from transect.serving.problems import MEDIA_TYPE
-from transect.serving.schemas import Health, Problem, ServedAnswer, describe
+from transect.serving.schemas import Health, ServedAnswer, describe, problems
 from transect.serving.service import Service
 
 router = APIRouter(tags=["state"])
@@ -46,10 +45,7 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get(
-    "/readyz",
-    responses={503: {"model": Problem, "description": "No model is loaded.", "content": {MEDIA_TYPE: {}}}},
-)
+@router.get("/readyz", responses=problems({503: "No model is loaded."}))
 async def readyz(request: Request) -> Health:
     """A model is loaded and warm; otherwise 503 with what to do."""
     service: Service = request.app.state.service

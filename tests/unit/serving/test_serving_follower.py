@@ -148,10 +148,12 @@ def test_while_the_store_is_away_it_serves_on_and_says_so(stage: Stage) -> None:
     stage.shelf.away = True
     stage.poll()
     assert stage.version() == "1"
-    assert stage.follower.state.last_error == "MLflow cannot be reached."
+    away = stage.follower.state
+    assert away.last_error == "MLflow cannot be reached."
     stage.shelf.away = False
     stage.poll()
-    assert stage.follower.state.last_error is None
+    back = stage.follower.state
+    assert back.last_error is None
     assert stage.count("transect_alias_polls_total", "error") == 1
 
 

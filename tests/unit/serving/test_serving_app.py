@@ -1,0 +1,324 @@
+import io
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from PIL import Image
+
+from transect.errors import NotRegisteredError
+from transect.registry import ResolvedVersion
+from transect.serving import create_app
+from transect.serving.detection import detect_upload
+from transect.settings import load_settings
+
+
+class OneModel:
+    """A source that always has the same package, or none."""
+
+    def __init__(self, package: Path | None) -> None:
+        self.package = package
+
+    def resolve(self) -> ResolvedVersion:
+        if self.package is None:
+            raise NotRegisteredError("No version of detector has the alias production; promote one: make promote.")
+        return ResolvedVersion("detector", "7", "run-7", "runs:/run-7/model", "7" * 64)
+
+    def fetch(self, resolved: ResolvedVersion) -> Path:
+        assert self.package is not None
+        return self.package
+
+    def last_known(self) -> tuple[ResolvedVersion, Path] | None:
+        return None
+
+    def remember(self, resolved: ResolvedVersion) -> None:
+        pass
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[httpx.Client]:
+    """The application in a real server on a free port, polled once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+                client.post("/v1/model/refresh")
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def settings_of(**values: str) -> Any:
+    base = {"TRANSECT_POLL_SECONDS": "3600", "TRANSECT_BACKEND": "onnxruntime", "TRANSECT_THREADS": "2"}
+    return load_settings({**base, **values}, None)
+
+
+@pytest.fixture(scope="module")
+def client(dot_package: Path) -> Iterator[httpx.Client]:
+    with running(
+        create_app(settings_of(TRANSECT_MAX_PIXELS="20000", TRANSECT_MAX_IMAGES="3"), OneModel(dot_package))
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def empty_client() -> Iterator[httpx.Client]:
+    with running(create_app(settings_of(), OneModel(None))) as client:
+        yield client
+
+
+def dots(width: int = 64, height: int = 64) -> NDArray[np.uint8]:
+    """A black picture with a red dot (a sheep) at x 8, y 16 and a blue one (a cow) at x 40, y 48."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[16:24, 8:16, 0] = 255
+    image[48:56, 40:48, 2] = 255
+    return image
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def raw(client: httpx.Client, body: bytes, query: str = "") -> httpx.Response:
+    return client.post(f"/v1/detect{query}", content=body, headers={"Content-Type": "image/png"})
+
+
+def found(answer: dict[str, Any]) -> list[tuple[str, list[float]]]:
+    return sorted((item["class_name"], item["box"]) for item in answer["detections"])
+
+
+def assert_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["type"] == f"urn:transect:problem:{kind}"
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["detail"].rstrip().endswith((".", ")")), problem["detail"]
+    return problem
+
+
+BOTH = [("cow", [40.0, 48.0, 48.0, 56.0]), ("sheep", [8.0, 16.0, 16.0, 24.0])]
+
+
+def test_a_raw_image_is_answered_with_one_object(client: httpx.Client) -> None:
+    answer = raw(client, png(dots()))
+    body = answer.json()
+    assert answer.status_code == 200, body
+    assert found(body) == BOTH
+    assert body["model"] == {"name": "detector", "version": "7", "run_id": "run-7"}
+    assert (body["width"], body["height"], body["tiles"], body["truncated"]) == (64, 64, 1, False)
+    assert body["failure"] is None
+    assert answer.headers["x-transect-model"] == "detector/7"
+
+
+def test_many_images_are_answered_in_order_and_a_bad_one_is_listed(client: httpx.Client) -> None:
+    good = png(dots())
+    files = [("images", ("a.png", good)), ("images", ("b.jpg", b"this is text")), ("images", ("c.png", good))]
+    answer = client.post("/v1/detect", files=files)
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [result["image"] for result in results] == ["a.png", "b.jpg", "c.png"]
+    assert found(results[0]) == found(results[2]) == BOTH
+    assert "b.jpg" in results[1]["failure"]
+    assert results[1]["detections"] == []
+    assert results[1]["model"]["version"] == "7"
+
+
+def test_a_form_with_one_image_is_answered_with_one_object(client: httpx.Client) -> None:
+    answer = client.post("/v1/detect", files={"image": ("../../a.png", png(dots()))})
+    assert answer.json()["image"] == "../../a.png"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("?classes=sheep", [BOTH[1]]),
+        ("?classes=sheep&classes=cow", BOTH),
+        ("?classes=goat,cow", [BOTH[0]]),
+        ("?conf=0.99", BOTH),
+        ("?conf=1", []),
+    ],
+)
+def test_options_reach_the_engine(client: httpx.Client, query: str, expected: Any) -> None:
+    assert found(raw(client, png(dots()), query).json()) == expected
+
+
+def test_large_images_are_tiled_unless_told_otherwise(client: httpx.Client) -> None:
+    image = png(dots(128, 128))
+    assert raw(client, image).json()["tiles"] > 1
+    assert found(raw(client, image, "?tile=64").json()) == BOTH
+    assert raw(client, image, "?tile=off").json()["tiles"] == 1
+
+
+def test_an_image_can_come_back_drawn(client: httpx.Client) -> None:
+    answer = raw(client, png(dots(100, 80)), "?format=image")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["x-transect-model"] == "detector/7"
+    drawn = Image.open(io.BytesIO(answer.content))
+    assert drawn.size == (100, 80)
+    assert np.asarray(drawn).mean() > dots(100, 80).mean() + 1
+    files = [("images", ("a.png", png(dots())))] * 2
+    assert_problem(client.post("/v1/detect?format=image", files=files), 422, "one-image")
+
+
+@pytest.mark.parametrize("query", ["?confidence=0.5", "?conf=2", "?conf=nan", "?tile=huge", "?format=xml"])
+def test_an_option_that_cannot_be_meant_is_named(client: httpx.Client, query: str) -> None:
+    problem = assert_problem(raw(client, png(dots()), query), 422, "validation")
+    assert query[1:].split("=", maxsplit=1)[0] in problem["detail"]
+
+
+def test_options_that_the_engine_refuses_are_named(client: httpx.Client) -> None:
+    assert "gnu" in assert_problem(raw(client, png(dots()), "?classes=gnu"), 422, "class")["detail"]
+    assert "tile=10" in assert_problem(raw(client, png(dots()), "?tile=10"), 422, "input")["detail"]
+
+
+def test_one_bad_image_is_a_problem(client: httpx.Client) -> None:
+    assert_problem(raw(client, b"this is text"), 422, "image")
+    assert_problem(raw(client, png(dots())[:-30]), 422, "image")
+    assert_problem(raw(client, b""), 422, "no-image")
+    assert "TRANSECT_MAX_PIXELS" in assert_problem(raw(client, png(dots(200, 200))), 413, "image-too-large")["detail"]
+    answer = client.post("/v1/detect", content=b"{}", headers={"Content-Type": "application/json"})
+    assert_problem(answer, 415, "media-type")
+    assert_problem(client.post("/v1/detect", files=[("images", ("a.png", b"x"))] * 4), 413, "too-many-images")
+
+
+def test_paths_and_methods_that_are_not_there_are_problems_too(client: httpx.Client) -> None:
+    assert_problem(client.get("/nowhere"), 404, "not-found")
+    answer = client.get("/v1/detect")
+    assert_problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_a_request_id_is_kept_when_plain_and_replaced_when_not(client: httpx.Client) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    for bad in ("a b", "x" * 65, 'q"'):
+        assert re.fullmatch(
+            "[0-9a-f]{32}", client.get("/healthz", headers={"X-Request-ID": bad}).headers["x-request-id"]
+        )
+
+
+def test_the_model_and_its_following_are_told(client: httpx.Client) -> None:
+    body = client.get("/v1/model").json()
+    assert (body["ready"], body["name"], body["alias"], body["version"]) == (True, "detector", "production", "7")
+    assert body["class_names"] == ["sheep", "goat", "cow"]
+    assert (body["backend"], body["conf"], body["image_size"]) == ("onnxruntime", 0.25, 64)
+    assert body["following"]["last_error"] is None
+    assert body["following"]["refused"] == []
+    assert client.get("/readyz").json() == {"status": "ok"}
+
+
+def test_without_an_alias_it_lives_and_says_what_to_do(empty_client: httpx.Client) -> None:
+    assert empty_client.get("/healthz").status_code == 200
+    problem = assert_problem(empty_client.get("/readyz"), 503, "no-model")
+    assert "promote one" in problem["detail"]
+    assert assert_problem(raw(empty_client, png(dots())), 503, "no-model")["detail"] == problem["detail"]
+    body = empty_client.get("/v1/model").json()
+    assert (body["ready"], body["version"]) == (False, None)
+    assert "promote one" in body["following"]["last_error"]
+
+
+def test_metrics_tell_requests_stages_and_model(client: httpx.Client) -> None:
+    raw(client, png(dots()), "?format=image")
+    client.get("/some/path/of/a/scanner")
+    text = client.get("/metrics").text
+    assert 'transect_requests_total{method="POST",route="/v1/detect",status="200"}' in text
+    assert "scanner" not in text
+    for stage in ("queue", "decode", "infer", "encode"):
+        assert f'transect_stage_seconds_count{{stage="{stage}"}}' in text
+    assert 'transect_model_info{backend="onnxruntime",name="detector",run_id="run-7",version="7"} 1.0' in text
+    assert 'transect_model_swaps_total{outcome="swapped"} 1.0' in text
+    assert "transect_queue_depth 0.0" in text
+
+
+def test_each_request_is_one_log_line(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "transect.serving.access"):
+        raw(client, png(dots()), "?conf=0.5")
+    [record] = [item for item in caplog.records if item.name == "transect.serving.access"]
+    fields = vars(record)
+    assert (fields["status"], fields["images"], fields["detections"], fields["version"]) == (200, 1, 2, "7")
+    assert fields["infer_ms"] >= 0
+
+
+def test_a_failure_of_the_program_is_a_problem_and_the_service_goes_on(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_on_b(*arguments: Any, **options: Any) -> Any:
+        if arguments[1].name in ("b.png", "image"):
+            raise RuntimeError("secret insides")
+        return detect_upload(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("transect.serving.service.detect_upload", fail_on_b)
+        problem = assert_problem(raw(client, png(dots())), 500, "internal")
+        files = [("images", (name, png(dots()))) for name in ("a.png", "b.png")]
+        good, bad = client.post("/v1/detect", files=files).json()["results"]
+    assert "secret" not in json.dumps([problem, bad])
+    assert problem["request_id"] in problem["detail"]
+    assert found(good) == BOTH
+    assert "RuntimeError" in bad["failure"]
+    assert found(raw(client, png(dots())).json()) == BOTH
+
+
+def test_a_full_queue_refuses_at_once_and_the_admitted_are_answered(
+    dot_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def wait_first(*arguments: Any, **options: Any) -> Any:
+        assert gate.wait(60)
+        return detect_upload(*arguments, **options)
+
+    monkeypatch.setattr("transect.serving.service.detect_upload", wait_first)
+    answers: list[httpx.Response] = []
+    with running(create_app(settings_of(TRANSECT_MAX_QUEUE="1"), OneModel(dot_package))) as client:
+        threads = [threading.Thread(target=lambda: answers.append(raw(client, png(dots())))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while "transect_requests_admitted 3.0" not in (metrics := client.get("/metrics").text):
+            time.sleep(0.01)
+        assert "transect_queue_depth 1.0" in metrics
+        refused = raw(client, png(dots()))
+        gate.set()
+        for thread in threads:
+            thread.join()
+    assert_problem(refused, 503, "busy")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_pages_load_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//""", answer.text)
+
+
+def test_the_description_names_every_route_and_problem(client: httpx.Client) -> None:
+    api = client.get("/openapi.json").json()
+    assert set(api["paths"]) == {"/v1/detect", "/v1/model", "/v1/model/refresh", "/healthz", "/readyz", "/metrics"}
+    detect = api["paths"]["/v1/detect"]["post"]
+    assert set(detect["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
+    assert {item["name"] for item in detect["parameters"]} == {"tile", "conf", "classes", "format"}
+    assert {"413", "415", "422", "503"} <= set(detect["responses"])
+    assert list(detect["responses"]["503"]["content"]) == ["application/problem+json"]
