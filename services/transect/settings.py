@@ -157,6 +157,7 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable("MLFLOW_FLASK_SERVER_SECRET_KEY", "", "Signs the MLflow server's sessions.", secret=True),
     StackVariable("TRANSECT_TRAINER_PASSWORD", "", "MLflow password of the user trainer.", secret=True),
     StackVariable("TRANSECT_DETECTOR_PASSWORD", "", "MLflow password of the user detector (reads only).", secret=True),
+    StackVariable("TRANSECT_CENSUS_PASSWORD", "", "MLflow password of the user census.", secret=True),
     StackVariable("TRANSECT_BUCKET", "mlflow", "S3 bucket that holds the artifacts."),
     StackVariable("TRANSECT_MLFLOW_PORT", "5000", "Port of the MLflow server on this machine (127.0.0.1 only)."),
     StackVariable("TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only)."),

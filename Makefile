@@ -1,0 +1,123 @@
+# Transect. `make help` says what there is. Variables go on the command line: make train MODEL=yolo26n EPOCHS=50
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Python 3.11 or newer. Only .venv and the small programs in docker/ run with it.
+PYTHON ?= python3
+# train: MODEL DATA EPOCHS CONFIG ARGS   promote: DATA REASON ARGS   census: SURVEY OUT MODEL CONFIG ARGS
+# RUNTIME=auto|stack|local says where they run; GPU=1 gives the trainer the GPUs of this machine.
+export MODEL DATA EPOCHS CONFIG ARGS REASON SURVEY OUT RUNTIME GPU
+
+STACK := $(PYTHON) docker/stack.py
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
+
+.PHONY: help setup demo test lint lock up down ps logs train promote rollback models census ui sample starter clean
+
+# Say what there is.
+help:
+	@awk '/^# /{said = substr($$0, 3); next} /^[a-z]+:/{split($$1, name, ":"); if (said) printf "  %-10s %s\n", name[1], said} {said = ""}' Makefile
+
+# Make .venv with everything for training, tests and the demo; does nothing when it is up to date.
+setup: .venv/.installed
+
+.venv/.installed: requirements/build.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Transect needs Python 3.11 or newer; name one with PYTHON=..., such as make setup PYTHON=python3.12" >&2; exit 2; }
+	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
+	@echo "Installing what requirements/dev.txt names (some 3 GB the first time, mostly PyTorch)"
+	@.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.txt
+	@# uv takes the package index and the certificates that pip was told to use.
+	@index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true); \
+	export UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; \
+	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
+	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}; \
+	.venv/bin/uv pip install --python .venv/bin/python --require-hashes --requirement requirements/dev.txt; \
+	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Do the whole job on a sample survey: train, promote, serve, count, report. No Docker, no GPU.
+demo: setup
+	@.venv/bin/transect demo $(ARGS)
+
+# Run the tests; those of the containers need Docker and are skipped without it (REQUIRE_CONTAINERS=1 insists).
+test: setup
+	@.venv/bin/pytest $(ARGS)
+
+# Check style, types and the import rules.
+lint: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@cd docker && MYPYPATH= ../.venv/bin/mypy --config-file ../pyproject.toml stack.py compose.py mounts.py fill_env.py
+	@.venv/bin/lint-imports
+
+# Write requirements/*.txt anew from pyproject.toml; what they name already stays (ARGS=--upgrade for newer).
+lock: setup
+	@$(LOCK) $(ARGS) pyproject.toml --extra train --extra detect --extra census --extra dev -o requirements/dev.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra train -o requirements/trainer.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect --extra census -o requirements/census.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
+
+# Start the stack: write secrets into .env, build, start, wait until all is healthy.
+up:
+	@$(STACK) up
+
+# Stop the stack; data, models and runs stay in its volumes.
+down:
+	@docker compose --profile '*' down --remove-orphans
+
+# Show the containers of the stack.
+ps:
+	@docker compose ps --all
+
+# Follow the logs of the stack; ARGS=detector for one service.
+logs:
+	@docker compose logs --follow --tail 100 $(ARGS)
+
+# Train and register; the new version is the candidate. MODEL=yolo11n DATA=data.yaml EPOCHS=N CONFIG=... ARGS="key=value"
+train:
+	@$(STACK) train
+
+# Put the candidate through the gate; if it is better, it is served at once. REASON="..." is kept with it.
+promote:
+	@$(STACK) promote
+
+# Serve the previous production model again.
+rollback:
+	@$(STACK) rollback
+
+# List the registered models.
+models:
+	@$(STACK) models
+
+# Count a survey: make census SURVEY=surveys/NAME; results go to results/NAME. Run again to go on.
+census:
+	@$(STACK) census
+
+# Open MLflow's pages on the embedded store of the folder STORE (runs, or runs/demo).
+ui: setup
+	@store=$$(realpath "$${STORE:-runs}"); [ -f "$$store/mlflow.db" ] || \
+		{ echo "$$store/mlflow.db does not exist; train something first, or name the folder with STORE=..." >&2; exit 2; }; \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true \
+	.venv/bin/mlflow server --host 127.0.0.1 --port $${PORT:-5000} --workers 1 \
+		--backend-store-uri "sqlite:///$$store/mlflow.db" --default-artifact-root "$$store/artifacts"
+
+# Make a sample survey with known truth in surveys/sample.
+sample: setup
+	@.venv/bin/transect synth survey surveys/sample $(ARGS)
+
+# Train the starter weights again, from scratch (hours on a CPU); the model card says how the kept ones were made.
+starter: setup
+	@.venv/bin/transect synth dataset runs/starter/dataset --wide --tile 320 --train 6000 --val 400 --test 400
+	@TRANSECT_HOME=runs/starter TRANSECT_PRETRAINED=none .venv/bin/transect train --model yolo11n \
+		--config configs/train/starter.yaml --data runs/starter/dataset/data.yaml $(ARGS)
+
+# Remove caches and build leftovers; runs, results, .env and .venv stay.
+clean:
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find services tests docker benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+"""Asking Docker, Compose and the environment; running programs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE = ("docker", "compose")
+
+
+class StackError(Exception):
+    """A failure in one sentence that says what to do."""
+
+
+def value(name: str, default: str = "") -> str:
+    """A variable that make passes on; empty means the default."""
+    return os.environ.get(name, "").strip() or default
+
+
+def run(command: Sequence[str]) -> int:
+    """Run a program with our own standard streams; its exit status."""
+    sys.stdout.flush()
+    return subprocess.run(command, check=False).returncode
+
+
+def replace_by(command: Sequence[str]) -> NoReturn:
+    """Become that program, so that signals and its exit status are its own."""
+    sys.stdout.flush()
+    os.execvp(command[0], list(command))  # noqa: S606 - an argument list, no shell
+
+
+def answer(command: Sequence[str]) -> str | None:
+    """What a program prints; None when it fails or is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def need_docker() -> None:
+    """Say in one sentence when there is no engine."""
+    if answer(["docker", "info", "--format", "{{.ServerVersion}}"]) is None:
+        raise StackError("no Docker engine answers; start it, or use `make demo`, which needs none.")
+    if answer([*COMPOSE, "version"]) is None:
+        raise StackError("Docker has no Compose v2; install the docker-compose plugin.")
+
+
+def project() -> str:
+    """The name of the Compose project."""
+    return os.environ.get("COMPOSE_PROJECT_NAME") or "transect"
+
+
+def volume_exists(name: str) -> bool:
+    """Whether the project has that named volume already."""
+    return answer(["docker", "volume", "inspect", f"{project()}_{name}"]) is not None
+
+
+def image_exists(name: str) -> bool:
+    """Whether the engine has that image."""
+    return answer(["docker", "image", "inspect", name]) is not None
+
+
+def compose_value(service: str, key: str) -> str:
+    """One value of a service, with .env filled in."""
+    config = answer([*COMPOSE, "config", "--format", "json"])
+    if config is None:
+        raise StackError("compose.yaml or .env cannot be read; `docker compose config` says why.")
+    return str(json.loads(config)["services"][service][key])
+
+
+def address(service: str, port: int) -> str | None:
+    """Where a service of the stack listens on this machine."""
+    found = answer([*COMPOSE, "port", service, str(port)])
+    return f"http://{found}" if found else None

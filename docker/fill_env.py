@@ -1,0 +1,106 @@
+"""Writes .env: copied from .env.example when missing, its empty secrets filled with random ones.
+
+Standard library alone, since it runs before anything is installed. A secret is a variable that
+.env.example leaves uncommented and empty. The file is written whole or not at all, mode 600.
+"""
+
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+# What people write when they mean to come back; a few defaults of the programs themselves too.
+PLACEHOLDERS = re.compile(
+    r"change[-_ ]?(me|this|it)?|(your|my|a|the)?[-_ ]?(password|passwd|secret|key|token)\d*"
+    r"|admin\d*|minioadmin|postgres|mlflow|transect|example|placeholder|default|todo|fixme|test\d*|x{3,}|\*{3,}|<.*>"
+    r"|1234567\d*|qwerty.*|password1234",
+    re.IGNORECASE,
+)
+LEAST_LENGTH = 12  # what MLflow asks of a password
+_ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Z][A-Z0-9_]*)=(.*)$")
+
+
+class PlaceholderError(Exception):
+    """A secret is a placeholder, or too short to be one."""
+
+
+def secret_names(example: str) -> list[str]:
+    """The secrets of the stack, in the order of .env.example."""
+    return [name for name, value in _assignments(example).items() if not value]
+
+
+def fill(text: str, example: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The text of .env with every empty secret filled, and the names of those that were.
+
+    A secret that `environ` holds is left alone: a real environment variable wins. Raises
+    PlaceholderError for a secret that somebody wrote and that protects nothing.
+    """
+    present = _assignments(text)
+    filled = []
+    for name in secret_names(example):
+        value = environ.get(name) or present.get(name, "")
+        if value:
+            _refuse_placeholder(name, value)
+            continue
+        filled.append(name)
+        line = f"{name}={secrets.token_urlsafe(24)}"
+        if name in present:
+            text = re.sub(rf"(?m)^(?:export\s+)?{name}=.*$", line, text)
+        else:
+            text = f"{text.rstrip()}\n\n{line}\n"
+    return text, filled
+
+
+def fill_file(folder: Path, environ: Mapping[str, str]) -> list[str]:
+    """Make `folder`/.env ready for the stack; the names of the secrets that were made."""
+    target = folder / ".env"
+    example = (folder / ".env.example").read_text(encoding="utf-8")
+    old = target.read_text(encoding="utf-8") if target.exists() else example
+    text, filled = fill(old, example, environ)
+    if filled or not target.exists():
+        _write_private(target, text)
+    else:
+        target.chmod(0o600)
+    return filled
+
+
+def empty_secrets(folder: Path, environ: Mapping[str, str]) -> list[str]:
+    """The secrets that `fill_file` would make; nothing is written."""
+    example, target = folder / ".env.example", folder / ".env"
+    present = _assignments((target if target.exists() else example).read_text(encoding="utf-8"))
+    names = secret_names(example.read_text(encoding="utf-8"))
+    return [name for name in names if not (environ.get(name) or present.get(name))]
+
+
+def _refuse_placeholder(name: str, value: str) -> None:
+    if PLACEHOLDERS.fullmatch(value):
+        raise PlaceholderError(
+            f"{name} is a placeholder, which protects nothing; leave it empty in .env and `make up` makes a random one."
+        )
+    if len(value) < LEAST_LENGTH:
+        raise PlaceholderError(
+            f"{name} has less than {LEAST_LENGTH} characters; leave it empty in .env and `make up` makes a random one."
+        )
+
+
+def _assignments(text: str) -> dict[str, str]:
+    found = {}
+    for line in text.splitlines():
+        if match := _ASSIGNMENT.match(line.strip()):
+            found[match[1]] = match[2].strip().strip("\"'")
+    return found
+
+
+def _write_private(target: Path, text: str) -> None:
+    # mkstemp makes the file readable by its owner alone, before there is a secret in it.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".env.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""Which folders of this machine a one-shot container sees."""
+
+import re
+from pathlib import Path
+
+from compose import ROOT, StackError
+
+REMEMBERED = ROOT / "runs" / "stack" / "mounts.txt"
+
+
+class Mounts:
+    """Folders of this machine that a container sees, each at its own path.
+
+    The same path inside and outside keeps absolute paths in a data.yaml true, and a later promotion
+    finds the test split where the version's tag says it is.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[Path, bool] = {}
+
+    @classmethod
+    def remembered(cls) -> "Mounts":
+        """The data folders of earlier trainings that are still there."""
+        mounts = cls()
+        if REMEMBERED.is_file():
+            for line in REMEMBERED.read_text(encoding="utf-8").splitlines():
+                if Path(line).is_dir():
+                    mounts.add(Path(line))
+        return mounts
+
+    def remember(self) -> None:
+        """Keep the data folders for the promotion, which evaluates on the same test split."""
+        known = REMEMBERED.read_text(encoding="utf-8").splitlines() if REMEMBERED.is_file() else []
+        REMEMBERED.parent.mkdir(parents=True, exist_ok=True)
+        lines = dict.fromkeys([*known, *map(str, self.folders)])
+        REMEMBERED.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def add(self, folder: Path, *, writable: bool = False) -> None:
+        """Mount `folder`, unless it lies in one that is mounted already."""
+        if any(folder.is_relative_to(known) for known in self.folders) and not writable:
+            return
+        if ":" in str(folder):
+            raise StackError(f"Docker cannot mount {folder}, because of the colon in its name; rename it.")
+        self.folders[folder] = writable
+
+    def file(self, given: str) -> str:
+        """The path of a file as the container sees it; a name that is no file stays what it is."""
+        path = Path(given).resolve()
+        if not path.is_file():
+            return given
+        if path.is_relative_to(ROOT / "configs"):
+            return str(path.relative_to(ROOT))  # compose.yaml mounts the recipes
+        self.add(path.parent)
+        return str(path)
+
+    def dataset(self, data_yaml: Path) -> str:
+        """Mount a training set: the folder of its data.yaml, and the folders that it names elsewhere."""
+        path = data_yaml.resolve()
+        if not path.is_file():
+            raise StackError(f"DATA={data_yaml} is no file; name an Ultralytics data.yaml.")
+        self.add(path.parent)
+        root = path.parent
+        # Read without a YAML parser: four top-level names with one plain value each. The trainer checks the rest.
+        named = dict(re.findall(r"(?m)^(path|train|val|test):[ \t]*[\"']?([^\s\"'#\[]+)", path.read_text("utf-8")))
+        if "path" in named:
+            root = (root / named.pop("path")).resolve()
+            if root.is_dir():
+                self.add(root)
+        for named_path in named.values():
+            target = (root / named_path).resolve()
+            if target.exists():
+                self.add(target if target.is_dir() else target.parent)
+        return str(path)
+
+    def arguments(self) -> list[str]:
+        """Options of `docker compose run`."""
+        options = []
+        for folder, writable in self.folders.items():
+            options += ["--volume", f"{folder}:{folder}{'' if writable else ':ro'}"]
+        return options

@@ -1,0 +1,288 @@
+"""What the Makefile does with the Compose stack. Standard library alone: it runs before anything is installed.
+
+usage: stack.py up | train | promote | rollback | census | models
+
+Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, SURVEY, REASON.
+RUNTIME says where the work runs: stack (containers), local (.venv with the embedded store), or auto,
+which is the stack when its MLflow is running.
+"""
+
+import json
+import os
+import re
+import shlex
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from compose import (
+    COMPOSE,
+    ROOT,
+    StackError,
+    address,
+    answer,
+    compose_value,
+    image_exists,
+    need_docker,
+    project,
+    replace_by,
+    run,
+    value,
+    volume_exists,
+)
+from fill_env import PlaceholderError, empty_secrets, fill_file
+from mounts import Mounts
+
+OWN_MINIO = "transect-minio:local"
+IMAGE_USER = 10001
+SWAP_WITHIN_S = 180
+
+
+def main(command: str) -> int:
+    """Run one command; its exit status."""
+    commands = {
+        "up": up,
+        "train": train,
+        "promote": promote,
+        "rollback": rollback,
+        "census": census,
+        "models": models,
+    }
+    try:
+        return commands[command]()
+    except (StackError, PlaceholderError) as error:
+        print(f"transect: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- the stack itself ---------------------------------------------------------------------------
+
+
+def up() -> int:
+    """Write .env, build, start, wait until all is healthy, and say where things are."""
+    need_docker()
+    if "POSTGRES_PASSWORD" in empty_secrets(ROOT, os.environ) and volume_exists("postgres"):
+        raise StackError(
+            f"the database in volume {project()}_postgres was made with another .env; put that file back, "
+            "or give the data up with `docker compose down --volumes` after copying .env.example to .env."
+        )
+    if made := fill_file(ROOT, os.environ):
+        print(f"Wrote {len(made)} random secrets into .env (readable by you alone).")
+    if (status := build_services()) != 0:
+        raise StackError(f"an image could not be built (exit {status}); the lines above say why.")
+    status = run([*COMPOSE, "up", "--detach", "--wait", "--wait-timeout", "600", "--remove-orphans"])
+    if status != 0:
+        show_failure()
+        raise StackError("the stack did not come up healthy; the lines above say which service and why.")
+    mlflow, detector = address("mlflow", 5000), address("detector", 8000)
+    print(f"MLflow    {mlflow}  (user admin; its password is MLFLOW_AUTH_ADMIN_PASSWORD in .env)")
+    print(f"Detector  {detector}  (what it serves: {detector}/v1/model)")
+    print("Next: make train MODEL=yolo11n, then make promote, then make census SURVEY=surveys/NAME.")
+    return 0
+
+
+def build_services() -> int:
+    """Build what `up` starts; an object store of one's own choice is pulled instead."""
+    minio = os.environ.get("MINIO_IMAGE") or compose_value("minio", "image")
+    services = ["mlflow", "detector"]
+    if minio == OWN_MINIO:
+        services.insert(0, "minio")
+    elif not image_exists(minio) and run(["docker", "pull", minio]) != 0:
+        raise StackError(f"MINIO_IMAGE={minio} cannot be pulled; check the name, or leave it out to build ours.")
+    return run([*COMPOSE, "build", *services])
+
+
+def show_failure() -> None:
+    """Print the state of every service, and the last lines of those that are not well."""
+    run([*COMPOSE, "ps", "--all"])
+    for service in (answer([*COMPOSE, "config", "--services"]) or "").split():
+        state = answer([*COMPOSE, "ps", "--all", "--format", "{{.State}} {{.Health}} {{.ExitCode}}", service]) or ""
+        if not re.match(r"running (healthy )?0|exited +0", state):
+            run([*COMPOSE, "logs", "--tail", "25", service])
+
+
+# --- work in the stack or locally ----------------------------------------------------------------
+
+
+def train() -> NoReturn:
+    """Train, register, set the alias candidate."""
+    model, data, config = value("MODEL", "yolo11n"), value("DATA"), value("CONFIG", "configs/train/wildlife.yaml")
+    overrides = [f"epochs={value('EPOCHS')}"] if value("EPOCHS") else []
+    overrides += shlex.split(value("ARGS"))
+    if runtime() == "local":
+        given = ["--data", data] if data else []
+        replace_by([*local_transect(), "train", "--model", model, "--config", config, *given, *overrides])
+    mounts = Mounts()
+    command = ["train", "--model", mounts.file(model), "--config", mounts.file(config)]
+    if data:
+        command += ["--data", mounts.dataset(Path(data))]
+        mounts.remember()
+    build_once("trainer")
+    replace_by(compose_run("trainer", mounts, [*command, *overrides]))
+
+
+def promote() -> int:
+    """Put the candidate through the gate; wait until the detector serves what is production now."""
+    data, arguments = value("DATA"), shlex.split(value("ARGS"))
+    if value("REASON"):
+        arguments += ["--reason", value("REASON")]
+    if runtime() == "local":
+        given = ["--data", data] if data else []
+        replace_by([*local_transect(), "models", "promote", *given, *arguments])
+    mounts = Mounts.remembered()
+    command = ["models", "promote"]
+    if data:
+        command += ["--data", mounts.dataset(Path(data))]
+    build_once("trainer")
+    status = run(compose_run("trainer", mounts, [*command, *arguments]))
+    return status or wait_for_detector()
+
+
+def rollback() -> int:
+    """Make the previous version production again, and wait until the detector serves it."""
+    if runtime() == "local":
+        replace_by([*local_transect(), "models", "rollback"])
+    build_once("trainer")
+    status = run(compose_run("trainer", Mounts(), ["models", "rollback"]))
+    return status or wait_for_detector()
+
+
+def models() -> NoReturn:
+    """List the registered versions."""
+    if runtime() == "local":
+        replace_by([*local_transect(), "models", "list"])
+    replace_by(compose_run("trainer", Mounts(), ["models", "list"]))
+
+
+def census() -> NoReturn:
+    """Count a survey; results/NAME belongs to the calling user."""
+    if not value("SURVEY"):
+        raise StackError("say which survey: make census SURVEY=surveys/NAME")
+    survey = Path(value("SURVEY")).resolve()
+    if not (survey / "survey.yaml").is_file():
+        raise StackError(f"{value('SURVEY')} is no survey folder: there is no survey.yaml in it.")
+    arguments = shlex.split(value("ARGS"))
+    if value("MODEL"):
+        arguments += ["--model", value("MODEL")]
+    results = Path(value("OUT", f"results/{survey.name}"))
+    if runtime() == "local":
+        config = ["--config", value("CONFIG")] if value("CONFIG") else []
+        command = ["census", "run", str(survey), "--out", str(results), *config, *arguments]
+        replace_by([*local_transect(), *command])
+    results.mkdir(parents=True, exist_ok=True)
+    mounts = Mounts()
+    mounts.add(survey)
+    mounts.add(results.resolve(), writable=True)
+    if value("CONFIG"):
+        arguments += ["--config", mounts.file(value("CONFIG"))]
+    build_once("census")
+    command = ["census", "run", str(survey), "--out", str(results.resolve()), *arguments]
+    replace_by(compose_run("census", mounts, command, user=writer(results)))
+
+
+def wait_for_detector() -> int:
+    """Ask the detector to look at once, and wait until it serves what the alias names."""
+    base = address("detector", 8000)
+    if base is None:
+        print("The detector is not running; it serves the production version after the next make up.")
+        return 0
+    deadline = time.monotonic() + SWAP_WITHIN_S
+    reason = "it did not answer"
+    while time.monotonic() < deadline:
+        try:
+            request = urllib.request.Request(f"{base}/v1/model/refresh", method="POST")  # noqa: S310 - our own address
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+                state = json.load(response)
+                done = response.status == 200
+        except (OSError, ValueError) as error:
+            reason = str(error)
+        else:
+            following = state["following"]
+            if done and state["ready"] and not following["last_error"] and not following["refused"]:
+                print(f"The detector at {base} serves {state['name']} version {state['version']}.")
+                return 0
+            refused = [f"version {item['version']} refused: {item['reason']}" for item in following["refused"]]
+            reason = following["last_error"] or "; ".join(refused) or "it is still loading"
+        time.sleep(1)
+    raise StackError(f"the detector did not take the version over within {SWAP_WITHIN_S} s: {reason}.")
+
+
+def compose_run(service: str, mounts: Mounts, command: Sequence[str], user: str = "") -> list[str]:
+    """The command line of a one-shot container that runs `transect COMMAND`."""
+    options = ["--rm", "--no-deps"]
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        options.append("--no-TTY")
+    if user:
+        options += ["--user", user]
+    # Who promoted, and from which revision, as the version's tags tell it.
+    options += ["--env", f"USER={os.environ.get('SUDO_USER') or os.environ.get('USER') or 'unknown'}"]
+    commit = answer(["git", "-C", str(ROOT), "rev-parse", "HEAD"])
+    if commit:
+        dirty = bool(answer(["git", "-C", str(ROOT), "status", "--porcelain"]))
+        options += ["--env", f"GIT_COMMIT={commit}", "--env", f"GIT_DIRTY={str(dirty).lower()}"]
+    return [*COMPOSE, *files(), "run", *options, *mounts.arguments(), service, "transect", *command]
+
+
+def files() -> list[str]:
+    """GPU=1 adds the GPUs of this machine."""
+    return ["--file", "compose.yaml", "--file", "compose.gpu.yaml"] if value("GPU") in ("1", "true", "yes") else []
+
+
+def build_once(service: str) -> None:
+    """Build the image of a one-shot service; quiet when there is an older one, since that takes seconds."""
+    image = f"transect-{service}:local"
+    quiet = ["--quiet"] if image_exists(image) else []
+    if not quiet:
+        print(f"Building {image}; the first time takes minutes.", flush=True)
+    if run([*COMPOSE, "build", *quiet, service]) != 0:
+        raise StackError(f"{image} could not be built; the lines above say why.")
+
+
+def writer(results: Path) -> str:
+    """Who writes the results: the calling user; for root, the user of the image, who is given the folder."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0 and "SUDO_UID" in os.environ:
+        uid, gid = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+    elif uid == 0:
+        uid = gid = IMAGE_USER
+    if os.getuid() == 0:
+        for path in (results, *results.rglob("*")):
+            os.chown(path, uid, gid, follow_symlinks=False)
+    return f"{uid}:{gid}"
+
+
+def runtime() -> str:
+    """Where the work runs, said in one line."""
+    wanted = value("RUNTIME", "auto")
+    if wanted not in ("auto", "stack", "local"):
+        raise StackError(f"RUNTIME={wanted} is not one of auto, stack, local.")
+    running = wanted != "local" and stack_is_running()
+    if wanted == "stack" and not running:
+        raise StackError("the stack is not running; start it with make up, or say RUNTIME=local.")
+    if running:
+        print("Running in the stack (RUNTIME=local would use .venv and the embedded store).", flush=True)
+        return "stack"
+    print("Running locally with .venv and the embedded store (make up starts the stack).", flush=True)
+    return "local"
+
+
+def stack_is_running() -> bool:
+    """Whether the stack's MLflow is up."""
+    return "mlflow" in (answer([*COMPOSE, "ps", "--services", "--status", "running"]) or "").split()
+
+
+def local_transect() -> list[str]:
+    """The command of .venv, which is made when missing."""
+    if run(["make", "--no-print-directory", "--directory", str(ROOT), "setup"]) != 0:
+        raise StackError("make setup failed; the lines above say why.")
+    return [str(ROOT / ".venv" / "bin" / "transect")]
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    sys.exit(main(sys.argv[1]))
