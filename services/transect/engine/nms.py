@@ -51,6 +51,8 @@ def _suppressed_by(boxes: NDArray[np.float64], kept: NDArray[np.float64], iou: f
 
 def _greedy(boxes: NDArray[np.float64], iou: float) -> NDArray[np.bool_]:
     """Which of the boxes, sorted best first, greedy suppression keeps."""
+    if len(boxes) < 2:
+        return np.ones(len(boxes), dtype=bool)
     better: list[NDArray[np.intp]] = []
     worse: list[NDArray[np.intp]] = []
     for rows, columns in candidate_pairs(boxes, boxes):

@@ -1,0 +1,83 @@
+"""Suppression agrees with the field's reference, and nothing is capped."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from transect.engine import overlaps
+from transect.engine.nms import nms
+from transect.engine.overlaps import candidate_pairs, intersections, iou_matrix, ious
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+
+
+def random_boxes(rng: np.random.Generator, count: int, span: float, largest: float) -> NDArray[np.float32]:
+    start = rng.random((count, 2)) * span
+    return np.concatenate([start, start + rng.random((count, 2)) * largest + 1], axis=1).astype(np.float32)
+
+
+def reference(boxes: NDArray[np.float32], scores: NDArray[np.float32], ids: NDArray[np.int64], iou: float) -> list[int]:
+    kept = torchvision.ops.batched_nms(torch.tensor(boxes), torch.tensor(scores), torch.tensor(ids), iou)
+    return list(kept.tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(0, 400),
+    span=st.sampled_from([5.0, 60.0, 640.0]),
+    classes=st.integers(1, 4),
+    iou=st.sampled_from([0.0317, 0.3171, 0.5003, 0.7019]),
+)
+def test_agrees_with_torchvision(seed: int, count: int, span: float, classes: int, iou: float) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, count, span, 40)
+    scores = rng.permutation(np.linspace(0.01, 0.99, count)).astype(np.float32)
+    ids = rng.integers(0, classes, count)
+    assert nms(boxes, scores, ids, iou).tolist() == reference(boxes, scores, ids, iou)
+
+
+@pytest.mark.parametrize("span", [1.0, 640.0])
+def test_thirty_thousand_candidates_are_all_considered(span: float) -> None:
+    rng = np.random.default_rng(2)
+    boxes = random_boxes(rng, 30_000, span, 30)
+    scores = rng.permutation(np.linspace(0.01, 0.99, 30_000)).astype(np.float32)
+    ids = rng.integers(0, 3, 30_000)
+    kept = nms(boxes, scores, ids, 0.5003)
+    assert kept.tolist() == reference(boxes, scores, ids, 0.5003)
+
+
+def test_distinct_boxes_all_stay() -> None:
+    rows, columns = np.divmod(np.arange(30_000), 200)
+    corner = np.stack([columns * 20, rows * 20], axis=1)
+    boxes = np.concatenate([corner, corner + 16], axis=1).astype(np.float32)
+    kept = nms(boxes, np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int64), 0.5)
+    assert len(kept) == len(boxes)
+
+
+def test_of_equal_scores_the_first_stays() -> None:
+    boxes = np.array([[0, 0, 10, 10]] * 3, np.float32)
+    assert nms(boxes, np.full(3, 0.5, np.float32), np.zeros(3, np.int64), 0.5).tolist() == [0]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 60), m=st.integers(0, 60), block=st.sampled_from([1, 7, 1000]))
+def test_the_sweep_misses_no_pair_and_repeats_none(seed: int, n: int, m: int, block: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = random_boxes(rng, n, 100, 30), random_boxes(rng, m, 100, 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlaps, "_BLOCK", block)
+        pairs = [(int(i), int(j)) for a, b in candidate_pairs(first, second) for i, j in zip(a, b, strict=True)]
+    assert len(pairs) == len(set(pairs))
+    touching = {(i, j) for i in range(n) for j in range(m) if intersections(first[i : i + 1], second[j : j + 1])[0] > 0}
+    assert touching <= set(pairs)
+
+
+def test_iou_of_known_boxes() -> None:
+    one = np.array([[0, 0, 10, 10]], np.float64)
+    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [5, 5, 5, 5]], np.float64)
+    assert iou_matrix(one, others)[0] == pytest.approx([1, 1 / 3, 0, 0])
+    assert ious(others[3:], others[3:]) == pytest.approx([0])

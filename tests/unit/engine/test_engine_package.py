@@ -1,0 +1,172 @@
+"""The package on disk: what is written is read back, and any change is noticed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transect.engine import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    Detector,
+    PackageManifest,
+    hash_files,
+    package_sha256,
+    read_manifest,
+    verify_package,
+    write_manifest,
+)
+from transect.errors import PackageError
+
+
+@pytest.fixture
+def package(dot_package: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(dot_package, tmp_path / "package"))
+
+
+def edit(package: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = package / MANIFEST_FILE
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_is_written_is_read_back(package: Path) -> None:
+    manifest = verify_package(package)
+    assert manifest.names == ("sheep", "goat", "cow")
+    before = package_sha256(package)
+    write_manifest(package, manifest)
+    assert read_manifest(package) == manifest
+    assert package_sha256(package) == before
+
+
+def test_a_changed_byte_is_noticed(package: Path) -> None:
+    path = package / MODEL_FILE
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PackageError, match=r"model\.onnx does not have the SHA-256"):
+        verify_package(package)
+    with pytest.raises(PackageError, match="SHA-256"):
+        Detector.open(package)
+
+
+def test_a_short_file_is_noticed(package: Path) -> None:
+    path = package / MODEL_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(PackageError, match=r"model\.onnx has \d+ bytes and should have \d+"):
+        verify_package(package)
+
+
+def test_a_missing_file_is_noticed(package: Path) -> None:
+    (package / "weights.pt").unlink()
+    with pytest.raises(PackageError, match=r"no regular file weights\.pt"):
+        verify_package(package)
+    with pytest.raises(PackageError, match=r"no file weights\.pt"):
+        hash_files(package, ["weights.pt"])
+
+
+def test_a_link_out_of_the_package_is_refused(package: Path, tmp_path: Path) -> None:
+    moved = (package / "weights.pt").rename(tmp_path / "elsewhere.pt")
+    (package / "weights.pt").symlink_to(moved)
+    with pytest.raises(PackageError, match="no regular file"):
+        verify_package(package)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/../../b", "a\\b", "", "./a", "a//b"])
+def test_a_path_that_leaves_the_package_is_refused(package: Path, name: str) -> None:
+    edit(package, lambda content: content["files"].update({name: content["files"][MODEL_FILE]}))
+    with pytest.raises(PackageError, match="not a plain relative file name"):
+        read_manifest(package)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(schema_version=2), "schema version 2 and this program reads 1"),
+        (lambda c: c.pop("schema_version"), "schema version None"),
+        (lambda c: c.update(names=[]), "names: "),
+        (lambda c: c.update(names=["a", "a"]), "class names must be distinct"),
+        (lambda c: c.update(image_size=100), "not a multiple of stride 32"),
+        (lambda c: c.update(conf=1.5), "conf: "),
+        (lambda c: c.update(head_kind="segment"), "head_kind: "),
+        (lambda c: c.update(surprise=1), "surprise: "),
+        (lambda c: c["files"].pop(MODEL_FILE), r"model\.onnx is missing"),
+        (lambda c: c["files"][MODEL_FILE].update(sha256="x"), r"files\.model\.onnx\.sha256"),
+        (lambda c: c.pop("created_at"), "created_at: "),
+        (lambda c: c["letterbox"].update(pad_value=0), r"letterbox\.pad_value"),
+    ],
+)
+def test_a_bad_manifest_is_one_sentence(package: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    edit(package, change)
+    with pytest.raises(PackageError, match=message) as caught:
+        read_manifest(package)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00"])
+def test_what_is_no_manifest_is_refused(package: Path, text: str) -> None:
+    (package / MANIFEST_FILE).write_text(text)
+    with pytest.raises(PackageError, match=r"package\.json"):
+        read_manifest(package)
+
+
+def test_an_empty_folder_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="is no model package"):
+        Detector.open(tmp_path)
+
+
+def resealed(package: Path, **fields: Any) -> Path:
+    """Change the manifest and hash the files anew, so that only the model itself can object."""
+    manifest = read_manifest(package)
+    values = {name: getattr(manifest, name) for name in PackageManifest.model_fields}
+    values |= {"files": hash_files(package, manifest.files)} | fields
+    write_manifest(package, PackageManifest(**values))
+    return package
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"head_kind": "end-to-end"}, "end-to-end"),
+        ({"names": ("one", "two")}, r"has shape \(1, 7, 64\)"),
+        ({"image_size": 96}, "1 x 3 x 96 x 96"),
+    ],
+)
+def test_a_model_unlike_its_manifest_is_refused(
+    package: Path, backend: str, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PackageError, match=message):
+        Detector.open(resealed(package, **fields), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("content", [b"", b"this is no model", b"\x08\x07" * 50])
+def test_a_file_that_is_no_model_is_refused(package: Path, backend: str, content: bytes) -> None:
+    (package / MODEL_FILE).write_bytes(content)
+    with pytest.raises(PackageError, match=rf"model\.onnx cannot be loaded by {backend}"):
+        Detector.open(resealed(package), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_model_that_answers_nan_is_refused(package: Path, backend: str) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(package / MODEL_FILE)
+    for tensor in model.graph.initializer:
+        if tensor.name == "contrast":
+            values = numpy_helper.to_array(tensor).copy()
+            values[:] = float("nan")
+            tensor.CopyFrom(numpy_helper.from_array(values, "contrast"))
+    # Clipping would turn NaN into a number on one backend and keep it on the other.
+    clip = next(node for node in model.graph.node if node.op_type == "Clip")
+    clip.op_type = "Identity"
+    del clip.input[1:]
+    onnx.save(model, package / MODEL_FILE)
+    with pytest.raises(PackageError, match="not finite"):
+        Detector.open(resealed(package), backend=backend)
