@@ -61,13 +61,14 @@ def place_cover(cover: Cover, view: View, seed: int, margin_m: float) -> list[Pl
     first_x, last_x = int(np.floor((view.x - reach) / _CELL_M)), int(np.floor((view.x + reach) / _CELL_M))
     first_y, last_y = int(np.floor((view.y - reach) / _CELL_M)), int(np.floor((view.y + reach) / _CELL_M))
     out: list[Placed] = []
+    right, up = view.right, view.up
     half_w, half_h = view.width / 2 * view.gsd + margin_m, view.height / 2 * view.gsd + margin_m
     for cell_x in range(first_x, last_x + 1):
         for cell_y in range(first_y, last_y + 1):
             for thing in _cell(cover, cell_x, cell_y, seed):
                 east, north = thing.x - view.x, thing.y - view.y
-                across = east * view.right[0] + north * view.right[1]
-                along = east * view.up[0] + north * view.up[1]
+                across = east * right[0] + north * right[1]
+                along = east * up[0] + north * up[1]
                 if abs(across) < half_w + thing.size and abs(along) < half_h + thing.size:
                     out.append(thing)
     return out

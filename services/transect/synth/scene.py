@@ -10,7 +10,7 @@ from .canopy import lay_canopy
 from .canvas import Canvas
 from .cover import Cover, Placed, place_cover
 from .ground import Ground, paint_ground
-from .light import Light, Optics, develop, illuminate, shadow_reach_m
+from .light import Light, Optics, develop, illuminate, shadow_reach_m, sun_view
 from .litter import lay_low
 from .noise import Field
 from .species import Animal
@@ -18,7 +18,7 @@ from .sprites import draw_sprite
 from .view import View
 
 _MIN_VISIBLE = 0.25
-_MAX_PAD_PX = 160
+_MAX_MARGIN_PX = 160
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,8 @@ def render(scene: Scene, view: View, optics: Optics, camera_seed: int) -> Pictur
 
 def expose(scene: Scene, view: View) -> tuple[NDArray[np.float32], tuple[Box, ...]]:
     """Linear radiance of the view, and the boxes of its animals."""
-    # What stands outside can throw its shadow into the picture.
-    tallest = max(1.5, scene.cover.bush_radius[1] * scene.cover.bush_height * 1.3 if scene.cover.bushes else 0.0)
-    pad = int(min(np.ceil(shadow_reach_m(scene.light, tallest) / view.gsd), _MAX_PAD_PX)) + 4
-    wide = view.padded(pad)
+    left, top, right, bottom = _margins(scene, view)
+    wide = view.part(-left, -top, left + view.width + right, top + view.height + bottom)
     albedo, relief = paint_ground(scene.ground, wide, scene.seed)
     canvas = Canvas(albedo, np.zeros_like(relief), relief)
     reach = scene.cover.bush_radius[1] * 1.3
@@ -74,9 +72,17 @@ def expose(scene: Scene, view: View) -> tuple[NDArray[np.float32], tuple[Box, ..
     alphas = _lay_animals(near, canvas, wide)
     hidden = lay_canopy(scene.cover, things, canvas, wide, scene.seed)
     radiance = illuminate(canvas.albedo, canvas.z, canvas.relief, scene.light, wide)
-    boxes = [box for left in alphas if (box := _box(left, hidden, view, pad)) is not None]
-    inner = radiance[pad : pad + view.height, pad : pad + view.width]
-    return np.ascontiguousarray(inner), tuple(boxes)
+    boxes = [box for laid in alphas if (box := _box(laid, hidden, view, (left, top))) is not None]
+    return np.ascontiguousarray(radiance[top : top + view.height, left : left + view.width]), tuple(boxes)
+
+
+def _margins(scene: Scene, view: View) -> tuple[int, int, int, int]:
+    """Pixels to paint beyond left, top, right and bottom: what stands towards the sun casts shadows into the view."""
+    tallest = max(1.5, scene.cover.bush_radius[1] * scene.cover.bush_height * 1.3 if scene.cover.bushes else 0.0)
+    reach = min(shadow_reach_m(scene.light, tallest) / view.gsd, _MAX_MARGIN_PX)
+    to_x, to_y = sun_view(scene.light, view)
+    left, top, right, bottom = (int(np.ceil(reach * max(share, 0.0))) + 4 for share in (-to_x, -to_y, to_x, to_y))
+    return left, top, right, bottom
 
 
 def _near(animal: Animal, view: View, reach_m: float) -> bool:
@@ -128,12 +134,12 @@ def _lay_animals(animals: list[Animal], canvas: Canvas, view: View) -> list[_Lai
     return out
 
 
-def _box(laid: _Laid, hidden: Field, view: View, pad: int) -> Box | None:
-    """Box of what can be seen, or None when too little can."""
+def _box(laid: _Laid, hidden: Field, view: View, origin: tuple[int, int]) -> Box | None:
+    """Box of what can be seen, or None when too little can; origin: the view's first pixel on the canvas."""
     rows, columns = laid.alpha.shape
     over = hidden[laid.top : laid.top + rows, laid.left : laid.left + columns]
     seen = laid.alpha * (1.0 - over)
-    x0, y0 = laid.left - pad, laid.top - pad
+    x0, y0 = laid.left - origin[0], laid.top - origin[1]
     left, top = max(-x0, 0), max(-y0, 0)
     seen = seen[top : max(view.height - y0, 0), left : max(view.width - x0, 0)]
     if seen.size == 0 or laid.area <= 0:

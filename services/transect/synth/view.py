@@ -35,12 +35,8 @@ class View:
         """Half of the diagonal on the ground."""
         return 0.5 * self.gsd * float(np.hypot(self.width, self.height))
 
-    def padded(self, pixels: int) -> "View":
-        """The same view with `pixels` more on every side."""
-        return replace(self, width=self.width + 2 * pixels, height=self.height + 2 * pixels)
-
     def part(self, left: int, top: int, width: int, height: int) -> "View":
-        """The view of a rectangle of pixels."""
+        """The view of a rectangle of pixels, which may reach beyond this view."""
         x, y = self.to_ground(left + width / 2, top + height / 2)
         return replace(self, x=x, y=y, width=width, height=height)
 
