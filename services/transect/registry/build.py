@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import ValidationError
+
 from transect.engine import (
     MODEL_FILE,
     WEIGHTS_FILE,
@@ -84,7 +86,7 @@ def build_package(
             "created_at": created_at or datetime.now(UTC),
             "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE)),
         }
-        write_manifest(folder, PackageManifest.model_validate(fields))
+        write_manifest(folder, _manifest(out, fields))
         _write_mlmodel(folder, run_id)
         _try_out(folder)
         folder.rename(out)
@@ -122,6 +124,15 @@ def signature() -> "ModelSignature":
     # The column has no name, because MLflow refuses a plain list of paths where one is given.
     image: ColSpec | TensorSpec = ColSpec(AnyType())
     return ModelSignature(inputs=Schema([image]), outputs=Schema(outputs))
+
+
+def _manifest(out: Path, fields: Mapping[str, object]) -> PackageManifest:
+    try:
+        return PackageManifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackageError(f"The package {out} cannot be described: {where}: {first['msg']}.") from error
 
 
 def _write_mlmodel(folder: Path, run_id: str) -> None:

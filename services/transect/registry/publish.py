@@ -52,7 +52,7 @@ def publish(
 @contextmanager
 def _model(client: MlflowClient, name: str) -> Iterator[None]:
     """Make sure that the registered model exists; if it is new, it goes again on failure."""
-    if or_none(lambda: client.get_registered_model(name)) is not None:
+    if or_none(client, name, lambda: client.get_registered_model(name)) is not None:
         yield
         return
     try:

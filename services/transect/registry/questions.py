@@ -8,13 +8,19 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 _T = TypeVar("_T")
+_FORBIDDEN = 403
 
 
-def or_none(ask: Callable[[], _T]) -> _T | None:
-    """What MLflow answers, or None where it says that there is no such model, version or alias."""
+def or_none(client: MlflowClient, name: str, ask: Callable[[], _T]) -> _T | None:
+    """What MLflow answers about model `name`, or None where there is no such model, version or alias."""
     try:
         return ask()
     except MlflowException as error:
+        # A server with users refuses questions about a model that does not exist; its search just finds nothing.
+        if error.error_code == "PERMISSION_DENIED" or error.get_http_status_code() == _FORBIDDEN:
+            if not client.search_registered_models(f"name = '{name}'", max_results=1):
+                return None
+            raise
         # A missing alias is reported as a bad parameter.
         alias = error.error_code == "INVALID_PARAMETER_VALUE" and "alias" in str(error) and "not found" in str(error)
         if alias or error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):

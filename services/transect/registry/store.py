@@ -117,7 +117,7 @@ class Registry:
         """Every version of the model, newest first; empty when the model does not exist."""
         name = self.settings.model_name
         with translated(self.uri, f"listing the versions of {name}"):
-            model = or_none(lambda: self.client.get_registered_model(name))
+            model = or_none(self.client, name, lambda: self.client.get_registered_model(name))
             if model is None:
                 return []
             return rows_of(model.aliases, all_versions(self.client, name))
@@ -170,12 +170,16 @@ class Registry:
     def _look_up(self, wanted: Reference) -> MlflowVersion | None:
         with translated(self.uri, f"looking up {wanted}"):
             if (alias := wanted.alias) is not None:
-                return or_none(lambda: self.client.get_model_version_by_alias(wanted.name, alias))
-            return or_none(lambda: self.client.get_model_version(wanted.name, str(wanted.version)))
+                return or_none(
+                    self.client, wanted.name, lambda: self.client.get_model_version_by_alias(wanted.name, alias)
+                )
+            return or_none(
+                self.client, wanted.name, lambda: self.client.get_model_version(wanted.name, str(wanted.version))
+            )
 
     def _missing(self, wanted: Reference) -> str:
         with translated(self.uri, f"looking up {wanted.name}"):
-            model = or_none(lambda: self.client.get_registered_model(wanted.name))
+            model = or_none(self.client, wanted.name, lambda: self.client.get_registered_model(wanted.name))
             if model is None:
                 return (
                     f"MLflow at {shown(self.uri)} has no model named {wanted.name}; "

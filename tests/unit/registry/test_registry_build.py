@@ -1,0 +1,101 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from toys import COLOURS, SIZE, build_toy_package, paint, write_toy_onnx
+from transect.engine import Detector, read_manifest, verify_package
+from transect.errors import PackageError
+from transect.registry import build_package
+
+
+def test_a_package_holds_what_the_contract_names(tmp_path: Path) -> None:
+    package = build_toy_package(
+        tmp_path / "package",
+        training_gsd_m=0.02,
+        metrics={"mAP50": 0.9},
+        class_metrics={"red": {"mAP50": 0.8}},
+        dataset_name="squares",
+        dataset_digest="0123",
+        git_commit="abc",
+        git_dirty=True,
+        versions={"numpy": "2"},
+        run_id="run",
+    )
+    assert sorted(path.name for path in package.iterdir()) == ["MLmodel", "model.onnx", "package.json", "weights.pt"]
+    manifest = verify_package(package)
+    assert manifest.names == tuple(COLOURS)
+    assert manifest.image_size == SIZE
+    assert manifest.training_gsd_m == 0.02
+    assert manifest.class_metrics == {"red": {"mAP50": 0.8}}
+    assert manifest.git_dirty
+    assert set(manifest.files) == {"model.onnx", "weights.pt"}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_package_finds_what_it_should(tmp_path: Path) -> None:
+    package = build_toy_package(tmp_path / "package")
+    with Detector.open(package, threads=1) as detector:
+        found = detector.detect(paint([(1, 2, "blue")])).detections
+    assert [(item.class_name, item.box) for item in found] == [("blue", (16.0, 32.0, 32.0, 48.0))]
+
+
+def test_mlflow_reads_flavour_and_signature_and_no_pickle(tmp_path: Path) -> None:
+    package = build_toy_package(tmp_path / "package", run_id="0123")
+    content = yaml.safe_load((package / "MLmodel").read_text())
+    assert list(content["flavors"]) == ["python_function"]
+    assert content["flavors"]["python_function"]["loader_module"] == "transect.registry.pyfunc"
+    assert content["run_id"] == "0123"
+    assert "detections" in content["signature"]["outputs"]
+    assert not list(package.rglob("*.pkl"))
+
+
+def test_a_model_that_does_not_fit_its_description_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="anchor-free with 2 classes"):
+        build_toy_package(tmp_path / "package", names=("red", "green"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["package.onnx", "package.pt"]
+
+
+def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"w")
+    for source in (weights, tmp_path / "missing.onnx"):
+        with pytest.raises(PackageError):
+            build_package(
+                tmp_path / "package",
+                onnx=source,
+                weights=weights,
+                names=["a"],
+                image_size=64,
+                head_kind="anchor-free",
+                architecture="toy",
+                conf=0.2,
+                iou=0.5,
+            )
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
+
+
+def test_a_value_out_of_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="conf"):
+        build_toy_package(tmp_path / "package", conf=1.5)
+    assert not (tmp_path / "package").exists()
+
+
+def test_an_existing_package_is_not_overwritten(tmp_path: Path) -> None:
+    package = build_toy_package(tmp_path / "package")
+    before = read_manifest(package)
+    with pytest.raises(PackageError, match="is there already"):
+        build_toy_package(tmp_path / "package", conf=0.5)
+    assert read_manifest(package) == before
+    shutil.rmtree(package)
+    assert build_toy_package(tmp_path / "package", conf=0.5) == package
+
+
+def test_the_toy_network_takes_any_batch(tmp_path: Path) -> None:
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(write_toy_onnx(tmp_path / "toy.onnx")))
+    (output,) = session.run(None, {"images": np.zeros((3, 3, SIZE, SIZE), np.float32)})
+    assert output.shape == (3, 7, 16)

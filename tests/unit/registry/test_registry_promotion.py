@@ -1,0 +1,221 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toys import COLOURS, build_toy_package, write_toy_dataset
+from transect.datasets import dataset_digest, load_dataset
+from transect.engine import Evaluation, evaluate_package
+from transect.errors import DatasetError, InputError, NotRegisteredError, PackageError, PromotionRefusedError
+from transect.registry import GateConfig, Registry, promote, rollback
+
+# Boxes 4 px beside the squares of 16 px overlap them by IoU 0.6: good at 0.5, bad above.
+_GOOD, _WORSE, _BLIND = 0.0, 4.0, 40.0
+
+Register = Callable[..., str]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_toy_dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def register(registry: Registry, data: Path, tmp_path: Path) -> Register:
+    def run(shift: float, *, tags: dict[str, str] | None = None, **fields: Any) -> str:
+        run_id = registry.client.create_run(registry.experiment("test")).info.run_id
+        package = build_toy_package(tmp_path / run_id, shift=shift, **fields)
+        known = {"transect.data": str(data), "transect.dataset_digest": dataset_digest(load_dataset(data))}
+        return registry.register(package, run_id, tags={**known, **(tags or {})}).version
+
+    return run
+
+
+def _aliases(registry: Registry) -> dict[str, str]:
+    return {alias: row.version for row in registry.list_versions() for alias in row.aliases}
+
+
+def _tags(registry: Registry, version: str) -> dict[str, str]:
+    return registry.resolve(version).tags
+
+
+def test_the_first_good_candidate_is_promoted_and_says_why(registry: Registry, register: Register) -> None:
+    version = register(_GOOD)
+    verdict = promote(registry, actor="ada", reason="first one")
+    assert verdict.promoted
+    assert verdict.candidate is not None
+    assert verdict.candidate.map50 == pytest.approx(0.995, abs=0.01)
+    assert verdict.production is None
+    assert _aliases(registry) == {"candidate": version, "production": version}
+    tags = _tags(registry, version)
+    assert tags["transect.promoted_by"] == "ada"
+    assert tags["transect.promotion_reason"] == "first one"
+    assert "T" in tags["transect.promoted_at"]
+    gate = json.loads(tags["transect.gate"])
+    assert gate["candidate"]["map50"] == verdict.candidate.map50
+    assert gate["production"] is None
+    assert gate["forced"] is False
+
+
+def test_a_first_candidate_that_learned_nothing_is_refused(registry: Registry, register: Register) -> None:
+    version = register(_BLIND)
+    with pytest.raises(PromotionRefusedError, match=r"mAP50 is 0\.0"):
+        promote(registry, actor="ada")
+    assert _aliases(registry) == {"candidate": version}
+    assert "transect.promoted_at" not in _tags(registry, version)
+
+
+def test_a_worse_candidate_is_refused_and_a_better_one_passes(registry: Registry, register: Register) -> None:
+    first = register(_WORSE)
+    promote(registry, actor="ada")
+    second = register(_GOOD)
+    verdict = promote(registry, actor="ada")
+    assert (verdict.version, verdict.was) == (second, first)
+    assert verdict.production is not None
+    assert verdict.candidate is not None
+    assert verdict.production.map50_95 < verdict.candidate.map50_95
+    assert _aliases(registry) == {"candidate": second, "production": second, "previous": first}
+    third = register(_WORSE)
+    with pytest.raises(PromotionRefusedError, match="mAP50-95"):
+        promote(registry, actor="ada")
+    assert _aliases(registry) == {"candidate": third, "production": second, "previous": first}
+
+
+def test_an_equal_candidate_passes(registry: Registry, register: Register) -> None:
+    register(_GOOD)
+    promote(registry, actor="ada")
+    assert promote(registry, candidate=register(_GOOD, weights=b"other"), actor="ada").promoted
+
+
+def test_what_is_in_production_already_is_left_alone(registry: Registry, register: Register) -> None:
+    version = register(_GOOD)
+    promote(registry, actor="ada")
+    tags = _tags(registry, version)
+    verdict = promote(registry, actor="bob")
+    assert not verdict.promoted
+    assert "nothing to do" in verdict.sentence
+    assert _tags(registry, version) == tags
+    assert "previous" not in _aliases(registry)
+
+
+def test_force_promotes_a_worse_one_and_keeps_the_refusal(registry: Registry, register: Register) -> None:
+    register(_GOOD)
+    promote(registry, actor="ada")
+    worse = register(_WORSE)
+    with pytest.raises(InputError, match="--reason"):
+        promote(registry, actor="ada", force=True)
+    verdict = promote(registry, actor="ada", force=True, reason="the good one crashes")
+    assert verdict.forced
+    assert "forced although" in verdict.sentence
+    assert _aliases(registry)["production"] == worse
+    record = json.loads(_tags(registry, worse)["transect.gate"])
+    assert record["forced"]
+    assert "mAP50-95" in record["refusals"][0]
+
+
+def test_a_candidate_that_lost_a_species_is_refused(registry: Registry, register: Register, tmp_path: Path) -> None:
+    register(_GOOD)
+    promote(registry, actor="ada")
+    names = ("red", "green", "yellow")
+    data = write_toy_dataset(tmp_path / "renamed", names=names)
+    digest = dataset_digest(load_dataset(data))
+    register(_GOOD, names=names, tags={"transect.data": str(data), "transect.dataset_digest": digest})
+    with pytest.raises(PromotionRefusedError, match="production finds blue and it does not"):
+        promote(registry, actor="ada")
+
+
+def test_other_data_than_it_was_trained_with_is_refused(
+    registry: Registry, register: Register, data: Path, tmp_path: Path
+) -> None:
+    register(_GOOD)
+    other = write_toy_dataset(tmp_path / "other", seed=5)
+    with pytest.raises(PromotionRefusedError, match="is not the data it was trained with"):
+        promote(registry, data=other, actor="ada")
+    assert promote(registry, data=data, actor="ada").promoted
+
+
+def test_the_same_data_at_another_place_is_welcome(registry: Registry, register: Register, tmp_path: Path) -> None:
+    register(_GOOD, tags={"transect.data": "/nowhere/data.yaml"})
+    with pytest.raises(PromotionRefusedError, match=r"not on this machine \(/nowhere/data.yaml\).*--data"):
+        promote(registry, actor="ada")
+    assert promote(registry, data=write_toy_dataset(tmp_path / "copy"), actor="ada").promoted
+
+
+def test_data_that_is_not_there_is_named(registry: Registry, register: Register) -> None:
+    register(_GOOD)
+    with pytest.raises(DatasetError, match=r"nowhere\.yaml"):
+        promote(registry, data=Path("nowhere.yaml"), actor="ada")
+
+
+def test_without_a_candidate_the_next_step_is_named(registry: Registry) -> None:
+    with pytest.raises(NotRegisteredError, match="make train"):
+        promote(registry, actor="ada")
+
+
+def test_production_that_moved_meanwhile_stops_the_promotion(
+    registry: Registry, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = register(_GOOD), register(_GOOD, weights=b"other")
+
+    def evaluate_while_somebody_promotes(*arguments: Any, **options: Any) -> Evaluation:
+        registry.client.set_registered_model_alias("detector", "production", first)
+        return evaluate_package(*arguments, **options)
+
+    monkeypatch.setattr("transect.registry.promotion.evaluate_package", evaluate_while_somebody_promotes)
+    with pytest.raises(PromotionRefusedError, match=f"production moved to version {first}"):
+        promote(registry, candidate=second, actor="ada")
+    assert _aliases(registry)["production"] == first
+    assert "transect.promoted_at" not in _tags(registry, second)
+
+
+def test_a_production_whose_files_are_gone_can_be_replaced_by_force(registry: Registry, register: Register) -> None:
+    first = register(_GOOD)
+    promote(registry, actor="ada")
+    resolved = registry.resolve("production")
+    model = Path(resolved.source.removeprefix("file://")) / "model.onnx"
+    model.write_bytes(b"damaged")
+    (registry.fetch(resolved) / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(PackageError):
+        registry.fetch(resolved)
+    second = register(_GOOD, weights=b"other")
+    with pytest.raises(PromotionRefusedError, match="production cannot be evaluated"):
+        promote(registry, actor="ada")
+    assert promote(registry, actor="ada", force=True, reason="disk failed").forced
+    assert _aliases(registry) == {"candidate": second, "production": second, "previous": first}
+
+
+def test_rollback_swaps_and_swaps_back(registry: Registry, register: Register) -> None:
+    first = register(_GOOD)
+    promote(registry, actor="ada")
+    second = register(_GOOD, weights=b"other")
+    promote(registry, actor="ada")
+    back = rollback(registry, actor="bob", reason="too slow")
+    assert (back.version, back.was) == (first, second)
+    assert _aliases(registry) == {"candidate": second, "production": first, "previous": second}
+    assert _tags(registry, second)["transect.rolled_back_by"] == "bob"
+    assert _tags(registry, second)["transect.rollback_reason"] == "too slow"
+    assert rollback(registry, actor="bob").version == second
+    assert _aliases(registry) == {"candidate": second, "production": second, "previous": first}
+
+
+def test_rollback_without_a_previous_version_says_so(registry: Registry, register: Register) -> None:
+    with pytest.raises(NotRegisteredError, match="no model named detector"):
+        rollback(registry, actor="bob")
+    version = register(_GOOD)
+    with pytest.raises(NotRegisteredError, match="make promote"):
+        rollback(registry, actor="bob")
+    promote(registry, actor="ada")
+    with pytest.raises(NotRegisteredError, match="alias previous"):
+        rollback(registry, actor="bob")
+    registry.client.set_registered_model_alias("detector", "previous", version)
+    with pytest.raises(PromotionRefusedError, match="both production and previous"):
+        rollback(registry, actor="bob")
+
+
+def test_the_gate_that_is_given_decides(registry: Registry, register: Register) -> None:
+    register(_GOOD)
+    with pytest.raises(PromotionRefusedError, match="needs 1"):
+        promote(registry, gate=GateConfig(min_map50=1.0), actor="ada")
+    assert set(registry.manifest(registry.resolve("candidate")).names) == set(COLOURS)
