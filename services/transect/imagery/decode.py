@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".
 # Our own limit (max_pixels) is checked before any pixel is decoded, and it is a setting.
 # Pillow's is a fixed number that orthomosaics pass.
 Image.MAX_IMAGE_PIXELS = None
+
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
 
 
@@ -67,7 +68,9 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
         raise ImageError(f"{label} is empty (0 bytes).")
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, ImportError) as error:
+        # ImportError: in a process that trains, Ultralytics replaces Image.open by its own, which
+        # looks for one more decoder before it gives up.
         raise ImageError(f"{label} is not an image that can be read (JPEG, PNG, TIFF, BMP or WebP).") from error
     except PermissionError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror}.") from error

@@ -16,7 +16,7 @@ from transect.imagery.decode import open_image
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 _TIFF_XMP_TAG = 700
-_DJI_ITEM = re.compile(r'drone-dji:(\w+)\s*(?:=\s*["\']([^"\']*)["\']|>\s*([^<]*)<)')
+_DJI_ITEM = re.compile(r'(?<!/)drone-dji:(\w+)\s*(?:=\s*["\']([^"\']*)["\']|>\s*([^<]*)<)')
 
 
 @dataclass(frozen=True)
