@@ -84,7 +84,10 @@ def _plants(rng: np.random.Generator, view: View, share: float, leaf: Colour, ot
         "leaf_other": _vary(rng, other),
         "gloss": float(rng.uniform(0, 0.7)),
         "leaf_m": float(np.exp(rng.uniform(np.log(0.003), np.log(0.02)))),
-        "open_leaf": float(rng.uniform(0.1, 0.9)),
+        "open_leaf": float(rng.uniform(0.1, 1.0)),
+        "roundness": float(rng.uniform(0.05, 0.45)),
+        "ragged": float(rng.uniform(0.15, 0.5)),
+        "hollow": float(rng.uniform(0.15, 0.65)),
     }
 
 

@@ -1,5 +1,6 @@
 """Bushes and trees from above, over everything else."""
 
+import cv2
 import numpy as np
 
 from .canvas import Canvas
@@ -8,7 +9,7 @@ from .noise import Field, sample, smoothstep, texel_for
 from .view import View
 
 _BLOCK_PX = 256
-_REACH = 1.5  # crowns reach this many radii at most
+_REACH = 1.6  # crowns reach this many radii at most
 
 
 def lay_canopy(cover: Cover, things: list[Placed], canvas: Canvas, view: View, seed: int) -> Field:
@@ -48,14 +49,18 @@ def _paint(cover: Cover, bushes: list[Placed], canvas: Canvas, view: View, seed:
     leaf, other = np.array(cover.leaf, np.float32), np.array(cover.leaf_other, np.float32)
     colour = leaf + (other - leaf) * np.clip(tint + 0.25 * lobes, 0, 1)[..., None]
     # Between the leaves one looks into the dark of the crown.
-    hollow = 0.35 + 0.95 * smoothstep(-1.3, 0.9, texture + np.float32(0.8) * depth)
-    colour = colour * (hollow * (1 + 0.15 * leaves).clip(0.5, 1.6))[..., None]
+    lit = 1.0 + np.float32(1.45 * cover.hollow) * (smoothstep(-1.3, 0.9, texture + np.float32(0.8) * depth) - 0.69)
+    colour = colour * (lit * (1 + 0.15 * leaves).clip(0.5, 1.6))[..., None]
     shine = np.float32(0.30 * cover.gloss) * smoothstep(0.3, 1.8, leaves + 0.5 * twigs)
     colour += shine[..., None]
-    z = np.maximum(dome + np.float32(0.05 * mean) * clumps, 0.05)
-    relief = np.float32(0.40) * dome + np.float32(0.04 * mean) * clumps + np.float32(0.5 * leaf_texel) * leaves
+    relief = (
+        np.float32(cover.roundness) * dome + np.float32(0.04 * mean) * clumps + np.float32(0.5 * leaf_texel) * leaves
+    )
     canvas.albedo[...] += (colour - canvas.albedo) * alpha[..., None]
-    canvas.z[...] += (z - canvas.z) * alpha
+    # Single leaves cast no shadows that one could tell apart.
+    side = int(min(max(0.16 * mean / view.gsd, 1), _BLOCK_PX / 4)) | 1
+    height, share = cv2.blur(dome * alpha, (side, side)), cv2.blur(alpha, (side, side))
+    canvas.z[...] += height - canvas.z * share
     canvas.relief[...] += (relief - canvas.relief) * alpha
     return alpha
 
@@ -77,7 +82,7 @@ def _domes(bushes: list[Placed], cover: Cover, view: View, lobes: Field) -> tupl
         part = (slice(y0, y1), slice(x0, x1))
         dy = ((np.arange(y0, y1, dtype=np.float32) + 0.5 - row) / radius) ** 2
         dx = ((np.arange(x0, x1, dtype=np.float32) + 0.5 - column) / radius) ** 2
-        inside = 1.0 - np.sqrt(dy[:, None] + dx[None, :]) + np.float32(0.27) * lobes[part]
+        inside = 1.0 - np.sqrt(dy[:, None] + dx[None, :]) + np.float32(cover.ragged) * lobes[part]
         height = np.float32(bush.size * cover.bush_height * (0.7 + 0.6 * bush.dice[1]))
         h = height * np.sqrt(np.clip(inside * (2.0 - inside), 0.0, 1.0))
         higher = (inside > 0) & (h > dome[part])

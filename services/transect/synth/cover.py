@@ -29,6 +29,12 @@ class Cover:
     """Texel of the leaves."""
     open_leaf: float = 0.3
     """0: closed crowns; 1: one sees through."""
+    roundness: float = 0.4
+    """How much of a crown's height the sun picks out; 0 looks flat."""
+    ragged: float = 0.27
+    """How far the outline departs from a circle, in radii."""
+    hollow: float = 0.65
+    """How dark it is between the leaves, 0..0.9."""
     rocks: float = 0.0
     rock_length: tuple[float, float] = (0.3, 1.6)
     rock: Colour = (0.35, 0.33, 0.31)
