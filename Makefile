@@ -10,7 +10,7 @@ PYTHON ?= python3
 # RUNTIME=auto|stack|local says where they run; GPU=1 gives the trainer the GPUs of this machine.
 export MODEL DATA EPOCHS CONFIG ARGS REASON SURVEY OUT RUNTIME GPU
 
-STACK := $(PYTHON) docker/stack.py
+STACK := $(PYTHON) docker/stack
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
@@ -51,7 +51,6 @@ lint: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@cd docker && MYPYPATH= ../.venv/bin/mypy --config-file ../pyproject.toml stack.py compose.py mounts.py fill_env.py
 	@.venv/bin/lint-imports
 
 # Write requirements/*.txt anew from pyproject.toml; what they name already stays (ARGS=--upgrade for newer).

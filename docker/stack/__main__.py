@@ -1,6 +1,6 @@
 """What the Makefile does with the Compose stack. Standard library alone: it runs before anything is installed.
 
-usage: stack.py up | train | promote | rollback | census | models
+usage: python3 docker/stack up | train | promote | rollback | census | models
 
 Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, SURVEY, REASON.
 RUNTIME says where the work runs: stack (containers), local (.venv with the embedded store), or auto,

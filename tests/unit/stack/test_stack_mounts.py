@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import mounts
+import pytest
+from compose import ROOT, StackError
+from mounts import Mounts
+
+
+def write(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_training_set_is_mounted_read_only_at_its_own_path(tmp_path: Path) -> None:
+    data = write(tmp_path / "set" / "data.yaml", "train: images/train\nval: images/val\nnames: [a]\n")
+    seen = Mounts()
+    assert seen.dataset(data) == str(data)
+    assert seen.arguments() == ["--volume", f"{data.parent}:{data.parent}:ro"]
+
+
+def test_folders_that_a_training_set_names_elsewhere_are_mounted_too(tmp_path: Path) -> None:
+    (tmp_path / "big" / "train").mkdir(parents=True)
+    lists = write(tmp_path / "lists" / "val.txt").parent
+    data = write(
+        tmp_path / "set" / "data.yaml",
+        f"path: {tmp_path / 'big'}  # on the large disk\ntrain: train\nval: '{lists / 'val.txt'}'\nnames: [a]\n",
+    )
+    seen = Mounts()
+    seen.dataset(data)
+    assert list(seen.folders) == [data.parent, tmp_path / "big", lists]
+
+
+def test_a_relative_root_starts_at_the_yaml(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    data = write(tmp_path / "yaml" / "data.yaml", "path: ../images\ntrain: .\nval: .\n")
+    seen = Mounts()
+    seen.dataset(data)
+    assert list(seen.folders) == [data.parent, tmp_path / "images"]
+
+
+def test_no_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"DATA=.*nothing\.yaml is no file"):
+        Mounts().dataset(tmp_path / "nothing.yaml")
+
+
+def test_a_colon_in_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="colon"):
+        Mounts().dataset(write(tmp_path / "a:b" / "data.yaml"))
+
+
+def test_a_recipe_of_the_project_needs_no_mount_and_another_one_does(tmp_path: Path) -> None:
+    seen = Mounts()
+    assert seen.file(str(ROOT / "configs" / "promotion.yaml")) == "configs/promotion.yaml"
+    assert seen.folders == {}
+    mine = write(tmp_path / "mine.yaml")
+    assert seen.file(str(mine)) == str(mine)
+    assert list(seen.folders) == [tmp_path]
+
+
+def test_a_name_that_is_no_file_stays_a_name() -> None:
+    assert Mounts().file("yolo11n") == "yolo11n"
+
+
+def test_a_promotion_sees_the_data_of_earlier_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "REMEMBERED", tmp_path / "stack" / "mounts.txt")
+    for name in ("one", "two", "one"):
+        seen = Mounts()
+        seen.dataset(write(tmp_path / name / "data.yaml"))
+        seen.remember()
+    (tmp_path / "two" / "data.yaml").unlink()
+    (tmp_path / "two").rmdir()
+    assert list(Mounts.remembered().folders) == [tmp_path / "one"]
+    assert (tmp_path / "stack" / "mounts.txt").read_text(encoding="utf-8").count("one") == 1
+
+
+def test_results_are_writable(tmp_path: Path) -> None:
+    seen = Mounts()
+    seen.add(tmp_path, writable=True)
+    assert seen.arguments() == ["--volume", f"{tmp_path}:{tmp_path}"]

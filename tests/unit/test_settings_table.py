@@ -1,0 +1,61 @@
+"""One table of variables: the code, .env.example, docs/environment.md and compose.yaml agree."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from transect.settings import STACK_VARIABLES, Settings, StackVariable, as_env_example, as_markdown, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8") + (ROOT / "compose.gpu.yaml").read_text(encoding="utf-8")
+# compose.yaml sets these itself, one value a service.
+SET_BY_COMPOSE = {
+    "TRANSECT_HOME",
+    "TRANSECT_HOST",
+    "TRANSECT_PORT",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+}
+
+
+def test_the_example_file_is_what_the_settings_print() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert text == as_env_example(), "run: transect settings --env > .env.example"
+
+
+def test_the_docs_hold_the_table_that_the_settings_print() -> None:
+    text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert as_markdown() in text, "put the output of `transect settings --markdown` into docs/environment.md"
+
+
+def test_the_example_file_can_be_used_as_it_is() -> None:
+    assert load_settings({}, ROOT / ".env.example") == load_settings({}, None)
+
+
+def test_compose_hands_every_setting_to_the_programs() -> None:
+    shared = yaml.safe_load(COMPOSE.split("\nservices:")[0])["x-settings"]
+    own = {str(field.alias) for field in Settings.model_fields.values()}
+    assert own - SET_BY_COMPOSE <= set(shared)
+    assert {name for name in shared if name.startswith("TRANSECT_")} <= own
+
+
+def test_compose_reads_no_variable_that_is_not_in_the_table() -> None:
+    known = {str(field.alias) for field in Settings.model_fields.values()} | {v.name for v in STACK_VARIABLES}
+    read = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE))
+    assert read <= known
+
+
+@pytest.mark.parametrize("variable", STACK_VARIABLES, ids=lambda variable: variable.name)
+def test_compose_uses_each_variable_of_the_stack(variable: StackVariable) -> None:
+    name, default, secret = variable.name, variable.default, variable.secret
+    if secret:
+        # No default: Compose stops and names the variable.
+        assert f"${{{name}:?" in COMPOSE
+        assert f"${{{name}:-" not in COMPOSE
+    elif default:
+        assert f"${{{name}:-{default}}}" in COMPOSE
+    else:
+        assert re.search(rf"\b{name}:", COMPOSE)
