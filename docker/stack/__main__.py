@@ -175,14 +175,16 @@ def census() -> NoReturn:
         command = ["census", "run", str(survey), "--out", str(results), *config, *arguments]
         replace_by([*local_transect(), *command])
     results.mkdir(parents=True, exist_ok=True)
+    user = writer(results)
+    as_caller = user == f"{os.getuid()}:{os.getgid()}"
     mounts = Mounts()
-    mounts.add(survey)
-    mounts.add(results.resolve(), writable=True)
+    mounts.add(survey, as_caller=as_caller)
+    mounts.add(results.resolve(), writable=True, as_caller=True)
     if value("CONFIG"):
         arguments += ["--config", mounts.file(value("CONFIG"))]
     build_once("census")
     command = ["census", "run", str(survey), "--out", str(results.resolve()), *arguments]
-    replace_by(compose_run("census", mounts, command, user=writer(results)))
+    replace_by(compose_run("census", mounts, command, user=user))
 
 
 def wait_for_detector() -> int:

@@ -35,12 +35,18 @@ class Mounts:
         lines = dict.fromkeys([*known, *map(str, self.folders)])
         REMEMBERED.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
-    def add(self, folder: Path, *, writable: bool = False) -> None:
-        """Mount `folder`, unless it lies in one that is mounted already."""
+    def add(self, folder: Path, *, writable: bool = False, as_caller: bool = False) -> None:
+        """Mount `folder`, unless it lies in one that is mounted already.
+
+        Unless the container runs `as_caller`, its user is a stranger here: what is closed to others
+        is refused now, in one sentence.
+        """
         if any(folder.is_relative_to(known) for known in self.folders) and not writable:
             return
         if ":" in str(folder):
             raise StackError(f"Docker cannot mount {folder}, because of the colon in its name; rename it.")
+        if not as_caller and folder.stat().st_mode & 0o005 != 0o005:
+            raise StackError(f"{folder} is closed to the container's user; open it (chmod o+rx) or say RUNTIME=local.")
         self.folders[folder] = writable
 
     def file(self, given: str) -> str:

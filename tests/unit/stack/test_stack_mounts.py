@@ -39,6 +39,16 @@ def test_a_relative_root_starts_at_the_yaml(tmp_path: Path) -> None:
     assert list(seen.folders) == [data.parent, tmp_path / "images"]
 
 
+def test_a_folder_that_the_container_cannot_read_is_one_sentence(tmp_path: Path) -> None:
+    data = write(tmp_path / "set" / "data.yaml")
+    data.parent.chmod(0o700)
+    with pytest.raises(StackError, match="closed to the container's user"):
+        Mounts().dataset(data)
+    own = Mounts()
+    own.add(data.parent, as_caller=True)
+    assert list(own.folders) == [data.parent]
+
+
 def test_no_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"DATA=.*nothing\.yaml is no file"):
         Mounts().dataset(tmp_path / "nothing.yaml")
@@ -53,9 +63,9 @@ def test_a_recipe_of_the_project_needs_no_mount_and_another_one_does(tmp_path: P
     seen = Mounts()
     assert seen.file(str(ROOT / "configs" / "promotion.yaml")) == "configs/promotion.yaml"
     assert seen.folders == {}
-    mine = write(tmp_path / "mine.yaml")
+    mine = write(tmp_path / "mine" / "recipe.yaml")
     assert seen.file(str(mine)) == str(mine)
-    assert list(seen.folders) == [tmp_path]
+    assert list(seen.folders) == [mine.parent]
 
 
 def test_a_name_that_is_no_file_stays_a_name() -> None:
@@ -76,5 +86,5 @@ def test_a_promotion_sees_the_data_of_earlier_trainings(tmp_path: Path, monkeypa
 
 def test_results_are_writable(tmp_path: Path) -> None:
     seen = Mounts()
-    seen.add(tmp_path, writable=True)
+    seen.add(tmp_path, writable=True, as_caller=True)
     assert seen.arguments() == ["--volume", f"{tmp_path}:{tmp_path}"]

@@ -1,0 +1,80 @@
+"""What compose.yaml says, before anything is started."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transect.settings import STACK_VARIABLES
+
+SECRETS = [variable.name for variable in STACK_VARIABLES if variable.secret]
+
+
+def config(folder: Path, *files: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    options = [part for name in files for part in ("--file", name)]
+    command = ["docker", "compose", *options, "--env-file", os.devnull, "--profile", "*", "config", "--format", "json"]
+    environ = {**os.environ, **variables}
+    return subprocess.run(command, cwd=folder, env=environ, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def services(checkout: Path) -> dict[str, Any]:
+    done = config(checkout, "compose.yaml", **dict.fromkeys(SECRETS, "k2J-8fhw_Q1x9d7Z"))
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)["services"])
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+def test_no_secret_has_a_default(checkout: Path, missing: str) -> None:
+    rest = {name: "k2J-8fhw_Q1x9d7Z" for name in SECRETS if name != missing}
+    done = config(checkout, "compose.yaml", **rest)
+    assert done.returncode != 0
+    assert missing in done.stderr
+    assert "make up" in done.stderr
+
+
+def test_ports_are_published_on_this_machine_alone(services: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert set(published) == {"mlflow", "detector"}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+
+
+def test_every_service_is_hardened(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "privileged" not in service, name
+
+
+def test_only_mlflow_reaches_the_stores(services: dict[str, Any]) -> None:
+    inside = {name for name, service in services.items() if "stores" in service["networks"]}
+    assert inside == {"postgres", "minio", "mlflow-init", "mlflow"}
+
+
+def test_the_detector_holds_its_own_password_alone(services: dict[str, Any]) -> None:
+    environment = services["detector"]["environment"]
+    assert environment["MLFLOW_TRACKING_USERNAME"] == "detector"
+    assert not set(SECRETS) & set(environment)
+
+
+def test_gpus_are_added_by_a_file_of_their_own(checkout: Path) -> None:
+    done = config(checkout, "compose.yaml", "compose.gpu.yaml", **dict.fromkeys(SECRETS, "k2J-8fhw_Q1x9d7Z"))
+    assert done.returncode == 0, done.stderr
+    trainer = json.loads(done.stdout)["services"]["trainer"]
+    (device,) = trainer["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"], device["count"]) == ("nvidia", ["gpu"], -1)
+    # Empty would hide every GPU.
+    assert trainer["environment"]["CUDA_VISIBLE_DEVICES"] is None
+
+
+def test_up_refuses_a_placeholder(checkout: Path) -> None:
+    environ = {**os.environ, "POSTGRES_PASSWORD": "changeme", "COMPOSE_PROJECT_NAME": "transect-test-refused"}
+    done = subprocess.run(
+        ["make", "up"], cwd=checkout, env=environ, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert "POSTGRES_PASSWORD is a placeholder" in done.stderr
