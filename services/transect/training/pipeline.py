@@ -93,7 +93,8 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
     warn_of_difference(found.val, trained.val)
     metrics = record.headline(found.test)
     per_class = {name: values.metrics() for name, values in found.test.per_class.items()}
-    log.metrics(record.final_metrics(found.test), step=trained.epochs)
+    best = {f"best/{name}": value for name, value in trained.val.items()}
+    log.metrics({**best, **record.final_metrics(found.test)}, step=trained.epochs)
     for path in record.plots(folder):
         log.artifact(path, "plots")
     for name in ("results.csv", "args.yaml", "ultralytics.log"):

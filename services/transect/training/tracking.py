@@ -14,7 +14,12 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
+from mlflow.utils.validation import (
+    MAX_METRICS_PER_BATCH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+    MAX_TAG_VAL_LENGTH,
+)
 
 from transect.errors import RegistryError
 
@@ -60,8 +65,10 @@ class RunLog:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics; names keep letters, digits and `_-. /`, which is what MLflow takes."""
         now = int(time.time() * 1000)
-        batch = [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
-        self._put(f"metrics of step {step}", lambda: self.client.log_batch(self.run_id, metrics=batch))
+        metrics = [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
+        for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+            part = metrics[first : first + MAX_METRICS_PER_BATCH]
+            self._put(f"metrics of step {step}", partial(self.client.log_batch, self.run_id, metrics=part))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters, as many a call as MLflow takes, each cut at the length that it takes."""

@@ -128,19 +128,25 @@ def _download(url: str, target: Path) -> None:
 def _open_within(url: str, seconds: float) -> Any:
     """Open `url`, or raise OSError after `seconds`: name resolution alone can hang for a minute."""
     answer: list[Any] = []
+    given_up = threading.Event()
 
     def ask() -> None:
         try:
             response = urllib.request.urlopen(url, timeout=_STALLED_AFTER_S)  # noqa: S310 - https, from a constant
         except OSError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             answer.append(error)
         else:
             answer.append(response)
+            if given_up.is_set():
+                response.close()
 
     thread = threading.Thread(target=ask, name="pretrained-weights", daemon=True)
     thread.start()
     thread.join(seconds)
     if not answer:
+        given_up.set()
         raise TimeoutError(f"no answer within {seconds:.0f} s")
     if isinstance(answer[0], OSError):
         raise answer[0]

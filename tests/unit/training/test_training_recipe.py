@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from transect.errors import InputError
+from transect.training.recipe import load_recipe
+
+_SHIPPED = sorted(Path("configs/train").glob("*.yaml"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: yolov8n\niou: 0.4\ntrain: {epochs: 3, imgsz: 64}\ntags: {season: 2026}\n")
+    return path
+
+
+def test_overrides_win_and_are_typed(recipe: Path) -> None:
+    read = load_recipe(recipe, ["epochs=7", "lr0=1e-3", "cos_lr=true", "train.imgsz=96", "scale=[0.5, 1.5]", "iou=0.6"])
+    assert read.train == {"epochs": 7, "imgsz": 96, "lr0": 0.001, "cos_lr": True, "scale": [0.5, 1.5]}
+    assert read.iou == 0.6
+    assert read.model == "yolov8n"
+    assert read.tags == {"season": "2026"}
+    assert load_recipe(recipe).train == {"epochs": 3, "imgsz": 64}
+
+
+def test_the_recipe_that_was_used_can_be_used_again(recipe: Path, tmp_path: Path) -> None:
+    used = load_recipe(recipe, ["epochs=9", "head=end-to-end", "training_gsd_m=0.05", "pretrained=none"])
+    again = tmp_path / "again.yaml"
+    again.write_text(used.as_yaml())
+    read = load_recipe(again)
+    assert (read.train, read.tags, read.head, read.iou) == (used.train, used.tags, used.head, used.iou)
+    assert (read.model, read.pretrained, read.training_gsd_m) == ("yolov8n", "none", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("epoch=3", "did you mean epochs?"),
+        ("device=cpu", "not a key of a training recipe"),
+        ("tags=x", "not a key of a training recipe"),
+        ("epochs", "not KEY=VALUE"),
+        ("=3", "not KEY=VALUE"),
+        ("epochs=[", "not YAML"),
+        ("imgsz=100", "multiple of 32"),
+        ("imgsz=true", "multiple of 32"),
+        ("head=wrong", "anchor-free or end-to-end"),
+        ("iou=1.5", "at most 1"),
+        ("training_gsd_m=-1", "over 0"),
+    ],
+)
+def test_a_wrong_override_is_refused(recipe: Path, override: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe(recipe, [override])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("train: {epoch: 3}", "did you mean epochs?"),
+        ("epochs: 3", "not a key of a training recipe"),
+        ("train: 3", "must be a mapping"),
+        ("- 1", "must be a mapping"),
+        ("train: [", "not YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.yaml cannot be read"):
+        load_recipe(tmp_path / "gone.yaml")
+
+
+def test_an_empty_recipe_is_ultralytics_own(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("")
+    assert load_recipe(path).train == {}
+
+
+def test_the_experiment_is_named_after_the_path(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "configs" / "train"
+    folder.mkdir(parents=True)
+    (folder / "wildlife.yaml").write_text("")
+    assert load_recipe(Path("configs/train/wildlife.yaml")).experiment == "configs_train_wildlife"
+    assert load_recipe(folder / "wildlife.yaml").experiment == "configs_train_wildlife"
+    monkeypatch.chdir(folder)
+    assert load_recipe(recipe).experiment == "_".join(recipe.with_suffix("").parts[1:])
+
+
+@pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_are_what_ultralytics_takes(path: Path) -> None:
+    from transect.training.trainer import check_arguments
+
+    read = load_recipe(path)
+    assert read.train["epochs"] > 0
+    check_arguments(read.train)
+
+
+def test_a_value_that_ultralytics_refuses_is_our_error() -> None:
+    from transect.training.trainer import check_arguments
+
+    with pytest.raises(InputError, match="epochs"):
+        check_arguments({"epochs": "many"})

@@ -1,0 +1,142 @@
+import http.server
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transect.errors import InputError
+from transect.training import weights
+from transect.training.architecture import Architecture, resolve_architecture
+from transect.training.weights import choose_weights, load_checkpoint
+
+_SMALL = resolve_architecture("yolo11n")
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def release_page(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server over a folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_arrives_whole(release_page: tuple[str, Path], checkpoint: Path, tmp_path: Path) -> None:
+    url, folder = release_page
+    (folder / "a.pt").write_bytes(checkpoint.read_bytes())
+    target = tmp_path / "weights" / "a.pt"
+    weights._download(f"{url}/a.pt", target)
+    assert target.read_bytes() == checkpoint.read_bytes()
+
+
+def test_what_is_no_checkpoint_is_not_kept(release_page: tuple[str, Path], tmp_path: Path) -> None:
+    url, folder = release_page
+    (folder / "a.pt").write_text("<html>Please log in to this network</html>")
+    target = tmp_path / "weights" / "a.pt"
+    with pytest.raises(InputError):
+        weights._download(f"{url}/a.pt", target)
+    with pytest.raises(OSError, match="404"):
+        weights._download(f"{url}/b.pt", target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            weights._open_within(f"http://127.0.0.1:{silent.getsockname()[1]}/a.pt", 0.2)
+        assert time.monotonic() - start < weights._STALLED_AFTER_S
+
+
+def test_none_a_path_and_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    assert choose_weights(_SMALL, "none", tmp_path).path is None
+    assert choose_weights(_SMALL, str(checkpoint), tmp_path).path == checkpoint
+    given = Architecture("yolo11n", str(checkpoint), checkpoint)
+    assert choose_weights(given, "auto", tmp_path).path == checkpoint
+    assert choose_weights(given, "none", tmp_path).path is None
+
+
+def test_auto_takes_what_was_downloaded_before(checkpoint: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "weights" / "yolov8n.pt"
+    kept.parent.mkdir()
+    kept.write_bytes(checkpoint.read_bytes())
+    chosen = choose_weights(resolve_architecture("yolov8n"), "auto", tmp_path)
+    assert chosen.path == kept
+    assert chosen.kind == "ultralytics"
+    assert "pretrained" in chosen.sentence
+
+
+def test_auto_falls_back_and_says_why(tmp_path: Path) -> None:
+    chosen = choose_weights(resolve_architecture("yolov8n-ghost"), "auto", tmp_path)
+    assert chosen.path is None
+    assert "from scratch: Ultralytics' pretrained weights cannot be had here (none are published)" in chosen.sentence
+
+
+def test_auto_falls_back_to_the_starter(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(url: str, target: Path) -> None:
+        raise OSError(f"no way to {url}")
+
+    monkeypatch.setattr(weights, "_download", refuse)
+    monkeypatch.setattr(weights, "STARTER", checkpoint)
+    chosen = choose_weights(_SMALL, "auto", tmp_path)
+    assert (chosen.path, chosen.kind) == (checkpoint, "starter")
+    assert "no way to https://github.com/ultralytics/assets" in chosen.sentence
+    assert choose_weights(resolve_architecture("yolov8n"), "auto", tmp_path).kind == "none"
+
+
+def test_the_starter_fits_one_architecture(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "STARTER", checkpoint)
+    assert choose_weights(_SMALL, "starter", tmp_path).path == checkpoint
+    with pytest.raises(InputError, match="fits yolo11n alone, not yolov8n"):
+        choose_weights(resolve_architecture("yolov8n"), "starter", tmp_path)
+    monkeypatch.setattr(weights, "STARTER", tmp_path / "gone.pt")
+    with pytest.raises(InputError, match="make starter"):
+        choose_weights(_SMALL, "starter", tmp_path)
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.pt do not exist"):
+        choose_weights(_SMALL, str(tmp_path / "gone.pt"), tmp_path)
+
+
+class _Crafted:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_a_crafted_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    import torch
+
+    mark = tmp_path / "it-ran"
+    crafted = tmp_path / "crafted.pt"
+    torch.save({"model": _Crafted(mark)}, crafted, pickle_module=pickle)
+    with pytest.raises(InputError, match="no Ultralytics checkpoint"):
+        load_checkpoint(crafted)
+    assert not mark.exists()
+
+
+def test_weights_of_another_task_are_refused(tmp_path: Path) -> None:
+    from ultralytics.models.yolo import YOLO
+
+    path = tmp_path / "classifier.pt"
+    YOLO("yolo11n-cls.yaml").save(path)
+    with pytest.raises(InputError, match="'classify'"):
+        load_checkpoint(path)
