@@ -1,13 +1,13 @@
 """Request bodies in: multipart or raw, never more of them than the limits allow."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message, Receive
@@ -116,27 +116,32 @@ async def _read_raw(request: Request) -> UploadFile:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser that also knows whether the closing boundary came."""
+    """Starlette's parser that does not take a form without its closing boundary for a whole one."""
 
-    complete = False
+    _complete = False
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], max_images: int) -> None:
+        super().__init__(headers, self._up_to_the_end(stream), max_files=max_images, max_fields=max_images)
 
     def on_end(self) -> None:
-        self.complete = True
+        self._complete = True
+
+    async def _up_to_the_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        # Raised from inside the stream, so that the parser closes the files it has opened.
+        if not self._complete:
+            raise MultiPartException("It ends before its closing boundary.")
 
 
 async def _read_form(request: Request, max_images: int) -> FormData:
-    parser = _Parser(request.headers, request.stream(), max_files=max_images, max_fields=max_images)
     try:
-        form = await parser.parse()
+        return await _Parser(request.headers, request.stream(), max_images).parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             detail = f"The request has more than {max_images} images (TRANSECT_MAX_IMAGES); send fewer at a time."
             raise ProblemError(413, "too-many-images", detail) from None
         raise ProblemError(400, "multipart", f"The multipart body is not readable: {error.message}") from None
-    if not parser.complete:
-        await form.close()
-        raise ProblemError(400, "multipart", "The multipart body ends before its closing boundary.")
-    return form
 
 
 def _from_form(form: FormData) -> Batch:

@@ -14,6 +14,7 @@ from transect.serving.follower import AliasFollower
 from transect.serving.intake import Limits, Upload
 from transect.serving.metrics import Metrics
 from transect.serving.problems import ProblemError
+from transect.serving.query import DetectQuery, detect_options
 from transect.serving.slot import Lease, ModelSlot
 from transect.serving.source import ModelSource
 from transect.settings import Settings
@@ -23,9 +24,14 @@ _STOP_S = 5.0
 
 
 class Service:
-    """Everything that lives as long as the process: slot, follower, workers, metrics."""
+    """Everything that lives as long as the process: slot, follower, workers, metrics.
+
+    Raises InputError for settings that contradict each other.
+    """
 
     def __init__(self, settings: Settings, source: ModelSource) -> None:
+        # Settings that contradict each other stop the start, not every request.
+        detect_options(DetectQuery(), settings, ())
         self.settings = settings
         self.limits = Limits(settings.max_upload_mb * _MIB, settings.max_images)
         self.metrics = Metrics()
@@ -50,14 +56,14 @@ class Service:
     def why_not_ready(self) -> str:
         """One sentence or two: why no model is loaded and what to do."""
         state = self.follower.state
+        if state.last_error is not None:
+            return f"No model is loaded. {state.last_error}"
         if state.refused:
             last = state.refused[-1]
             return (
                 f"No model is loaded: version {last.version} of {self.settings.model_name} cannot be served. "
                 f"{last.reason} Promote another version."
             )
-        if state.last_error is not None:
-            return f"No model is loaded. {state.last_error}"
         return f"The service is starting: it is loading {self.settings.model_name}@{self.settings.model_alias}."
 
     def lease(self) -> Lease:
