@@ -41,7 +41,7 @@ def wide_tile(
     # Length of the main species in the picture; few large ones fit a picture, so those are drawn more often.
     share = float(rng.random()) ** 0.7
     length_px = 14.0 * (240.0 / 14.0) ** share
-    length_px = float(np.clip(length_px, 14, 0.4 * tile))
+    length_px = float(np.clip(length_px, 14, 0.75 * tile))
     gsd = SPECIES[species].length_m / length_px
     view = View(*place, gsd, float(rng.uniform(0, 360)), tile, tile)
     ground, cover = draw_biome(rng, view)
