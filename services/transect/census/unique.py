@@ -1,13 +1,14 @@
 """Each animal once: boxes of one animal in several photos are found and joined.
 
-Photos are taken in the order in which they were flown. Each is laid over the animals known so far: a shift of
-the whole photo (its GPS error) is looked for that explains most boxes at once, then boxes and animals are joined
-one to one within a tolerance that follows from the errors that remain. So two boxes of one photo are never one
-animal, whatever the chain of photos between them, and the work grows with the number of boxes.
+Photos are taken in the order in which they were flown. Each is laid over the animals known so far, photo by photo
+in which these were last seen: a shift between the two photos (their GPS errors) is looked for that explains most
+boxes at once, then boxes and animals are joined one to one within a tolerance that follows from the errors that
+remain. So two boxes of one photo are never one animal, whatever the chain of photos between them, errors do not
+add up along the chain, and the work grows with the number of boxes.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 # Fewer boxes that agree on a shift could do so by chance.
 _LEAST_AGREEING = 3
@@ -49,9 +51,8 @@ def unique_animals(sightings: Sightings, *, sigmas: float = 3.0) -> IntArray:
         return animal
     known = _Known(cell=2 * sigmas * float(np.hypot(sightings.shared_sd, sightings.own_sd).max()) + 1e-9)
     for rows in _by_frame(sightings.frame):
-        near = known.near(sightings.xy[rows])
-        joined, shift = _join(sightings, rows, known, near, sigmas)
-        known.update(sightings, rows, joined, sightings.xy[rows] - shift)
+        joined = _join(sightings, rows, known, sigmas)
+        known.update(sightings, rows, joined)
         animal[rows] = joined
     return animal
 
@@ -61,77 +62,109 @@ def _by_frame(frame: IntArray) -> Iterator[IntArray]:
     yield from np.split(order, np.flatnonzero(np.diff(frame[order])) + 1)
 
 
-@dataclass
 class _Known:
-    """The animals so far, with a grid of square cells to find those near a photo's boxes."""
+    """The animals so far, each as its last box, and a grid of square cells to find those near a photo's boxes."""
 
-    cell: float
-    size: int = 0
-    total: FloatArray = field(default_factory=lambda: np.empty((256, 2)))
-    sights: FloatArray = field(default_factory=lambda: np.empty(256))
-    species: IntArray = field(default_factory=lambda: np.empty(256, np.int64))
-    shared_sd: FloatArray = field(default_factory=lambda: np.empty(256))
-    own_sd: FloatArray = field(default_factory=lambda: np.empty(256))
-    cells: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    def __init__(self, cell: float) -> None:
+        self.cell = cell
+        self.last = np.empty(256, np.int64)
+        self.size = 0
+        self.cells: dict[tuple[int, int], set[int]] = {}
+        self.place: list[tuple[int, int]] = []
 
     def near(self, xy: FloatArray) -> IntArray:
         """Animals in the cells of these positions and in the eight around each."""
-        own = {(int(i), int(j)) for i, j in np.floor(xy / self.cell)}
+        own = set(self._cells(xy))
         around = {(i + di, j + dj) for i, j in own for di in (-1, 0, 1) for dj in (-1, 0, 1)}
         found = [animal for key in around for animal in self.cells.get(key, ())]
         return np.array(sorted(found), np.int64)
 
-    def position(self, animals: IntArray) -> FloatArray:
-        """Mean of the positions at which each was seen, every photo shifted onto those before it."""
-        return self.total[animals] / self.sights[animals, None]
+    def update(self, seen: Sightings, rows: IntArray, joined: IntArray) -> None:
+        """Take in a photo's boxes; those joined to no animal (-1) become new ones, numbered in `joined`."""
+        fresh = joined < 0
+        joined[fresh] = np.arange(self.size, self.size + int(fresh.sum()))
+        self.size += int(fresh.sum())
+        if self.size > len(self.last):
+            self.last = np.concatenate([self.last, np.empty(self.size, np.int64)])
+        self.last[joined] = rows
+        for animal, cell in zip(joined.tolist(), self._cells(seen.xy[rows]), strict=True):
+            if animal < len(self.place):
+                self.cells[self.place[animal]].discard(animal)
+                self.place[animal] = cell
+            else:
+                self.place.append(cell)
+            self.cells.setdefault(cell, set()).add(animal)
 
-    def update(self, seen: Sightings, rows: IntArray, joined: IntArray, xy: FloatArray) -> None:
-        """Take in a photo's boxes at `xy`; those joined to no animal (-1) become new ones, numbered in `joined`."""
-        old = joined >= 0
-        self.total[joined[old]] += xy[old]
-        self.sights[joined[old]] += 1
-        self.own_sd[joined[old]] = np.maximum(self.own_sd[joined[old]], seen.own_sd[rows[old]])
-        fresh = rows[~old]
-        numbers = np.arange(self.size, self.size + len(fresh))
-        joined[~old] = numbers
-        self._grow(len(fresh))
-        self.total[numbers], self.sights[numbers] = xy[~old], 1
-        self.species[numbers] = seen.species[fresh]
-        self.shared_sd[numbers], self.own_sd[numbers] = seen.shared_sd[fresh], seen.own_sd[fresh]
-        for number, (i, j) in zip(numbers.tolist(), np.floor(xy[~old] / self.cell), strict=True):
-            self.cells.setdefault((int(i), int(j)), []).append(number)
-
-    def _grow(self, more: int) -> None:
-        self.size += more
-        if self.size <= len(self.sights):
-            return
-        room = max(self.size, 2 * len(self.sights)) - len(self.sights)
-        self.total = np.concatenate([self.total, np.empty((room, 2))])
-        self.species = np.concatenate([self.species, np.empty(room, np.int64)])
-        for name in ("sights", "shared_sd", "own_sd"):
-            setattr(self, name, np.concatenate([getattr(self, name), np.empty(room)]))
+    def _cells(self, xy: FloatArray) -> list[tuple[int, int]]:
+        return [(int(i), int(j)) for i, j in np.floor(xy / self.cell).tolist()]
 
 
-def _join(seen: Sightings, rows: IntArray, known: _Known, near: IntArray, sigmas: float) -> tuple[IntArray, FloatArray]:
-    """For each box of one photo the animal that it shows (-1: none known), and the photo's shift (2,) in metres."""
-    joined, shift = np.full(len(rows), -1, np.int64), np.zeros(2)
-    if len(near) == 0:
-        return joined, shift
-    apart = seen.xy[rows][:, None] - known.position(near)[None]
-    same = seen.species[rows][:, None] == known.species[near][None]
-    own = np.hypot(seen.own_sd[rows][:, None], known.own_sd[near][None])
-    shared = np.hypot(seen.shared_sd[rows][:, None], known.shared_sd[near][None])
-    possible = same & (_length(apart) <= sigmas * np.hypot(own, shared))
-    found = _common_shift(apart, possible, own)
-    if found is not None:
-        shift, apart = found, apart - found
-        possible = same & (_length(apart) <= sigmas * own)
-    boxes, animals = _assign(_length(apart), possible)
-    joined[boxes] = near[animals]
-    return joined, shift
+def _join(seen: Sightings, rows: IntArray, known: _Known, sigmas: float) -> IntArray:
+    """For each box of one photo the animal that it shows, -1 for none known."""
+    joined = np.full(len(rows), -1, np.int64)
+    animals = known.near(seen.xy[rows])
+    if len(animals) == 0:
+        return joined
+    pairs = _Pairs.of(seen, rows, known.last[animals], sigmas)
+    last_photo = seen.frame[known.last[animals]]
+    shifts = np.zeros((len(animals), 2))
+    for photo in np.unique(last_photo)[::-1]:
+        group = np.flatnonzero(last_photo == photo)
+        free = np.flatnonzero(joined < 0)
+        shift = _common_shift(*pairs.part(free, group))
+        if shift is not None:
+            boxes, columns = pairs.assign(free, group, shift)
+            joined[boxes] = animals[columns]
+            shifts[group] = shift
+    boxes, columns = pairs.rest(np.flatnonzero(joined < 0), np.flatnonzero(~np.isin(animals, joined)), shifts)
+    joined[boxes] = animals[columns]
+    return joined
 
 
-def _common_shift(apart: FloatArray, possible: NDArray[np.bool_], own: FloatArray) -> FloatArray | None:
+@dataclass(frozen=True)
+class _Pairs:
+    """Boxes of a photo (rows) against known animals (columns): how far apart, whether and how well they fit.
+
+    `apart` (b, a, 2) in metres; `same` (b, a) says which are of one species; `limit` (b, a) is the whole tolerance
+    in metres, `own` (b, a) the standard deviation that remains when the photos' common shift is taken out.
+    """
+
+    apart: FloatArray
+    same: BoolArray
+    limit: FloatArray
+    own: FloatArray
+    sigmas: float
+
+    @classmethod
+    def of(cls, seen: Sightings, rows: IntArray, last: IntArray, sigmas: float) -> "_Pairs":
+        apart = seen.xy[rows][:, None] - seen.xy[last][None]
+        same = seen.species[rows][:, None] == seen.species[last][None]
+        own = np.hypot(seen.own_sd[rows][:, None], seen.own_sd[last][None])
+        shared = np.hypot(seen.shared_sd[rows][:, None], seen.shared_sd[last][None])
+        return cls(apart, same, sigmas * np.hypot(own, shared), own, sigmas)
+
+    def part(self, boxes: IntArray, animals: IntArray) -> tuple[FloatArray, BoolArray, FloatArray]:
+        """How far apart these boxes and animals are, whether they can be the same, and `own`."""
+        chosen = np.ix_(boxes, animals)
+        apart = self.apart[chosen]
+        return apart, self.same[chosen] & (_length(apart) <= self.limit[chosen]), self.own[chosen]
+
+    def assign(self, boxes: IntArray, animals: IntArray, shift: FloatArray) -> tuple[IntArray, IntArray]:
+        """One-to-one pairs of these boxes and animals, once the shift between the photos is taken out."""
+        chosen = np.ix_(boxes, animals)
+        distance = _length(self.apart[chosen] - shift)
+        rows, columns = _assign(distance, self.same[chosen] & (distance <= self.sigmas * self.own[chosen]))
+        return boxes[rows], animals[columns]
+
+    def rest(self, boxes: IntArray, animals: IntArray, shifts: FloatArray) -> tuple[IntArray, IntArray]:
+        """One-to-one pairs of what is left over, within the whole tolerance; `shifts` (a, 2) is by animal."""
+        chosen = np.ix_(boxes, animals)
+        distance = _length(self.apart[chosen] - shifts[animals])
+        rows, columns = _assign(distance, self.same[chosen] & (distance <= self.limit[chosen]))
+        return boxes[rows], animals[columns]
+
+
+def _common_shift(apart: FloatArray, possible: BoolArray, own: FloatArray) -> FloatArray | None:
     """The shift (2,) of a photo that brings most of its boxes onto an animal, or None when too few agree."""
     boxes, animals = np.nonzero(possible)
     if len(set(boxes.tolist())) < _LEAST_AGREEING:
@@ -150,7 +183,7 @@ def _common_shift(apart: FloatArray, possible: NDArray[np.bool_], own: FloatArra
     return np.asarray(np.median(shifts[close[best]], axis=0), np.float64)
 
 
-def _assign(distance: FloatArray, possible: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+def _assign(distance: FloatArray, possible: BoolArray) -> tuple[IntArray, IntArray]:
     """One-to-one pairs: as many as possible, and of those the closest in all."""
     rows, columns = np.flatnonzero(possible.any(axis=1)), np.flatnonzero(possible.any(axis=0))
     inside = possible[np.ix_(rows, columns)]
