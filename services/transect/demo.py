@@ -213,4 +213,4 @@ def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> 
     print("estimate: for the whole area, from the photographed strips (Jolly's method II).")
     print(f"\nReport:    {result.report}")
     print(f"Summary:   {out / 'summary.json'}")
-    print(f"MLflow UI: make ui STORE={out}   (then open http://127.0.0.1:5001)")
+    print(f"MLflow UI: make ui STORE={out}   (then open http://127.0.0.1:5000)")
