@@ -1,6 +1,7 @@
 """Where a run came from: source revision, versions, machine, command."""
 
 import getpass
+import os
 import platform
 import shlex
 import subprocess
@@ -25,7 +26,10 @@ _PACKAGES = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """`git_commit` is "unknown" outside a repository or without git; `git_dirty` is False then."""
+    """`git_commit` is "unknown" outside a repository or without git; `git_dirty` is False then.
+
+    A container has no repository: whoever starts it passes GIT_COMMIT and GIT_DIRTY (true or false).
+    """
 
     git_commit: str
     git_dirty: bool
@@ -38,10 +42,14 @@ class Provenance:
 def read_provenance(folder: Path) -> Provenance:
     """The state of the repository around `folder`, and of this process."""
     commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain") if commit else None
+    if commit:
+        dirty = bool(_git(folder, "status", "--porcelain"))
+    else:
+        commit = os.environ.get("GIT_COMMIT") or UNKNOWN
+        dirty = os.environ.get("GIT_DIRTY") == "true"
     return Provenance(
-        git_commit=commit or UNKNOWN,
-        git_dirty=bool(changes),
+        git_commit=commit,
+        git_dirty=dirty,
         versions={"python": platform.python_version(), **_versions()},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         host=platform.node(),

@@ -35,6 +35,13 @@ def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.M
     assert read_provenance(Path.cwd()).git_commit == UNKNOWN
 
 
+def test_a_container_is_told_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_COMMIT", "0123abcd")
+    monkeypatch.setenv("GIT_DIRTY", "true")
+    found = read_provenance(tmp_path)
+    assert (found.git_commit, found.git_dirty) == ("0123abcd", True)
+
+
 def test_versions_name_what_the_result_depends_on() -> None:
     versions = read_provenance(Path.cwd()).versions
     assert {"python", "transect", "ultralytics", "torch", "mlflow", "onnx", "openvino"} <= set(versions)
