@@ -19,7 +19,7 @@ from transect.engine import MODEL_FILE
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings
 
-_BOOT_S = 60.0
+_BOOT_S = 300.0
 
 
 class DetectorProcess:
