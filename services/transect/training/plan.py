@@ -65,11 +65,11 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     from transect.training.trainer import check_arguments, resolve_device
 
     device = resolve_device(settings.device)
+    check_arguments({**recipe.train, "model": architecture.source, "device": device})
     registry = connect(settings)
     weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
     logger.info("%s", weights.sentence)
     arguments = {**recipe.train, **_start(architecture, weights), "device": device}
-    check_arguments(arguments)
     if dataset.test_is_val:
         logger.info("%s names no test split of its own: the validation split is the test split too.", dataset.path)
     digests = _digests(dataset)

@@ -32,6 +32,9 @@ METRICS = {
     "metrics/mAP50-95(B)": "mAP50-95",
 }
 
+# Ultralytics looks at the optimizer's name only when it builds it, minutes later.
+_OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
+
 
 @dataclass(frozen=True)
 class Listeners:
@@ -83,6 +86,9 @@ def resolve_device(device: str) -> str:
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise InputError when Ultralytics would refuse a value of the recipe."""
+    optimizer = str(arguments.get("optimizer", "auto"))
+    if optimizer.lower() not in {name.lower() for name in _OPTIMIZERS}:
+        raise InputError(f"optimizer={optimizer!r} is not usable: give one of {', '.join(_OPTIMIZERS)}.")
     try:
         get_cfg(overrides=dict(arguments))
     except (TypeError, ValueError, SyntaxError) as error:
