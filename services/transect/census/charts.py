@@ -53,7 +53,7 @@ def draw_map(layers: MapLayers, width: int = 1000) -> str:
     west, south = bounds[:, :2].min(axis=0)
     east, north = bounds[:, 2:].max(axis=0)
     margin = 0.03 * max(east - west, north - south)
-    west, east, south, north = west - margin, east + margin, south - margin, north + margin
+    west, east, south, north = west - margin, east + margin, south - margin, north + margin * 1.6
     # A tall survey is held to a page's height.
     scale = min(width / (east - west), 900 / (north - south))
     height = (north - south) * scale + 34
@@ -70,7 +70,7 @@ def draw_map(layers: MapLayers, width: int = 1000) -> str:
     body.append('<path class="ground" d="' + "".join(outline(shape) for shape in layers.grounds) + '"/>')
     for name, x, y in layers.labels:
         px, py = at(x, y).split()
-        body.append(f'<text class="label" x="{px}" y="{py}">{escape(name)}</text>')
+        body.append(f'<text class="label" x="{px}" y="{py}" dy="-0.45em">{escape(name)}</text>')
     for (x, y), species in zip(layers.animals, layers.species, strict=True):
         px, py = at(x, y).split()
         body.append(f'<circle cx="{px}" cy="{py}" r="3.2" fill="{colour(species)}"/>')

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from shapely import transform
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
-from shapely.ops import transform
 
 from transect.census.animals import Animals
 from transect.census.coverage import Coverage
@@ -175,11 +175,7 @@ def _with_limit_columns(columns: Sequence[str]) -> list[str]:
 
 
 def _degrees(shape: BaseGeometry, grid: Grid) -> Mapping[str, Any]:
-    def to_degrees(x: Any, y: Any) -> tuple[Any, Any]:
-        lonlat = grid.inverse(np.stack([np.asarray(x, np.float64), np.asarray(y, np.float64)], axis=-1))
-        return lonlat[:, 0].round(_DEGREES), lonlat[:, 1].round(_DEGREES)
-
-    return dict(mapping(transform(to_degrees, shape)))
+    return dict(mapping(transform(shape, lambda xy: grid.inverse(xy).round(_DEGREES))))
 
 
 def _feature(geometry: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from transect.census import add_strata, jolly2, total_coverage
 
 COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8], [4, 3, 2.5, 5, 3.5], 180.0
 
-transects = st.lists(
-    st.tuples(st.integers(0, 500), st.floats(0.01, 50)), min_size=2, max_size=30
-)
+transects = st.lists(st.tuples(st.integers(0, 500), st.floats(0.01, 50)), min_size=2, max_size=30)
 
 
 def test_oracle_of_the_design() -> None:

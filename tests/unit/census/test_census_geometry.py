@@ -37,7 +37,8 @@ def test_ground_sample_distance_of_a_one_inch_camera() -> None:
 
 
 @pytest.mark.parametrize(
-    ("yaw", "east", "north"), [(0, 0, 36), (90, 36, 0), (180, 0, -36), (270, -36, 0), (45, 36 * 0.5**0.5, 36 * 0.5**0.5)]
+    ("yaw", "east", "north"),
+    [(0, 0, 36), (90, 36, 0), (180, 0, -36), (270, -36, 0), (45, 36 * 0.5**0.5, 36 * 0.5**0.5)],
 )
 def test_upper_edge_points_where_the_yaw_says(yaw: float, east: float, north: float) -> None:
     top = pixel_to_ground(np.array([[960.0, 0.0]]), pose(yaw))[0]

@@ -53,7 +53,7 @@ def test_tolerance_follows_from_the_errors() -> None:
 def test_a_common_shift_is_found_where_the_nearest_animal_is_the_wrong_one() -> None:
     # A row of animals 2 m apart; the second photo is recorded 2 m off and shows all but the first.
     row = np.stack([np.array([0.0, 2.3, 4.1, 6.6, 8.5, 11.2]), np.zeros(6)], axis=-1)
-    seen_again = row[1:] + [2.0, 0.3]
+    seen_again = row[1:] + np.array([2.0, 0.3])
     found = unique_animals(sightings(np.concatenate([row, seen_again]), [0] * 6 + [1] * 5, shared=1.0, own=0.2))
     assert found[6:].tolist() == [1, 2, 3, 4, 5]
 
@@ -114,7 +114,8 @@ def fly(seed: int, overlap: float, gps_m: float, yaw_deg: float) -> tuple[int, i
         seen |= set(rows.tolist())
         turn = np.radians(rng.normal(0, yaw_deg))
         turned = away[rows] @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        xy.append(turned + [number * step, 0.0] + rng.normal(0, gps_m, 2) + rng.normal(0, 0.1, (len(rows), 2)))
+        recorded = np.array([number * step, 0.0]) + rng.normal(0, gps_m, 2)
+        xy.append(turned + recorded + rng.normal(0, 0.1, (len(rows), 2)))
         frames += [number] * len(rows)
         species += kinds[rows].tolist()
         distance += np.hypot(*away[rows].T).tolist()

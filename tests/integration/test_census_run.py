@@ -1,0 +1,386 @@
+"""The census on a painted survey: real photos, a real model that finds coloured squares, known truth."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from shapely.geometry import Point
+
+from transect.census import CensusConfig, CensusResult, load_survey, plan_census, run_census
+from transect.census.geometry import Grid
+from transect.engine import Detector
+from transect.errors import SurveyError
+from transect.settings import load_settings
+from transect.synth import make_survey
+
+COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+NAMES = ("sheep", "goat", "cow")
+# A square of 8 px is what the model finds, on a grid of 8 px. At 64 m one pixel is 0.5 m.
+CELL, WIDTH, HEIGHT, GSD = 8, 192, 128, 0.5
+STEP_M, SPACING_M, TRANSECTS = 48.0, 400.0, 4
+# The tiles of 64 px must begin on the model's grid too.
+CONFIG = CensusConfig(overlap=16, thumbnails=4)
+SURVEY_YAML = """\
+schema: 1
+name: painted
+camera: {sensor_width_mm: 13.2, focal_mm: 8.8}
+sampling: strip
+strata: [{name: plain, area_km2: 1.2}]
+"""
+# On the middle of a UTM zone, where grid north is true north.
+GRID = Grid(32736)
+ORIGIN = (500_000.0, 9_830_000.0)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A survey folder, and how many animals of each species its photos show."""
+
+    folder: Path
+    photographed: dict[str, int]
+    boxes: dict[str, int]
+
+
+def paint_survey(folder: Path, photos: int = 5, seed: int = 0) -> Painted:
+    """Transects flown north; the same animals are in overlapping photos at the same place."""
+    rng = np.random.default_rng(seed)
+    seen: dict[str, int] = dict.fromkeys(NAMES, 0)
+    boxes: dict[str, int] = dict.fromkeys(NAMES, 0)
+    rows = ["image,lat,lon,height_agl_m,yaw_deg,time"]
+    metre = CELL * GSD
+    for transect in range(TRANSECTS):
+        # Cells of 4 m over the strip, every third in each direction free for an animal.
+        cells = np.zeros((int(((photos - 1) * STEP_M + HEIGHT * GSD) / metre), int(WIDTH * GSD / metre)), np.int64)
+        free = cells[1::3, 1::3]
+        free[rng.random(free.shape) < 0.15] = 1
+        cells[1::3, 1::3] = free * rng.integers(1, 4, free.shape)
+        for species, name in enumerate(NAMES, start=1):
+            seen[name] += int((cells == species).sum())
+        for photo in range(photos):
+            first = int(photo * STEP_M / metre)
+            shown = cells[first : first + HEIGHT // CELL]
+            image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+            for species, name in enumerate(NAMES, start=1):
+                boxes[name] += int((shown == species).sum())
+                mask = np.kron(shown[::-1] == species, np.ones((CELL, CELL), bool))
+                image[mask] = COLOURS[species - 1]
+            file = folder / "images" / f"T{transect + 1}" / f"T{transect + 1}_{photo:03}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # A grey line of its own makes every photo another one, also those without an animal.
+            image[0, :8] = (transect * photos + photo) % 200 + 1
+            Image.fromarray(image).save(file)
+            x = ORIGIN[0] + transect * SPACING_M
+            y = ORIGIN[1] + photo * STEP_M
+            lon, lat = GRID.inverse(np.array([[x, y]]))[0]
+            when = f"2026-07-14T09:{transect:02}:{photo:02}"
+            rows.append(f"{file.parent.name}/{file.name},{lat:.9f},{lon:.9f},64,0,{when}")
+    (folder / "flights.csv").write_text("\n".join(rows) + "\n")
+    (folder / "survey.yaml").write_text(SURVEY_YAML)
+    return Painted(folder, seen, boxes)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Painted:
+    return paint_survey(tmp_path_factory.mktemp("painted"))
+
+
+@pytest.fixture
+def copy(painted: Painted, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(painted.folder, tmp_path / "survey"))
+
+
+@pytest.fixture(scope="module")
+def detector(dot_package: Path) -> Iterator[Detector]:
+    with Detector.open(dot_package, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def result(painted: Painted, detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> CensusResult:
+    return count(painted.folder, tmp_path_factory.mktemp("out"), detector)
+
+
+def count(survey: Path, out: Path, detector: Detector) -> CensusResult:
+    return run_census(survey, out=out, detector=detector, config=CONFIG, settings=load_settings({}, None))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Content of the result files; times are cut out of the two that hold them."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        if path.name in ("manifest.json", "report.html"):
+            content = re.sub(rb"20\d\d-\d\d-\d\d(T[\d:+]+)?", b"", content)
+        found[path.name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def test_every_animal_is_counted_once(painted: Painted, result: CensusResult) -> None:
+    assert {row.species: row.unique for row in result.rows} == painted.photographed
+    assert {row.species: row.seen for row in result.rows} == painted.boxes
+    assert sum(painted.boxes.values()) > sum(painted.photographed.values())
+    assert result.failures == ()
+
+
+def test_estimate_is_the_density_times_the_area(painted: Painted, result: CensusResult) -> None:
+    area = TRANSECTS * (4 * STEP_M + HEIGHT * GSD) * WIDTH * GSD / 1e6
+    for row in result.rows:
+        # The grid's scale of 0.9996 is taken out of the areas, and the positions were made on the grid.
+        assert row.area_km2 == pytest.approx(area, rel=2e-3)
+        assert row.estimate == pytest.approx(painted.photographed[row.species] / row.area_km2 * 1.2)
+        assert row.ci95 is not None
+        assert row.unique <= row.ci95[0] <= row.estimate <= row.ci95[1]  # type: ignore[operator] # not None, see above
+
+
+def test_outputs_agree_with_each_other(painted: Painted, result: CensusResult) -> None:
+    animals = rows_of(result.folder / "animals.csv")
+    assert len(animals) == sum(painted.photographed.values())
+    points = json.loads((result.folder / "animals.geojson").read_text())["features"]
+    assert [point["properties"]["species"] for point in points] == [animal["species"] for animal in animals]
+    table = pq.read_table(result.folder / "detections.parquet")
+    assert table.num_rows == sum(painted.boxes.values())
+    assert set(table["animal"].to_pylist()) == {int(animal["animal"]) for animal in animals}
+    transects = rows_of(result.folder / "transects.csv")
+    assert sum(int(row["count"]) for row in transects) == len(animals)
+    assert len(transects) == TRANSECTS * len(NAMES)
+    kinds = [
+        feature["properties"]["kind"]
+        for feature in json.loads((result.folder / "coverage.geojson").read_text())["features"]
+    ]
+    assert (kinds.count("transect"), kinds.count("photo")) == (TRANSECTS, 20)
+    estimates = json.loads((result.folder / "estimate.json").read_text())["estimates"]
+    assert [one["estimate"] for one in estimates] == [row.estimate for row in result.rows]
+    assert [row["unique"] for row in rows_of(result.folder / "counts.csv")] == [str(row.unique) for row in result.rows]
+    assert rows_of(result.folder / "failures.csv") == []
+
+
+def test_positions_are_where_the_animals_are(result: CensusResult) -> None:
+    for animal in rows_of(result.folder / "animals.csv"):
+        # Middles of cells of 4 m, counted from the lower left corner of the first photo.
+        east = (float(animal["easting"]) - ORIGIN[0] + WIDTH * GSD / 2) % SPACING_M
+        north = float(animal["northing"]) - ORIGIN[1] + HEIGHT * GSD / 2
+        assert east % 4 == pytest.approx(2, abs=0.1)
+        assert north % 4 == pytest.approx(2, abs=0.1)
+
+
+def test_report_needs_nothing_else(result: CensusResult) -> None:
+    html = result.report.read_text()
+    links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']{0,40})|url\(([^)]{0,40})|@import""", html)
+    assert links
+    assert all(src.startswith("data:image/jpeg;base64,") for src, _ in links)
+    assert html.count("<circle") == sum(row.unique for row in result.rows)
+    for row in result.rows:
+        assert row.species in html
+    assert result.manifest["survey"]["digest"] in html
+
+
+def test_manifest_ties_the_numbers_to_what_made_them(result: CensusResult, detector: Detector) -> None:
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    assert manifest == json.loads(json.dumps(result.manifest))
+    assert manifest["model"]["dataset_digest"] == detector.manifest.dataset_digest
+    assert manifest["images"] == {
+        "found": 20, "counted": 20, "unreadable": 0, "unplaced": 0, "duplicate": 0, "truncated": 0,
+    }  # fmt: skip
+    assert manifest["options"]["conf"] == 0.25
+    assert manifest["gsd_m"]["median"] == pytest.approx(0.5)
+
+
+def test_result_becomes_an_mlflow_run(result: CensusResult) -> None:
+    params, metrics, tags, artifacts = result.as_run()
+    assert metrics["sheep.unique"] == result.rows[0].unique
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert all(re.fullmatch(r"[\w\-./ ]+", name) for name in (*metrics, *params))
+    assert params["survey"] == "painted"
+    assert tags["transect.census_run"] == result.folder.name
+    assert {path.name for path in artifacts} >= {"report.html", "manifest.json", "detections.parquet"}
+    assert all(path.is_file() for path in artifacts)
+
+
+def test_same_command_again_rewrites_the_same_and_searches_nothing(
+    copy: Path, detector: Detector, tmp_path: Path
+) -> None:
+    first = count(copy, tmp_path / "out", detector)
+    before = digests(first.folder)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work").rglob("*.json")}
+    again = count(copy, tmp_path / "out", detector)
+    assert again.folder == first.folder
+    assert again.manifest["created_at"] == first.manifest["created_at"]
+    assert digests(again.folder) == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work").rglob("*.json")} == kept
+    assert len(kept) == 20
+
+
+def test_another_photo_or_option_is_another_run(copy: Path, detector: Detector, tmp_path: Path) -> None:
+    first = count(copy, tmp_path / "out", detector)
+    (copy / "images" / "T1" / "T1_000.png").unlink()
+    fewer = count(copy, tmp_path / "out", detector)
+    other = run_census(
+        copy,
+        out=tmp_path / "out",
+        detector=detector,
+        config=CONFIG.model_copy(update={"gps_error_m": 0.5}),
+        settings=load_settings({}, None),
+    )
+    assert len({first.folder, fewer.folder, other.folder}) == 3
+    assert fewer.failures[0].kind == "unused"
+
+
+def test_bad_files_are_listed_and_the_rest_is_counted(
+    copy: Path, painted: Painted, detector: Detector, tmp_path: Path
+) -> None:
+    folder = copy / "images" / "T1"
+    whole = folder / "T1_001.png"
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.JPG").write_text("not a photo")
+    (folder / "cut.png").write_bytes(whole.read_bytes()[:-60])
+    (folder / "again.png").write_bytes(whole.read_bytes())
+    Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 3)).save(folder / "lost.png")
+    lost = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    lost[8:16, 8:16] = COLOURS[0]
+    Image.fromarray(lost).save(folder / "placeless.png")
+    with (copy / "flights.csv").open("a") as flights:
+        flights.write("T9/none.png,-1.5,35,64,0,\n")
+    found = count(copy, tmp_path / "out", detector)
+    listed = {row["file"]: (row["kind"], row["reason"]) for row in rows_of(found.folder / "failures.csv")}
+    assert {name: kind for name, (kind, _) in listed.items()} == {
+        "T1/empty.jpg": "unreadable",
+        "T1/text.JPG": "unreadable",
+        "T1/cut.png": "unreadable",
+        "T1/again.png": "duplicate",
+        "T1/lost.png": "unplaced",
+        "T1/placeless.png": "unplaced",
+        "T9/none.png": "unused",
+    }
+    assert "0 bytes" in listed["T1/empty.jpg"][1]
+    assert "T1/T1_001.png" in listed["T1/again.png"][1]
+    assert {row.species: row.unique for row in found.rows} == painted.photographed
+    assert {row.species: row.seen for row in found.rows} == painted.boxes
+    assert [row.seen_unplaced for row in found.rows] == [1, 0, 0]
+    html = found.report.read_text()
+    assert "without a usable position" in html
+    assert all(name in html for name in listed)
+
+
+def test_species_map_joins_and_drops_classes(copy: Path, painted: Painted, detector: Detector, tmp_path: Path) -> None:
+    (copy / "survey.yaml").write_text(SURVEY_YAML + "species: {goat: sheep, cow: null}\n")
+    found = count(copy, tmp_path / "out", detector)
+    assert [row.species for row in found.rows] == ["sheep"]
+    assert found.rows[0].unique == painted.photographed["sheep"] + painted.photographed["goat"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        (SURVEY_YAML + "species: {shep: sheep}\n", "'shep', which the model does not know; its classes are sheep"),
+        (SURVEY_YAML + "species: {sheep: null, goat: null, cow: null}\n", "nothing to count"),
+        (SURVEY_YAML.replace("1.2", "0.01"), "more than its 0.01 km2"),
+        (SURVEY_YAML.replace("camera:", "#"), "names no camera"),
+        (SURVEY_YAML + "transects: {from: none}\n", "No photo of survey .* lies on a transect"),
+    ],
+)
+def test_a_survey_that_contradicts_itself_is_refused_before_it_is_searched(
+    copy: Path, detector: Detector, tmp_path: Path, yaml: str, words: str
+) -> None:
+    (copy / "survey.yaml").write_text(yaml)
+    with pytest.raises(SurveyError, match=words):
+        count(copy, tmp_path / "out", detector)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_survey_without_positions_says_what_to_add(copy: Path, detector: Detector, tmp_path: Path) -> None:
+    (copy / "flights.csv").unlink()
+    with pytest.raises(SurveyError, match=r"has a usable position .*add flights\.csv with columns"):
+        count(copy, tmp_path / "out", detector)
+
+
+def test_a_survey_of_broken_photos_is_refused(copy: Path, detector: Detector, tmp_path: Path) -> None:
+    for path in (copy / "images").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(SurveyError, match="could be searched; the first: "):
+        count(copy, tmp_path / "out", detector)
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from transect.census import CensusConfig, run_census
+from transect.engine import Detector
+from transect.settings import load_settings
+
+with Detector.open(Path(sys.argv[3]), threads=1) as detector:
+    run_census(Path(sys.argv[1]), out=Path(sys.argv[2]), detector=detector,
+               config=CensusConfig(overlap=16, thumbnails=4, workers=1), settings=load_settings({}, None))
+"""
+
+
+def finished(out: Path) -> list[Path]:
+    """Results of single photos, without files that are being written."""
+    return [path for path in (out / "work").rglob("*.json") if not path.name.startswith(".")]
+
+
+def test_a_killed_census_goes_on_and_ends_the_same(dot_package: Path, tmp_path: Path) -> None:
+    painted = paint_survey(tmp_path / "survey", photos=20)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", _RUN, str(painted.folder), str(out), str(dot_package)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while process.poll() is None and len(finished(out)) < 5:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in finished(out)}
+    assert 5 <= len(kept) < 80
+    assert not list(out.rglob("manifest.json"))
+    for folder in (out, tmp_path / "whole"):
+        again = [sys.executable, "-c", _RUN, str(painted.folder), str(folder), str(dot_package)]
+        subprocess.run(again, check=True, capture_output=True, env=os.environ)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    (resumed,) = [path.parent for path in out.rglob("manifest.json")]
+    (whole,) = [path.parent for path in (tmp_path / "whole").rglob("manifest.json")]
+    assert resumed.name == whole.name
+    assert digests(resumed) == digests(whole)
+    counts = {row["species"]: int(row["unique"]) for row in rows_of(resumed / "counts.csv")}
+    assert counts == painted.photographed
+
+
+def test_a_sample_survey_is_placed_from_exif_and_xmp(tmp_path: Path) -> None:
+    make_survey(tmp_path / "survey", frames=4, seed=3)
+    plan = plan_census(load_survey(tmp_path / "survey"), CensusConfig())
+    assert plan.failures == ()
+    assert all(pose is not None for pose in plan.poses)
+    by_name = {frame.name: plan.coverage.footprints[number] for number, frame in enumerate(plan.frames)}
+    features = json.loads((tmp_path / "survey" / "truth.geojson").read_text())["features"]
+    checked = 0
+    for feature in features:
+        lon, lat = feature["geometry"]["coordinates"]
+        place = Point(plan.grid.forward(np.array([lon]), np.array([lat]))[0])
+        shown = {Path(name).stem for name in feature["properties"]["frames"]}
+        for name, ground in by_name.items():
+            stem = Path(name).stem
+            # Recorded and true poses differ by some GPS and yaw noise.
+            if stem in shown:
+                assert ground.distance(place) < 4
+                checked += 1
+            else:
+                assert not ground.buffer(-4).covers(place)
+    assert len(plan.coverage.units) >= 2
+    assert checked or not any(feature["properties"]["photographed"] for feature in features)

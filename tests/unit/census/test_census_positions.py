@@ -1,0 +1,99 @@
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from transect.census.flights import FlightRow
+from transect.census.positions import Placement, place
+from transect.census.survey import SurveySpec
+from transect.imagery import FrameMetadata
+
+DRONE = FrameMetadata(
+    width=1920,
+    height=1440,
+    focal_mm=8.8,
+    taken_at=datetime(2026, 7, 14, 9, 30),  # noqa: DTZ001 - camera clocks have no zone
+    latitude=-1.5,
+    longitude=35.1,
+    gps_altitude_m=1714.0,
+    relative_altitude_m=64.0,
+    yaw_deg=10.0,
+    gimbal_yaw_deg=12.0,
+    gimbal_pitch_deg=-90.0,
+    gimbal_roll_deg=0.0,
+)
+
+
+def spec(**keys: object) -> SurveySpec:
+    return SurveySpec.model_validate({"name": "s", "camera": {"sensor_width_mm": 13.2}} | keys)
+
+
+def placed(metadata: FrameMetadata, row: FlightRow | None = None, survey: SurveySpec | None = None) -> Placement:
+    found = place(metadata, row, survey or spec(), 5.0)
+    assert isinstance(found, Placement), found
+    return found
+
+
+def test_a_drone_photo_is_placed_from_exif_and_xmp() -> None:
+    assert placed(DRONE) == Placement(-1.5, 35.1, 64.0, 12.0, pytest.approx(0.05))  # type: ignore[arg-type] # approx
+
+
+def test_flights_win_cell_by_cell() -> None:
+    found = placed(DRONE, FlightRow(2, "a.jpg", lat=-1.6, height_agl_m=128.0, yaw_deg=-90.0))
+    assert (found.latitude, found.longitude, found.height_m, found.yaw_deg) == (-1.6, 35.1, 128.0, 270.0)
+    assert found.gsd_m == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("height", "metres"),
+    [
+        ({"source": "relative_altitude"}, 64.0),
+        ({"source": "fixed", "height_agl_m": 50}, 50.0),
+        ({"source": "gps_altitude", "ground_elevation_m": 1650}, 64.0),
+    ],
+)
+def test_height_follows_the_rule(height: dict[str, object], metres: float) -> None:
+    assert placed(DRONE, survey=spec(height=height)).height_m == metres
+
+
+def test_flight_yaw_serves_where_the_gimbal_says_nothing() -> None:
+    assert placed(replace(DRONE, gimbal_yaw_deg=None)).yaw_deg == 10.0
+
+
+def test_a_lens_in_survey_yaml_wins_over_exif() -> None:
+    survey = spec(camera={"sensor_width_mm": 13.2, "focal_mm": 4.4})
+    assert placed(DRONE, survey=survey).gsd_m == pytest.approx(0.1)
+
+
+def test_an_upright_photo_has_the_same_ground_sample_distance() -> None:
+    assert placed(replace(DRONE, width=1440, height=1920)).gsd_m == placed(DRONE).gsd_m
+
+
+def test_a_camera_that_is_rolled_half_round_still_looks_down() -> None:
+    assert placed(replace(DRONE, gimbal_roll_deg=180.0)) == placed(DRONE)
+    assert placed(replace(DRONE, gimbal_pitch_deg=None, gimbal_roll_deg=None)) == placed(DRONE)
+
+
+@pytest.mark.parametrize(
+    ("change", "survey", "words"),
+    [
+        ({"latitude": None}, {}, "no position"),
+        ({"latitude": 0.0, "longitude": 0.0}, {}, "is not where a photo was taken"),
+        ({"latitude": 89.0}, {}, "is not where a photo was taken"),
+        ({"relative_altitude_m": None}, {}, "no RelativeAltitude"),
+        ({"relative_altitude_m": -3.0}, {}, "-3 m is impossible"),
+        ({"gps_altitude_m": None}, {"height": {"source": "gps_altitude", "ground_elevation_m": 1}}, "no GPSAltitude"),
+        ({}, {"height": {"source": "flights"}}, "no height_agl_m"),
+        ({"yaw_deg": None, "gimbal_yaw_deg": None}, {}, "no heading"),
+        ({"gimbal_pitch_deg": -80.0}, {}, "10.0 degrees off the vertical; the limit is 5"),
+        ({"gimbal_roll_deg": 8.0}, {}, "8.0 degrees off"),
+        ({"focal_mm": None}, {}, "no focal length"),
+        ({"width": None}, {}, "no image size"),
+    ],
+)
+def test_a_photo_that_cannot_be_placed_says_why(
+    change: dict[str, float], survey: dict[str, object], words: str
+) -> None:
+    found = place(replace(DRONE, **change), None, spec(**survey), 5.0)  # type: ignore[arg-type] # fields by name
+    assert isinstance(found, str)
+    assert words in found

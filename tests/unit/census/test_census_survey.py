@@ -1,0 +1,165 @@
+from pathlib import Path
+
+import pytest
+
+from transect.census import CensusConfig, load_config, load_survey
+from transect.census.flights import match_flights, read_flights
+from transect.errors import InputError, SurveyError
+from transect.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+CAMERA = "camera: {sensor_width_mm: 13.2, focal_mm: 8.8}\n"
+
+
+def make(folder: Path, text: str = CAMERA, photos: tuple[str, ...] = ("T1/a.jpg",)) -> Path:
+    (folder / "images").mkdir(parents=True)
+    for photo in photos:
+        path = folder / "images" / photo
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"photo")
+    (folder / "survey.yaml").write_text(text)
+    return folder
+
+
+def test_photos_are_found_at_any_depth_and_in_any_case(tmp_path: Path) -> None:
+    photos = ("a.JPG", "T1/b.jpeg", "T1/deep/c.PNG", "T2/d.Tif", "T2/e.tiff")
+    folder = make(tmp_path / "s", photos=(*photos, "T1/notes.txt", "T1/._b.jpg", "T1/f.jpg.bak"))
+    survey = load_survey(folder)
+    assert [survey.name_of(path) for path in survey.images] == sorted(photos)
+
+
+def test_name_defaults_to_the_folder(tmp_path: Path) -> None:
+    assert load_survey(make(tmp_path / "Mara plains (2026)")).name == "Mara-plains--2026-"
+    assert load_survey(make(tmp_path / "s", "name: north\nmodel: '@production'\n")).model == "@production"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [a\n", "not valid YAML at line"),
+        ("- a\n- b\n", "must hold `key: value` lines"),
+        ("nmae: north\n", "nmae is not a key"),
+        ("schema: 2\n", "schema"),
+        ("name: a/b\n", "name"),
+        ("camera: {sensor_width_mm: -1}\n", r"camera.sensor_width_mm: .*greater than 0"),
+        ("camera: {sensor_width_mm: .nan}\n", "camera.sensor_width_mm"),
+        ("height: {source: fixed}\n", "needs height_agl_m"),
+        ("height: {source: gps_altitude}\n", "needs ground_elevation_m"),
+        ("sampling: some\n", "sampling"),
+        ("strata: [{name: a}]\n", "needs area_km2 or a polygon"),
+        ("strata: [{name: a, area_km2: 1}, {name: a, area_km2: 2}]\n", "same name"),
+        ("strata: [{name: a, area_km2: 1}, {name: b, area_km2: 2}]\n", "needs a polygon"),
+        ("strata: [{name: a, polygon: [[0, 0], [1, 1]]}]\n", "at least three corners"),
+        ("strata: [{name: a, polygon: [[0, 0], [1, 1], [0, 1], [1, 0]]}]\n", "crosses itself"),
+        ("strata: [{name: a, polygon: [[0, 99], [1, 1], [0, 1]]}]\n", "is not \\[longitude, latitude\\]"),
+        ("strata: [{name: a, area_km2: 1, polygon: [[0, 0], [1, 0], [1, 1], [0, 1]]}]\n", "its polygon holds"),
+    ],
+)
+def test_a_bad_survey_yaml_gets_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    folder = make(tmp_path / "s", text)
+    with pytest.raises(SurveyError, match=words) as caught:
+        load_survey(folder)
+    assert "survey.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_parts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match="does not exist"):
+        load_survey(tmp_path / "none")
+    (tmp_path / "s").mkdir()
+    with pytest.raises(SurveyError, match=r"survey\.yaml is missing"):
+        load_survey(tmp_path / "s")
+    (tmp_path / "s" / "survey.yaml").write_text(CAMERA)
+    with pytest.raises(SurveyError, match="images is missing"):
+        load_survey(tmp_path / "s")
+    (tmp_path / "s" / "images").mkdir()
+    with pytest.raises(SurveyError, match="holds no photos"):
+        load_survey(tmp_path / "s")
+
+
+def test_area_of_a_stratum_comes_from_its_polygon(tmp_path: Path) -> None:
+    text = CAMERA + "strata: [{name: a, polygon: [[35, 0], [35.01, 0], [35.01, 0.01], [35, 0.01]]}]\n"
+    assert load_survey(make(tmp_path / "s", text)).spec.strata[0].total_area_km2 == pytest.approx(1.231, abs=1e-3)
+
+
+HEADER = "image,transect,lat,lon,height_agl_m,yaw_deg,time\n"
+
+
+def test_flights_are_read_and_empty_cells_are_absent(tmp_path: Path) -> None:
+    path = tmp_path / "flights.csv"
+    path.write_text("\ufeff" + HEADER + "a.jpg,T1,-1.5,35.1,60,,2026-07-14T09:30:00Z\n")
+    (row,) = read_flights(path)
+    assert (row.image, row.transect, row.lat, row.lon, row.height_agl_m, row.yaw_deg) == (
+        "a.jpg", "T1", -1.5, 35.1, 60, None,
+    )  # fmt: skip
+    assert row.time is not None
+    assert row.time.tzinfo is None
+    assert read_flights(tmp_path / "none.csv") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lat,lon\n1,2\n", "no column image"),
+        ("image,altitude\na.jpg,3\n", "unknown column 'altitude'"),
+        ("image,lat\na.jpg,north\n", "line 2: lat is 'north'"),
+        ("image,lat\na.jpg,nan\n", "line 2: lat is nan, outside"),
+        ("image,lon\na.jpg,181\n", "outside -180 to 180"),
+        ("image,height_agl_m\na.jpg,-5\n", "line 2: height_agl_m is -5"),
+        ("image,time\na.jpg,yesterday\n", "line 2: time is 'yesterday'"),
+        ("image\n\na.jpg\na.jpg\n", "in line 3 and in line 4"),
+        ("image,lat\n,1\n", "line 2 names no image"),
+        ("image,lat\na.jpg,1,2\n", "more cells than the header"),
+    ],
+)
+def test_a_bad_flights_file_names_its_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "flights.csv"
+    path.write_text(text)
+    with pytest.raises(SurveyError, match=words):
+        read_flights(path)
+
+
+def test_rows_find_their_photos_by_path_or_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "flights.csv"
+    path.write_text("image\nT1/a.jpg\nb.jpg\nimages/T2/a.jpg\nlost.jpg\n")
+    found, unused = match_flights(path, read_flights(path), ["T1/a.jpg", "T1/b.jpg", "T2/a.jpg"])
+    assert {name: row.line for name, row in found.items()} == {"T1/a.jpg": 2, "T1/b.jpg": 3, "T2/a.jpg": 4}
+    assert [row.image for row in unused] == ["lost.jpg"]
+
+
+def test_a_row_that_fits_two_photos_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flights.csv"
+    path.write_text("image\na.jpg\n")
+    with pytest.raises(SurveyError, match="fits 2 photos"):
+        match_flights(path, read_flights(path), ["T1/a.jpg", "T2/a.jpg"])
+
+
+def test_two_rows_for_one_photo_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flights.csv"
+    path.write_text("image\na.jpg\nT1/a.jpg\n")
+    with pytest.raises(SurveyError, match="in line 2 and in line 3"):
+        match_flights(path, read_flights(path), ["T1/a.jpg"])
+
+
+def test_the_shipped_configuration_is_the_default() -> None:
+    assert load_config(ROOT / "configs" / "census.yaml") == CensusConfig() == load_config()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("gps_eror_m: 1\n", "gps_eror_m is not a key"), ("conf: 2\n", "conf"), ("match_sigmas: .inf\n", "match_sigmas")],
+)
+def test_a_bad_configuration_names_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "census.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        load_config(path)
+    assert "census.yaml" in str(caught.value)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_configuration_wins_over_settings_and_settings_over_the_package() -> None:
+    settings = Settings.model_validate({"TRANSECT_CONF": 0.4, "TRANSECT_TILE": "off"})
+    options = CensusConfig(tile=640).detect_options(settings)
+    assert (options.conf, options.tile, options.iou) == (0.4, 640, None)
