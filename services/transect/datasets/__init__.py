@@ -2,7 +2,7 @@
 
 from transect.datasets.dataset import Dataset, Split, SplitName, load_dataset
 from transect.datasets.digest import combine_digests, dataset_digest, split_digest
-from transect.datasets.labels import label_path, read_labels
+from transect.datasets.labels import label_path, read_labels, read_rows
 from transect.datasets.summary import dataset_summary
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "label_path",
     "load_dataset",
     "read_labels",
+    "read_rows",
     "split_digest",
 ]

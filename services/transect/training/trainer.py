@@ -16,8 +16,7 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
-from transect.datasets import Dataset, Split
-from transect.datasets.labels import read_rows
+from transect.datasets import Dataset, Split, read_rows
 from transect.errors import InputError, SettingsError
 from transect.progress import Advance, progress
 from transect.training.cpu import speed_up_forward
