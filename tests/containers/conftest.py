@@ -29,11 +29,16 @@ _COPIED = (
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_", "COMPOSE_")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is of one kind."""
-    for item in items:
-        if Path(item.path).is_relative_to(Path(__file__).parent):
-            item.add_marker("containers")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark this folder's tests; without an engine one of them stands for all, so that one line says why."""
+    ours = [item for item in items if Path(item.path).is_relative_to(Path(__file__).parent)]
+    for item in ours:
+        item.add_marker("containers")
+    if ours and os.environ.get("REQUIRE_CONTAINERS") != "1" and not _engine_answers():
+        reason = f"{len(ours)} container tests need a Docker engine with Compose, and none answers here"
+        ours[0].add_marker(pytest.mark.skip(reason=reason))
+        items[:] = [item for item in items if item not in ours[1:]]
+        config.hook.pytest_deselected(items=ours[1:])
 
 
 def _engine_answers() -> bool:
@@ -49,11 +54,9 @@ def _engine_answers() -> bool:
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """A Docker engine with Compose; without one these tests are skipped, unless REQUIRE_CONTAINERS=1."""
+    """A Docker engine with Compose; here only with one, or with REQUIRE_CONTAINERS=1."""
     if not _engine_answers():
-        if os.environ.get("REQUIRE_CONTAINERS") == "1":
-            pytest.fail("REQUIRE_CONTAINERS=1, but no Docker engine with Compose answers here.", pytrace=False)
-        pytest.skip("no Docker engine with Compose answers here; the container tests need one")
+        pytest.fail("REQUIRE_CONTAINERS=1, but no Docker engine with Compose answers here.", pytrace=False)
 
 
 @pytest.fixture(scope="session")
