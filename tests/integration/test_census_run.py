@@ -306,6 +306,47 @@ def test_a_survey_that_contradicts_itself_is_refused_before_it_is_searched(
     assert not (tmp_path / "out").exists()
 
 
+def polygon(west: float, east: float) -> str:
+    """A stratum's corners in survey.yaml, from metres east of the first transect."""
+    edges = [(west, -100.0), (east, -100.0), (east, 400.0), (west, 400.0)]
+    corners = GRID.inverse(np.array([[ORIGIN[0] + x, ORIGIN[1] + y] for x, y in edges]))
+    return str([[round(float(lon), 8), round(float(lat), 8)] for lon, lat in corners])
+
+
+@pytest.mark.parametrize(
+    ("strata", "sampling", "phrase", "intervals"),
+    [
+        (None, "strip", "No study area was given", False),
+        ("[{name: plain, area_km2: 0.12}]", "total", "meant to photograph the whole area", False),
+        (
+            f"[{{name: west, polygon: {polygon(-200, 600)}}}, {{name: east, polygon: {polygon(600, 1400)}}}]",
+            "strip",
+            "Satterthwaite",
+            True,
+        ),
+    ],
+)
+def test_other_designs_are_counted_and_reported(
+    copy: Path,
+    painted: Painted,
+    detector: Detector,
+    tmp_path: Path,
+    strata: str | None,
+    sampling: str,
+    phrase: str,
+    intervals: bool,
+) -> None:
+    text = SURVEY_YAML.replace("sampling: strip", f"sampling: {sampling}")
+    text = re.sub("strata: .*", "" if strata is None else f"strata: {strata}", text)
+    (copy / "survey.yaml").write_text(text)
+    found = count(copy, tmp_path / "out", detector)
+    assert {row.species: row.unique for row in found.rows} == painted.photographed
+    assert [row.outside for row in found.rows] == [0, 0, 0]
+    assert all((row.estimate is None) == (strata is None) for row in found.rows)
+    assert all((row.ci95 is not None) == intervals for row in found.rows)
+    assert phrase in found.report.read_text()
+
+
 def test_a_survey_without_positions_says_what_to_add(copy: Path, detector: Detector, tmp_path: Path) -> None:
     (copy / "flights.csv").unlink()
     with pytest.raises(SurveyError, match=r"has a usable position .*add flights\.csv with columns"):
