@@ -1,5 +1,6 @@
 """What may be in a training picture: the sample survey's savanna, or nearly anything ("wide")."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +30,12 @@ def survey_tile(
             animals += draw_herd(
                 rng, int(species), size, _within(rng, view, 0.42), spacing=rng.uniform(1.4, 3.2), others=tuple(animals)
             )
-    scene = Scene(world, survey_ground(), survey_cover(), survey_light(rng), tuple(animals))
+    # A survey is mostly empty ground: what is rare in one tile makes most false alarms in a thousand.
+    # So rocks and dead wood, which look like animals, are more common here than in the survey itself.
+    cover = survey_cover()
+    more = float(rng.choice((1.0, 4.0, 10.0)))
+    cover = replace(cover, rocks=cover.rocks * more, logs=cover.logs * more)
+    scene = Scene(world, survey_ground(), cover, survey_light(rng), tuple(animals))
     return scene, view, survey_optics(rng)
 
 
