@@ -2,8 +2,9 @@
 
 `dot_package` finds things: its network, made by hand, reports each 8 x 8 pixel square (on a grid of
 8) of pure red, green or blue as a sheep, goat or cow. `make_package` has the layers of a real
-architecture with random weights, so its detections mean nothing. Both are shared by the whole test
-session: copy one before changing it.
+architecture with random weights, so its detections mean nothing; `lively=True` spreads its scores
+and boxes over their range, so that they can be compared with those of another program. Both are
+shared by the whole test session: copy one before changing it.
 """
 
 import os
@@ -54,7 +55,7 @@ def dot_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """make_package(architecture="yolo11n", image_size=64, names=NAMES, head_kind="anchor-free", **manifest fields)."""
+    """make_package(architecture, image_size, names, head_kind, lively, **fields of the manifest); all have defaults."""
     made: dict[str, Path] = {}
 
     def make(
@@ -62,12 +63,13 @@ def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         image_size: int = 64,
         names: tuple[str, ...] = NAMES,
         head_kind: str = "anchor-free",
+        lively: bool = False,
         **fields: Any,
     ) -> Path:
-        key = repr((architecture, image_size, names, head_kind, sorted(fields.items())))
+        key = repr((architecture, image_size, names, head_kind, lively, sorted(fields.items())))
         if key not in made:
             folder = tmp_path_factory.mktemp(architecture)
-            _export(folder, architecture, image_size, names, head_kind)
+            _export(folder, architecture, image_size, names, head_kind, lively)
             made[key] = write_package(
                 folder, architecture=architecture, image_size=image_size, names=names, head_kind=head_kind, **fields
             )
@@ -112,7 +114,9 @@ def _dot_network(size: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def _export(folder: Path, architecture: str, image_size: int, names: tuple[str, ...], head_kind: str) -> None:
+def _export(
+    folder: Path, architecture: str, image_size: int, names: tuple[str, ...], head_kind: str, lively: bool
+) -> None:
     os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -123,10 +127,14 @@ def _export(folder: Path, architecture: str, image_size: int, names: tuple[str, 
         from ultralytics.models import YOLO
         from ultralytics.nn.tasks import DetectionModel
 
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # many threads for small layers only wait for one another on a busy machine
         torch.manual_seed(0)
         model = YOLO(f"{architecture}.yaml")
         network = DetectionModel(f"{architecture}.yaml", nc=len(names), verbose=False)
         network.names = dict(enumerate(names))
+        if lively:
+            _enliven(network, image_size)
         model.model = network  # type: ignore[assignment]  # its class attribute is annotated as a name
         weights = folder / WEIGHTS_FILE
         model.save(weights)
@@ -134,4 +142,46 @@ def _export(folder: Path, architecture: str, image_size: int, names: tuple[str, 
         exported = YOLO(weights).export(
             format="onnx", imgsz=image_size, dynamic=True, simplify=False, opset=17, verbose=False, **nms
         )
+        torch.set_num_threads(threads)
     Path(exported).rename(folder / MODEL_FILE)
+
+
+def _enliven(network: Any, image_size: int) -> None:
+    """Fit the normalisation to a picture, and the head's last layers so that scores and boxes vary over it."""
+    import torch
+    from PIL import Image
+    from ultralytics.utils import ASSETS
+
+    with Image.open(ASSETS / "bus.jpg") as picture:
+        pixels = np.array(picture.convert("RGB").resize((image_size, image_size)), dtype=np.float32)
+    batch = torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.9
+    head = network.model[-1]
+    with torch.no_grad():
+        network.train()
+        for _ in range(2):
+            network(batch)
+        network.eval()
+        for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"):
+            for branch in getattr(head, name, None) or ():
+                _spread(network, batch, branch[-1], scores=name.endswith("cv3"), bins=head.reg_max)
+
+
+def _spread(network: Any, batch: Any, layer: Any, *, scores: bool, bins: int) -> None:
+    """Scale a last layer to outputs of mean -4 and deviation 2 (scores) or to boxes of some strides."""
+    import torch
+
+    seen: list[Any] = []
+    torch.nn.init.normal_(layer.weight)
+    hook = layer.register_forward_hook(lambda _layer, _input, output: seen.append(output))
+    network(batch)
+    hook.remove()
+    deviation, mean = torch.std_mean(seen[0] - layer.bias[:, None, None], dim=(0, 2, 3))
+    wanted = torch.full_like(mean, -4.0 if scores else 2.0)
+    if not scores and bins > 1:
+        wanted = -0.5 * (torch.arange(len(mean)) % bins)
+    scale = (2.0 if scores else 0.7) / deviation
+    layer.weight.mul_(scale[:, None, None, None])
+    layer.bias.copy_(wanted - scale * mean)
