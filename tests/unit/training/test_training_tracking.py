@@ -7,15 +7,25 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from transect.errors import RegistryError
-from transect.registry import connect
+from transect.registry import Registry, connect
 from transect.settings import load_settings
 from transect.training.tracking import RunLog, metric_name, summarise
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     home = tmp_path_factory.mktemp("store")
-    return connect(load_settings({"TRANSECT_HOME": str(home)}, env_file=None)).client
+    return connect(load_settings({"TRANSECT_HOME": str(home)}, env_file=None))
+
+
+@pytest.fixture(scope="module")
+def client(registry: Registry) -> MlflowClient:
+    return registry.client
+
+
+@pytest.fixture(scope="module")
+def experiment(registry: Registry) -> str:
+    return registry.experiment("log")
 
 
 @pytest.fixture
@@ -28,8 +38,8 @@ def dead_client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return MlflowClient(f"http://127.0.0.1:{port}")
 
 
-def test_everything_arrives_in_order(client: MlflowClient, tmp_path: Path) -> None:
-    log = RunLog.start(client, "0", "a", {"who": "me"})
+def test_everything_arrives_in_order(client: MlflowClient, experiment: str, tmp_path: Path) -> None:
+    log = RunLog.start(client, experiment, "a", {"who": "me"})
     params = {f"p{number}": number for number in range(150)} | {"long": "x" * 7000}
     log.params(params)
     for step in range(1, 4):
@@ -58,9 +68,9 @@ def test_everything_arrives_in_order(client: MlflowClient, tmp_path: Path) -> No
 
 
 def test_a_call_that_fails_is_told_once_and_stops_nothing(
-    client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    client: MlflowClient, experiment: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = RunLog.start(client, "0", "b", {})
+    log = RunLog.start(client, experiment, "b", {})
     missing = tmp_path / "later.txt"
     with caplog.at_level(logging.WARNING):
         log.artifact(missing)
@@ -84,13 +94,13 @@ def test_a_server_that_went_away_stops_nothing(dead_client: MlflowClient) -> Non
     assert log.finish("FINISHED") == ["metrics of step 1", "parameters", "the status FINISHED"]
 
 
-def test_a_run_that_cannot_start_is_one_error(dead_client: MlflowClient, client: MlflowClient) -> None:
+def test_a_run_that_cannot_start_is_one_error(dead_client: MlflowClient, client: MlflowClient, experiment: str) -> None:
     with pytest.raises(RegistryError, match="could not start a run"):
-        RunLog.start(dead_client, "0", "c", {})
-    before = len(client.search_runs(["0"], run_view_type=ViewType.ALL))
+        RunLog.start(dead_client, experiment, "c", {})
+    before = len(client.search_runs([experiment], run_view_type=ViewType.ALL))
     with pytest.raises(RegistryError, match="could not start a run"):
         RunLog.start(client, "12345", "c", {})
-    assert len(client.search_runs(["0"], run_view_type=ViewType.ALL)) == before
+    assert len(client.search_runs([experiment], run_view_type=ViewType.ALL)) == before
 
 
 def test_names_lose_what_mlflow_refuses() -> None:
