@@ -50,13 +50,13 @@ class PackageManifest(_Value):
     schema_version: Literal[1] = 1
     names: tuple[str, ...] = Field(min_length=1)
     image_size: int = Field(ge=32)
-    stride: int = Field(32, ge=1)
+    stride: int = Field(default=32, ge=1)
     letterbox: LetterboxRule = LetterboxRule()
     head_kind: Literal["anchor-free", "end-to-end"]
     architecture: str
     conf: _Share
     iou: _Share
-    training_gsd_m: float | None = Field(None, gt=0)
+    training_gsd_m: float | None = Field(default=None, gt=0)
     metrics: dict[str, float] = {}
     class_metrics: dict[str, dict[str, float]] = {}
     dataset_name: str = ""

@@ -1,0 +1,36 @@
+"""What the backends must not do behind our back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from transect.engine.backends import open_backend
+
+QUIET = """
+import socket, sys
+from pathlib import Path
+
+def refuse(*_):
+    raise SystemExit("somebody opened a connection")
+
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from transect.engine import Detector
+Detector.open(Path(sys.argv[1]), backend="openvino").close()
+assert sys.modules["openvino_telemetry"] is None
+"""
+
+
+def test_opening_a_model_reports_to_nobody_and_prints_nothing(dot_package: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", QUIET, dot_package], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_openvino_keeps_full_precision(dot_package: Path) -> None:
+    network = open_backend(dot_package / "model.onnx", 64, backend="openvino")
+    # 173/255 has no short binary fraction; bfloat16 would be off by 0.002.
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :, 0] = 173
+    assert abs(float(network.infer(image)[0, 4].max()) - 173 / 255) < 1e-6
