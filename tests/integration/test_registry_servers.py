@@ -130,6 +130,18 @@ def test_metadata_is_in_postgres_and_files_are_in_s3(
         engine.dispose()
 
 
+def test_a_census_is_a_run_with_its_files_and_nothing_is_printed(
+    mlflow_on_postgres: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    registry = connect(_settings(tmp_path / "home", "x", mlflow_on_postgres.environment()))
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>")
+    run_id = registry.log_census_run("flight", {"sampling": "strip"}, {"unique_sheep": 12}, {}, [report])
+    assert registry.client.get_run(run_id).info.status == "FINISHED"
+    assert [item.path for item in registry.client.list_artifacts(run_id)] == ["report.html"]
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("wrong", [{"MLFLOW_TRACKING_PASSWORD": "wrong"}, {"MLFLOW_TRACKING_USERNAME": "nobody"}])
 def test_a_wrong_key_is_one_clear_sentence(
     mlflow_on_postgres: MlflowServer, tmp_path: Path, wrong: dict[str, str]

@@ -12,7 +12,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from transect.errors import RegistryError
-from transect.registry import connect
+from transect.registry import Registry, connect
 from transect.registry.connection import shown, sqlite_path, translated
 from transect.settings import Settings, load_settings
 
@@ -119,8 +119,7 @@ def test_the_embedded_store_is_made_where_the_settings_say_and_nowhere_else(
     assert list(work.iterdir()) == []
 
 
-def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
-    registry = connect(_settings(TRANSECT_HOME=str(tmp_path)))
+def test_a_deleted_experiment_is_named(registry: Registry) -> None:
     registry.client.delete_experiment(registry.experiment("gone"))
     with pytest.raises(RegistryError, match="'gone' was deleted"):
         registry.experiment("gone")
@@ -174,14 +173,15 @@ def test_credentials_reach_mlflow_through_the_environment(tmp_path: Path) -> Non
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
 
 
-def test_the_embedded_store_leaves_the_address_of_the_next_settings_alone(tmp_path: Path) -> None:
-    connect(_settings(TRANSECT_HOME=str(tmp_path)))
+def test_the_embedded_store_leaves_the_address_of_the_next_settings_alone(registry: Registry) -> None:
+    assert registry.uri.startswith("sqlite:")
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_a_client_limit_from_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
-    connect(_settings(TRANSECT_HOME=str(tmp_path)))
+    with pytest.raises(RegistryError):
+        connect(_settings(TRANSECT_HOME=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:9"))
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
 
 
