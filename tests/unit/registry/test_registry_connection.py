@@ -54,7 +54,7 @@ def answering(request: pytest.FixtureRequest) -> Iterator[str]:
     [
         "foo:bar",
         "./mlruns",
-        "file:///tmp/mlruns",
+        "file:///srv/mlruns",
         "sqlite://",
         "sqlite:///",
         "databricks",
