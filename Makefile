@@ -14,7 +14,7 @@ STACK := $(PYTHON) docker/stack
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-.PHONY: help setup demo test lint lock up down ps logs train promote rollback models census ui sample starter clean
+.PHONY: help setup demo test lint lock up down ps logs train promote rollback models census ui sample bench starter clean
 
 # Say what there is.
 help:
@@ -110,11 +110,16 @@ ui: setup
 sample: setup
 	@.venv/bin/transect synth survey surveys/sample $(ARGS)
 
-# Train the starter weights again, from scratch (hours on a CPU); the model card says how the kept ones were made.
+# Measure the engine against the bare forward passes of its network; ARGS=photo.jpg for a photo of your own.
+bench: setup
+	@.venv/bin/python benchmarks/engine.py $(ARGS)
+
+# Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.
 starter: setup
-	@.venv/bin/transect synth dataset runs/starter/dataset --wide --tile 320 --train 6000 --val 400 --test 400
+	@.venv/bin/transect synth dataset runs/starter/wide --wide --tile 320 --train 5200 --val 160 --test 200 --seed 1
+	@.venv/bin/transect synth dataset runs/starter/survey --tile 320 --train 1400 --val 80 --test 100 --seed 2
 	@TRANSECT_HOME=runs/starter TRANSECT_PRETRAINED=none .venv/bin/transect train --model yolo11n \
-		--config configs/train/starter.yaml --data runs/starter/dataset/data.yaml $(ARGS)
+		--config configs/train/starter.yaml --data configs/train/starter-data.yaml $(ARGS)
 
 # Remove caches and build leftovers; runs, results, .env and .venv stay.
 clean:

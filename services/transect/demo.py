@@ -61,7 +61,7 @@ def run_demo(out: Path, *, frames: int, seed: int) -> None:
     with step("survey", f"Photographing a landscape with known animals ({frames} frames)"):
         truth = make_survey(out / "survey", frames=frames, seed=seed)
     with step("dataset", "Making a training set on other ground"):
-        data = make_dataset(out / "dataset", seed=seed + 1, train=320, val=64, test=96, tile=_TILE)
+        data = make_dataset(out / "dataset", seed=seed + 1, train=512, val=96, test=96, tile=_TILE)
     with step("train", "Training yolo11n, tracked in MLflow"):
         outcome = train(TrainRequest(model="yolo11n", config=_RECIPE, data=data, overrides=()), settings)
         print(f"Registered {outcome.name} version {outcome.version}: mAP50 {outcome.metrics['mAP50']:.3f}")

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from transect.cli.defaults import open_detector
+from transect.cli.defaults import config_file, open_detector
 from transect.settings import load_settings
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def run(
     survey: Annotated[Path, typer.Argument(help="Survey folder: survey.yaml and images/.")],
     out: Annotated[Path | None, typer.Option(help="Where results go. Default: results/NAME.")] = None,
     model: Annotated[str, typer.Option(help="Model. Default: survey.yaml's, else the production alias.")] = "",
-    config: Annotated[Path, typer.Option(help="Census settings.")] = Path("configs/census.yaml"),
+    config: Annotated[
+        Path | None, typer.Option(help="Census settings. Default: configs/census.yaml, where there is one.")
+    ] = None,
 ) -> None:
     """Detect, place on the ground, count each animal once, estimate, report. Run again to go on."""
     from transect.census import load_config, load_survey, run_census
@@ -34,7 +36,7 @@ def run(
         survey,
         out=out or Path("results") / definition.name,
         detector=detector,
-        config=load_config(config),
+        config=load_config(config or config_file("census.yaml")),
         settings=settings,
     )
     params, metrics, tags, artifacts = result.as_run()

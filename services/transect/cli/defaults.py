@@ -16,6 +16,12 @@ def sample_training_set(settings: Settings) -> Path:
     return make_dataset(settings.home / "sample" / "dataset")
 
 
+def config_file(name: str) -> Path | None:
+    """The file `name` in the working directory's configs/, if there is one; without it the built-in defaults hold."""
+    path = Path("configs") / name
+    return path if path.is_file() else None
+
+
 def open_detector(settings: Settings, model: str) -> "Detector":
     """Open a package folder, or fetch and verify a registered version.
 

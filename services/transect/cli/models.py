@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from transect.cli.defaults import config_file
 from transect.settings import load_settings
 
 app = typer.Typer(help="Registered models: list, show, promote, roll back.", no_args_is_help=True)
@@ -58,7 +59,9 @@ def promote(
     data: Annotated[
         Path | None, typer.Option(help="data.yaml with the test split. Default: the candidate's own.")
     ] = None,
-    gate: Annotated[Path, typer.Option(help="What better means.")] = Path("configs/promotion.yaml"),
+    gate: Annotated[
+        Path | None, typer.Option(help="What better means. Default: configs/promotion.yaml, where there is one.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Promote although the gate refuses; needs --reason.")] = False,
 ) -> None:
@@ -71,7 +74,7 @@ def promote(
         registry,
         candidate=candidate,
         data=data,
-        gate=load_gate(gate),
+        gate=load_gate(limits) if (limits := gate or config_file("promotion.yaml")) else None,
         actor=getpass.getuser(),
         reason=reason,
         force=force,
