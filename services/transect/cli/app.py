@@ -70,9 +70,12 @@ def train(
         typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the recipe, such as epochs=5 lr0=0.002."),
     ] = None,
     model: Annotated[
-        str,
-        typer.Option(help="Ultralytics detection architecture by name (yolov8n, yolo11n, yolo26n ...), .yaml or .pt."),
-    ] = "yolo11n",
+        str | None,
+        typer.Option(
+            help="Ultralytics detection architecture by name (yolov8n, yolo11n, yolo26n ...), .yaml or .pt. "
+            "Default: the recipe's, else yolo11n."
+        ),
+    ] = None,
     config: Annotated[Path, typer.Option(help="Training recipe.")] = Path("configs/train/wildlife.yaml"),
     data: Annotated[
         Path | None,
@@ -87,8 +90,9 @@ def train(
     request = TrainRequest(
         model=model,
         config=config,
-        data=data or sample_training_set(settings),
+        data=data,
         overrides=tuple(overrides or ()),
+        default_data=lambda: sample_training_set(settings),
     )
     outcome = run_training(request, settings)
     print(f"Registered {outcome.name} version {outcome.version} (run {outcome.run_id}) with alias candidate.")

@@ -1,7 +1,7 @@
 """Everything that a training needs, checked before anything is started: bad input costs seconds."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ class TrainRequest:
     """What the user asks for.
 
     `model` is an Ultralytics detection architecture by name, a .yaml or a .pt; `data` a data.yaml;
-    both fall back to the recipe. `overrides` are KEY=VALUE texts for the recipe.
+    both fall back to the recipe, and data then to `default_data`, which is called only where nobody
+    named any. `overrides` are KEY=VALUE texts for the recipe.
     """
 
     model: str | None = None
     config: Path = Path("configs/train/wildlife.yaml")
     data: Path | None = None
     overrides: tuple[str, ...] = ()
+    default_data: Callable[[], Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     Raises the class of transect.errors that fits; MLflow holds nothing new then.
     """
     recipe = load_recipe(request.config, request.overrides)
-    dataset = load_dataset(_data_path(request, recipe))
     prepare_ultralytics(settings.home)
     architecture = resolve_architecture(_override(request, "model") or request.model or recipe.model or DEFAULT_MODEL)
     if recipe.head == "end-to-end" and not architecture.end_to_end:
         raise InputError(f"head=end-to-end does not fit {architecture.name}; yolo26 and yolov10 have such a head.")
+    dataset = load_dataset(_data_path(request, recipe))
     # torch is imported here, after what can be refused at once.
     from transect.training.trainer import check_arguments, resolve_device
 
@@ -94,6 +96,8 @@ def _override(request: TrainRequest, key: str) -> str | None:
 
 def _data_path(request: TrainRequest, recipe: Recipe) -> Path:
     path = _override(request, "data") or request.data or recipe.data
+    if path is None and request.default_data is not None:
+        return request.default_data()
     if path is None:
         raise InputError(f"Recipe {recipe.path} names no data and none was given: --data PATH of a data.yaml.")
     return Path(path)
