@@ -27,6 +27,7 @@ from compose import (
     compose_value,
     image_exists,
     need_docker,
+    option,
     project,
     replace_by,
     run,
@@ -111,19 +112,19 @@ def show_failure() -> None:
 
 def train() -> NoReturn:
     """Train, register, set the alias candidate."""
-    model, data, config = value("MODEL", "yolo11n"), value("DATA"), value("CONFIG", "configs/train/wildlife.yaml")
+    model, data, config = value("MODEL"), value("DATA"), value("CONFIG", "configs/train/wildlife.yaml")
     overrides = [f"epochs={value('EPOCHS')}"] if value("EPOCHS") else []
     overrides += shlex.split(value("ARGS"))
     if runtime() == "local":
-        given = ["--data", data] if data else []
-        replace_by([*local_transect(), "train", "--model", model, "--config", config, *given, *overrides])
+        options = option("--model", model) + option("--config", config) + option("--data", data)
+        replace_by([*local_transect(), "train", *options, *overrides])
     mounts = Mounts()
-    command = ["train", "--model", mounts.file(model), "--config", mounts.file(config)]
+    options = option("--model", mounts.file(model)) + option("--config", mounts.file(config))
     if data:
-        command += ["--data", mounts.dataset(Path(data))]
+        options += option("--data", mounts.dataset(Path(data)))
         mounts.remember()
     build_once("trainer")
-    replace_by(compose_run("trainer", mounts, [*command, *overrides]))
+    replace_by(compose_run("trainer", mounts, ["train", *options, *overrides]))
 
 
 def promote() -> int:
@@ -132,14 +133,11 @@ def promote() -> int:
     if value("REASON"):
         arguments += ["--reason", value("REASON")]
     if runtime() == "local":
-        given = ["--data", data] if data else []
-        replace_by([*local_transect(), "models", "promote", *given, *arguments])
+        replace_by([*local_transect(), "models", "promote", *option("--data", data), *arguments])
     mounts = Mounts.remembered()
-    command = ["models", "promote"]
-    if data:
-        command += ["--data", mounts.dataset(Path(data))]
+    options = option("--data", mounts.dataset(Path(data)) if data else "")
     build_once("trainer")
-    status = run(compose_run("trainer", mounts, [*command, *arguments]))
+    status = run(compose_run("trainer", mounts, ["models", "promote", *options, *arguments]))
     return status or wait_for_detector()
 
 
@@ -166,13 +164,18 @@ def census() -> NoReturn:
     survey = Path(value("SURVEY")).resolve()
     if not (survey / "survey.yaml").is_file():
         raise StackError(f"{value('SURVEY')} is no survey folder: there is no survey.yaml in it.")
-    arguments = shlex.split(value("ARGS"))
-    if value("MODEL"):
-        arguments += ["--model", value("MODEL")]
+    arguments = option("--model", value("MODEL")) + shlex.split(value("ARGS"))
     results = Path(value("OUT", f"results/{survey.name}"))
     if runtime() == "local":
-        config = ["--config", value("CONFIG")] if value("CONFIG") else []
-        command = ["census", "run", str(survey), "--out", str(results), *config, *arguments]
+        command = [
+            "census",
+            "run",
+            str(survey),
+            "--out",
+            str(results),
+            *option("--config", value("CONFIG")),
+            *arguments,
+        ]
         replace_by([*local_transect(), *command])
     results.mkdir(parents=True, exist_ok=True)
     user = writer(results)
@@ -180,8 +183,7 @@ def census() -> NoReturn:
     mounts = Mounts()
     mounts.add(survey, as_caller=as_caller)
     mounts.add(results.resolve(), writable=True, as_caller=True)
-    if value("CONFIG"):
-        arguments += ["--config", mounts.file(value("CONFIG"))]
+    arguments += option("--config", mounts.file(value("CONFIG")))
     build_once("census")
     command = ["census", "run", str(survey), "--out", str(results.resolve()), *arguments]
     replace_by(compose_run("census", mounts, command, user=user))

@@ -21,6 +21,11 @@ def value(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
 
 
+def option(name: str, text: str) -> list[str]:
+    """An option for a command line; none where the value is empty."""
+    return [name, text] if text else []
+
+
 def run(command: Sequence[str]) -> int:
     """Run a program with our own standard streams; its exit status."""
     sys.stdout.flush()

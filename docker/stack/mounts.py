@@ -66,14 +66,17 @@ class Mounts:
             raise StackError(f"DATA={data_yaml} is no file; name an Ultralytics data.yaml.")
         self.add(path.parent)
         root = path.parent
-        # Read without a YAML parser: four top-level names with one plain value each. The trainer checks the rest.
-        named = dict(re.findall(r"(?m)^(path|train|val|test):[ \t]*[\"']?([^\s\"'#\[]+)", path.read_text("utf-8")))
+        # Read without a YAML parser: four names with one plain value each, and whatever looks like an
+        # absolute path (an entry of a list). The trainer reads it properly, and checks it.
+        text = path.read_text(encoding="utf-8", errors="replace")
+        named = dict(re.findall(r"(?m)^(path|train|val|test):[ \t]*[\"']?([^\s\"'#\[]+)", text))
         if "path" in named:
             root = (root / named.pop("path")).resolve()
             if root.is_dir():
                 self.add(root)
-        for named_path in named.values():
-            target = (root / named_path).resolve()
+        absolute = re.findall(r"(?<![\w./-])/[^\s\"'#,\]]+", text)
+        for name in [*named.values(), *absolute]:
+            target = (root / name).resolve()
             if target.exists():
                 self.add(target if target.is_dir() else target.parent)
         return str(path)

@@ -24,7 +24,9 @@ def test_the_detector_image_cannot_import(module: str) -> None:
 @pytest.mark.usefixtures("stack")
 def test_the_detector_image_holds_the_service_without_build_tools() -> None:
     assert inside("transect-detector:local", "transect", "--version").returncode == 0
-    assert inside("transect-detector:local", "sh", "-c", "command -v uv || command -v gcc || ls /tools").returncode != 0
+    # The builder mounts its tools there; an empty folder may stay.
+    search = 'command -v uv || command -v gcc || test -n "$(ls -A /tools)"'
+    assert inside("transect-detector:local", "sh", "-c", search).returncode != 0
 
 
 @pytest.mark.usefixtures("stack")

@@ -31,6 +31,25 @@ def test_folders_that_a_training_set_names_elsewhere_are_mounted_too(tmp_path: P
     assert list(seen.folders) == [data.parent, tmp_path / "big", lists]
 
 
+def test_absolute_folders_in_a_list_are_mounted_too(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    data = write(
+        tmp_path / "set" / "data.yaml", f"train:\n  - {one}\n  - '{two}'\nval: [{one}, /no/such]\nnames: [a]\n"
+    )
+    seen = Mounts()
+    seen.dataset(data)
+    assert list(seen.folders) == [data.parent, one, two]
+
+
+def test_a_file_that_is_no_text_is_left_to_the_trainer(tmp_path: Path) -> None:
+    data = tmp_path / "set" / "photo.jpg"
+    data.parent.mkdir()
+    data.write_bytes(bytes(range(256)))
+    assert Mounts().dataset(data) == str(data)
+
+
 def test_a_relative_root_starts_at_the_yaml(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     data = write(tmp_path / "yaml" / "data.yaml", "path: ../images\ntrain: .\nval: .\n")
