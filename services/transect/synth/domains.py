@@ -24,16 +24,16 @@ def survey_tile(
     """A tile as a census cuts it from a frame of the sample survey; `place` (metres) is its centre."""
     view = View(*place, GSD * float(rng.uniform(0.96, 1.05)), float(rng.uniform(0, 360)), tile, tile)
     animals: list[Animal] = []
-    if rng.random() < 0.74:
+    if rng.random() < 0.6:
         for species in rng.permutation(len(SPECIES))[: int(rng.choice((1, 2, 3), p=(0.35, 0.40, 0.25)))]:
             size = int(np.clip(rng.negative_binomial(1.2, 0.2) + 1, 1, 14))
             animals += draw_herd(
                 rng, int(species), size, _within(rng, view, 0.42), spacing=rng.uniform(1.4, 3.2), others=tuple(animals)
             )
-    # A survey is mostly empty ground: what is rare in one tile makes most false alarms in a thousand.
-    # So rocks and dead wood, which look like animals, are more common here than in the survey itself.
+    # A survey is mostly empty ground: for each animal it has several rocks and pieces of dead wood that look like
+    # one. Tiles full of animals must have as many of them, or a model learns a threshold that is far too low.
     cover = survey_cover()
-    more = float(rng.choice((1.0, 4.0, 10.0)))
+    more = float(rng.choice((4.0, 12.0, 24.0)))
     cover = replace(cover, rocks=cover.rocks * more, logs=cover.logs * more)
     scene = Scene(world, survey_ground(), cover, survey_light(rng), tuple(animals))
     return scene, view, survey_optics(rng)

@@ -15,7 +15,7 @@ import cv2
 from ..errors import InputError
 from ..files import atomic_write_json
 
-GENERATOR = 3
+GENERATOR = 4
 """Version of the generator: the same version, parameters and seed give the same bytes."""
 
 _MARK = "synth.json"
