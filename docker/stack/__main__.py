@@ -70,7 +70,7 @@ def up() -> int:
     if "POSTGRES_PASSWORD" in empty_secrets(ROOT, os.environ) and volume_exists("postgres"):
         raise StackError(
             f"the database in volume {project()}_postgres was made with another .env; put that file back, "
-            "or give the data up with `docker compose down --volumes` after copying .env.example to .env."
+            "or give the data up with `docker compose --profile '*' down --volumes` after copying .env.example to .env."
         )
     if made := fill_file(ROOT, os.environ):
         print(f"Wrote {len(made)} random secrets into .env (readable by you alone).")
@@ -282,7 +282,7 @@ def stack_is_running() -> bool:
 
 def local_transect() -> list[str]:
     """The command of .venv, which is made when missing."""
-    if run(["make", "--no-print-directory", "--directory", str(ROOT), "setup"]) != 0:
+    if run(["make", "--silent", "--directory", str(ROOT), "setup"]) != 0:
         raise StackError("make setup failed; the lines above say why.")
     return [str(ROOT / ".venv" / "bin" / "transect")]
 
