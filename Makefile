@@ -119,7 +119,7 @@ starter: setup
 	@.venv/bin/transect synth dataset runs/starter/wide --wide --tile 320 --train 5200 --val 160 --test 200 --seed 1
 	@.venv/bin/transect synth dataset runs/starter/survey --tile 320 --train 1400 --val 80 --test 100 --seed 2
 	@TRANSECT_HOME=runs/starter TRANSECT_PRETRAINED=none .venv/bin/transect train --model yolo11n \
-		--config configs/train/starter.yaml --data configs/train/starter-data.yaml $(ARGS)
+		--config configs/train/starter.yaml --data configs/starter-data.yaml $(ARGS)
 	@.venv/bin/python -c "from pathlib import Path; from transect.training.starter import write_starter; \
 		print(write_starter(max(Path('runs/starter/train').glob('*/weights/best.pt'))))"
 
