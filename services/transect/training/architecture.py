@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from transect.errors import InputError
+from transect.training.checkpoint import load_checkpoint
 
 # The heads that the engine decodes. Others (RT-DETR, open-vocabulary) give other tensors.
 _HEADS = frozenset({"Detect", "v10Detect"})
@@ -131,7 +132,6 @@ def _check_head(head: str, name: str) -> None:
 
 def _from_checkpoint(path: Path) -> Architecture:
     """The architecture inside a checkpoint, which is loaded under Ultralytics' allow-list of classes."""
-    from transect.training.weights import load_checkpoint
 
     model = load_checkpoint(path)
     head = model.model[-1]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from transect.files import atomic_write
-from transect.training.weights import STARTER, load_checkpoint
+from transect.training.checkpoint import load_checkpoint
+from transect.training.weights import STARTER
 
 # Arguments that are places on the machine that trained.
 _PLACES = frozenset({"data", "project", "name", "save_dir", "model", "pretrained", "cfg", "source"})

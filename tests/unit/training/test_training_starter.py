@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
+from transect.training.checkpoint import load_checkpoint
 from transect.training.starter import write_starter
-from transect.training.weights import STARTER, load_checkpoint
+from transect.training.weights import STARTER
 
 
 def _text(path: Path) -> bytes:

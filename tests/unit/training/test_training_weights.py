@@ -13,7 +13,8 @@ import pytest
 from transect.errors import InputError
 from transect.training import weights
 from transect.training.architecture import Architecture, resolve_architecture
-from transect.training.weights import choose_weights, load_checkpoint
+from transect.training.checkpoint import load_checkpoint
+from transect.training.weights import choose_weights
 
 _SMALL = resolve_architecture("yolo11n")
 
