@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from transect.census import CensusResult, load_config, run_census
-from transect.engine import Detector, ModelRef
 from transect.errors import PromotionRefusedError, TransectError
 from transect.files import atomic_write_json
 from transect.registry import connect, load_gate, promote
@@ -149,14 +148,10 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", base: str, log: Path) 
 def _count(settings: Settings, out: Path) -> CensusResult:
     registry = connect(settings)
     resolved = registry.resolve(f"models:/{settings.model_name}@{settings.model_alias}")
-    ref = ModelRef(name=resolved.name, version=resolved.version, run_id=resolved.run_id)
-    detector = Detector.open(registry.fetch(resolved), ref=ref, backend=settings.backend, threads=settings.threads)
-    try:
+    with registry.open(resolved) as detector:
         result = run_census(
             out / "survey", out=out / "results", detector=detector, config=load_config(_CENSUS), settings=settings
         )
-    finally:
-        detector.close()
     registry.log_census_run("sample", *result.as_run())
     return result
 

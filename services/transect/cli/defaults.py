@@ -28,13 +28,11 @@ def open_detector(settings: Settings, model: str) -> "Detector":
     `model` empty means the alias TRANSECT_MODEL_ALIAS of TRANSECT_MODEL_NAME. Raises PackageError
     or RegistryError.
     """
-    from transect.engine import Detector, ModelRef
-
     if model and Path(model).is_dir():
+        from transect.engine import Detector
+
         return Detector.open(Path(model), backend=settings.backend, threads=settings.threads)
     from transect.registry import connect
 
     registry = connect(settings)
-    resolved = registry.resolve(model or f"models:/{settings.model_name}@{settings.model_alias}")
-    ref = ModelRef(name=resolved.name, version=resolved.version, run_id=resolved.run_id)
-    return Detector.open(registry.fetch(resolved), ref=ref, backend=settings.backend, threads=settings.threads)
+    return registry.open(registry.resolve(model or f"models:/{settings.model_name}@{settings.model_alias}"))

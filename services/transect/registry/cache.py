@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from transect.engine import PackageManifest, package_sha256, read_manifest, verify_package
+from transect.engine import ModelRef, PackageManifest, package_sha256, read_manifest, verify_package
 from transect.errors import PackageError, RegistryError
 from transect.files import atomic_write_json
 from transect.registry.locks import locked, locked_if_free
@@ -44,6 +44,11 @@ class ResolvedVersion:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+    @property
+    def ref(self) -> ModelRef:
+        """How answers name this version."""
+        return ModelRef(name=self.name, version=self.version, run_id=self.run_id)
 
 
 class LocalCache:

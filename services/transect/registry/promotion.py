@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transect.datasets import Dataset, dataset_digest, load_dataset
-from transect.engine import Detector, ModelRef, evaluate_package
+from transect.engine import evaluate_package
 from transect.errors import InputError, NotRegisteredError, PackageError, PromotionRefusedError, RegistryError
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
@@ -189,15 +189,12 @@ def _measure_holder(registry: Registry, holder: ResolvedVersion, dataset: Datase
 
 
 def _measure(registry: Registry, version: ResolvedVersion, dataset: Dataset) -> Measured:
-    settings = registry.settings
-    ref = ModelRef(name=version.name, version=version.version, run_id=version.run_id)
-    folder = registry.fetch(version)
-    with Detector.open(folder, ref=ref, backend=settings.backend, threads=settings.threads) as detector:
+    with registry.open(version) as detector:
         result = evaluate_package(
             detector,
             dataset.splits["test"],
             dataset.names,
-            max_pixels=settings.max_pixels,
+            max_pixels=registry.settings.max_pixels,
             title=f"Evaluating {version}",
         )
     return Measured(result.map50, result.map50_95, result.precision, result.recall)

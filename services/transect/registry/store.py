@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
-from transect.engine import MANIFEST_FILE, PackageManifest, read_manifest
+from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manifest
 from transect.errors import NotRegisteredError, RegistryError
 from transect.registry.cache import LocalCache, ResolvedVersion
 from transect.registry.connection import is_embedded, open_client, shown, translated
@@ -112,6 +112,18 @@ class Registry:
             return folder
         with translated(self.uri, f"downloading {resolved}"):
             return self.cache.put(resolved, lambda scratch: self._download(resolved, scratch))
+
+    def open(self, resolved: ResolvedVersion) -> Detector:
+        """Fetch `resolved` and open it with the settings' backend and threads; the caller closes it.
+
+        Raises what `fetch` and Detector.open raise.
+        """
+        # `fetch` has just checked every hash.
+        package = self.fetch(resolved)
+        settings = self.settings
+        return Detector.open(
+            package, ref=resolved.ref, backend=settings.backend, threads=settings.threads, verify=False
+        )
 
     def list_versions(self) -> list[VersionRow]:
         """Every version of the model, newest first; empty when the model does not exist."""

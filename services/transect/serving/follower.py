@@ -162,10 +162,8 @@ class AliasFollower:
             self._serve(model)
 
     def _load(self, target: ResolvedVersion, package: Path, *, from_cache: bool) -> ServedModel:
-        ref = ModelRef(name=target.name, version=target.version, run_id=target.run_id)
-        detector = self._open_package(package, ref)
+        detector = self._open_package(package, target.ref)
         try:
-            detector.probe()
             _warm(detector)
         except BaseException:
             detector.close()
