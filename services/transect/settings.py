@@ -57,8 +57,24 @@ class Settings(BaseModel):
         pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
         description="Where training runs: auto, cpu, cuda or cuda:N.",
     )
-    backend: Literal["auto", "openvino", "onnxruntime"] = Field(
-        "auto", alias="TRANSECT_BACKEND", description="Inference engine: auto, openvino or onnxruntime."
+    backend: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
+        "auto",
+        alias="TRANSECT_BACKEND",
+        description="Inference engine: auto (cuda where it works, else openvino), openvino, onnxruntime, cuda, tensorrt.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        alias="TRANSECT_PRECISION",
+        description="Numbers that inference uses: auto (the fastest that passed its test in training), fp32, bf16, int8.",
+    )
+    max_batch: int = Field(
+        16, alias="TRANSECT_MAX_BATCH", gt=0, description="Most tiles in one inference on a GPU; a CPU takes one each."
+    )
+    batch_wait_ms: float = Field(
+        2.0,
+        alias="TRANSECT_BATCH_WAIT_MS",
+        ge=0,
+        description="Longest that a GPU waits for more tiles before it starts a batch, in milliseconds.",
     )
     threads: int = Field(0, alias="TRANSECT_THREADS", ge=0, description="CPU threads for inference; 0 takes all cores.")
     conf: float | None = Field(
@@ -107,6 +123,30 @@ class Settings(BaseModel):
     )
     max_queue: int = Field(
         16, alias="TRANSECT_MAX_QUEUE", gt=0, description="Requests that may wait; over it: 503 with Retry-After."
+    )
+    max_tiles: int = Field(
+        5000, alias="TRANSECT_MAX_TILES", gt=0, description="Most tiles of one image in the service; over it: 422."
+    )
+    pixel_budget: int = Field(
+        500_000_000,
+        alias="TRANSECT_PIXEL_BUDGET",
+        gt=0,
+        description="Pixels that the service holds decoded at one time, at least TRANSECT_MAX_PIXELS; more images wait.",
+    )
+    deadline_seconds: float = Field(
+        60.0,
+        alias="TRANSECT_DEADLINE_SECONDS",
+        gt=0,
+        description="Longest that a request may take in the service; after it: 504. A request may ask for less.",
+    )
+    webhook_secret: str = Field(
+        "",
+        alias="TRANSECT_WEBHOOK_SECRET",
+        description="Signs MLflow's message to the service that an alias moved. Empty: polling alone.",
+        repr=False,
+    )
+    cache_versions: int = Field(
+        5, alias="TRANSECT_CACHE_VERSIONS", gt=1, description="Model versions that stay in the local cache."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="TRANSECT_LOG_LEVEL", description="Least severity that is logged."
@@ -158,9 +198,16 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable("TRANSECT_TRAINER_PASSWORD", "", "MLflow password of the user trainer.", secret=True),
     StackVariable("TRANSECT_DETECTOR_PASSWORD", "", "MLflow password of the user detector (reads only).", secret=True),
     StackVariable("TRANSECT_CENSUS_PASSWORD", "", "MLflow password of the user census.", secret=True),
+    StackVariable(
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "", "Encrypts webhook secrets in MLflow's database.", secret=True
+    ),
+    StackVariable("GRAFANA_ADMIN_PASSWORD", "", "Password of Grafana's administrator.", secret=True),
     StackVariable("TRANSECT_BUCKET", "mlflow", "S3 bucket that holds the artifacts."),
     StackVariable("TRANSECT_MLFLOW_PORT", "5000", "Port of the MLflow server on this machine (127.0.0.1 only)."),
     StackVariable("TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only)."),
+    StackVariable("TRANSECT_PROMETHEUS_PORT", "9090", "Port of Prometheus on this machine, with `make observe`."),
+    StackVariable("TRANSECT_GRAFANA_PORT", "3000", "Port of Grafana on this machine, with `make observe`."),
+    StackVariable("ACCELERATOR", "cpu", "What the detector image is built for: cpu or cuda."),
     StackVariable("CUDA_VISIBLE_DEVICES", "", "GPUs that training may use, with compose.gpu.yaml. Empty: all."),
 )
 

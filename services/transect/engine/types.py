@@ -32,15 +32,19 @@ class Detection:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which registered model answered; version and run are empty for a package opened by path."""
+    """Which registered model answered; version and run are empty for a package opened by path.
+
+    `precision` (fp32, bf16, int8) is what inference ran in; empty until the model is opened.
+    """
 
     name: str
     version: str = ""
     run_id: str = ""
+    precision: str = ""
 
     def to_json(self) -> dict[str, str]:
         """The contract's `model` object."""
-        return {"name": self.name, "version": self.version, "run_id": self.run_id}
+        return {"name": self.name, "version": self.version, "run_id": self.run_id, "precision": self.precision}
 
 
 @dataclass(frozen=True)
