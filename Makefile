@@ -13,12 +13,18 @@ export MODEL DATA EPOCHS CONFIG ARGS REASON SURVEY OUT RUNTIME GPU
 STACK := $(PYTHON) docker/stack
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
+# uv takes the package index and the certificates that pip was told to use.
+AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true); \
+	export UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; \
+	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
+	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test lint lock up down ps logs train promote rollback models census ui sample bench starter clean
+.PHONY: help setup demo test lint lock up down ps logs train promote rollback models census ui sample bench \
+	bench-census bench-serve bench-swap bench-overload starter clean
 
 # Say what there is.
 help:
-	@awk '/^# /{said = substr($$0, 3); next} /^[a-z]+:/{split($$1, name, ":"); if (said) printf "  %-10s %s\n", name[1], said} {said = ""}' Makefile
+	@awk '/^# /{said = substr($$0, 3); next} /^[a-z-]+:/{split($$1, name, ":"); if (said) printf "  %-14s %s\n", name[1], said} {said = ""}' Makefile
 
 # Make .venv with everything for training, tests and the demo; does nothing when it is up to date.
 setup: .venv/.installed
@@ -29,11 +35,7 @@ setup: .venv/.installed
 	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing what requirements/dev.txt names (some 3 GB the first time, mostly PyTorch)"
 	@.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.txt
-	@# uv takes the package index and the certificates that pip was told to use.
-	@index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true); \
-	export UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; \
-	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
-	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}; \
+	@$(AS_PIP); \
 	.venv/bin/uv pip install --python .venv/bin/python --require-hashes --requirement requirements/dev.txt; \
 	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -61,6 +63,8 @@ lock: setup
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect --extra census -o requirements/census.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
+		-o requirements/bench.txt
 
 # Start the stack: write secrets into .env, build, start, wait until all is healthy.
 up:
@@ -113,6 +117,33 @@ sample: setup
 # Measure the engine against the bare forward passes of its network; ARGS=photo.jpg for a photo of your own.
 bench: setup
 	@.venv/bin/python benchmarks/engine.py $(ARGS)
+
+# Census speed against SAHI and the bare network; FRAMES=folder of photos, MODEL=package, ARGS=--markdown
+bench-census: .venv-bench/.installed
+	@.venv-bench/bin/python -m benchmarks.census $(if $(FRAMES),--frames "$(FRAMES)") $(if $(MODEL),--package "$(MODEL)") $(ARGS)
+
+# Serving speed against FastAPI + Ultralytics and LitServe + Ultralytics; SECONDS=10 of load a step, ARGS=--markdown
+bench-serve: .venv-bench/.installed
+	@.venv/bin/python -m benchmarks.serve $(if $(SECONDS),--seconds "$(SECONDS)") $(ARGS)
+
+# Model swaps under load, with a real MLflow server: failed requests, delays, memory; ARGS=--markdown
+bench-swap: setup
+	@.venv/bin/python -m benchmarks.swap $(ARGS)
+
+# Four times more requests than the service can answer, and how fast it is ready; ARGS=--markdown
+bench-overload: setup
+	@.venv/bin/python -m benchmarks.overload $(if $(SECONDS),--seconds "$(SECONDS)") $(ARGS)
+
+# What the others run in, with the packages of .venv beside: some of these would make our own service faster.
+.venv-bench/.installed: requirements/bench.txt .venv/.installed
+	@.venv/bin/python -m venv --clear --without-pip .venv-bench
+	@# Without dependencies: the list is whole, and lacks opencv-python on purpose.
+	@$(AS_PIP); \
+	.venv/bin/uv pip install --quiet --python .venv-bench/bin/python --require-hashes --no-deps \
+		--requirement requirements/bench.txt
+	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-bench)/beside.pth"
+	@touch $@
 
 # Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.
 starter: setup
