@@ -17,6 +17,7 @@ from transect.serving.problems import ProblemError
 _STALL_S = 30.0
 _SPOOL_BYTES = 1 << 20
 _MIB = 1 << 20
+_SEND_LESS = " (TRANSECT_MAX_UPLOAD_MB); send fewer or smaller images."
 # The names of raw bodies, and of parts that were sent without one.
 _NAMELESS = "image"
 
@@ -52,7 +53,7 @@ async def read_batch(request: Request, limits: Limits) -> AsyncIterator[Batch]:
     Raises ProblemError: 413 over a limit, 415 for a body that is not images, 400 for broken
     multipart, 422 for no image or a wrong field name, 408 when the client stops sending.
     """
-    limited = Request(request.scope, _limited(request, limits.body_bytes))
+    limited = Request(request.scope, limited_receive(request, limits.body_bytes))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         form = await _read_form(limited, limits.images)
@@ -75,11 +76,17 @@ async def read_batch(request: Request, limits: Limits) -> AsyncIterator[Batch]:
         )
 
 
-def _limited(request: Request, limit: int) -> Receive:
+async def read_body(request: Request, limit: int, advice: str = _SEND_LESS) -> bytes:
+    """The whole body of a request that is not images; ProblemError: 413 over `limit` bytes, 408 when it stalls."""
+    limited = Request(request.scope, limited_receive(request, limit, advice))
+    return b"".join([chunk async for chunk in limited.stream()])
+
+
+def limited_receive(request: Request, limit: int, advice: str = _SEND_LESS) -> Receive:
     """`request.receive` that stops at `limit` bytes, whether or not a length was declared."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, advice)
     received = 0
 
     async def receive() -> Message:
@@ -91,15 +98,14 @@ def _limited(request: Request, limit: int) -> Receive:
             raise ProblemError(408, "body-stalled", detail, {"Connection": "close"}) from None
         received += len(message.get("body", b""))
         if received > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, advice)
         return message
 
     return receive
 
 
-def _too_large(limit: int) -> ProblemError:
-    detail = f"The request body is over {limit / _MIB:g} MiB (TRANSECT_MAX_UPLOAD_MB); send fewer or smaller images."
-    return ProblemError(413, "body-too-large", detail)
+def _too_large(limit: int, advice: str) -> ProblemError:
+    return ProblemError(413, "body-too-large", f"The request body is over {limit / _MIB:g} MiB{advice}")
 
 
 async def _read_raw(request: Request) -> UploadFile:

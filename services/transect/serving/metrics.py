@@ -50,6 +50,12 @@ class Metrics:
             "transect_alias_polls", "Questions where the alias points, by outcome: ok, error.", ("outcome",),
             registry=self.registry,
         )  # fmt: skip
+        self.webhooks = Counter(
+            "transect_webhooks",
+            "Messages of MLflow by outcome: accepted, ignored (about something else), refused (not signed as agreed).",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "transect_model_info",
             "1 for the served model.",
@@ -64,6 +70,8 @@ class Metrics:
             self.swaps.labels(outcome)
         for outcome in ("ok", "error"):
             self.polls.labels(outcome)
+        for outcome in ("accepted", "ignored", "refused"):
+            self.webhooks.labels(outcome)
         for outcome in ("ok", "failed"):
             self.images.labels(outcome)
 
