@@ -8,6 +8,7 @@
     │   ├── DatasetError      a data.yaml or what it points to
     │   └── SurveyError       a survey folder or its positions
     ├── PackageError          a model package whose hash, schema or probe inference does not hold
+    ├── StoppedError          a search was told to stop (its client left, its deadline passed)
     ├── RegistryError         MLflow said no: unreachable, wrong key
     │   └── NotRegisteredError     MLflow answered, and has no such model, version or alias
     └── PromotionRefusedError      the gate did not let a candidate through
@@ -55,6 +56,10 @@ class PackageError(TransectError):
     """A model package that must not be used."""
 
     exit_code = 3
+
+
+class StoppedError(TransectError):
+    """A search that was told to stop before it was done."""
 
 
 class RegistryError(TransectError):

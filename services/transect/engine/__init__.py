@@ -17,7 +17,7 @@ from transect.engine.package import (
     verify_package,
     write_manifest,
 )
-from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef
+from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 
 __all__ = [
     "MANIFEST_FILE",
@@ -35,6 +35,7 @@ __all__ = [
     "ModelRef",
     "PackageFile",
     "PackageManifest",
+    "StageSeconds",
     "Truth",
     "evaluate_detections",
     "evaluate_package",

@@ -1,9 +1,12 @@
 """One opened model package: images in, detections out."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +15,9 @@ from transect.engine.backends import Backend, open_backend
 from transect.engine.heads import check_output, decode
 from transect.engine.package import MODEL_FILE, PackageManifest, read_manifest, verify_package
 from transect.engine.stitch import stitch
-from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef
-from transect.errors import InputError, PackageError
-from transect.imagery import Tile, letterbox, plan_tiles
+from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
+from transect.errors import InputError, PackageError, StoppedError
+from transect.imagery import Tile, count_tiles, letterbox, plan_tiles
 
 # "auto" cuts an image into tiles when its longer side is more than this many times the input.
 AUTO_TILE_FACTOR = 1.5
@@ -77,14 +80,20 @@ class Detector:
         return self._backend.parallel
 
     def detect(
-        self, image: NDArray[np.uint8], *, name: str = "", options: DetectOptions = _DEFAULT_OPTIONS
+        self,
+        image: NDArray[np.uint8],
+        *,
+        name: str = "",
+        options: DetectOptions = _DEFAULT_OPTIONS,
+        stop: threading.Event | None = None,
     ) -> ImageResult:
         """Search an RGB image of shape (H, W, 3), uint8; boxes are in its pixels, best score first.
 
-        Raises InputError for an array that is no such image or an unknown class in
-        `options.classes`, PackageError when the model's output is not usable.
+        Once `stop` is set no further tile is started. Raises StoppedError for that, InputError for
+        an array that is no such image or an unknown class in `options.classes`, PackageError when
+        the model's output is not usable.
         """
-        (boxes,), tiles = self.detect_boxes(image, [options])
+        (boxes,), tiles, seconds = self._detect(image, [options], stop)
         height, width = image.shape[:2]
         return ImageResult(
             image=name,
@@ -94,6 +103,7 @@ class Detector:
             model=self.ref,
             tiles=tiles,
             truncated=boxes.truncated,
+            seconds=seconds,
         )
 
     def detect_boxes(self, image: NDArray[np.uint8], options: Sequence[DetectOptions]) -> tuple[list[Boxes], int]:
@@ -101,15 +111,29 @@ class Detector:
 
         Tiles are planned by the first of `options`. Raises as detect() does.
         """
+        boxes, tiles, _ = self._detect(image, options, None)
+        return boxes, tiles
+
+    def tile_count(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> int:
+        """How many tiles an image of `width` x `height` pixels would take; costs nothing."""
+        side, overlap = self._tiling(width, height, options)
+        return 1 if side is None else count_tiles(width, height, side, overlap)
+
+    def _detect(
+        self, image: NDArray[np.uint8], options: Sequence[DetectOptions], stop: threading.Event | None
+    ) -> tuple[list[Boxes], int, StageSeconds]:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(f"An image is an array of shape (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
         readers = [self._reader(option) for option in options]
         height, width = image.shape[:2]
         tiles = self._plan(width, height, options[0])
-        found = list(self._in_order(lambda tile: self._search(image, tile, readers), tiles))
+        found = list(self._in_order(lambda tile: self._search(image, tile, readers, stop), tiles))
+        infer, post = (sum(part.seconds[k] for part in found) for k in (0, 1))
         if len(tiles) == 1:
-            return found[0], 1
-        return [stitch([part[k] for part in found], tiles, width, height) for k in range(len(options))], len(tiles)
+            return found[0].boxes, 1, StageSeconds(infer, post)
+        start = perf_counter()
+        boxes = [stitch([part.boxes[k] for part in found], tiles, width, height) for k in range(len(options))]
+        return boxes, len(tiles), StageSeconds(infer, post + perf_counter() - start)
 
     def probe(self) -> None:
         """Run a real inference on a fixed pattern. Raises PackageError when the output is not usable."""
@@ -136,13 +160,16 @@ class Detector:
         self.close()
 
     def _plan(self, width: int, height: int, options: DetectOptions) -> list[Tile]:
+        side, overlap = self._tiling(width, height, options)
+        return [Tile(0, 0, width, height)] if side is None else plan_tiles(width, height, side, overlap)
+
+    def _tiling(self, width: int, height: int, options: DetectOptions) -> tuple[int | None, int]:
+        """The side and overlap of tiles; None for an image that is searched whole."""
         size = self.manifest.image_size
-        whole = options.tile == "off" or (options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * size)
-        if whole:
-            return [Tile(0, 0, width, height)]
+        if options.tile == "off" or (options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * size):
+            return None, 0
         side = options.tile if isinstance(options.tile, int) else size
-        overlap = round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
-        return plan_tiles(width, height, side, overlap)
+        return side, round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
 
     def _reader(self, options: DetectOptions) -> Callable[[NDArray[np.float32]], Boxes]:
         manifest = self.manifest
@@ -168,29 +195,36 @@ class Detector:
         return np.array([k for k, name in enumerate(self.manifest.names) if name in classes], dtype=np.int64)
 
     def _search(
-        self, image: NDArray[np.uint8], tile: Tile, readers: Sequence[Callable[[NDArray[np.float32]], Boxes]]
-    ) -> list[Boxes]:
+        self,
+        image: NDArray[np.uint8],
+        tile: Tile,
+        readers: Sequence[Callable[[NDArray[np.float32]], Boxes]],
+        stop: threading.Event | None,
+    ) -> "_Part":
         """The boxes of one tile in pixels of the image, for each reader."""
+        if stop is not None and stop.is_set():
+            raise StoppedError("The search was stopped before it was done; ask again with more time.")
+        start = perf_counter()
         view = image[tile.y : tile.bottom, tile.x : tile.right]
         square, transform = letterbox(view, self.manifest.image_size)
-        output = self._infer(square)
-        origin = np.array([tile.x, tile.y] * 2, dtype=np.float32)
-        results = []
-        for read in readers:
-            boxes = read(output)
-            results.append(
-                Boxes(transform.to_image(boxes.xyxy) + origin, boxes.scores, boxes.class_ids, boxes.truncated)
-            )
-        return results
+        output = self._backend.infer(square)
+        inferred = perf_counter()
+        check_output(output, self.manifest.head_kind, len(self.manifest.names))
+        offset = np.array([tile.x, tile.y, tile.x, tile.y], dtype=np.float32)
+        boxes = []
+        for found in (reader(output) for reader in readers):
+            placed = transform.to_image(found.xyxy) + offset
+            boxes.append(Boxes(placed, found.scores, found.class_ids, found.truncated))
+        return _Part(boxes, (inferred - start, perf_counter() - inferred))
 
     def _infer(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
         output = self._backend.infer(square)
         check_output(output, self.manifest.head_kind, len(self.manifest.names))
         return output
 
-    def _in_order(self, work: Callable[[Tile], list[Boxes]], tiles: Sequence[Tile]) -> Iterator[list[Boxes]]:
+    def _in_order(self, work: Callable[[Tile], "_Part"], tiles: Sequence[Tile]) -> Iterator["_Part"]:
         """Run `work` on the pool; a bounded number waits, so that a huge image does not block small ones."""
-        waiting: deque[Future[list[Boxes]]] = deque()
+        waiting: deque[Future[_Part]] = deque()
         try:
             for tile in tiles:
                 if len(waiting) >= 2 * self.parallel:
@@ -202,7 +236,7 @@ class Detector:
             for future in waiting:
                 future.cancel()
 
-    def _submit(self, work: Callable[[Tile], list[Boxes]], tile: Tile) -> Future[list[Boxes]]:
+    def _submit(self, work: Callable[[Tile], "_Part"], tile: Tile) -> "Future[_Part]":
         try:
             return self._pool.submit(work, tile)
         except RuntimeError as error:
@@ -212,3 +246,11 @@ class Detector:
         names = self.manifest.names
         rows = zip(boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.class_ids.tolist(), strict=True)
         return tuple(Detection((x1, y1, x2, y2), score, k, names[k]) for (x1, y1, x2, y2), score, k in rows)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one tile gave: boxes for each reader, and the seconds of inference and of reading its output."""
+
+    boxes: list[Boxes]
+    seconds: tuple[float, float]

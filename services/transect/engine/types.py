@@ -1,6 +1,6 @@
 """What goes into the engine and what comes out of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -48,12 +48,24 @@ class ModelRef:
 
 
 @dataclass(frozen=True)
+class StageSeconds:
+    """Seconds spent on one image, summed over its tiles, which are searched side by side.
+
+    `infer` is scaling to the input and the network; `post` is head decoding, suppression and stitching.
+    """
+
+    infer: float = 0.0
+    post: float = 0.0
+
+
+@dataclass(frozen=True)
 class ImageResult:
     """What the engine says about one image.
 
     `tiles` is how many inferences were made. `truncated` is true where a tile reached max_det, so
     that objects may be missing. `failure` says why there is no result at all; it is None when the
-    image was searched, also when nothing was found.
+    image was searched, also when nothing was found. `seconds` is where the time went; it is no part
+    of the contract, and results with the same content are equal.
     """
 
     image: str
@@ -64,6 +76,7 @@ class ImageResult:
     tiles: int
     truncated: bool = False
     failure: str | None = None
+    seconds: StageSeconds = field(default=StageSeconds(), compare=False)
 
     @classmethod
     def failed(cls, image: str, model: ModelRef, reason: str) -> "ImageResult":

@@ -5,7 +5,7 @@ from transect.imagery.decode import IMAGE_SUFFIXES, decode_image
 from transect.imagery.encode import LONGEST_JPEG_SIDE, encode_jpeg
 from transect.imagery.letterbox import LetterboxTransform, letterbox
 from transect.imagery.metadata import FrameMetadata, read_frame_metadata
-from transect.imagery.tiles import Tile, plan_tiles
+from transect.imagery.tiles import Tile, count_tiles, plan_tiles
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -15,6 +15,7 @@ __all__ = [
     "LetterboxTransform",
     "Tile",
     "annotate",
+    "count_tiles",
     "decode_image",
     "encode_jpeg",
     "letterbox",

@@ -46,6 +46,15 @@ def plan_tiles(width: int, height: int, tile: int, overlap: int) -> list[Tile]:
     ]
 
 
+def count_tiles(width: int, height: int, tile: int, overlap: int) -> int:
+    """How many tiles plan_tiles would give, without making them."""
+    return _count(width, tile, overlap) * _count(height, tile, overlap)
+
+
+def _count(length: int, tile: int, overlap: int) -> int:
+    return 1 if length <= tile else 1 + -(-(length - tile) // (tile - overlap))
+
+
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
     if length <= tile:
         return [0]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transect.errors import InputError
-from transect.imagery import Tile, plan_tiles
+from transect.imagery import Tile, count_tiles, plan_tiles
 
 
 @given(
@@ -26,6 +26,7 @@ def test_tiles_cover_and_overlap(width: int, height: int, tile: int, share: floa
         assert starts[-1] + side == length
         assert (np.diff(starts) <= side - overlap).all()
     assert len(tiles) == len({(t.x, t.y) for t in tiles}) == len({t.x for t in tiles}) * len({t.y for t in tiles})
+    assert count_tiles(width, height, tile, overlap) == len(tiles)
 
 
 def test_the_last_tile_moves_inward() -> None:
