@@ -68,6 +68,7 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     be read has a `failure`, and the others their results.
     """
     service: Service = request.app.state.service
+    deadline = service.deadline(request)
     service.lease().release()
     service.admission.refuse_when_full()
     async with read_batch(request, service.limits) as batch:
@@ -76,7 +77,7 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
             raise ProblemError(422, "one-image", f"format=image takes one image; got {len(batch.uploads)}.")
         with service.admission.place(), (lease := service.lease()) as model:
             options = detect_options(query, service.settings, model.detector.manifest.names)
-            outcomes = await service.detect(lease, batch.uploads, options, draw=draw)
+            outcomes = await service.detect(lease, batch.uploads, options, draw=draw, deadline=deadline)
             ref = model.detector.ref
     _account(service.metrics, outcomes, ref, request.state.log)
     headers = {"X-Transect-Model": f"{ref.name}/{ref.version}"}

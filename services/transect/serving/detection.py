@@ -27,7 +27,8 @@ def detect_upload(
     Raises ImageError for an image that cannot be read, or is too large to be drawn.
     """
     start = perf_counter()
-    pixels = decode_image(upload.file.read(), name=upload.name, max_pixels=max_pixels)
+    data = upload.data
+    pixels = decode_image(data, name=upload.name, max_pixels=max_pixels) if isinstance(data, bytes) else data
     decoded = perf_counter()
     if draw and max(pixels.shape) > LONGEST_JPEG_SIDE:
         raise ImageError(f"{upload.name} is too large to be drawn as JPEG; ask with format=json.")

@@ -79,6 +79,7 @@ class AliasFollower:
         self._turn = threading.Condition()
         self._asked = 0
         self._answered = 0
+        self._nudged = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="alias-follower", daemon=True)
 
@@ -106,10 +107,17 @@ class AliasFollower:
             self._turn.notify_all()
             return self._turn.wait_for(lambda: self._answered >= mine or self._stopping, timeout_s)
 
+    def nudge(self) -> None:
+        """Ask soon, as the clock would have: returns at once, and leaves refused versions alone."""
+        with self._turn:
+            self._nudged = True
+            self._turn.notify_all()
+
     def _run(self) -> None:
         while True:
             with self._turn:
                 asked, forced = self._asked, self._asked > self._answered
+                self._nudged = False
             try:
                 self._check(forced=forced)
             except Exception as error:  # noqa: BLE001 - whatever one check meets, the next one must still come
@@ -118,9 +126,12 @@ class AliasFollower:
             with self._turn:
                 self._answered = asked
                 self._turn.notify_all()
-                self._turn.wait_for(lambda: self._stopping or self._asked > self._answered, self._poll_seconds)
+                self._turn.wait_for(self._is_wanted, self._poll_seconds)
                 if self._stopping:
                     return
+
+    def _is_wanted(self) -> bool:
+        return self._stopping or self._nudged or self._asked > self._answered
 
     def _check(self, *, forced: bool) -> None:
         """One poll: where does the alias point, and is that what is served?"""

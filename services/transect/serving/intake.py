@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -32,10 +34,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Upload:
-    """One image as it came: a name that is only ever echoed, and its bytes in memory or on disk."""
+    """One image as it came: a name that is only ever echoed, and a file's bytes or an RGB array (H, W, 3)."""
 
     name: str
-    file: BinaryIO
+    data: bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ async def read_batch(request: Request, limits: Limits) -> AsyncIterator[Batch]:
     elif media_type == "application/octet-stream" or media_type.startswith("image/"):
         file = await _read_raw(limited)
         try:
-            yield Batch((Upload(_NAMELESS, file.file),), as_list=False)
+            yield Batch((Upload(_NAMELESS, file.file.read()),), as_list=False)
         finally:
             await file.close()
     else:
@@ -160,7 +162,7 @@ def _from_form(form: FormData) -> Batch:
                 f"The form has {'a file' if isinstance(value, UploadFile) else 'text'} in the field {field!r}; "
                 "send a file as image (one) or images (several), and options in the query.",
             )
-        uploads.append(Upload(value.filename or _NAMELESS, value.file))
+        uploads.append(Upload(value.filename or _NAMELESS, value.file.read()))
     if not uploads:
         raise ProblemError(422, "no-image", "The form holds no image; send a file as image (one) or images (several).")
     return Batch(tuple(uploads), as_list=len(uploads) > 1 or "images" in form)

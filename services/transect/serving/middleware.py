@@ -3,7 +3,7 @@
 import logging
 import re
 import uuid
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,7 +22,8 @@ _DISCONNECTED = 499
 
 
 class RequestContext:
-    """ASGI middleware. Puts `request_id` and `log` (a dict that routes add to) into request.state.
+    """ASGI middleware. Puts `request_id`, `arrived` (a reading of time.monotonic()) and `log`
+    (a dict that routes add to) into request.state.
 
     A request id that the client sent is kept when it is short and plain.
     """
@@ -38,7 +39,7 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         fields: dict[str, Any] = {}
-        scope.setdefault("state", {}).update(request_id=request_id, log=fields)
+        scope.setdefault("state", {}).update(request_id=request_id, log=fields, arrived=monotonic())
         status = 0
 
         async def send_with_id(message: Message) -> None:

@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from starlette.requests import Request
+
 from transect.engine import DetectOptions, Detector, ModelRef
 from transect.serving.admission import Admission, worker_count
+from transect.serving.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
 from transect.serving.detection import Detected, detect_upload
 from transect.serving.follower import AliasFollower
 from transect.serving.intake import Limits, Upload
@@ -78,28 +81,61 @@ class Service:
         retry_after = str(max(1, round(self.settings.poll_seconds)))
         return ProblemError(503, "no-model", self.why_not_ready(), {"Retry-After": retry_after})
 
+    def deadline(self, request: Request, asked: float | None = None) -> Deadline:
+        """When the work for `request` must end, counted from its arrival.
+
+        TRANSECT_DEADLINE_SECONDS, or less where the client asks for less: with `asked` (the query's
+        `timeout`) or with the header X-Request-Timeout, both in seconds. ProblemError (422) for a
+        header that is no such number.
+        """
+        limits = [self.settings.deadline_seconds, header_seconds(request.headers.get(TIMEOUT_HEADER))]
+        seconds = min(limit for limit in (*limits, asked) if limit is not None)
+        return Deadline.after(seconds, request.state.arrived)
+
     async def detect(
-        self, lease: Lease, uploads: Sequence[Upload], options: DetectOptions, *, draw: bool
+        self,
+        lease: Lease,
+        uploads: Sequence[Upload],
+        options: DetectOptions,
+        *,
+        draw: bool = False,
+        deadline: Deadline,
     ) -> list[Detected | BaseException]:
         """Detect in every upload on the worker threads; an upload that failed leaves its exception.
 
+        Raises ProblemError (504) when `deadline` passes first. Then, and when the caller is
+        cancelled, what waits is dropped and what runs stops at its next tile.
+        """
+        futures = [self.submit(lease, upload, options, draw=draw, deadline=deadline) for upload in uploads]
+        try:
+            _, late = await asyncio.wait(futures, timeout=deadline.remaining())
+            if late:
+                raise expired(deadline)
+            return await asyncio.gather(*futures, return_exceptions=True)
+        finally:
+            deadline.stop.set()
+            for future in futures:
+                future.cancel()
+
+    def submit(
+        self, lease: Lease, upload: Upload, options: DetectOptions, *, draw: bool, deadline: Deadline
+    ) -> "asyncio.Future[Detected]":
+        """Queue one upload for the worker threads.
+
         A client that is cut off does not pull the model away under a worker: each has its own share.
         """
-        futures = []
-        for upload in uploads:
-            share = lease.share()
-            future = self._workers.submit(
-                detect_upload,
-                share.model,
-                upload,
-                options,
-                max_pixels=self.settings.max_pixels,
-                draw=draw,
-                submitted=perf_counter(),
-            )
-            future.add_done_callback(partial(_release, share))
-            futures.append(asyncio.wrap_future(future))
-        return await asyncio.gather(*futures, return_exceptions=True)
+        share = lease.share()
+        future = self._workers.submit(
+            detect_upload,
+            share.model,
+            upload,
+            options,
+            max_pixels=self.settings.max_pixels,
+            draw=draw,
+            submitted=perf_counter(),
+        )
+        future.add_done_callback(partial(_release, share))
+        return asyncio.wrap_future(future)
 
     def _open(self, package: Path, ref: ModelRef) -> Detector:
         return Detector.open(package, ref=ref, backend=self.settings.backend, threads=self.settings.threads)

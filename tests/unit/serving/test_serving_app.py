@@ -125,7 +125,7 @@ def test_a_raw_image_is_answered_with_one_object(client: httpx.Client) -> None:
     body = answer.json()
     assert answer.status_code == 200, body
     assert found(body) == BOTH
-    assert body["model"] == {"name": "detector", "version": "7", "run_id": "run-7"}
+    assert body["model"] == {"name": "detector", "version": "7", "run_id": "run-7", "precision": "fp32"}
     assert (body["width"], body["height"], body["tiles"], body["truncated"]) == (64, 64, 1, False)
     assert body["failure"] is None
     assert answer.headers["x-transect-model"] == "detector/7"

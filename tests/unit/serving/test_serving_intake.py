@@ -33,7 +33,7 @@ def take(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOM
 
     async def run() -> Taken:
         async with read_batch(Request(scope, receive), limits) as batch:
-            return [(upload.name, upload.file.read()) for upload in batch.uploads], batch.as_list
+            return [(upload.name, upload.data) for upload in batch.uploads], batch.as_list
 
     return asyncio.run(run())
 
