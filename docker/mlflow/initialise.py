@@ -1,7 +1,7 @@
-"""Makes ready what the MLflow server needs: tables, bucket, users. Safe to run at every start.
+"""Makes ready what the MLflow server needs: tables, bucket, users, webhook. Safe to run at every start.
 
 Runs once before the server, in the same image. Each step waits for its service within a bound,
-does nothing when it was done before, and brings users' passwords in line with the environment.
+does nothing when it was done before, and brings passwords and the webhook in line with the environment.
 """
 
 import os
@@ -13,20 +13,27 @@ from collections.abc import Callable
 import boto3
 import sqlalchemy
 from botocore.exceptions import BotoCoreError, ClientError
+from cryptography.fernet import Fernet, InvalidToken
+from mlflow.entities.webhook import WebhookEvent, WebhookStatus
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore as UserStore
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as ModelStore
 
 # libpq reads PGHOST, PGUSER, PGPASSWORD and PGDATABASE.
 DATABASE = "postgresql+psycopg2://"
 WAIT_S = 120
+# By its name we find ours again; what people register has other names.
+WEBHOOK = "transect-stack"
+EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 
 def main() -> None:
-    """Run the three steps."""
+    """Run the steps."""
     engine = sqlalchemy.create_engine(DATABASE)
     wait_for("PostgreSQL", lambda: engine.connect().close(), sqlalchemy.exc.OperationalError)
     upgrade_tables()
     make_bucket(os.environ["TRANSECT_BUCKET"])
     make_users()
+    make_webhook(ModelStore(DATABASE), os.environ["TRANSECT_WEBHOOK_URL"], os.environ["TRANSECT_WEBHOOK_SECRET"])
 
 
 def wait_for(service: str, attempt: Callable[[], object], *errors: type[Exception]) -> None:
@@ -85,6 +92,43 @@ def make_user(store: UserStore, name: str, password: str, *, is_admin: bool) -> 
         print(f"user {name}: password changed")
     else:
         print(f"user {name}: there")
+
+
+def make_webhook(store: ModelStore, url: str, secret: str) -> None:
+    """Let the server tell the detector at once that an alias moved, signed with `secret`."""
+    try:
+        webhooks = list(store.list_webhooks(max_results=1000))
+    except InvalidToken:
+        # Written under another MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, so that nobody can use them or
+        # even list those beside them: the server would deliver nothing at all.
+        forget_unreadable_webhooks(store)
+        webhooks = list(store.list_webhooks(max_results=1000))
+    events = [WebhookEvent.from_str(name) for name in EVENTS]
+    known = next((webhook for webhook in webhooks if webhook.name == WEBHOOK), None)
+    if known is None:
+        store.create_webhook(WEBHOOK, url, events, "An alias moved", secret)
+        print(f"webhook to {url}: made")
+    elif (known.url, known.secret, set(known.events), known.status) != (url, secret, set(events), WebhookStatus.ACTIVE):
+        store.update_webhook(known.webhook_id, url=url, events=events, secret=secret, status=WebhookStatus.ACTIVE)
+        print(f"webhook to {url}: brought in line")
+    else:
+        print(f"webhook to {url}: there")
+
+
+def forget_unreadable_webhooks(store: ModelStore) -> None:
+    """Delete the webhooks whose secret cannot be deciphered, and name them."""
+    cipher = Fernet(os.environ["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"])
+    with store.engine.begin() as connection:
+        query = "SELECT webhook_id, name, url, secret FROM webhooks WHERE secret IS NOT NULL"
+        rows = connection.execute(sqlalchemy.text(query)).all()
+        for webhook_id, name, url, secret in rows:
+            try:
+                cipher.decrypt(secret.encode())
+            except InvalidToken:
+                for table in ("webhook_events", "webhooks"):
+                    delete = sqlalchemy.text(f"DELETE FROM {table} WHERE webhook_id = :id")  # noqa: S608 - two constants
+                    connection.execute(delete, {"id": webhook_id})
+                print(f"webhook {name} to {url}: deleted, its secret was encrypted with another key; register it again")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Standard library alone, since it runs before anything is installed. A secret is 
 .env.example leaves uncommented and empty. The file is written whole or not at all, mode 600.
 """
 
+import base64
+import binascii
 import os
 import re
 import secrets
@@ -19,6 +21,9 @@ PLACEHOLDERS = re.compile(
     re.IGNORECASE,
 )
 LEAST_LENGTH = 12  # what MLflow asks of a password
+# These are keys of Fernet: 32 bytes in URL-safe base64, padding included. Any other text stops MLflow.
+FERNET_KEYS = frozenset({"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"})
+FERNET_BYTES = 32
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Z][A-Z0-9_]*)=(.*)$")
 
 
@@ -28,7 +33,7 @@ class PlaceholderError(Exception):
 
 def secret_names(example: str) -> list[str]:
     """The secrets of the stack, in the order of .env.example."""
-    return [name for name, value in _assignments(example).items() if not value]
+    return [name for name, value in assignments(example).items() if not value]
 
 
 def fill(text: str, example: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -37,7 +42,7 @@ def fill(text: str, example: str, environ: Mapping[str, str]) -> tuple[str, list
     A secret that `environ` holds is left alone: a real environment variable wins. Raises
     PlaceholderError for a secret that somebody wrote and that protects nothing.
     """
-    present = _assignments(text)
+    present = assignments(text)
     filled = []
     for name in secret_names(example):
         value = environ.get(name) or present.get(name, "")
@@ -45,7 +50,7 @@ def fill(text: str, example: str, environ: Mapping[str, str]) -> tuple[str, list
             _refuse_placeholder(name, value)
             continue
         filled.append(name)
-        line = f"{name}={secrets.token_urlsafe(24)}"
+        line = f"{name}={_random(name)}"
         if name in present:
             text = re.sub(rf"(?m)^(?:export\s+)?{name}=.*$", line, text)
         else:
@@ -69,9 +74,24 @@ def fill_file(folder: Path, environ: Mapping[str, str]) -> list[str]:
 def empty_secrets(folder: Path, environ: Mapping[str, str]) -> list[str]:
     """The secrets that `fill_file` would make; nothing is written."""
     example, target = folder / ".env.example", folder / ".env"
-    present = _assignments((target if target.exists() else example).read_text(encoding="utf-8"))
+    present = assignments((target if target.exists() else example).read_text(encoding="utf-8"))
     names = secret_names(example.read_text(encoding="utf-8"))
     return [name for name in names if not (environ.get(name) or present.get(name))]
+
+
+def _random(name: str) -> str:
+    if name in FERNET_KEYS:
+        return base64.urlsafe_b64encode(secrets.token_bytes(FERNET_BYTES)).decode()
+    return secrets.token_urlsafe(24)
+
+
+def assignments(text: str) -> dict[str, str]:
+    """The variables that a text in the form of .env sets."""
+    found = {}
+    for line in text.splitlines():
+        if match := _ASSIGNMENT.match(line.strip()):
+            found[match[1]] = match[2].strip().strip("\"'")
+    return found
 
 
 def _refuse_placeholder(name: str, value: str) -> None:
@@ -83,14 +103,17 @@ def _refuse_placeholder(name: str, value: str) -> None:
         raise PlaceholderError(
             f"{name} has less than {LEAST_LENGTH} characters; leave it empty in .env and `make up` makes a random one."
         )
+    if name in FERNET_KEYS and not _is_fernet_key(value):
+        raise PlaceholderError(
+            f"{name} is no key of 32 bytes in URL-safe base64; leave it empty in .env and `make up` makes a random one."
+        )
 
 
-def _assignments(text: str) -> dict[str, str]:
-    found = {}
-    for line in text.splitlines():
-        if match := _ASSIGNMENT.match(line.strip()):
-            found[match[1]] = match[2].strip().strip("\"'")
-    return found
+def _is_fernet_key(value: str) -> bool:
+    try:
+        return len(base64.b64decode(value, altchars=b"-_", validate=True)) == FERNET_BYTES
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _write_private(target: Path, text: str) -> None:

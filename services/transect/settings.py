@@ -60,12 +60,14 @@ class Settings(BaseModel):
     backend: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
         "auto",
         alias="TRANSECT_BACKEND",
-        description="Inference engine: auto (cuda where it works, else openvino), openvino, onnxruntime, cuda, tensorrt.",
+        description="Inference engine: auto (cuda where it works, else openvino), openvino, onnxruntime, cuda, "
+        "tensorrt.",
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
         alias="TRANSECT_PRECISION",
-        description="Numbers that inference uses: auto (the fastest that passed its test in training), fp32, bf16, int8.",
+        description="Numbers that inference uses: auto (the fastest that passed its test in training), fp32, bf16, "
+        "int8.",
     )
     max_batch: int = Field(
         16, alias="TRANSECT_MAX_BATCH", gt=0, description="Most tiles in one inference on a GPU; a CPU takes one each."
@@ -131,7 +133,8 @@ class Settings(BaseModel):
         500_000_000,
         alias="TRANSECT_PIXEL_BUDGET",
         gt=0,
-        description="Pixels that the service holds decoded at one time, at least TRANSECT_MAX_PIXELS; more images wait.",
+        description="Pixels that the service holds decoded at one time, at least TRANSECT_MAX_PIXELS; more images "
+        "wait.",
     )
     deadline_seconds: float = Field(
         60.0,
@@ -211,6 +214,9 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable("CUDA_VISIBLE_DEVICES", "", "GPUs that training may use, with compose.gpu.yaml. Empty: all."),
 )
 
+# What `make up` fills with random text: the stack's own secrets, and one that the service reads itself.
+STACK_SECRETS = (*(variable.name for variable in STACK_VARIABLES if variable.secret), "TRANSECT_WEBHOOK_SECRET")
+
 
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
     """Read the settings from `environ` (default: the process environment) and `env_file`.
@@ -273,11 +279,10 @@ def as_env_example() -> str:
         "# A real environment variable wins over this file. docs/environment.md has the same table.",
         "# This file is printed by `transect settings --env`.",
     ]
-    stack_secrets = {v.name for v in STACK_VARIABLES if v.secret}
     for variable in variables():
         value = "" if variable.secret else variable.default
         # A commented line shows the default; a secret of the stack stands ready to be filled in.
-        ready = variable.name in stack_secrets
+        ready = variable.name in STACK_SECRETS
         lines += ["", f"# {variable.help}", f"{variable.name}=" if ready else f"# {variable.name}={value}"]
     return "\n".join(lines) + "\n"
 

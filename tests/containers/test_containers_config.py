@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from transect.settings import STACK_VARIABLES
-
-SECRETS = [variable.name for variable in STACK_VARIABLES if variable.secret]
+from transect.settings import STACK_SECRETS
 
 
 def config(folder: Path, *files: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -22,14 +20,14 @@ def config(folder: Path, *files: str, **variables: str) -> subprocess.CompletedP
 
 @pytest.fixture(scope="module")
 def services(checkout: Path) -> dict[str, Any]:
-    done = config(checkout, "compose.yaml", **dict.fromkeys(SECRETS, "k2J-8fhw_Q1x9d7Z"))
+    done = config(checkout, "compose.yaml", **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout)["services"])
 
 
-@pytest.mark.parametrize("missing", SECRETS)
+@pytest.mark.parametrize("missing", STACK_SECRETS)
 def test_no_secret_has_a_default(checkout: Path, missing: str) -> None:
-    rest = {name: "k2J-8fhw_Q1x9d7Z" for name in SECRETS if name != missing}
+    rest = {name: "k2J-8fhw_Q1x9d7Z" for name in STACK_SECRETS if name != missing}
     done = config(checkout, "compose.yaml", **rest)
     assert done.returncode != 0
     assert missing in done.stderr
@@ -55,14 +53,25 @@ def test_only_mlflow_reaches_the_stores(services: dict[str, Any]) -> None:
     assert inside == {"postgres", "minio", "mlflow-init", "mlflow"}
 
 
-def test_the_detector_holds_its_own_password_alone(services: dict[str, Any]) -> None:
+def test_the_detector_holds_its_own_secrets_alone(services: dict[str, Any]) -> None:
     environment = services["detector"]["environment"]
     assert environment["MLFLOW_TRACKING_USERNAME"] == "detector"
-    assert not set(SECRETS) & set(environment)
+    assert set(STACK_SECRETS) & set(environment) == {"TRANSECT_WEBHOOK_SECRET"}
+
+
+def test_the_webhook_goes_from_mlflow_to_the_detector_with_one_secret(services: dict[str, Any]) -> None:
+    init, server, detector = (services[name]["environment"] for name in ("mlflow-init", "mlflow", "detector"))
+    assert init["TRANSECT_WEBHOOK_SECRET"] == detector["TRANSECT_WEBHOOK_SECRET"]
+    assert init["TRANSECT_WEBHOOK_URL"] == f"http://detector:{detector['TRANSECT_PORT']}/v1/hooks/mlflow"
+    assert {name for name in services if "services" in services[name]["networks"]} >= {"mlflow", "detector"}
+    for name in ("SECRET_ENCRYPTION_KEY", "ALLOWED_SCHEMES", "ALLOW_PRIVATE_IPS"):
+        assert init[f"MLFLOW_WEBHOOK_{name}"] == server[f"MLFLOW_WEBHOOK_{name}"]
+    for name in ("trainer", "census"):
+        assert "TRANSECT_WEBHOOK_SECRET" not in services[name]["environment"]
 
 
 def test_gpus_are_added_by_a_file_of_their_own(checkout: Path) -> None:
-    done = config(checkout, "compose.yaml", "compose.gpu.yaml", **dict.fromkeys(SECRETS, "k2J-8fhw_Q1x9d7Z"))
+    done = config(checkout, "compose.yaml", "compose.gpu.yaml", **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
     assert done.returncode == 0, done.stderr
     trainer = json.loads(done.stdout)["services"]["trainer"]
     (device,) = trainer["deploy"]["resources"]["reservations"]["devices"]

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from transect.settings import STACK_VARIABLES, Settings, StackVariable, as_env_example, as_markdown, load_settings
+from transect.settings import (
+    STACK_SECRETS,
+    STACK_VARIABLES,
+    Settings,
+    StackVariable,
+    as_env_example,
+    as_markdown,
+    load_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8") + (ROOT / "compose.gpu.yaml").read_text(encoding="utf-8")
@@ -18,6 +26,7 @@ SET_BY_COMPOSE = {
     "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
+    "TRANSECT_WEBHOOK_SECRET",
 }
 
 
@@ -48,14 +57,16 @@ def test_compose_reads_no_variable_that_is_not_in_the_table() -> None:
     assert read <= known
 
 
-@pytest.mark.parametrize("variable", STACK_VARIABLES, ids=lambda variable: variable.name)
+@pytest.mark.parametrize("name", STACK_SECRETS)
+def test_compose_stops_without_a_secret_and_names_it(name: str) -> None:
+    assert f"${{{name}:?" in COMPOSE
+    assert f"${{{name}:-" not in COMPOSE
+
+
+@pytest.mark.parametrize("variable", [v for v in STACK_VARIABLES if not v.secret], ids=lambda variable: variable.name)
 def test_compose_uses_each_variable_of_the_stack(variable: StackVariable) -> None:
-    name, default, secret = variable.name, variable.default, variable.secret
-    if secret:
-        # No default: Compose stops and names the variable.
-        assert f"${{{name}:?" in COMPOSE
-        assert f"${{{name}:-" not in COMPOSE
-    elif default:
+    name, default = variable.name, variable.default
+    if default:
         assert f"${{{name}:-{default}}}" in COMPOSE
     else:
         assert re.search(rf"\b{name}:", COMPOSE)

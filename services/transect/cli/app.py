@@ -19,6 +19,7 @@ from transect.cli.census import app as census_app
 from transect.cli.defaults import open_detector, sample_training_set
 from transect.cli.models import app as models_app
 from transect.cli.synth import app as synth_app
+from transect.cli.webhook import app as webhook_app
 from transect.errors import InputError, TransectError
 from transect.settings import load_settings
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(census_app, name="census")
 app.add_typer(synth_app, name="synth")
+app.add_typer(webhook_app, name="webhook")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from transect.registry.promotion import Rollback, Verdict, promote, rollback
 from transect.registry.publish import ModelVersion
 from transect.registry.reference import Reference, parse_reference
 from transect.registry.store import Registry, connect
+from transect.registry.webhooks import Registration, WebhookRow, list_webhooks, register_webhook, remove_webhook
 
 __all__ = [
     "GateConfig",
@@ -15,15 +16,20 @@ __all__ = [
     "Measured",
     "ModelVersion",
     "Reference",
+    "Registration",
     "Registry",
     "ResolvedVersion",
     "Rollback",
     "Verdict",
     "VersionRow",
+    "WebhookRow",
     "build_package",
     "connect",
+    "list_webhooks",
     "load_gate",
     "parse_reference",
     "promote",
+    "register_webhook",
+    "remove_webhook",
     "rollback",
 ]

@@ -2,6 +2,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from compose import ROOT
+from cryptography.fernet import Fernet
 from fill_env import LEAST_LENGTH, PlaceholderError, empty_secrets, fill, fill_file, secret_names
 
 EXAMPLE = "# A default.\n# SIZE=3\n\n# A secret.\nALPHA_PASSWORD=\n\n# Another.\nBETA_KEY=\n"
@@ -54,6 +56,34 @@ def test_a_placeholder_in_the_environment_is_refused_too() -> None:
 def test_a_short_secret_is_refused() -> None:
     with pytest.raises(PlaceholderError, match="ALPHA_PASSWORD has less than 12 characters"):
         fill("ALPHA_PASSWORD=a8Jw2\n", EXAMPLE, {})
+
+
+KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+
+
+def test_the_key_that_mlflow_encrypts_with_is_one_that_its_library_takes() -> None:
+    text, filled = fill(f"{KEY}=\n", f"{KEY}=\n", {})
+    assert filled == [KEY]
+    key = text.strip().partition("=")[2]
+    cipher = Fernet(key)
+    assert cipher.decrypt(cipher.encrypt(b"secret")) == b"secret"
+    assert fill(text, f"{KEY}=\n", {}) == (text, [])
+
+
+@pytest.mark.parametrize("value", [STRONG, "k2J-8fhw_Q1x9d7Zk2J-8fhw_Q1x9d7Zk2J-8fhw_Q1=", "é" * 44])
+def test_any_other_text_in_its_place_is_refused(value: str) -> None:
+    with pytest.raises(PlaceholderError, match="no key of 32 bytes"):
+        fill(f"{KEY}={value}\n", f"{KEY}=\n", {})
+
+
+def test_an_older_env_gets_the_secrets_that_are_new() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    new = {KEY, "TRANSECT_WEBHOOK_SECRET"}
+    assert new <= set(secret_names(example))
+    old = "".join(f"{name}={STRONG}{number}\n" for number, name in enumerate(secret_names(example)) if name not in new)
+    text, filled = fill(old, example, {})
+    assert set(filled) == new
+    assert text.startswith(old)
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""Webhooks of an MLflow server: which there are, and one for a detection service.
+
+Only an administrator of MLflow may touch them, where the server has users.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow.entities.webhook import Webhook
+
+from transect.errors import InputError, RegistryError
+from transect.registry.connection import is_embedded, shown, translated
+from transect.registry.store import Registry
+
+_NAME = "transect"
+_EVENTS = ["model_version_alias.created", "model_version_alias.deleted"]
+
+
+@dataclass(frozen=True)
+class WebhookRow:
+    """A webhook as MLflow lists it; its secret is never told."""
+
+    id: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    active: bool
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What registering did; `trouble` says why MLflow's test message was not taken, None where it was."""
+
+    webhook: WebhookRow
+    made: bool
+    trouble: str | None
+
+
+def list_webhooks(registry: Registry) -> list[WebhookRow]:
+    """Every webhook of the server, newest first. Raises RegistryError."""
+    _need_server(registry)
+    with translated(registry.uri, "listing webhooks"):
+        return [_row(webhook) for webhook in _all(registry)]
+
+
+def register_webhook(registry: Registry, url: str) -> Registration:
+    """Let MLflow tell the service at `url` when an alias moves; again, it brings secret and events in line.
+
+    The secret is TRANSECT_WEBHOOK_SECRET, which the service must have too. MLflow then sends a test
+    message. Raises InputError without a secret, RegistryError when MLflow refuses.
+    """
+    _need_server(registry)
+    secret = registry.settings.webhook_secret
+    if not secret:
+        raise InputError("TRANSECT_WEBHOOK_SECRET is not set; give the service and this command the same random text.")
+    with translated(registry.uri, f"registering a webhook to {url}"):
+        known = next((webhook for webhook in _all(registry) if (webhook.name, webhook.url) == (_NAME, url)), None)
+        if known is None:
+            webhook = registry.client.create_webhook(_NAME, url, _EVENTS, secret=secret)
+        else:
+            webhook = registry.client.update_webhook(known.webhook_id, events=_EVENTS, secret=secret, status="ACTIVE")
+        test = registry.client.test_webhook(webhook.webhook_id)
+    trouble = None if test.success else test.error_message or f"{test.response_status}: {test.response_body}"
+    return Registration(_row(webhook), made=known is None, trouble=trouble)
+
+
+def remove_webhook(registry: Registry, webhook_id: str) -> None:
+    """Delete the webhook with this id. Raises RegistryError, also when there is none."""
+    _need_server(registry)
+    with translated(registry.uri, f"removing the webhook {webhook_id}"):
+        registry.client.delete_webhook(webhook_id)
+
+
+def _need_server(registry: Registry) -> None:
+    if is_embedded(registry.uri):
+        raise RegistryError(
+            f"The store {shown(registry.uri)} is a file with no server that could send a webhook; "
+            "the service asks it every TRANSECT_POLL_SECONDS."
+        )
+
+
+def _all(registry: Registry) -> Iterator[Webhook]:
+    token: str | None = None
+    while True:
+        page = registry.client.list_webhooks(max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _row(webhook: Webhook) -> WebhookRow:
+    events = tuple(sorted(str(event) for event in webhook.events))
+    return WebhookRow(webhook.webhook_id, webhook.name, webhook.url, events, webhook.status.is_active())
