@@ -4,6 +4,7 @@ from transect.engine.detector import Detector
 from transect.engine.evaluate import evaluate_package
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
+    INT8_FILES,
     MANIFEST_FILE,
     MODEL_FILE,
     SCHEMA_VERSION,
@@ -11,6 +12,9 @@ from transect.engine.package import (
     LetterboxRule,
     PackageFile,
     PackageManifest,
+    Precision,
+    Variant,
+    VariantLimits,
     hash_files,
     package_sha256,
     read_manifest,
@@ -20,6 +24,7 @@ from transect.engine.package import (
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 
 __all__ = [
+    "INT8_FILES",
     "MANIFEST_FILE",
     "MODEL_FILE",
     "SCHEMA_VERSION",
@@ -35,8 +40,11 @@ __all__ = [
     "ModelRef",
     "PackageFile",
     "PackageManifest",
+    "Precision",
     "StageSeconds",
     "Truth",
+    "Variant",
+    "VariantLimits",
     "evaluate_detections",
     "evaluate_package",
     "hash_files",

@@ -4,16 +4,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.backends import Backend, open_backend
+from transect.engine.backends import Backend, open_package_backend
 from transect.engine.heads import check_output, decode
-from transect.engine.package import MODEL_FILE, PackageManifest, read_manifest, verify_package
+from transect.engine.package import PackageManifest, Precision, package_sha256, read_manifest, verify_package
 from transect.engine.stitch import stitch
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 from transect.errors import InputError, PackageError, StoppedError
@@ -35,9 +35,11 @@ class Detector:
             result = detector.detect(decode_image(path, max_pixels=250_000_000), name=path.name)
     """
 
-    def __init__(self, manifest: PackageManifest, ref: ModelRef, backend: Backend) -> None:
+    def __init__(self, manifest: PackageManifest, ref: ModelRef, backend: Backend, *, package_sha256: str = "") -> None:
+        """`backend` runs the package's model and is closed with the detector."""
         self.manifest = manifest
-        self.ref = ref
+        self.ref = replace(ref, precision=backend.precision)
+        self.package_sha256 = package_sha256  # of package.json; empty for a model that is in no package
         self._backend = backend
         # Workers hold one tile each, so memory does not grow with the image's number of tiles.
         self._pool = ThreadPoolExecutor(backend.parallel, thread_name_prefix="detector")
@@ -49,19 +51,32 @@ class Detector:
         *,
         ref: ModelRef | None = None,
         backend: str = "auto",
+        precision: str = "auto",
         threads: int = 0,
+        max_batch: int = 16,
+        batch_wait_ms: float = 2.0,
         verify: bool = True,
     ) -> "Detector":
         """Load the model package in folder `package`.
 
-        `ref` says which registered version it is (default: the folder's name). `backend` and
-        `threads` as in open_backend. `verify=False` skips the hashes of a package that was just
-        verified. Raises PackageError when the package does not hold, InputError for a bad backend.
+        `ref` says which registered version it is (default: the folder's name). `precision` is fp32,
+        bf16, int8, or auto: the fastest of the package that this backend and CPU compute in hardware.
+        `backend`, `threads`, `max_batch` and `batch_wait_ms` as in open_backend. `verify=False` skips
+        the hashes of a package that was just verified. Raises PackageError when the package does not
+        hold or lacks the precision, InputError for a backend or a precision that cannot be had here.
         """
         manifest = verify_package(package) if verify else read_manifest(package)
-        engine = open_backend(package / MODEL_FILE, manifest.image_size, backend=backend, threads=threads)
+        engine = open_package_backend(
+            package,
+            manifest,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            max_batch=max_batch,
+            batch_wait_ms=batch_wait_ms,
+        )
         reference = ref or ModelRef(package.resolve().name, run_id=manifest.run_id)
-        detector = cls(manifest, reference, engine)
+        detector = cls(manifest, reference, engine, package_sha256=package_sha256(package))
         try:
             detector.probe()
         except BaseException:
@@ -71,8 +86,13 @@ class Detector:
 
     @property
     def backend(self) -> str:
-        """ "openvino" or "onnxruntime"."""
+        """ "openvino", "onnxruntime", "cuda" or "tensorrt"."""
         return self._backend.name
+
+    @property
+    def precision(self) -> Precision:
+        """What inference runs in."""
+        return self._backend.precision
 
     @property
     def parallel(self) -> int:
@@ -152,6 +172,7 @@ class Detector:
     def close(self) -> None:
         """Finish the tiles in work and refuse new ones. May be called twice."""
         self._pool.shutdown(wait=True)
+        self._backend.close()
 
     def __enter__(self) -> "Detector":
         return self

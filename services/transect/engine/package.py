@@ -10,10 +10,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from transect.errors import PackageError
 from transect.files import atomic_write, sha256_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "package.json"
 MODEL_FILE = "model.onnx"
+INT8_FILES = ("model.int8.xml", "model.int8.bin")
 WEIGHTS_FILE = "weights.pt"
+
+Precision = Literal["fp32", "bf16", "int8"]
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,16 +41,54 @@ class LetterboxRule(_Value):
     interpolation: Literal["linear"] = "linear"
 
 
+class VariantLimits(_Value):
+    """What a variant may lose against fp32: mAP50-95 and recall in points of 0..1, the count as a share."""
+
+    map50_95_loss: _Share = 0.005
+    recall_loss: _Share = 0.005
+    count_error: _Share = 0.005
+
+
+class Variant(_Value):
+    """A faster way to run the model, with what it was measured to change against fp32.
+
+    Measured on the validation split by this engine: `map50_95_change` and `recall_change` (at the
+    recommended threshold) are the variant's value less fp32's; `count_error` is
+    |variant's detections - fp32's| / labelled objects, at the recommended threshold. The split has
+    `images` and `objects`. `speedup` is throughput over fp32's on the machine that trained. `limits`
+    is what it was held to: only a variant within them is in a package. `files` are its own files;
+    bf16 has none, because it is the fp32 model run in bfloat16.
+    """
+
+    precision: Literal["bf16", "int8"]
+    files: tuple[str, ...] = ()
+    map50_95_change: float
+    recall_change: float
+    count_error: float = Field(ge=0)
+    images: int = Field(ge=0)
+    objects: int = Field(ge=0)
+    speedup: float = Field(gt=0)
+    limits: VariantLimits = VariantLimits()
+
+    @model_validator(mode="after")
+    def _has_its_files(self) -> "Variant":
+        expected = INT8_FILES if self.precision == "int8" else ()
+        if self.files != expected:
+            raise ValueError(f"a variant of {self.precision} has the files {list(expected)}, not {list(self.files)}")
+        return self
+
+
 class PackageManifest(_Value):
     """The content of package.json.
 
     `image_size` and `stride` are in pixels; `conf` and `iou` are the recommended thresholds;
     `training_gsd_m` is the ground sample distance of the training images in metres a pixel, if
     known; `metrics` and `class_metrics` come from the test split; `files` names every file of the
-    package by its path relative to the package's folder.
+    package by its path relative to the package's folder; `variants` are the faster ways to run the
+    model that passed their test. Schema 1 had no variants and is read as 2 without any.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     names: tuple[str, ...] = Field(min_length=1)
     image_size: int = Field(ge=32)
     stride: int = Field(default=32, ge=1)
@@ -67,6 +108,12 @@ class PackageManifest(_Value):
     run_id: str = ""
     created_at: AwareDatetime
     files: dict[str, PackageFile]
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What the model can be run in: fp32, and the precisions of its variants."""
+        return ("fp32", *(variant.precision for variant in self.variants))
 
     @field_validator("names")
     @classmethod
@@ -89,6 +136,16 @@ class PackageManifest(_Value):
     def _size_fits_stride(self) -> "PackageManifest":
         if self.image_size % self.stride:
             raise ValueError(f"image_size {self.image_size} is not a multiple of stride {self.stride}")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_whole(self) -> "PackageManifest":
+        if len(set(self.precisions)) < len(self.precisions):
+            raise ValueError("two variants have the same precision")
+        for variant in self.variants:
+            missing = [name for name in variant.files if name not in self.files]
+            if missing:
+                raise ValueError(f"the variant {variant.precision} needs {', '.join(missing)}, which is not listed")
         return self
 
 
@@ -129,13 +186,15 @@ def read_manifest(folder: Path) -> PackageManifest:
     except ValueError as error:
         raise PackageError(f"{path} is not valid JSON; fetch or build the package again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
         raise PackageError(
-            f"{path} has schema version {version!r} and this program reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {version!r} and this program reads 1 and {SCHEMA_VERSION}; "
             "use the release that made it, or train again."
         )
+    if version == 1 and "variants" in content:
+        raise PackageError(f"{path} is not usable: variants: schema version 1 has none.")
     try:
-        return PackageManifest.model_validate_json(text)
+        return PackageManifest.model_validate(content | {"schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "content"

@@ -86,7 +86,7 @@ def test_a_path_that_leaves_the_package_is_refused(package: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema version 2 and this program reads 1"),
+        (lambda c: c.update(schema_version=3), "schema version 3 and this program reads 1 and 2"),
         (lambda c: c.pop("schema_version"), "schema version None"),
         (lambda c: c.update(names=[]), "names: "),
         (lambda c: c.update(names=["a", "a"]), "class names must be distinct"),

@@ -1,0 +1,94 @@
+"""OpenVINO on the CPU: parallel requests of one tile each, which are faster there than batches."""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine.backends.base import BackendName, check_input
+from transect.engine.package import Precision
+from transect.errors import PackageError
+
+
+def import_openvino() -> Any:
+    """The module `openvino`, imported so that it reports to nobody. Raises ImportError without it."""
+    # On import OpenVINO reports its use to a web service through this module. None in sys.modules
+    # makes that import fail, upon which OpenVINO uses its own silent stand-in.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # documented, but typed as a module
+    import openvino
+
+    return openvino
+
+
+def native_precisions() -> frozenset[Precision]:
+    """What OpenVINO computes in hardware on this CPU.
+
+    It lists BF16 only where the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX), and
+    would otherwise emulate it; fp32 and INT8 run on every CPU.
+    """
+    listed = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    named: dict[str, Precision] = {"FP32": "fp32", "BF16": "bf16", "INT8": "int8"}
+    return frozenset({"fp32", *(named[name] for name in listed if name in named)})
+
+
+class OpenVino:
+    """A compiled network; each thread has a request of its own."""
+
+    name: BackendName = "openvino"
+
+    def __init__(self, model: Path, image_size: int, precision: Precision, threads: int) -> None:
+        self.precision = precision
+        ov = import_openvino()
+        core = ov.Core()
+        network = core.read_model(model)
+        shape = network.inputs[0].get_partial_shape()
+        sizes = [None if size.is_dynamic else size.get_length() for size in shape]
+        check_input(model, [None, *sizes[1:]], image_size)
+        network.reshape([1, 3, image_size, image_size])
+        steps = ov.preprocess.PrePostProcessor(network)
+        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        steps.input().model().set_layout(ov.Layout("NCHW"))
+        steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+        config: dict[str, str | bool | int] = {
+            # Its own default is bfloat16 where the CPU has it. An INT8 model's remaining layers stay in
+            # fp32, so that it computes the same on every CPU.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            # Several processes on one machine must not fight for the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        self._network: Any = core.compile_model(steps.build(), "CPU", config)
+        # One more than the network runs at once, so that decoding a tile leaves no core idle.
+        self.parallel = int(self._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        self._local = threading.local()
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As in Backend. A contiguous image is read where it lies, another is copied into the request's own tensor."""
+        request, own = self._request()
+        if image.flags.c_contiguous:
+            pixels = image[None]
+        else:
+            np.copyto(own[0], image)
+            pixels = own
+        request.infer({0: pixels}, share_inputs=True, share_outputs=True)
+        output: NDArray[np.float32] = request.get_output_tensor(0).data
+        return output
+
+    def close(self) -> None:
+        """As in Backend."""
+        # The requests of other threads hold the network too.
+        self._network, self._local = None, threading.local()
+
+    def _request(self) -> tuple[Any, NDArray[np.uint8]]:
+        local = self._local
+        if getattr(local, "request", None) is None:
+            if self._network is None:
+                raise PackageError("The detector is closed; open its package again.")
+            local.request = self._network.create_infer_request()
+            local.own = np.empty(tuple(self._network.input(0).shape), np.uint8)
+        return local.request, local.own
