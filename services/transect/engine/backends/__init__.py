@@ -1,0 +1,19 @@
+"""The programs that run the network: OpenVINO, and ONNX Runtime on CPU and GPU."""
+
+from transect.engine.backends.base import Backend, BackendName, BackendUnavailableError
+from transect.engine.backends.choice import (
+    choose_precision,
+    native_precisions,
+    open_backend,
+    open_package_backend,
+)
+
+__all__ = [
+    "Backend",
+    "BackendName",
+    "BackendUnavailableError",
+    "choose_precision",
+    "native_precisions",
+    "open_backend",
+    "open_package_backend",
+]

@@ -1,0 +1,54 @@
+"""ONNX Runtime on the CPU."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine.backends.base import BackendName, check_input
+from transect.engine.package import Precision
+
+
+def import_onnxruntime() -> Any:
+    """The module `onnxruntime`, told to report to nobody. Raises ImportError without it."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def input_shape(session: Any) -> list[int | None]:
+    """The sizes of a session's first input, None where the model leaves one open."""
+    return [size if isinstance(size, int) else None for size in session.get_inputs()[0].shape]
+
+
+class OnnxRuntime:
+    """A session that each caller runs by itself: batches gain nothing on a CPU (measured)."""
+
+    name: BackendName = "onnxruntime"
+    precision: Precision = "fp32"
+
+    def __init__(self, model: Path, image_size: int, threads: int) -> None:
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        # Waiting threads give their core to the other session runs instead of spinning on it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        check_input(model, input_shape(self._session), image_size)
+        self._input = self._session.get_inputs()[0].name
+        self.parallel = 2
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As in Backend."""
+        planes = np.empty((1, 3, *image.shape[:2]), np.float32)
+        np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), out=planes[0])
+        output: NDArray[np.float32] = self._session.run(None, {self._input: planes})[0]
+        return output
+
+    def close(self) -> None:
+        """As in Backend."""
+        self._session = None
