@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # Python 3.11 or newer. Only .venv and the small programs in docker/ run with it.
 PYTHON ?= python3
 # train: MODEL DATA EPOCHS CONFIG ARGS   promote: DATA REASON ARGS   census: SURVEY OUT MODEL CONFIG ARGS
-# RUNTIME=auto|stack|local says where they run; GPU=1 gives the trainer the GPUs of this machine.
+# RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine.
 export MODEL DATA EPOCHS CONFIG ARGS REASON SURVEY OUT RUNTIME GPU
 
 STACK := $(PYTHON) docker/stack
@@ -19,7 +19,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test lint lock up down ps logs train promote rollback models census ui sample bench \
+.PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload starter clean
 
 # Say what there is.
@@ -62,13 +62,21 @@ lock: setup
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra train -o requirements/trainer.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect --extra census -o requirements/census.txt
+	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect-cuda -o requirements/detector-cuda.txt
+	@# Both builds of ONNX Runtime fill the same folder: only the one for CUDA may be there.
+	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect-cuda --extra census \
+		--no-emit-package onnxruntime -o requirements/census-cuda.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
 		-o requirements/bench.txt
 
-# Start the stack: write secrets into .env, build, start, wait until all is healthy.
+# Start the stack: write secrets into .env, build, start, wait until all is healthy; GPU=1 serves on the GPU.
 up:
 	@$(STACK) up
+
+# Add Prometheus with its alerts and Grafana with the dashboard to the stack; make down stops them as well.
+observe:
+	@$(STACK) observe
 
 # Stop the stack; data, models and runs stay in its volumes.
 down:

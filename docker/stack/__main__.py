@@ -1,8 +1,8 @@
 """What the Makefile does with the Compose stack. Standard library alone: it runs before anything is installed.
 
-usage: python3 docker/stack up | train | promote | rollback | census | models
+usage: python3 docker/stack up | observe | train | promote | rollback | census | models
 
-Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, SURVEY, REASON.
+Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, SURVEY, REASON, GPU.
 RUNTIME says where the work runs: stack (containers), local (.venv with the embedded store), or auto,
 which is the stack when its MLflow is running.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from compose import (
-    COMPOSE,
     ROOT,
     StackError,
     address,
     answer,
+    compose,
     compose_value,
     image_exists,
     need_docker,
@@ -46,6 +46,7 @@ def main(command: str) -> int:
     """Run one command; its exit status."""
     commands = {
         "up": up,
+        "observe": observe,
         "train": train,
         "promote": promote,
         "rollback": rollback,
@@ -66,6 +67,31 @@ def main(command: str) -> int:
 
 def up() -> int:
     """Write .env, build, start, wait until all is healthy, and say where things are."""
+    write_secrets()
+    if (status := build_services()) != 0:
+        raise StackError(f"an image could not be built (exit {status}); the lines above say why.")
+    # ARGS="--scale detector=2" runs replicas.
+    start("--remove-orphans", *shlex.split(value("ARGS")))
+    mlflow, detector = address("mlflow", 5000), address("detector", 8000)
+    print(f"MLflow    {mlflow}  (user admin; its password is MLFLOW_AUTH_ADMIN_PASSWORD in .env)")
+    print(f"Detector  {detector}  (what it serves: {detector}/v1/model)")
+    print("Next: make train MODEL=yolo11n, then make promote, then make census SURVEY=surveys/NAME.")
+    return 0
+
+
+def observe() -> int:
+    """Start Prometheus and Grafana beside the stack, and say where they are."""
+    write_secrets()
+    start("prometheus", "grafana")
+    print(f"Prometheus  {address('prometheus', 9090)}  (alerts: {address('prometheus', 9090)}/alerts)")
+    print(f"Grafana     {address('grafana', 3000)}  (user admin; its password is GRAFANA_ADMIN_PASSWORD in .env)")
+    if address("detector", 8000) is None:
+        print("The detector is not running, so there is nothing to see yet; start it with make up.")
+    return 0
+
+
+def write_secrets() -> None:
+    """Make .env ready, unless the database was made with another one."""
     need_docker()
     if "POSTGRES_PASSWORD" in empty_secrets(ROOT, os.environ) and volume_exists("postgres"):
         raise StackError(
@@ -74,17 +100,14 @@ def up() -> int:
         )
     if made := fill_file(ROOT, os.environ):
         print(f"Wrote {len(made)} random secrets into .env (readable by you alone).")
-    if (status := build_services()) != 0:
-        raise StackError(f"an image could not be built (exit {status}); the lines above say why.")
-    status = run([*COMPOSE, "up", "--detach", "--wait", "--wait-timeout", "600", "--remove-orphans"])
+
+
+def start(*arguments: str) -> None:
+    """Start services, every one by default, and wait until they are healthy."""
+    status = run(compose("up", "--detach", "--wait", "--wait-timeout", "600", *arguments))
     if status != 0:
         show_failure()
         raise StackError("the stack did not come up healthy; the lines above say which service and why.")
-    mlflow, detector = address("mlflow", 5000), address("detector", 8000)
-    print(f"MLflow    {mlflow}  (user admin; its password is MLFLOW_AUTH_ADMIN_PASSWORD in .env)")
-    print(f"Detector  {detector}  (what it serves: {detector}/v1/model)")
-    print("Next: make train MODEL=yolo11n, then make promote, then make census SURVEY=surveys/NAME.")
-    return 0
 
 
 def build_services() -> int:
@@ -95,16 +118,16 @@ def build_services() -> int:
         services.insert(0, "minio")
     elif not image_exists(minio) and run(["docker", "pull", minio]) != 0:
         raise StackError(f"MINIO_IMAGE={minio} cannot be pulled; check the name, or leave it out to build ours.")
-    return run([*COMPOSE, "build", *services])
+    return run(compose("build", *services))
 
 
 def show_failure() -> None:
     """Print the state of every service, and the last lines of those that are not well."""
-    run([*COMPOSE, "ps", "--all"])
-    for service in (answer([*COMPOSE, "config", "--services"]) or "").split():
-        state = answer([*COMPOSE, "ps", "--all", "--format", "{{.State}} {{.Health}} {{.ExitCode}}", service]) or ""
-        if not re.match(r"running (healthy )?0|exited +0", state):
-            run([*COMPOSE, "logs", "--tail", "25", service])
+    run(compose("ps", "--all"))
+    for service in (answer(compose("--profile", "*", "config", "--services")) or "").split():
+        state = answer(compose("ps", "--all", "--format", "{{.State}} {{.Health}} {{.ExitCode}}", service)) or ""
+        if state and not re.match(r"running (healthy )?0|exited +0", state):
+            run(compose("logs", "--tail", "25", service))
 
 
 # --- work in the stack or locally ----------------------------------------------------------------
@@ -229,21 +252,16 @@ def compose_run(service: str, mounts: Mounts, command: Sequence[str], user: str 
     if commit:
         dirty = bool(answer(["git", "-C", str(ROOT), "status", "--porcelain"]))
         options += ["--env", f"GIT_COMMIT={commit}", "--env", f"GIT_DIRTY={str(dirty).lower()}"]
-    return [*COMPOSE, *files(), "run", *options, *mounts.arguments(), service, "transect", *command]
-
-
-def files() -> list[str]:
-    """GPU=1 adds the GPUs of this machine."""
-    return ["--file", "compose.yaml", "--file", "compose.gpu.yaml"] if value("GPU") in ("1", "true", "yes") else []
+    return compose("run", *options, *mounts.arguments(), service, "transect", *command)
 
 
 def build_once(service: str) -> None:
     """Build the image of a one-shot service; quiet when there is an older one, since that takes seconds."""
-    image = f"transect-{service}:local"
+    image = compose_value(service, "image")
     quiet = ["--quiet"] if image_exists(image) else []
     if not quiet:
         print(f"Building {image}; the first time takes minutes.", flush=True)
-    if run([*COMPOSE, "build", *quiet, service]) != 0:
+    if run(compose("build", *quiet, service)) != 0:
         raise StackError(f"{image} could not be built; the lines above say why.")
 
 
@@ -277,7 +295,7 @@ def runtime() -> str:
 
 def stack_is_running() -> bool:
     """Whether the stack's MLflow is up."""
-    return "mlflow" in (answer([*COMPOSE, "ps", "--services", "--status", "running"]) or "").split()
+    return "mlflow" in (answer(compose("ps", "--services", "--status", "running")) or "").split()
 
 
 def local_transect() -> list[str]:

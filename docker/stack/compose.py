@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fill_env import assignments
+
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = ("docker", "compose")
+ACCELERATORS = ("cpu", "cuda")
 
 
 class StackError(Exception):
@@ -19,6 +21,32 @@ class StackError(Exception):
 def value(name: str, default: str = "") -> str:
     """A variable that make passes on; empty means the default."""
     return os.environ.get(name, "").strip() or default
+
+
+def setting(name: str, default: str) -> str:
+    """A variable as Compose sees it: from the environment, else from .env."""
+    file = ROOT / ".env"
+    given = os.environ.get(name) or (assignments(file.read_text(encoding="utf-8")) if file.is_file() else {}).get(name)
+    return given or default
+
+
+def accelerator() -> str:
+    """What the detector and the census run on: cuda with GPU=1, or with ACCELERATOR=cuda in .env."""
+    chosen = "cuda" if value("GPU") in ("1", "true", "yes") else setting("ACCELERATOR", "cpu")
+    if chosen not in ACCELERATORS:
+        raise StackError(f"ACCELERATOR={chosen} is not one of {', '.join(ACCELERATORS)}.")
+    return chosen
+
+
+def compose(*arguments: str) -> list[str]:
+    """The command line of `docker compose`, with the GPUs of this machine where they are asked for."""
+    command = ["docker", "compose"]
+    if accelerator() == "cuda":
+        command += ["--file", "compose.yaml", "--file", "compose.gpu.yaml"]
+        # Compose looks for this one by itself only where no file is named.
+        if (ROOT / "compose.override.yaml").is_file():
+            command += ["--file", "compose.override.yaml"]
+    return [*command, *arguments]
 
 
 def option(name: str, text: str) -> list[str]:
@@ -51,7 +79,7 @@ def need_docker() -> None:
     """Say in one sentence when there is no engine."""
     if answer(["docker", "info", "--format", "{{.ServerVersion}}"]) is None:
         raise StackError("no Docker engine answers; start it, or use `make demo`, which needs none.")
-    if answer([*COMPOSE, "version"]) is None:
+    if answer(["docker", "compose", "version"]) is None:
         raise StackError("Docker has no Compose v2; install the docker-compose plugin.")
 
 
@@ -72,7 +100,7 @@ def image_exists(name: str) -> bool:
 
 def compose_value(service: str, key: str) -> str:
     """One value of a service, with .env filled in."""
-    config = answer([*COMPOSE, "config", "--format", "json"])
+    config = answer(compose("--profile", "*", "config", "--format", "json"))
     if config is None:
         raise StackError("compose.yaml or .env cannot be read; `docker compose config` says why.")
     return str(json.loads(config)["services"][service][key])
@@ -80,5 +108,5 @@ def compose_value(service: str, key: str) -> str:
 
 def address(service: str, port: int) -> str | None:
     """Where a service of the stack listens on this machine."""
-    found = answer([*COMPOSE, "port", service, str(port)])
+    found = answer(compose("port", service, str(port)))
     return f"http://{found}" if found else None

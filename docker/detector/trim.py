@@ -1,0 +1,57 @@
+"""Takes out of the image what its libraries bring and the detector cannot use.
+
+usage: python trim.py SITE_PACKAGES
+
+It runs in the step that installs, since only there does the image become smaller. A pattern that
+matches nothing fails the build: the library has changed, and this list must follow it.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+UNUSED = {
+    # We run OpenVINO on the CPU alone; an NVIDIA GPU is ONNX Runtime's.
+    "openvino/libs/libopenvino_intel_gpu_plugin.so": "Intel GPUs",
+    "openvino/libs/cache.json": "kernels of Intel GPUs",
+    "openvino/libs/libopenvino_intel_npu_plugin.so": "Intel NPUs",
+    # A package holds ONNX, and OpenVINO's own format (IR) for INT8.
+    "openvino/libs/libopenvino_gguf_frontend.so.*": "GGUF models",
+    "openvino/libs/libopenvino_jax_frontend.so.*": "JAX models",
+    "openvino/libs/libopenvino_paddle_frontend.so.*": "Paddle models",
+    "openvino/libs/libopenvino_pytorch_frontend.so.*": "PyTorch models",
+    "openvino/libs/libopenvino_tensorflow_frontend.so.*": "TensorFlow models",
+    "openvino/libs/libopenvino_tensorflow_lite_frontend.so.*": "TensorFlow Lite models",
+    "openvino/frontend/jax": "JAX models",
+    "openvino/frontend/paddle": "Paddle models",
+    "openvino/frontend/pytorch": "PyTorch models",
+    "openvino/frontend/tensorflow": "TensorFlow models",
+    "openvino/include": "C++ headers",
+    # Reports to the makers of OpenVINO: nothing here may send any. Its entry stays, so that it counts as installed.
+    "openvino_telemetry": "telemetry",
+    "onnxruntime/transformers": "language models",
+    "onnxruntime/quantization": "calibration, which is a part of training",
+    "numpy/**/tests": "tests of NumPy",
+    "cv2/data": "old face detectors",
+}
+
+
+def trim(packages: Path) -> int:
+    """Remove what `UNUSED` names under `packages`; how many bytes that were."""
+    removed = 0
+    for pattern in UNUSED:
+        found = sorted(packages.glob(pattern))
+        if not found:
+            sys.exit(f"trim.py: {pattern} matches nothing any more; drop it from the list, or follow what it became")
+        for path in found:
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            removed += sum(file.stat().st_size for file in files)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    return removed
+
+
+if __name__ == "__main__":
+    print(f"Took out {trim(Path(sys.argv[1])) / 1e6:.0f} MB that the detector cannot use")
