@@ -70,7 +70,7 @@ def test_the_key_that_mlflow_encrypts_with_is_one_that_its_library_takes() -> No
     assert fill(text, f"{KEY}=\n", {}) == (text, [])
 
 
-@pytest.mark.parametrize("value", [STRONG, "k2J-8fhw_Q1x9d7Zk2J-8fhw_Q1x9d7Zk2J-8fhw_Q1=", "é" * 44])
+@pytest.mark.parametrize("value", [STRONG, "k2J-8fhw_Q1x9d7Zk2J-8fhw_Q1x9d7Zk2J-8fhw_Q1", "é" * 44])
 def test_any_other_text_in_its_place_is_refused(value: str) -> None:
     with pytest.raises(PlaceholderError, match="no key of 32 bytes"):
         fill(f"{KEY}={value}\n", f"{KEY}=\n", {})
