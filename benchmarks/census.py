@@ -1,0 +1,243 @@
+"""How fast photos are searched: ours, SAHI with torch, SAHI with ONNX, and the bare forward passes.
+
+    python -m benchmarks.census [--frames FOLDER] [--package FOLDER] [--rounds N] [--markdown]
+
+Everybody has the same weights, tiles of 640 pixels with an overlap of a fifth, the same thresholds and all cores.
+Ours and SAHI start from JPEG files and end with stitched boxes; ours goes the way of a census, without what it
+keeps from an earlier one. The ways take turns, round by round, so that a noisy moment hits all alike; a way's
+figure is its best round. Run it in .venv-bench (`make bench-census`), which has SAHI.
+"""
+
+import argparse
+import io
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from benchmarks.forward import onnxruntime_passes, openvino_passes
+from benchmarks.measure import Bar, Report, Table, number
+from benchmarks.models import CONF, IOU, made_frames, made_package
+from benchmarks.sliced import sahi_search, ultralytics_onnx
+from numpy.typing import NDArray
+
+from transect.census.config import CensusConfig
+from transect.census.detect import search_frames
+from transect.census.positions import Frame
+from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, PackageManifest, read_manifest
+from transect.engine.package import INT8_FILES, Precision
+from transect.imagery import IMAGE_SUFFIXES, decode_image, plan_tiles
+
+OVERLAP = 0.2
+# Threads that wait by spinning, as those of ONNX Runtime and OpenMP do, are asleep after it.
+SETTLE_S = 0.3
+_MANY_PIXELS = 10**9
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to do the work on all photos; gives tiles and, where it makes boxes, how many."""
+
+    name: str
+    precision: str
+    run: Callable[[], tuple[int, int | None]]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of each round for all photos, and what the last one gave."""
+
+    seconds: tuple[float, ...]
+    tiles: int
+    objects: int | None
+
+    @property
+    def best(self) -> float:
+        """The round that was disturbed least."""
+        return min(self.seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=Path, help="folder of JPEG photos (default: four made ones, 4056 x 3040)")
+    parser.add_argument("--package", type=Path, help="model package (default: the starter weights at 640 pixels)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for what is made")
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    frames = _photos(arguments.frames) if arguments.frames else made_frames(arguments.work)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.work) as scratch, ExitStack() as stack:
+        package = arguments.package or made_package(Path(scratch))
+        manifest = read_manifest(package)
+        ways, served = _ways(package, manifest, frames, Path(scratch), stack)
+        timed = in_turns(ways, arguments.rounds)
+    report = Report(
+        "Census", _said(frames, manifest, arguments.rounds), (table(timed, len(frames)),), bars(timed, served)
+    )
+    print(report.show(markdown=arguments.markdown))
+
+
+def in_turns(ways: Sequence[Way], rounds: int) -> dict[Way, Timed]:
+    """Each way once to warm up, then every way in each round."""
+    seconds: dict[Way, list[float]] = {way: [] for way in ways}
+    given: dict[Way, tuple[int, int | None]] = {}
+    for turn in range(rounds + 1):
+        for way in ways:
+            time.sleep(SETTLE_S)
+            start = time.perf_counter()
+            given[way] = way.run()
+            if turn:
+                seconds[way].append(time.perf_counter() - start)
+        print(f"round {turn} of {rounds}" if turn else "warmed up", file=sys.stderr, flush=True)
+    return {way: Timed(tuple(seconds[way]), *given[way]) for way in ways}
+
+
+def table(timed: dict[Way, Timed], frames: int) -> Table:
+    """One line a way."""
+    torch = _best(timed, "SAHI with torch")
+    rows = []
+    for way, figures in timed.items():
+        limit = _best(timed, "raw forward passes, OpenVINO", way.precision)
+        own = figures.best / figures.tiles
+        rows.append(
+            (
+                way.name,
+                way.precision,
+                number(figures.best / frames),
+                number(float(np.median(figures.seconds)) / frames),
+                number(max(figures.seconds) / frames),
+                number(1 / own),
+                f"{number(torch / own)}x",
+                number(limit / own),
+                f"{figures.tiles:,}",
+                "-" if figures.objects is None else f"{figures.objects:,}",
+            )
+        )
+    columns = ("", "precision", "s a frame", "median", "slowest", "tiles/s", "to SAHI with torch", "of the raw limit")
+    return Table((*columns, "tiles", "objects"), tuple(rows))
+
+
+def bars(timed: dict[Way, Timed], served: Precision) -> tuple[Bar, ...]:
+    """What the second issue asks for."""
+    fp32, fastest = _best(timed, "ours", "fp32"), _best(timed, "ours", served)
+    torch, onnx = _best(timed, "SAHI with torch"), _best(timed, "SAHI with ONNX")
+    raw, raw_fastest = (_best(timed, "raw forward passes, OpenVINO", precision) for precision in ("fp32", served))
+    name = f"ours in {served}, the fastest precision that passed its gate"
+    return (
+        Bar("ours in fp32 against SAHI with torch", torch / fp32, 3.0, "times", at_least=True),
+        Bar("ours in fp32 against SAHI with ONNX", onnx / fp32, 1.6, "times", at_least=True),
+        Bar("ours in fp32, share of the raw limit", raw / fp32, 0.90, at_least=True),
+        Bar(f"{name}, against SAHI with torch", torch / fastest, 5.0, "times", at_least=True),
+        Bar(f"{name}, share of its raw limit", raw_fastest / fastest, 0.85, at_least=True),
+    )
+
+
+def _best(timed: dict[Way, Timed], name: str, precision: str = "fp32") -> float:
+    """Seconds a tile of a way; NaN where it was not measured."""
+    found = (
+        figures.best / figures.tiles for way, figures in timed.items() if (way.name, way.precision) == (name, precision)
+    )
+    return next(found, float("nan"))
+
+
+def _ways(
+    package: Path, manifest: PackageManifest, frames: Sequence[Path], scratch: Path, stack: ExitStack
+) -> tuple[list[Way], Precision]:
+    """Every way, and the precision that `auto` takes: the fastest that passed."""
+    side, images = manifest.image_size, [decode_image(frame, max_pixels=_MANY_PIXELS) for frame in frames]
+    tiles = sum(len(plan_tiles(image.shape[1], image.shape[0], side, round(OVERLAP * side))) for image in images)
+    inputs = _inputs(images[0], side)
+    ways = [
+        Way(
+            "raw forward passes, OpenVINO", "fp32", _passes(openvino_passes(package / MODEL_FILE, inputs, "f32"), tiles)
+        ),
+        Way(
+            "raw forward passes, OpenVINO",
+            "bf16",
+            _passes(openvino_passes(package / MODEL_FILE, inputs, "bf16"), tiles),
+        ),
+        Way(
+            "raw forward passes, ONNX Runtime", "fp32", _passes(onnxruntime_passes(package / MODEL_FILE, inputs), tiles)
+        ),
+    ]
+    if (package / INT8_FILES[0]).is_file():
+        int8 = openvino_passes(package / INT8_FILES[0], inputs, "f32")
+        ways.insert(2, Way("raw forward passes, OpenVINO", "int8", _passes(int8, tiles)))
+    with Detector.open(package) as detector:
+        served = detector.precision
+    for precision in manifest.precisions:
+        detector = stack.enter_context(Detector.open(package, precision=precision))
+        ways.append(Way("ours", precision, _ours(detector, frames, scratch)))
+    onnx = ultralytics_onnx(package / WEIGHTS_FILE, scratch, side)
+    for name, weights in (("SAHI with torch", package / WEIGHTS_FILE), ("SAHI with ONNX", onnx)):
+        ways.append(Way(name, "fp32", sahi_search(weights, frames, side, OVERLAP)))
+    return ways, served
+
+
+def _inputs(image: NDArray[np.uint8], side: int, count: int = 8) -> NDArray[np.float32]:
+    tiles = plan_tiles(image.shape[1], image.shape[0], side, 0)[:count]
+    cut = np.stack([image[tile.y : tile.bottom, tile.x : tile.right] for tile in tiles])
+    return np.ascontiguousarray(cut.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def _passes(passes: Callable[[int], None], tiles: int) -> Callable[[], tuple[int, None]]:
+    def run() -> tuple[int, None]:
+        passes(tiles)
+        return tiles, None
+
+    return run
+
+
+def _ours(detector: Detector, frames: Sequence[Path], scratch: Path) -> Callable[[], tuple[int, int]]:
+    options = DetectOptions(conf=CONF, iou=IOU, tile="auto")
+    numbers = itertools.count()
+    photos = [Frame(path.name, path, None, None, 0, 0, None) for path in frames]
+
+    def run() -> tuple[int, int]:
+        # A folder of its own, so that nothing is there already.
+        work = scratch / f"work-{detector.precision}-{next(numbers)}"
+        with redirect_stderr(io.StringIO()):
+            found = search_frames(
+                photos,
+                detector=detector,
+                options=options,
+                work=work,
+                workers=CensusConfig().workers,
+                max_pixels=_MANY_PIXELS,
+            )
+        failures = [one.failure for one in found if one.failure]
+        if failures:
+            raise SystemExit(failures[0])
+        return sum(one.tiles for one in found), sum(len(one.scores) for one in found)
+
+    return run
+
+
+def _photos(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return found or sys.exit(f"{folder} holds no photos; give --frames a folder of JPEG files.")
+
+
+def _said(frames: Sequence[Path], manifest: PackageManifest, rounds: int) -> str:
+    gates = [
+        f"{variant.precision} (mAP50-95 {100 * variant.map50_95_change:+.2f} points, recall "
+        f"{100 * variant.recall_change:+.2f} points, count error {100 * variant.count_error:.2f}% on "
+        f"{variant.objects} objects in {variant.images} images)"
+        for variant in manifest.variants
+    ]
+    return (
+        f"{manifest.architecture} at {manifest.image_size} pixels, {len(frames)} photos, tiles of that size "
+        f"that overlap by {OVERLAP:.0%}, score at least {CONF}, NMS at IoU {IOU}, {rounds} rounds in turns; "
+        "'s a frame' is the best round. Precisions that passed their gate: "
+        f"{', '.join(gates) or 'none but fp32; bf16 and int8 are shown as raw passes alone'}."
+    )
+
+
+if __name__ == "__main__":
+    main()

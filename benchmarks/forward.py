@@ -1,0 +1,46 @@
+"""The bare network: forward passes on inputs that are there already, and nothing else. No program can be faster."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from benchmarks.measure import cores
+from numpy.typing import NDArray
+
+
+def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str) -> Callable[[int], None]:
+    """Runs that many forward passes on OpenVINO in throughput mode, with as many requests as it likes best.
+
+    `inputs` is (n, 3, S, S), taken in turn; `hint` is the precision that layers compute in: f32 or bf16.
+    """
+    import openvino as ov
+
+    network = ov.Core().read_model(model)
+    network.reshape([1, *inputs.shape[1:]])
+    compiled = ov.Core().compile_model(
+        network, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+    )
+    queue = ov.AsyncInferQueue(compiled, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+
+    def passes(count: int) -> None:
+        for number in range(count):
+            queue.start_async({0: inputs[number % len(inputs)][None]}, share_inputs=True)
+        queue.wait_all()
+
+    return passes
+
+
+def onnxruntime_passes(model: Path, inputs: NDArray[np.float32]) -> Callable[[int], None]:
+    """The same on ONNX Runtime, one pass after the other on all cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores()
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def passes(count: int) -> None:
+        for number in range(count):
+            session.run(None, {name: inputs[number % len(inputs)][None]})
+
+    return passes

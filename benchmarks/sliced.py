@@ -1,0 +1,55 @@
+"""SAHI, the usual way to search large photos, as its documentation has it: Ultralytics models, sliced prediction."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import cores
+from benchmarks.models import CONF
+
+
+def sahi_search(weights: Path, frames: Sequence[Path], side: int, overlap: float) -> Callable[[], tuple[int, int]]:
+    """Searches every photo in slices of `side` pixels that overlap by a share of it; gives slices and objects.
+
+    `weights` is a .pt (torch) or an .onnx (ONNX Runtime) of Ultralytics. As SAHI does it by default: one slice
+    after the other and GREEDYNMM; without the extra look at the whole photo, which we do not take either.
+    """
+    import torch
+    from sahi import AutoDetectionModel  # type: ignore[import-not-found]  # is in .venv-bench alone
+    from sahi.predict import get_sliced_prediction  # type: ignore[import-not-found]
+
+    model = AutoDetectionModel.from_pretrained(
+        model_type="ultralytics", model_path=str(weights), confidence_threshold=CONF, device="cpu", image_size=side
+    )
+
+    def search() -> tuple[int, int]:
+        # Ultralytics leaves one core idle when it sets its predictor up.
+        torch.set_num_threads(cores())
+        slices = objects = 0
+        for frame in frames:
+            totals: list[int] = []
+            found: Any = get_sliced_prediction(
+                str(frame),
+                model,
+                slice_height=side,
+                slice_width=side,
+                overlap_height_ratio=overlap,
+                overlap_width_ratio=overlap,
+                perform_standard_pred=False,
+                verbose=0,
+                progress_callback=lambda _done, total, totals=totals: totals.append(total),
+            )
+            slices += totals[-1]
+            objects += len(found.object_prediction_list)
+        return slices, objects
+
+    return search
+
+
+def ultralytics_onnx(weights: Path, folder: Path, side: int) -> Path:
+    """`weights` as Ultralytics exports them to ONNX when nothing else is said."""
+    from ultralytics.models import YOLO
+
+    copy = folder / weights.name
+    copy.write_bytes(weights.read_bytes())
+    return Path(YOLO(copy).export(format="onnx", imgsz=side))
