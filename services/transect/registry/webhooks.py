@@ -6,14 +6,14 @@ Only an administrator of MLflow may touch them, where the server has users.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlflow.entities.webhook import Webhook
+from mlflow.entities.webhook import Webhook, WebhookEvent, WebhookEventStr
 
 from transect.errors import InputError, RegistryError
 from transect.registry.connection import is_embedded, shown, translated
 from transect.registry.store import Registry
 
 _NAME = "transect"
-_EVENTS = ["model_version_alias.created", "model_version_alias.deleted"]
+_EVENTS: list[WebhookEventStr | WebhookEvent] = ["model_version_alias.created", "model_version_alias.deleted"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Failures as RFC 9457 problem+json: one shape for every error that leaves the service."""
+"""Failures as RFC 9457 problem+json: one shape for every error that leaves the service, but for /v2."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,10 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from transect.errors import ImageError, ImageTooLargeError, InputError, RegistryError, TransectError
+from transect.errors import (
+    ImageError,
+    ImageTooLargeError,
+    InputError,
+    RegistryError,
+    StoppedError,
+    TransectError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:transect:problem:"
+_OPEN_INFERENCE = "/v2"
 
 
 class ProblemError(Exception):
@@ -33,9 +41,20 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
 
-def problem_response(path: str, request_id: str, problem: ProblemError, **extensions: Any) -> ProblemResponse:
-    """Build the answer; `extensions` become further members, as RFC 9457 section 3.2 allows."""
-    content = {
+def problem_response(path: str, request_id: str, problem: ProblemError, **extensions: Any) -> JSONResponse:
+    """Build the answer; `extensions` become further members, as RFC 9457 section 3.2 allows.
+
+    Below /v2 it has the one form that clients of the Open Inference Protocol read.
+    """
+    if path == _OPEN_INFERENCE or path.startswith(f"{_OPEN_INFERENCE}/"):
+        return JSONResponse({"error": problem.detail}, status_code=problem.status, headers=problem.headers)
+    content = problem_content(path, request_id, problem, **extensions)
+    return ProblemResponse(content, status_code=problem.status, headers=problem.headers)
+
+
+def problem_content(path: str, request_id: str, problem: ProblemError, **extensions: Any) -> dict[str, Any]:
+    """The members of the JSON object that describes `problem`."""
+    return {
         "type": _TYPE_PREFIX + problem.kind,
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
@@ -44,7 +63,6 @@ def problem_response(path: str, request_id: str, problem: ProblemError, **extens
         "request_id": request_id,
         **extensions,
     }
-    return ProblemResponse(content, status_code=problem.status, headers=problem.headers)
 
 
 def as_problem(error: TransectError) -> ProblemError:
@@ -56,6 +74,8 @@ def as_problem(error: TransectError) -> ProblemError:
             return ProblemError(422, "image", str(error))
         case InputError():
             return ProblemError(422, "input", str(error))
+        case StoppedError():
+            return ProblemError(504, "deadline", str(error))
         case RegistryError():
             return ProblemError(503, "registry", str(error))
         case _:

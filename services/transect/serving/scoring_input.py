@@ -1,0 +1,164 @@
+"""What MLflow's scoring protocol brings to POST /invocations: the first column of a table, without pandas.
+
+The four JSON forms and CSV are those of mlflow/pyfunc/scoring_server in MLflow 3.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transect.errors import ImageError
+from transect.serving.given_images import Given, from_array, from_base64, refuse_too_many, rgb_images
+from transect.serving.intake import Limits
+from transect.serving.problems import ProblemError
+
+_COLUMN = "image"
+_JSON, _CSV = "application/json", "text/csv"
+# Python's own limit of 128 kB is below one photo; the body's size is bounded already.
+csv.field_size_limit(1 << 30)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitTable(_Part):
+    """A table as pandas writes it with orient="split"; the images are in the column `image`, else the first."""
+
+    data: list[list[Any]]
+    columns: list[Any] | None = None
+    index: list[Any] | None = None
+
+
+class ScoringParameters(_Part):
+    """Options of the detection, as those of POST /v1/detect; `timeout` in seconds."""
+
+    conf: Annotated[float | None, Field(ge=0, le=1)] = None
+    tile: int | str | None = None
+    classes: list[str] | str | None = None
+    timeout: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+
+
+class ScoringMessage(_Part):
+    """Exactly one of the four forms. An image is base64 text (or {"b64": text}), or RGB as lists (H, W, 3)."""
+
+    dataframe_split: SplitTable | None = None
+    dataframe_records: list[dict[str, Any]] | None = None
+    instances: list[Any] | None = None
+    inputs: Any = None
+    params: ScoringParameters | None = None
+
+
+def parse_scoring(
+    body: bytes, content_type: str, limits: Limits, max_pixels: int
+) -> tuple[list[Given], ScoringParameters]:
+    """The images of a request, in order, and its options; an image that cannot be one has its reason in its place.
+
+    Raises ProblemError: 400 for a body that is no such table, 413 for more images than `limits`
+    allow, 415 for another content type.
+    """
+    media_type, _, parameters = (part.strip().lower() for part in content_type.partition(";"))
+    charset = parameters.partition("charset=")[2].strip('" ') or "utf-8"
+    if media_type not in (_JSON, _CSV) or charset not in ("utf-8", "utf8"):
+        raise ProblemError(
+            415, "media-type", f"The body is {content_type or 'of no stated type'}; send {_JSON} or {_CSV} in UTF-8."
+        )
+    if media_type == _CSV:
+        values, options = _from_csv(body), ScoringParameters()
+    else:
+        values, options = _from_json(body)
+    refuse_too_many(len(values), limits.images)
+    return [_image(value, f"image {number}", max_pixels) for number, value in enumerate(values)], options
+
+
+def _from_json(body: bytes) -> tuple[list[Any], ScoringParameters]:
+    try:
+        message = ScoringMessage.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "The body"
+        raise _wrong(f"{where}: {first['msg']}") from None
+    forms = message.model_fields_set - {"params"}
+    if len(forms) != 1:
+        raise _wrong(
+            f"The body has {' and '.join(sorted(forms)) or 'no input'}; give exactly one of dataframe_split, "
+            "dataframe_records, instances and inputs"
+        )
+    options = message.params or ScoringParameters()
+    if message.dataframe_split is not None:
+        return _column(message.dataframe_split.columns, message.dataframe_split.data), options
+    if message.dataframe_records is not None:
+        return _from_records(message.dataframe_records), options
+    values = message.instances if message.instances is not None else message.inputs
+    if isinstance(values, dict) and set(values) != {"b64"}:
+        return _as_list(_named(values)), options
+    if isinstance(values, list) and values and all(_is_record(value) for value in values):
+        return _from_records(values), options
+    return _as_list(values), options
+
+
+def _from_csv(body: bytes) -> list[Any]:
+    try:
+        rows = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _wrong(f"The body is not CSV in UTF-8: {error}") from None
+    if not rows:
+        raise _wrong("The CSV is empty; its first line names the columns")
+    return _column(rows[0], [row for row in rows[1:] if row])
+
+
+def _column(columns: Sequence[Any] | None, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    position = list(columns).index(_COLUMN) if columns and _COLUMN in columns else 0
+    return [row[position] if position < len(row) else None for row in rows]
+
+
+def _from_records(records: Sequence[dict[str, Any]]) -> list[Any]:
+    column = _COLUMN if not records or _COLUMN in records[0] else next(iter(records[0]), _COLUMN)
+    return [record.get(column) for record in records]
+
+
+def _named(columns: dict[str, Any]) -> Any:
+    if not columns:
+        raise _wrong("The table has no column")
+    return columns.get(_COLUMN, next(iter(columns.values())))
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) != {"b64"}
+
+
+def _as_list(values: Any) -> list[Any]:
+    """Several values, or one: text, or the rows of one RGB image."""
+    if not isinstance(values, list):
+        return [values]
+    return [values] if _depth(values) == 3 else values
+
+
+def _depth(value: Any) -> int:
+    depth = 0
+    while isinstance(value, list):
+        value, depth = (value[0] if value else None), depth + 1
+    return depth
+
+
+def _image(value: Any, name: str, max_pixels: int) -> Given:
+    if isinstance(value, dict) and set(value) == {"b64"}:
+        value = value["b64"]
+    if isinstance(value, str):
+        return from_base64(value, name)
+    if not isinstance(value, list):
+        return ImageError(f"{name} is {'missing' if value is None else f'a {type(value).__name__}'}; send base64 text.")
+    try:
+        pixels = rgb_images(value)
+    except ImageError as error:
+        return ImageError(f"{name}: {error}")
+    if len(pixels) != 1:
+        return ImageError(f"{name} is several images; give RGB of shape (H, W, 3).")
+    return from_array(pixels[0], name, max_pixels)
+
+
+def _wrong(what: str) -> ProblemError:
+    return ProblemError(400, "scoring-request", f"{what.rstrip('.')}.")
