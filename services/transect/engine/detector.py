@@ -17,13 +17,31 @@ from transect.engine.package import PackageManifest, Precision, package_sha256, 
 from transect.engine.stitch import stitch
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 from transect.errors import InputError, PackageError, StoppedError
-from transect.imagery import Tile, count_tiles, letterbox, plan_tiles
+from transect.imagery import Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles
 
 # "auto" cuts an image into tiles when its longer side is more than this many times the input.
 AUTO_TILE_FACTOR = 1.5
 DEFAULT_OVERLAP = 0.2
 
+# Windows of a large raster that are read ahead: 96 MB as RGB.
+_AHEAD_PIXELS = 32_000_000
+
 _DEFAULT_OPTIONS = DetectOptions()
+
+_Reader = Callable[[NDArray[np.float32]], Boxes]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one tile gave: boxes for each reader, and the seconds of inference and of reading its output."""
+
+    boxes: list[Boxes]
+    seconds: tuple[float, float]
+
+
+def _go_on(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise StoppedError("The search was stopped before it was done; give it more time, or a smaller image.")
 
 
 class Detector:
@@ -32,7 +50,8 @@ class Detector:
     Usage::
 
         with Detector.open(Path("package")) as detector:
-            result = detector.detect(decode_image(path, max_pixels=250_000_000), name=path.name)
+            with open_raster(path, max_pixels=250_000_000) as image:
+                result = detector.detect(image, name=path.name)
     """
 
     def __init__(self, manifest: PackageManifest, ref: ModelRef, backend: Backend, *, package_sha256: str = "") -> None:
@@ -101,20 +120,27 @@ class Detector:
 
     def detect(
         self,
-        image: NDArray[np.uint8],
+        image: NDArray[np.uint8] | Raster,
         *,
         name: str = "",
         options: DetectOptions = _DEFAULT_OPTIONS,
         stop: threading.Event | None = None,
+        in_turn: bool = False,
     ) -> ImageResult:
-        """Search an RGB image of shape (H, W, 3), uint8; boxes are in its pixels, best score first.
+        """Search a raster or an RGB image of shape (H, W, 3), uint8; boxes are in its pixels, best score first.
 
-        Once `stop` is set no further tile is started. Raises StoppedError for that, InputError for
-        an array that is no such image or an unknown class in `options.classes`, PackageError when
-        the model's output is not usable.
+        Windows of a large raster are read in the calling thread, just ahead of the search. Once
+        `stop` is set no further tile is started. Callers at the same time share the machine evenly;
+        `in_turn` is for one who brings many images from several threads: each is queued at once and
+        searched after those before it, so that not all of them are decoded at the same time.
+
+        Raises StoppedError when stopped, InputError for an array that is no such image or an unknown
+        class in `options.classes`, ImageError for a raster that cannot be read to its end,
+        PackageError when the model's output is not usable.
         """
-        (boxes,), tiles, seconds = self._detect(image, [options], stop)
-        height, width = image.shape[:2]
+        raster = as_raster(image)
+        (boxes,), tiles, seconds = self._detect(raster, [options], stop, in_turn)
+        width, height = raster.width, raster.height
         return ImageResult(
             image=name,
             width=width,
@@ -126,12 +152,14 @@ class Detector:
             seconds=seconds,
         )
 
-    def detect_boxes(self, image: NDArray[np.uint8], options: Sequence[DetectOptions]) -> tuple[list[Boxes], int]:
+    def detect_boxes(
+        self, image: NDArray[np.uint8] | Raster, options: Sequence[DetectOptions]
+    ) -> tuple[list[Boxes], int]:
         """Search once, read the result several ways: the boxes for each of `options`, and the tile count.
 
         Tiles are planned by the first of `options`. Raises as detect() does.
         """
-        boxes, tiles, _ = self._detect(image, options, None)
+        boxes, tiles, _ = self._detect(as_raster(image), options, None, in_turn=True)
         return boxes, tiles
 
     def tile_count(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> int:
@@ -140,14 +168,12 @@ class Detector:
         return 1 if side is None else count_tiles(width, height, side, overlap)
 
     def _detect(
-        self, image: NDArray[np.uint8], options: Sequence[DetectOptions], stop: threading.Event | None
+        self, raster: Raster, options: Sequence[DetectOptions], stop: threading.Event | None, in_turn: bool
     ) -> tuple[list[Boxes], int, StageSeconds]:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise InputError(f"An image is an array of shape (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
         readers = [self._reader(option) for option in options]
-        height, width = image.shape[:2]
+        width, height = raster.width, raster.height
         tiles = self._plan(width, height, options[0])
-        found = list(self._in_order(lambda tile: self._search(image, tile, readers, stop), tiles))
+        found = list(self._in_order(raster, tiles, readers, stop, self._ahead(raster, tiles, in_turn)))
         infer, post = (sum(part.seconds[k] for part in found) for k in (0, 1))
         if len(tiles) == 1:
             return found[0].boxes, 1, StageSeconds(infer, post)
@@ -192,7 +218,7 @@ class Detector:
         side = options.tile if isinstance(options.tile, int) else size
         return side, round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
 
-    def _reader(self, options: DetectOptions) -> Callable[[NDArray[np.float32]], Boxes]:
+    def _reader(self, options: DetectOptions) -> _Reader:
         manifest = self.manifest
         wanted = self._class_ids(options.classes)
         return lambda output: decode(
@@ -216,17 +242,11 @@ class Detector:
         return np.array([k for k, name in enumerate(self.manifest.names) if name in classes], dtype=np.int64)
 
     def _search(
-        self,
-        image: NDArray[np.uint8],
-        tile: Tile,
-        readers: Sequence[Callable[[NDArray[np.float32]], Boxes]],
-        stop: threading.Event | None,
-    ) -> "_Part":
+        self, view: NDArray[np.uint8], tile: Tile, readers: Sequence[_Reader], stop: threading.Event | None
+    ) -> _Part:
         """The boxes of one tile in pixels of the image, for each reader."""
-        if stop is not None and stop.is_set():
-            raise StoppedError("The search was stopped before it was done; ask again with more time.")
+        _go_on(stop)
         start = perf_counter()
-        view = image[tile.y : tile.bottom, tile.x : tile.right]
         square, transform = letterbox(view, self.manifest.image_size)
         output = self._backend.infer(square)
         inferred = perf_counter()
@@ -243,23 +263,40 @@ class Detector:
         check_output(output, self.manifest.head_kind, len(self.manifest.names))
         return output
 
-    def _in_order(self, work: Callable[[Tile], "_Part"], tiles: Sequence[Tile]) -> Iterator["_Part"]:
-        """Run `work` on the pool; a bounded number waits, so that a huge image does not block small ones."""
+    def _ahead(self, raster: Raster, tiles: Sequence[Tile], in_turn: bool) -> int:
+        """How many tiles of an image may wait or be in work: a huge image must not block small ones."""
+        if raster.pixels is None:
+            return max(1, min(2 * self.parallel, _AHEAD_PIXELS // (tiles[0].width * tiles[0].height)))
+        return len(tiles) if in_turn else 2 * self.parallel
+
+    def _in_order(
+        self,
+        raster: Raster,
+        tiles: Sequence[Tile],
+        readers: Sequence[_Reader],
+        stop: threading.Event | None,
+        ahead: int,
+    ) -> Iterator[_Part]:
+        """Search `tiles` on the pool and yield what each gave, in their order."""
         waiting: deque[Future[_Part]] = deque()
         try:
             for tile in tiles:
-                if len(waiting) >= 2 * self.parallel:
+                if len(waiting) >= ahead:
                     yield waiting.popleft().result()
-                waiting.append(self._submit(work, tile))
+                _go_on(stop)
+                view = raster.read(tile.x, tile.y, tile.width, tile.height)
+                waiting.append(self._submit(view, tile, readers, stop))
             while waiting:
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _submit(self, work: Callable[[Tile], "_Part"], tile: Tile) -> "Future[_Part]":
+    def _submit(
+        self, view: NDArray[np.uint8], tile: Tile, readers: Sequence[_Reader], stop: threading.Event | None
+    ) -> Future[_Part]:
         try:
-            return self._pool.submit(work, tile)
+            return self._pool.submit(self._search, view, tile, readers, stop)
         except RuntimeError as error:
             raise PackageError(f"The detector of {self.ref.name} is closed; open its package again.") from error
 
@@ -267,11 +304,3 @@ class Detector:
         names = self.manifest.names
         rows = zip(boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.class_ids.tolist(), strict=True)
         return tuple(Detection((x1, y1, x2, y2), score, k, names[k]) for (x1, y1, x2, y2), score, k in rows)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one tile gave: boxes for each reader, and the seconds of inference and of reading its output."""
-
-    boxes: list[Boxes]
-    seconds: tuple[float, float]

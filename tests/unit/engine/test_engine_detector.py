@@ -40,7 +40,7 @@ def test_a_small_image_is_one_tile(dots: Detector) -> None:
     assert found(result) == truth
     assert result.tiles == 1
     assert (result.width, result.height, result.image, result.failure) == (64, 64, "a.jpg", None)
-    assert result.model == ModelRef("dots", "3", "r")
+    assert result.model == ModelRef("dots", "3", "r", "fp32")
     assert {d.class_name for d in result.detections} == {"sheep", "goat", "cow"}
 
 
@@ -127,8 +127,8 @@ def test_a_closed_detector_says_so(dot_package: Path) -> None:
 
 
 def test_an_unknown_backend_is_named(dot_package: Path) -> None:
-    with pytest.raises(InputError, match="'tensorrt' is unknown"):
-        Detector.open(dot_package, backend="tensorrt")
+    with pytest.raises(InputError, match="'tpu' is unknown"):
+        Detector.open(dot_package, backend="tpu")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""The EXIF orientation (EXIF 2.32, tag 0x0112): how the stored rows and columns become an upright image.
+
+With stored pixels S of R rows and C columns, the upright pixel at row y and column x is
+
+    1: S[y, x]       2: S[y, C-1-x]   3: S[R-1-y, C-1-x]  4: S[R-1-y, x]
+    5: S[x, y]       6: S[R-1-x, y]   7: S[R-1-x, C-1-y]  8: S[x, C-1-y]
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ExifTags import Base
+
+_TRANSPOSED = frozenset({5, 6, 7, 8})
+_ROWS_REVERSED = frozenset({3, 4, 6, 7})
+_COLUMNS_REVERSED = frozenset({2, 3, 7, 8})
+
+
+def orientation_of(image: Image.Image, damage: tuple[type[Exception], ...]) -> int:
+    """The orientation that an opened image asks for, 1 to 8; 1 where its EXIF block raises one of `damage`."""
+    try:
+        value = image.getexif().get(Base.Orientation, 1)
+    except damage:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Stored pixels of shape (R, C, 3) as they are meant to be seen; at most two copies, mostly one."""
+    turned: object = stored
+    if orientation in (6, 8, 3):
+        turns = {6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE, 3: cv2.ROTATE_180}
+        turned = cv2.rotate(stored, turns[orientation])
+    elif orientation in (2, 4):
+        turned = cv2.flip(stored, 1 if orientation == 2 else 0)
+    elif orientation in (5, 7):
+        turned = cv2.transpose(stored)
+        if orientation == 7:
+            turned = cv2.flip(turned, -1)
+    return np.asarray(turned, dtype=np.uint8)
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height of the upright image."""
+    return (height, width) if orientation in _TRANSPOSED else (width, height)
+
+
+def stored_window(
+    window: tuple[int, int, int, int], stored_size: tuple[int, int], orientation: int
+) -> tuple[int, int, int, int]:
+    """Where a window (x, y, width, height) of the upright image lies in stored pixels of (width, height)."""
+    x, y, width, height = window
+    if orientation in _TRANSPOSED:
+        x, y, width, height = y, x, height, width
+    if orientation in _COLUMNS_REVERSED:
+        x = stored_size[0] - x - width
+    if orientation in _ROWS_REVERSED:
+        y = stored_size[1] - y - height
+    return x, y, width, height
