@@ -26,7 +26,7 @@ _COPIED = (
     ".dockerignore", ".env.example", "LICENSE", "Makefile", "README.md", "compose.gpu.yaml", "compose.yaml",
     "configs", "docker", "pyproject.toml", "requirements", "services",
 )  # fmt: skip
-_OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_", "COMPOSE_")
+_OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_", "COMPOSE_", "GRAFANA_", "ACCELERATOR", "GPU")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -119,6 +119,7 @@ def environ(checkout: Path) -> dict[str, str]:
         "COMPOSE_PROJECT_NAME": PROJECT,
         "TRANSECT_MLFLOW_PORT": str(_free_port()),
         "TRANSECT_DETECTOR_PORT": str(_free_port()),
+        "TRANSECT_PROMETHEUS_PORT": str(_free_port()),
     }
 
 

@@ -36,7 +36,7 @@ def test_no_secret_has_a_default(checkout: Path, missing: str) -> None:
 
 def test_ports_are_published_on_this_machine_alone(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert set(published) == {"mlflow", "detector"}
+    assert set(published) == {"mlflow", "detector", "prometheus", "grafana"}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
 
 
@@ -70,14 +70,38 @@ def test_the_webhook_goes_from_mlflow_to_the_detector_with_one_secret(services: 
         assert "TRANSECT_WEBHOOK_SECRET" not in services[name]["environment"]
 
 
-def test_gpus_are_added_by_a_file_of_their_own(checkout: Path) -> None:
+def test_gpus_are_added_by_a_file_of_their_own(checkout: Path, services: dict[str, Any]) -> None:
     done = config(checkout, "compose.yaml", "compose.gpu.yaml", **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
     assert done.returncode == 0, done.stderr
-    trainer = json.loads(done.stdout)["services"]["trainer"]
-    (device,) = trainer["deploy"]["resources"]["reservations"]["devices"]
-    assert (device["driver"], device["capabilities"], device["count"]) == ("nvidia", ["gpu"], -1)
-    # Empty would hide every GPU.
-    assert trainer["environment"]["CUDA_VISIBLE_DEVICES"] is None
+    with_gpus = json.loads(done.stdout)["services"]
+    having = {name for name, service in with_gpus.items() if "devices" in str(service.get("deploy"))}
+    assert having == {"trainer", "detector", "census"}
+    for name in having:
+        (device,) = with_gpus[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"], device["count"]) == ("nvidia", ["gpu"], -1)
+        # Empty would hide every GPU.
+        assert with_gpus[name]["environment"]["CUDA_VISIBLE_DEVICES"] is None
+    for name in ("detector", "census"):
+        builds = {kind: found[name]["build"]["args"] for kind, found in (("cpu", services), ("cuda", with_gpus))}
+        assert {kind: arguments["ACCELERATOR"] for kind, arguments in builds.items()} == {"cpu": "cpu", "cuda": "cuda"}
+        # The same otherwise, and neither image takes the name of the other.
+        assert with_gpus[name]["build"]["target"] == services[name]["build"]["target"] == name
+        assert (services[name]["image"], with_gpus[name]["image"]) == (
+            f"transect-{name}:local",
+            f"transect-{name}:cuda",
+        )
+
+
+def test_the_stack_comes_without_prometheus_and_grafana_unless_they_are_asked_for(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if service.get("profiles") == ["observe"]} == {
+        "prometheus",
+        "grafana",
+    }
+    # They keep what they have seen, within limits.
+    assert any(option.startswith("--storage.tsdb.retention.size=") for option in services["prometheus"]["command"])
+    grafana = services["grafana"]["environment"]
+    assert grafana["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert grafana["GF_ANALYTICS_REPORTING_ENABLED"] == grafana["GF_ANALYTICS_CHECK_FOR_UPDATES"] == "false"
 
 
 def test_up_refuses_a_placeholder(checkout: Path) -> None:

@@ -1,11 +1,16 @@
 """What the images hold, asked of the images themselves."""
 
 import json
+import re
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from containers.running import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def inside(image: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -13,8 +18,34 @@ def inside(image: str, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(run, check=False, capture_output=True, text=True, timeout=120)
 
 
+# What the detector may add to its Python base.
+MOST_BYTES = 700_000_000
+
+
+def described(image: str) -> dict[str, Any]:
+    done = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout)[0])
+
+
 @pytest.mark.usefixtures("stack")
-@pytest.mark.parametrize("module", ["torch", "torchvision", "ultralytics"])
+def test_the_detector_image_stays_small() -> None:
+    dockerfile = (ROOT / "docker" / "detector" / "Dockerfile").read_text(encoding="utf-8")
+    (base,) = set(re.findall(r"(?m)^FROM (python:\S+)", dockerfile))
+    # The builder need not leave its base among the images of the engine.
+    if subprocess.run(["docker", "image", "inspect", base], capture_output=True, check=False).returncode:
+        subprocess.run(["docker", "pull", base], check=True)
+    added = described("transect-detector:local")["Size"] - described(base)["Size"]
+    assert 0 < added <= MOST_BYTES
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_detector_image_reads_both_kinds_of_model_that_a_package_holds() -> None:
+    program = "import openvino; print(*sorted(openvino.frontend.FrontEndManager().get_available_front_ends()))"
+    assert inside("transect-detector:local", "python", "-c", program).stdout.split() == ["ir", "onnx"]
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("module", ["torch", "torchvision", "ultralytics", "flask", "openvino_telemetry"])
 def test_the_detector_image_cannot_import(module: str) -> None:
     done = inside("transect-detector:local", "python", "-c", f"import {module}")
     assert done.returncode != 0
@@ -32,10 +63,7 @@ def test_the_detector_image_holds_the_service_without_build_tools() -> None:
 @pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("name", ["minio", "mlflow", "detector"])
 def test_an_image_runs_as_its_own_user_by_itself(name: str) -> None:
-    done = subprocess.run(
-        ["docker", "image", "inspect", f"transect-{name}:local"], capture_output=True, text=True, check=True
-    )
-    config = json.loads(done.stdout)[0]["Config"]
+    config = described(f"transect-{name}:local")["Config"]
     assert config["User"] not in ("", "root", "0")
     assert config["Labels"]["org.opencontainers.image.title"] == f"transect-{name}"
     assert config["Healthcheck"]["Test"]
