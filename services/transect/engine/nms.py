@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.overlaps import candidate_pairs, ious
+from transect.engine.overlaps import candidate_pairs, ious, pairs_among
 
-# Boxes looked at together. A crowded cluster is settled by its best boxes in the first rounds,
-# so that later rounds compare against few.
-_CHUNK = 1024
+# Boxes settled together: few at first, since the best boxes of a crowd suppress nearly all others,
+# then more, so that boxes which suppress nothing do not cost a round each.
+_FIRST_ROUND, _LARGEST_ROUND = 128, 4096
 
 
 def nms(
@@ -23,14 +23,15 @@ def nms(
         return np.empty(0, dtype=np.intp)
     order = np.argsort(-scores, kind="stable")
     boxes = _apart_by_class(xyxy[order], class_ids[order])
+    open_boxes = np.arange(len(boxes))
     kept: list[NDArray[np.intp]] = []
-    kept_boxes = boxes[:0]
-    for start in range(0, len(boxes), _CHUNK):
-        chunk = boxes[start : start + _CHUNK]
-        alive = np.flatnonzero(~_suppressed_by(chunk, kept_boxes, iou))
-        alive = alive[_greedy(chunk[alive], iou)]
-        kept.append(start + alive)
-        kept_boxes = np.concatenate([kept_boxes, chunk[alive]])
+    round_size = _FIRST_ROUND
+    while len(open_boxes):
+        best, others = open_boxes[:round_size], open_boxes[round_size:]
+        best = best[_greedy(boxes[best], iou)]
+        kept.append(best)
+        open_boxes = others[~_suppressed_by(boxes[others], boxes[best], iou)]
+        round_size = min(2 * round_size, _LARGEST_ROUND)
     return order[np.concatenate(kept)]
 
 
@@ -51,12 +52,10 @@ def _suppressed_by(boxes: NDArray[np.float64], kept: NDArray[np.float64], iou: f
 
 def _greedy(boxes: NDArray[np.float64], iou: float) -> NDArray[np.bool_]:
     """Which of the boxes, sorted best first, greedy suppression keeps."""
-    if len(boxes) < 2:
-        return np.ones(len(boxes), dtype=bool)
-    better: list[NDArray[np.intp]] = []
-    worse: list[NDArray[np.intp]] = []
-    for rows, columns in candidate_pairs(boxes, boxes):
-        clash = (rows < columns) & (ious(boxes[rows], boxes[columns]) > iou)
+    better: list[NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
+    worse: list[NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
+    for rows, columns in pairs_among(boxes):
+        clash = ious(boxes[rows], boxes[columns]) > iou
         better.append(rows[clash])
         worse.append(columns[clash])
     return _resolve(np.concatenate(better), np.concatenate(worse), len(boxes))

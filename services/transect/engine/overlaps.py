@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 _BLOCK = 1_000_000
 
 
-def candidate_pairs(
-    first: NDArray[np.floating], second: NDArray[np.floating]
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield blocks of index pairs (i, j) such that first[i] and second[j] overlap along x.
+_Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def candidate_pairs(first: NDArray[np.floating], second: NDArray[np.floating]) -> Iterator[_Pairs]:
+    """Yield blocks of index pairs (i, j) such that first[i] and second[j] meet; touching counts.
 
     Both are (n, 4) xyxy. Every pair of boxes that intersect is among them, once.
     """
@@ -22,17 +23,45 @@ def candidate_pairs(
     starts = second[order, 0]
     widest = float((second[:, 2] - second[:, 0]).max())
     low = np.searchsorted(starts, first[:, 0] - widest, side="left")
-    counts = np.maximum(np.searchsorted(starts, first[:, 2], side="right") - low, 0)
+    high = np.searchsorted(starts, first[:, 2], side="right")
+    for rows, places in _ranges(low, high):
+        partners = order[places]
+        meets = second[partners, 2] >= first[rows, 0]
+        meets &= second[partners, 3] >= first[rows, 1]
+        meets &= second[partners, 1] <= first[rows, 3]
+        yield rows[meets], partners[meets]
+
+
+def pairs_among(boxes: NDArray[np.floating]) -> Iterator[_Pairs]:
+    """Yield blocks of index pairs (i, j), i < j, of boxes (n, 4) xyxy that meet; touching counts.
+
+    Every pair of boxes that intersect is among them, once.
+    """
+    if len(boxes) < 2:
+        return
+    order = np.argsort(boxes[:, 0], kind="stable")
+    swept = boxes[order]
+    # A box meets those that start, along x, after it and before its end.
+    high = np.searchsorted(swept[:, 0], swept[:, 2], side="right")
+    top, bottom = np.ascontiguousarray(swept[:, 1]), np.ascontiguousarray(swept[:, 3])
+    for here, there in _ranges(np.arange(1, len(boxes) + 1), high):
+        meets = (top[here] <= bottom[there]) & (top[there] <= bottom[here])
+        one, other = order[here[meets]], order[there[meets]]
+        yield np.minimum(one, other), np.maximum(one, other)
+
+
+def _ranges(low: NDArray[np.intp], high: NDArray[np.intp]) -> Iterator[_Pairs]:
+    """Yield (i, j) for each i and each j in low[i] .. high[i] - 1, in blocks of bounded size."""
+    counts = np.maximum(high - low, 0)
     ends = np.cumsum(counts)
     row = 0
-    while row < len(first):
+    while row < len(counts):
         done = ends[row - 1] if row else 0
         stop = max(int(np.searchsorted(ends, done + _BLOCK, side="right")), row + 1)
-        rows = np.repeat(np.arange(row, stop), counts[row:stop])
-        columns = np.arange(len(rows)) - np.repeat(ends[row:stop] - counts[row:stop] - done, counts[row:stop])
-        partners = order[columns + low[rows]]
-        meets = second[partners, 2] >= first[rows, 0]
-        yield rows[meets], partners[meets]
+        many = counts[row:stop]
+        rows = np.repeat(np.arange(row, stop), many)
+        offset = low[row:stop] - (ends[row:stop] - many - done)
+        yield rows, np.arange(len(rows)) + np.repeat(offset, many)
         row = stop
 
 

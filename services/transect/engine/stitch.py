@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.overlaps import areas, candidate_pairs, intersections, ratio
+from transect.engine.overlaps import areas, intersections, pairs_among, ratio
 from transect.engine.types import Boxes
 from transect.imagery import Tile
 
@@ -89,11 +89,10 @@ def _partners(
     span = float(wide.max() - wide.min()) + 1.0
     swept = wide + (class_ids * span)[:, None] * np.array([1.0, 0.0, 1.0, 0.0])
     found: list[NDArray[np.intp]] = []
-    for rows, columns in candidate_pairs(swept, swept):
-        meets = (wide[rows, 1] <= wide[columns, 3]) & (wide[columns, 1] <= wide[rows, 3])
-        chosen = (rows < columns) & (tile_ids[rows] != tile_ids[columns]) & meets
+    for rows, columns in pairs_among(swept):
+        chosen = tile_ids[rows] != tile_ids[columns]
         found.append(np.stack([rows[chosen], columns[chosen]]))
-    pairs = np.concatenate(found, axis=1)
+    pairs = np.concatenate(found, axis=1) if found else np.empty((2, 0), dtype=np.intp)
     return pairs[0], pairs[1]
 
 

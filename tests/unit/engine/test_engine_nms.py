@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from transect.engine import overlaps
 from transect.engine.nms import nms
-from transect.engine.overlaps import candidate_pairs, intersections, iou_matrix, ious
+from transect.engine.overlaps import candidate_pairs, iou_matrix, ious, pairs_among
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
@@ -37,6 +37,19 @@ def test_agrees_with_torchvision(seed: int, count: int, span: float, classes: in
     boxes = random_boxes(rng, count, span, 40)
     scores = rng.permutation(np.linspace(0.01, 0.99, count)).astype(np.float32)
     ids = rng.integers(0, classes, count)
+    assert nms(boxes, scores, ids, iou).tolist() == reference(boxes, scores, ids, iou)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), animals=st.integers(1, 90), iou=st.sampled_from([0.3171, 0.5003, 0.7019]))
+def test_crowds_of_candidates_agree_with_torchvision(seed: int, animals: int, iou: float) -> None:
+    """As a head gives them: some twenty boxes an animal, each a little off, more than one round of suppression."""
+    rng = np.random.default_rng(seed)
+    animal = np.repeat(random_boxes(rng, animals, 640, 40), 20, axis=0)
+    boxes = animal + rng.normal(0, 2, animal.shape).astype(np.float32)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    scores = rng.permutation(np.linspace(0.01, 0.99, len(boxes))).astype(np.float32)
+    ids = np.repeat(rng.integers(0, 3, animals), 20)
     assert nms(boxes, scores, ids, iou).tolist() == reference(boxes, scores, ids, iou)
 
 
@@ -71,9 +84,16 @@ def test_the_sweep_misses_no_pair_and_repeats_none(seed: int, n: int, m: int, bl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlaps, "_BLOCK", block)
         pairs = [(int(i), int(j)) for a, b in candidate_pairs(first, second) for i, j in zip(a, b, strict=True)]
+        among = [(int(i), int(j)) for a, b in pairs_among(first) for i, j in zip(a, b, strict=True)]
     assert len(pairs) == len(set(pairs))
-    touching = {(i, j) for i in range(n) for j in range(m) if intersections(first[i : i + 1], second[j : j + 1])[0] > 0}
-    assert touching <= set(pairs)
+    assert set(pairs) == {(i, j) for i in range(n) for j in range(m) if meet(first[i], second[j])}
+    assert len(among) == len(set(among))
+    assert set(among) == {(i, j) for i in range(n) for j in range(i + 1, n) if meet(first[i], first[j])}
+
+
+def meet(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether two boxes share ground, an edge or a corner."""
+    return bool((one[:2] <= other[2:]).all() and (other[:2] <= one[2:]).all())
 
 
 def test_iou_of_known_boxes() -> None:
