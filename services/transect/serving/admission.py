@@ -1,14 +1,20 @@
-"""How many requests may be inside: a bounded queue in front of a bounded pool of threads."""
+"""How many requests may be inside: a bounded queue, and bounded bytes, in front of a bounded pool of threads."""
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
 from transect.serving.problems import ProblemError
 
 _SMOOTHING = 0.2
+_MIB = 1 << 20
+# Bodies of frames from a drone fill the default queue with half of this.
+_LEAST_BODIES = 256 * _MIB
+_LARGEST_BODIES = 4
+# What a request costs before its body has arrived: thousands of silent clients must not add up to nothing.
+_LEAST_BODY = 64 << 10
 
 
 def worker_count(threads: int) -> int:
@@ -20,16 +26,42 @@ def worker_count(threads: int) -> int:
     return max(2, cores)
 
 
-class Admission:
-    """Counts the admitted requests. Used from the event loop alone, so it needs no lock.
+def body_budget(largest: int) -> int:
+    """Bytes of request bodies that are held at one time, where one has at most `largest`."""
+    return max(_LEAST_BODIES, _LARGEST_BODIES * largest)
 
-    At most `workers` requests run and `max_waiting` wait; one more is refused at once.
+
+class Body:
+    """The bytes that one request holds."""
+
+    def __init__(self, admission: "Admission") -> None:
+        self._admission = admission
+        self.size = 0
+
+    def hold(self, size: int) -> None:
+        """Hold `size` more bytes. ProblemError (503) when all bodies together have too many."""
+        self._admission.refuse_bytes(size)
+        self._admission.body_bytes += size
+        self.size += size
+
+
+class Admission:
+    """Counts what is inside. Used from the event loop alone, so it needs no lock.
+
+    At most `workers` requests run and `max_waiting` wait; one more is refused at once. A request
+    takes its place when its first image is there: a slow uplink keeps no place from others. The
+    bytes that arrive meanwhile are bounded by `max_bytes`.
     """
 
-    def __init__(self, workers: int, max_waiting: int) -> None:
+    def __init__(
+        self, workers: int, max_waiting: int, max_bytes: int, on_refused: Callable[[], None] = lambda: None
+    ) -> None:
         self.workers = workers
         self.max_waiting = max_waiting
+        self.max_bytes = max_bytes
         self.admitted = 0
+        self.body_bytes = 0
+        self._on_refused = on_refused
         self._seconds = 0.0
 
     @property
@@ -44,13 +76,13 @@ class Admission:
 
     def refuse_when_full(self) -> None:
         """Raise ProblemError (503 with Retry-After) while every place is taken."""
-        if self.admitted < self.workers + self.max_waiting:
-            return
-        detail = (
-            f"The service is busy: {self.max_waiting} requests wait already (TRANSECT_MAX_QUEUE). "
-            f"Try again in {self.retry_after_s} s."
-        )
-        raise ProblemError(503, "busy", detail, {"Retry-After": str(self.retry_after_s)})
+        if self.admitted >= self.workers + self.max_waiting:
+            raise self._refusal(f"{self.max_waiting} requests wait already (TRANSECT_MAX_QUEUE)")
+
+    def refuse_bytes(self, size: int) -> None:
+        """Raise ProblemError (503 with Retry-After) while there is no room for `size` more bytes."""
+        if self.body_bytes + size > self.max_bytes:
+            raise self._refusal(f"the request bodies inside have {self.body_bytes / _MIB:.0f} MiB already")
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -63,3 +95,18 @@ class Admission:
         finally:
             self.admitted -= 1
             self._seconds += _SMOOTHING * (monotonic() - start - self._seconds)
+
+    @contextmanager
+    def body(self) -> Iterator[Body]:
+        """Count the bytes of one request's body for the length of a `with` block."""
+        body = Body(self)
+        body.hold(_LEAST_BODY)
+        try:
+            yield body
+        finally:
+            self.body_bytes -= body.size
+
+    def _refusal(self, why: str) -> ProblemError:
+        self._on_refused()
+        detail = f"The service is busy: {why}. Try again in {self.retry_after_s} s."
+        return ProblemError(503, "busy", detail, {"Retry-After": str(self.retry_after_s)})

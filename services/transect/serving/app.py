@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from transect import __version__
 from transect.serving import detect_routes, page_routes, state_routes
+from transect.serving.early import EarlyAnswer
 from transect.serving.middleware import RequestContext
 from transect.serving.problems import install_problem_handlers
 from transect.serving.service import Service
@@ -41,6 +42,8 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     )
     app.state.service = service
     app.add_middleware(RequestContext, metrics=service.metrics)
+    # Added last, so that it stands around the other.
+    app.add_middleware(EarlyAnswer)
     install_problem_handlers(app)
     for router in (detect_routes.router, state_routes.router, page_routes.router):
         app.include_router(router)

@@ -1,26 +1,37 @@
 """POST /v1/detect."""
 
 import logging
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from transect.engine import ImageResult, ModelRef
 from transect.errors import TransectError
-from transect.serving.detection import Detected
-from transect.serving.intake import Batch, read_batch
-from transect.serving.metrics import Metrics
-from transect.serving.problems import ProblemError
-from transect.serving.query import DetectQuery, detect_options
-from transect.serving.schemas import ImageAnswer, ImagesAnswer, problems
+from transect.serving.account import Account
+from transect.serving.deadline import TIMEOUT_HEADER, Deadline
+from transect.serving.detection import Detected, as_json
+from transect.serving.ndjson import MEDIA_TYPE as NDJSON
+from transect.serving.ndjson import Lines, image_line, summary_line
+from transect.serving.problems import ProblemError, problem_content
+from transect.serving.query import DetectQuery
+from transect.serving.schemas import ImageAnswer, ImagesAnswer, LineAnswer, problems
+from transect.serving.search import Finished, Search
 from transect.serving.service import Service
 
 router = APIRouter(tags=["detection"])
 _log = logging.getLogger(__name__)
 
 _FILE = {"type": "string", "format": "binary"}
+_TIMEOUT = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The same as the option timeout.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 _FORM = {
     "type": "object",
     "properties": {
@@ -28,7 +39,8 @@ _FORM = {
         "images": {"type": "array", "items": _FILE, "description": "Images; the answer is a list, even of one."},
     },
 }
-_BODY = {
+_EXTRA = {
+    "parameters": [_TIMEOUT],
     "requestBody": {
         "required": True,
         "content": {
@@ -36,7 +48,7 @@ _BODY = {
             "image/*": {"schema": _FILE},
             "application/octet-stream": {"schema": _FILE},
         },
-    }
+    },
 }
 _PROBLEMS = problems(
     {
@@ -46,6 +58,7 @@ _PROBLEMS = problems(
         415: "The body is not images.",
         422: "An option or the one image cannot be used.",
         503: "No model is loaded, or every place is taken (Retry-After).",
+        504: "The deadline passed: TRANSECT_DEADLINE_SECONDS, or the timeout that was asked for.",
     }
 )
 
@@ -54,10 +67,13 @@ _PROBLEMS = problems(
     "/v1/detect",
     response_model=ImageAnswer | ImagesAnswer,
     responses={
-        200: {"description": "What was found.", "content": {"image/jpeg": {"schema": _FILE}}},
+        200: {
+            "description": "What was found.",
+            "content": {"image/jpeg": {"schema": _FILE}, NDJSON: {"schema": LineAnswer.model_json_schema()}},
+        },
         **_PROBLEMS,
     },
-    openapi_extra=_BODY,
+    openapi_extra=_EXTRA,
 )
 async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Response:
     """Find objects in one image or several.
@@ -66,69 +82,79 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     an error where the image cannot be read. A form with the field `images`, or with more than one
     file, is answered with `{"results": [...]}` in the order of the files; there an image that cannot
     be read has a `failure`, and the others their results.
+
+    As application/x-ndjson, every image is one line, in the order of the files and as soon as it is
+    done: its object with its `index`. The last line is `{"summary": {...}}`; an answer without it
+    was cut off. `summary.complete` says whether every image was searched or has its failure;
+    otherwise `summary.problem` says why not.
     """
     service: Service = request.app.state.service
-    deadline = service.deadline(request)
-    service.lease().release()
-    service.admission.refuse_when_full()
-    async with read_batch(request, service.limits) as batch:
-        draw = query.format == "image"
-        if draw and len(batch.uploads) > 1:
-            raise ProblemError(422, "one-image", f"format=image takes one image; got {len(batch.uploads)}.")
-        with service.admission.place(), (lease := service.lease()) as model:
-            options = detect_options(query, service.settings, model.detector.manifest.names)
-            outcomes = await service.detect(lease, batch.uploads, options, draw=draw, deadline=deadline)
-            ref = model.detector.ref
-    _account(service.metrics, outcomes, ref, request.state.log)
-    headers = {"X-Transect-Model": f"{ref.name}/{ref.version}"}
-    if draw or not batch.as_list:
-        return _one(outcomes[0], headers)
-    results = [_listed(outcome, batch, index, ref) for index, outcome in enumerate(outcomes)]
-    return JSONResponse({"results": [result.to_json() for result in results]}, headers=headers)
+    deadline = service.deadline(request, query.timeout)
+    if wants_lines(request, query):
+        lines = _lines(service, request, query, deadline)
+        # The first line is made here, so that what goes wrong before it has a status of its own.
+        return Lines(await anext(lines), lines, deadline, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    async with Search(service, request, query, deadline) as search:
+        done = [finished async for finished in search.finished()]
+        ref = search.ref
+    account = Account(service.metrics, request.state.log, ref)
+    for finished in done:
+        account.add(finished.outcome)
+    headers = _headers(ref)
+    if query.format == "image" or not search.listed:
+        media_type = "image/jpeg" if query.format == "image" else "application/json"
+        return Response(_one(done[0]), media_type=media_type, headers=headers)
+    results = b",".join(_listed(finished, ref) for finished in done)
+    return Response(b'{"results":[' + results + b"]}", media_type="application/json", headers=headers)
 
 
-def _one(outcome: Detected | BaseException, headers: dict[str, str]) -> Response:
-    if isinstance(outcome, BaseException):
-        raise outcome
-    if outcome.drawn is not None:
-        return Response(outcome.drawn, media_type="image/jpeg", headers=headers)
-    return JSONResponse(outcome.result.to_json(), headers=headers)
+def wants_lines(request: Request, query: DetectQuery) -> bool:
+    """Whether the answer is to be NDJSON: `format` says so, or else the header Accept."""
+    return query.format == "ndjson" or (query.format is None and NDJSON in request.headers.get("accept", ""))
 
 
-def _listed(outcome: Detected | BaseException, batch: Batch, index: int, ref: ModelRef) -> ImageResult:
+async def _lines(
+    service: Service, request: Request, query: DetectQuery, deadline: Deadline
+) -> AsyncGenerator[bytes, None]:
+    """The lines of a streamed answer. Raises only before the first of them."""
+    account: Account | None = None
+    problem: ProblemError | None = None
+    async with Search(service, request, query, deadline) as search:
+        try:
+            async with aclosing(search.finished()) as images:
+                async for finished in images:
+                    account = account or Account(service.metrics, request.state.log, search.ref)
+                    account.add(finished.outcome)
+                    yield image_line(account.images - 1, _listed(finished, search.ref))
+        except ProblemError as error:
+            if account is None:
+                raise
+            problem = error
+    assert account is not None  # noqa: S101 - a body without an image is a problem
+    yield summary_line(
+        account, None if problem is None else problem_content(request.url.path, request.state.request_id, problem)
+    )
+
+
+def _headers(ref: ModelRef) -> dict[str, str]:
+    return {"X-Transect-Model": f"{ref.name}/{ref.version}"}
+
+
+def _one(finished: Finished) -> bytes:
+    if isinstance(finished.outcome, BaseException):
+        raise finished.outcome
+    return finished.outcome.encoded
+
+
+def _listed(finished: Finished, ref: ModelRef) -> bytes:
+    outcome = finished.outcome
     if isinstance(outcome, Detected):
-        return outcome.result
-    name = batch.uploads[index].name
-    if isinstance(outcome, TransectError):
-        return ImageResult.failed(name, ref, str(outcome))
+        return outcome.encoded
+    if isinstance(outcome, TransectError | ProblemError):
+        return as_json(ImageResult.failed(finished.name, ref, str(outcome)))
     if not isinstance(outcome, Exception):
         raise outcome
     # One image that breaks the program must not take the others' results with it.
     _log.error("An image failed", exc_info=outcome)
-    return ImageResult.failed(name, ref, f"The service failed on it ({type(outcome).__name__}); its log says why.")
-
-
-def _account(
-    metrics: Metrics, outcomes: Sequence[Detected | BaseException], ref: ModelRef, log: dict[str, Any]
-) -> None:
-    """Count the images into `metrics` and describe them in the request's `log` line."""
-    done = [outcome for outcome in outcomes if isinstance(outcome, Detected)]
-    metrics.images.labels("ok").inc(len(done))
-    metrics.images.labels("failed").inc(len(outcomes) - len(done))
-    longest: dict[str, float] = {}
-    for outcome in done:
-        metrics.tiles.inc(outcome.result.tiles)
-        for detection in outcome.result.detections:
-            metrics.detections.labels(detection.class_name).inc()
-        for stage, seconds in outcome.stages.items():
-            metrics.stage_seconds.labels(stage).observe(seconds)
-            longest[stage] = max(seconds, longest.get(stage, 0.0))
-    log.update(
-        model=ref.name,
-        version=ref.version,
-        images=len(outcomes),
-        failed=len(outcomes) - len(done),
-        tiles=sum(outcome.result.tiles for outcome in done),
-        detections=sum(len(outcome.result.detections) for outcome in done),
-        **{f"{stage}_ms": round(seconds * 1000, 1) for stage, seconds in longest.items()},
-    )
+    reason = f"The service failed on it ({type(outcome).__name__}); its log says why."
+    return as_json(ImageResult.failed(finished.name, ref, reason))

@@ -1,41 +1,153 @@
 """One uploaded image to one result, on a worker thread, with the time of each stage."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Literal
 
-from transect.engine import DetectOptions, ImageResult
-from transect.errors import ImageError
-from transect.imagery import LONGEST_JPEG_SIDE, annotate, decode_image, encode_jpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine import DetectOptions, Detector, ImageResult
+from transect.errors import ImageError, ImageTooLargeError, StoppedError
+from transect.imagery import LONGEST_JPEG_SIDE, Raster, annotate, as_raster, encode_jpeg, open_raster
+from transect.imagery.decode import open_image
+from transect.imagery.raster import WHOLE_BELOW
+from transect.serving.deadline import Deadline
 from transect.serving.intake import Upload
+from transect.serving.pixels import PixelBudget
+from transect.serving.problems import ProblemError
 from transect.serving.slot import ServedModel
+
+Answer = Literal["result", "json", "image"]
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """The most that one image may be, and the room that all images share."""
+
+    pixels: int
+    tiles: int
+    budget: PixelBudget
 
 
 @dataclass(frozen=True)
 class Detected:
-    """A result, the drawn JPEG where it was asked for, and the seconds of each stage."""
+    """A result, the same as JSON or a drawn JPEG where that was asked for, and the seconds of each stage."""
 
     result: ImageResult
-    drawn: bytes | None
+    encoded: bytes
     stages: dict[str, float]
 
 
 def detect_upload(
-    model: ServedModel, upload: Upload, options: DetectOptions, *, max_pixels: int, draw: bool, submitted: float
+    model: ServedModel,
+    upload: Upload,
+    options: DetectOptions,
+    *,
+    limits: ImageLimits,
+    deadline: Deadline,
+    answer: Answer,
+    submitted: float,
 ) -> Detected:
-    """Decode, detect and, if asked, draw. `submitted` is perf_counter() when the work was queued.
+    """Decode, detect and encode. `submitted` is perf_counter() when the work was queued.
 
-    Raises ImageError for an image that cannot be read, or is too large to be drawn.
+    Raises ImageError for an image that cannot be read or drawn, ProblemError (422) for one of too
+    many tiles, StoppedError when `deadline` has passed or was stopped.
     """
-    start = perf_counter()
-    data = upload.data
-    pixels = decode_image(data, name=upload.name, max_pixels=max_pixels) if isinstance(data, bytes) else data
-    decoded = perf_counter()
-    if draw and max(pixels.shape) > LONGEST_JPEG_SIDE:
-        raise ImageError(f"{upload.name} is too large to be drawn as JPEG; ask with format=json.")
-    result = model.detector.detect(pixels, name=upload.name, options=options)
-    found = perf_counter()
-    stages = {"queue": start - submitted, "decode": decoded - start, "infer": found - decoded}
-    if not draw:
-        return Detected(result, None, stages)
-    drawn = encode_jpeg(annotate(pixels, result.detections))
-    return Detected(result, drawn, {**stages, "encode": perf_counter() - found})
+    if deadline.over:
+        raise StoppedError("The request ended before its image was looked at.")
+    detector = model.detector
+    with _opened(upload, detector, options, limits, deadline, draw=answer == "image") as (raster, began):
+        decoded = perf_counter()
+        drawable = _drawable(raster, upload.name) if answer == "image" else None
+        result = detector.detect(raster, name=upload.name, options=options, stop=deadline.stop)
+        found = perf_counter()
+        encoded = b""
+        if drawable is not None:
+            encoded = encode_jpeg(annotate(drawable, result.detections))
+    if answer == "json":
+        # Here, not on the event loop: a thousand boxes take milliseconds.
+        encoded = as_json(result)
+    stages = {
+        "queue": began - submitted,
+        "decode": decoded - began,
+        "infer": result.seconds.infer,
+        "post": result.seconds.post,
+    }
+    if encoded:
+        stages["encode"] = perf_counter() - found
+    return Detected(result, encoded, stages)
+
+
+def as_json(result: ImageResult) -> bytes:
+    """The per-image contract as compact JSON."""
+    return json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+@contextmanager
+def _opened(
+    upload: Upload, detector: Detector, options: DetectOptions, limits: ImageLimits, deadline: Deadline, *, draw: bool
+) -> Iterator[tuple[Raster, float]]:
+    """The image, with its room in the pixel budget, and when its decoding began."""
+
+    def check(width: int, height: int) -> None:
+        _check_pixels(upload.name, width, height, limits.pixels)
+        _check_tiles(upload.name, detector.tile_count(width, height, options), limits.tiles)
+
+    if not isinstance(upload.data, bytes):
+        raster = as_raster(upload.data)
+        check(raster.width, raster.height)
+        yield raster, perf_counter()
+        return
+    size = _size(upload.data, upload.name)
+    if size is not None:
+        check(*size)
+    with limits.budget.room(_held(upload.data, size) * (2 if draw else 1), deadline):
+        began = perf_counter()
+        with open_raster(upload.data, name=upload.name, max_pixels=limits.pixels) as raster:
+            if size is None:
+                check(raster.width, raster.height)
+            yield raster, began
+
+
+def _size(data: bytes, name: str) -> tuple[int, int] | None:
+    """Width and height as the header tells them; None where Pillow cannot, so that only opening it will tell."""
+    try:
+        with open_image(data, name) as image:
+            return image.width, image.height
+    except ImageError:
+        return None
+
+
+def _held(data: bytes, size: tuple[int, int] | None) -> int:
+    """Pixels that opening the image will hold. Of a TIFF, what is more than that is read in windows."""
+    if size is None:
+        return WHOLE_BELOW
+    pixels = size[0] * size[1]
+    return min(pixels, WHOLE_BELOW) if data[:2] in (b"II", b"MM") else pixels
+
+
+def _check_pixels(name: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise ImageTooLargeError(
+            f"{name} has {width} x {height} pixels, more than the limit of {most} (TRANSECT_MAX_PIXELS)."
+        )
+
+
+def _check_tiles(name: str, tiles: int, most: int) -> None:
+    if tiles > most:
+        raise ProblemError(
+            422,
+            "too-many-tiles",
+            f"{name} would take {tiles} tiles, more than the limit of {most} (TRANSECT_MAX_TILES); "
+            "ask with a larger tile=N or tile=off, or cut the image into smaller files.",
+        )
+
+
+def _drawable(raster: Raster, name: str) -> NDArray[np.uint8]:
+    if raster.pixels is None or max(raster.width, raster.height) > LONGEST_JPEG_SIDE:
+        raise ImageError(f"{name} is too large to be drawn as JPEG; ask with format=json.")
+    return raster.pixels

@@ -75,6 +75,7 @@ class AliasFollower:
         self._open_package = open_package
         self._poll_seconds = poll_seconds
         self._state = Following()
+        self._heard = monotonic()
         self._refusals: dict[tuple[str, str, str], Refusal] = {}
         self._turn = threading.Condition()
         self._asked = 0
@@ -87,6 +88,10 @@ class AliasFollower:
     def state(self) -> Following:
         """The newest state, as one consistent value."""
         return self._state
+
+    def seconds_since_success(self) -> float:
+        """Seconds since MLflow last said where the alias points; since the start, before it first did."""
+        return monotonic() - self._heard
 
     def start(self) -> None:
         """Begin to follow."""
@@ -223,6 +228,7 @@ class AliasFollower:
         self._state = Following(datetime.now(UTC), self._state.last_success, reason, self._state.refused)
 
     def _poll_succeeded(self) -> None:
+        self._heard = monotonic()
         self._metrics.polls.labels("ok").inc()
         if self._state.last_error is not None:
             _log.info("The alias can be seen again")

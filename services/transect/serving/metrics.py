@@ -30,7 +30,8 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "transect_stage_seconds",
-            "Time of one image in a stage: queue (waiting for a worker), decode, infer, encode (drawn answers).",
+            "Time of one image in a stage: queue (waiting for a worker and for room), decode, "
+            "infer and post (summed over its tiles), encode (JSON or the drawn answer).",
             ("stage",),
             buckets=_SECONDS,
             registry=self.registry,
@@ -40,6 +41,25 @@ class Metrics:
         self.detections = Counter("transect_detections", "Objects found.", ("class_name",), registry=self.registry)
         self.queue_depth = Gauge("transect_queue_depth", "Admitted requests that wait.", registry=self.registry)
         self.in_progress = Gauge("transect_requests_admitted", "Requests inside.", registry=self.registry)
+        self.unserved = Counter(
+            "transect_requests_unserved",
+            "Requests without a result: refused (no place), expired (deadline), cancelled (the client left).",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.body_bytes = Gauge("transect_body_bytes", "Bytes of request bodies inside.", registry=self.registry)
+        self.pixels = Gauge("transect_pixels_in_use", "Decoded pixels held now.", registry=self.registry)
+        self.swap_seconds = Histogram(
+            "transect_model_swap_seconds",
+            "From seeing that the alias moved to serving the new version.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.alias_lag = Gauge(
+            "transect_alias_lag_seconds",
+            "Time since MLflow last said where the alias points (since the start, before it first did).",
+            registry=self.registry,
+        )
         self.swaps = Counter(
             "transect_model_swaps",
             "New versions by outcome: swapped, refused (the package does not hold), failed (could not be had).",
@@ -59,7 +79,7 @@ class Metrics:
         self.model_info = Gauge(
             "transect_model_info",
             "1 for the served model.",
-            ("name", "version", "run_id", "backend"),
+            ("name", "version", "run_id", "backend", "precision"),
             registry=self.registry,
         )
         self.model_loaded = Gauge(
@@ -68,6 +88,8 @@ class Metrics:
         # A counter that exists from the start can be alerted on from the start.
         for outcome in ("swapped", "refused", "failed"):
             self.swaps.labels(outcome)
+        for reason in ("refused", "expired", "cancelled"):
+            self.unserved.labels(reason)
         for outcome in ("ok", "error"):
             self.polls.labels(outcome)
         for outcome in ("accepted", "ignored", "refused"):
@@ -77,7 +99,9 @@ class Metrics:
 
     def show_model(self, model: ServedModel) -> None:
         """Name the served model from now on."""
-        resolved = model.resolved
+        resolved, detector = model.resolved, model.detector
         self.model_info.clear()
-        self.model_info.labels(resolved.name, resolved.version, resolved.run_id, model.detector.backend).set(1)
+        self.model_info.labels(
+            resolved.name, resolved.version, resolved.run_id, detector.backend, detector.precision
+        ).set(1)
         self.model_loaded.set(model.loaded_at.timestamp())

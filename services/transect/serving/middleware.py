@@ -19,6 +19,7 @@ _access = logging.getLogger("transect.serving.access")
 _log = logging.getLogger(__name__)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DISCONNECTED = 499
+_UNSERVED = {_DISCONNECTED: "cancelled", 504: "expired"}
 
 
 class RequestContext:
@@ -55,6 +56,7 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
+            # Also when a part of the answer was sent: nobody has it.
             status = _DISCONNECTED
         except Exception:
             # The last place where a request can still get an answer that says which log line to read.
@@ -70,6 +72,8 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "any"
         self.metrics.requests.labels(route, method, status).inc()
+        if (reason := _UNSERVED.get(status)) is not None:
+            self.metrics.unserved.labels(reason).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
         client = scope.get("client")
         _access.info(

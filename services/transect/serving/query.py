@@ -32,8 +32,20 @@ class DetectQuery(BaseModel):
         tuple[str, ...], Field(description="Only these classes: separated by commas, or given repeatedly.")
     ] = ()
     format: Annotated[
-        Literal["json", "image"], Field(description="json, or image: the one image as JPEG with its boxes drawn.")
-    ] = "json"
+        Literal["json", "image", "ndjson"] | None,
+        Field(
+            description="json (the default), image: the one image as JPEG with its boxes drawn, ndjson: a line of JSON "
+            "for each image as soon as it is done, also asked for with Accept: application/x-ndjson."
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Seconds after which nobody waits for the answer any more; at most TRANSECT_DEADLINE_SECONDS.",
+        ),
+    ] = None
 
     @field_validator("tile")
     @classmethod

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from transect.serving.follower import Refusal
 from transect.serving.problems import MEDIA_TYPE
@@ -48,6 +48,7 @@ class ModelAnswer(_Answer):
     name: str
     version: str
     run_id: str
+    precision: str = Field(description="What inference ran in: fp32, bf16 or int8.")
 
 
 class ImageAnswer(_Answer):
@@ -69,6 +70,33 @@ class ImagesAnswer(_Answer):
     results: list[ImageAnswer]
 
 
+class SummaryAnswer(_Answer):
+    """How a streamed answer ended."""
+
+    complete: bool = Field(description="Every image was searched or has its failure.")
+    images: int
+    failed: int
+    tiles: int
+    detections: int
+    problem: Problem | None = Field(description="Why the answer is not complete.")
+
+
+class ImageLine(ImageAnswer):
+    """One image of a streamed answer."""
+
+    index: int = Field(description="Place among the files that were sent, from 0.")
+
+
+class SummaryLine(_Answer):
+    """The last line of a streamed answer."""
+
+    summary: SummaryAnswer
+
+
+class LineAnswer(RootModel[ImageLine | SummaryLine]):
+    """One line of a streamed answer."""
+
+
 class RefusedAnswer(_Answer):
     """A version that could not be served."""
 
@@ -78,6 +106,18 @@ class RefusedAnswer(_Answer):
     attempts: int
     last_attempt: datetime
     retry_after_seconds: float = Field(description="Pause between the last attempt and the next.")
+
+
+class VariantAnswer(_Answer):
+    """A faster precision in the package, with what it was measured to change against fp32 on the validation images."""
+
+    precision: str
+    map50_95_change: float
+    recall_change: float
+    count_error: float = Field(description="Difference in detections as a share of the labelled objects.")
+    images: int
+    objects: int
+    speedup: float = Field(description="Throughput over that of fp32, on the machine that trained.")
 
 
 class FollowingAnswer(_Answer):
@@ -110,6 +150,10 @@ class ServedAnswer(_Answer):
     )
     dataset_digest: str | None = None
     backend: str | None = None
+    precision: Annotated[str | None, Field(description="What inference runs in: fp32, bf16 or int8.")] = None
+    variants: Annotated[
+        list[VariantAnswer], Field(description="The faster precisions of the package; only those that passed.")
+    ] = []
     loaded_at: datetime | None = None
     from_cache: Annotated[bool | None, Field(description="Loaded from the local cache because MLflow was away.")] = None
     following: FollowingAnswer
@@ -119,6 +163,10 @@ class Health(_Answer):
     """The process or the model is well."""
 
     status: Literal["ok"] = "ok"
+
+
+# Of a variant: what is about the package's files, and what it was held to.
+_NOT_TOLD = {"files", "limits"}
 
 
 def describe(service: Service) -> ServedAnswer:
@@ -151,6 +199,8 @@ def describe(service: Service) -> ServedAnswer:
             "training_gsd_m": manifest.training_gsd_m,
             "dataset_digest": manifest.dataset_digest,
             "backend": model.detector.backend,
+            "precision": model.detector.precision,
+            "variants": [VariantAnswer(**variant.model_dump(exclude=_NOT_TOLD)) for variant in manifest.variants],
             "loaded_at": model.loaded_at,
             "from_cache": model.from_cache,
         }

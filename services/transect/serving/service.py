@@ -1,7 +1,7 @@
 """The parts of a running service, wired together once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,14 @@ from time import perf_counter
 from starlette.requests import Request
 
 from transect.engine import DetectOptions, Detector, ModelRef
-from transect.serving.admission import Admission, worker_count
+from transect.errors import InputError, StoppedError
+from transect.serving.admission import Admission, body_budget, worker_count
 from transect.serving.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
-from transect.serving.detection import Detected, detect_upload
+from transect.serving.detection import Answer, Detected, ImageLimits, detect_upload
 from transect.serving.follower import AliasFollower
 from transect.serving.intake import Limits, Upload
 from transect.serving.metrics import Metrics
+from transect.serving.pixels import PixelBudget
 from transect.serving.problems import ProblemError
 from transect.serving.query import DetectQuery, detect_options
 from transect.serving.slot import Lease, ModelSlot
@@ -35,16 +37,30 @@ class Service:
     def __init__(self, settings: Settings, source: ModelSource) -> None:
         # Settings that contradict each other stop the start, not every request.
         detect_options(DetectQuery(), settings, ())
+        if settings.max_pixels > settings.pixel_budget:
+            raise InputError(
+                f"TRANSECT_MAX_PIXELS={settings.max_pixels} is more than TRANSECT_PIXEL_BUDGET="
+                f"{settings.pixel_budget}: an image that may be taken must fit; raise the budget or lower the limit."
+            )
         self.settings = settings
         self.limits = Limits(settings.max_upload_mb * _MIB, settings.max_images)
+        self._image_limits = ImageLimits(settings.max_pixels, settings.max_tiles, PixelBudget(settings.pixel_budget))
         self.metrics = Metrics()
         self.slot = ModelSlot()
         workers = worker_count(settings.threads)
-        self.admission = Admission(workers, settings.max_queue)
+        self.admission = Admission(
+            workers,
+            settings.max_queue,
+            body_budget(self.limits.body_bytes),
+            self.metrics.unserved.labels("refused").inc,
+        )
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="detect")
         self.follower = AliasFollower(source, self.slot, self.metrics, self._open, settings.poll_seconds)
         self.metrics.queue_depth.set_function(lambda: self.admission.waiting)
         self.metrics.in_progress.set_function(lambda: self.admission.admitted)
+        self.metrics.body_bytes.set_function(lambda: self.admission.body_bytes)
+        self.metrics.pixels.set_function(lambda: self._image_limits.budget.used)
+        self.metrics.alias_lag.set_function(self.follower.seconds_since_success)
 
     def start(self) -> None:
         """Begin to follow the alias; the first model arrives in the background."""
@@ -106,19 +122,24 @@ class Service:
         Raises ProblemError (504) when `deadline` passes first. Then, and when the caller is
         cancelled, what waits is dropped and what runs stops at its next tile.
         """
-        futures = [self.submit(lease, upload, options, draw=draw, deadline=deadline) for upload in uploads]
+        answer: Answer = "image" if draw else "result"
+        futures = [self.submit(lease, upload, options, answer=answer, deadline=deadline) for upload in uploads]
         try:
-            _, late = await asyncio.wait(futures, timeout=deadline.remaining())
-            if late:
-                raise expired(deadline)
-            return await asyncio.gather(*futures, return_exceptions=True)
-        finally:
+            async with asyncio.timeout(deadline.remaining()):
+                outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        except BaseException as error:
             deadline.stop.set()
-            for future in futures:
-                future.cancel()
+            settled(futures)
+            if isinstance(error, TimeoutError):
+                raise expired(deadline) from None
+            raise
+        # A worker may see before the event loop that the time is up.
+        if any(isinstance(outcome, StoppedError) for outcome in outcomes):
+            raise expired(deadline)
+        return outcomes
 
     def submit(
-        self, lease: Lease, upload: Upload, options: DetectOptions, *, draw: bool, deadline: Deadline
+        self, lease: Lease, upload: Upload, options: DetectOptions, *, answer: Answer, deadline: Deadline
     ) -> "asyncio.Future[Detected]":
         """Queue one upload for the worker threads.
 
@@ -130,15 +151,33 @@ class Service:
             share.model,
             upload,
             options,
-            max_pixels=self.settings.max_pixels,
-            draw=draw,
+            limits=self._image_limits,
+            deadline=deadline,
+            answer=answer,
             submitted=perf_counter(),
         )
         future.add_done_callback(partial(_release, share))
         return asyncio.wrap_future(future)
 
     def _open(self, package: Path, ref: ModelRef) -> Detector:
-        return Detector.open(package, ref=ref, backend=self.settings.backend, threads=self.settings.threads)
+        settings = self.settings
+        return Detector.open(
+            package,
+            ref=ref,
+            backend=settings.backend,
+            precision=settings.precision,
+            threads=settings.threads,
+            max_batch=settings.max_batch,
+            batch_wait_ms=settings.batch_wait_ms,
+            verify=False,  # whoever brought the package has just checked every hash
+        )
+
+
+def settled(futures: Iterable["asyncio.Future[Detected]"]) -> None:
+    """Drop what has not begun, and see the failures of what is done, so that nobody logs them as forgotten."""
+    for future in futures:
+        if not future.cancel() and not future.cancelled():
+            future.exception()
 
 
 def _release(share: Lease, _done: Future[Detected]) -> None:

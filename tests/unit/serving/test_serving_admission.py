@@ -1,11 +1,13 @@
+from contextlib import ExitStack
+
 import pytest
 
-from transect.serving.admission import Admission, worker_count
+from transect.serving.admission import Admission, body_budget, worker_count
 from transect.serving.problems import ProblemError
 
 
 def test_a_full_house_is_refused_at_once_with_a_time_to_come_back() -> None:
-    admission = Admission(workers=1, max_waiting=1)
+    admission = Admission(workers=1, max_waiting=1, max_bytes=1 << 20)
     with admission.place(), admission.place():
         assert (admission.admitted, admission.waiting) == (2, 1)
         with pytest.raises(ProblemError, match="TRANSECT_MAX_QUEUE") as refused, admission.place():
@@ -15,7 +17,7 @@ def test_a_full_house_is_refused_at_once_with_a_time_to_come_back() -> None:
 
 
 def test_places_are_given_back_after_success_and_failure() -> None:
-    admission = Admission(workers=1, max_waiting=1)
+    admission = Admission(workers=1, max_waiting=1, max_bytes=1 << 20)
     for _ in range(5):
         with pytest.raises(ValueError, match="inside"), admission.place():
             raise ValueError("inside")
@@ -27,3 +29,32 @@ def test_there_are_always_two_workers_so_that_decoding_overlaps_inference() -> N
     assert worker_count(1) == 2
     assert worker_count(6) == 6
     assert worker_count(0) >= 2
+
+
+def test_bytes_are_bounded_together_and_given_back() -> None:
+    refused: list[None] = []
+    admission = Admission(1, 1, 1 << 20, lambda: refused.append(None))
+    with admission.body() as first, admission.body() as second:
+        first.hold(600_000)
+        with pytest.raises(ProblemError, match="MiB already"):
+            second.hold(400_000)
+        second.hold(100_000)
+        with pytest.raises(ProblemError):
+            admission.refuse_bytes(400_000)
+    assert (admission.body_bytes, len(refused)) == (0, 2)
+    admission.refuse_bytes(400_000)
+
+
+def test_clients_that_send_nothing_are_bounded_too() -> None:
+    admission = Admission(1, 1, 1 << 20)
+    with ExitStack() as inside:
+        while admission.body_bytes + (64 << 10) <= admission.max_bytes:
+            inside.enter_context(admission.body())
+        with pytest.raises(ProblemError):
+            inside.enter_context(admission.body())
+    assert admission.body_bytes == 0
+
+
+def test_the_largest_body_always_fits() -> None:
+    assert body_budget(64 << 20) == 256 << 20
+    assert body_budget(1 << 30) == 4 << 30

@@ -243,9 +243,11 @@ def test_metrics_tell_requests_stages_and_model(client: httpx.Client) -> None:
     text = client.get("/metrics").text
     assert 'transect_requests_total{method="POST",route="/v1/detect",status="200"}' in text
     assert "scanner" not in text
-    for stage in ("queue", "decode", "infer", "encode"):
+    for stage in ("queue", "decode", "infer", "post", "encode"):
         assert f'transect_stage_seconds_count{{stage="{stage}"}}' in text
-    assert 'transect_model_info{backend="onnxruntime",name="detector",run_id="run-7",version="7"} 1.0' in text
+    assert (
+        'transect_model_info{backend="onnxruntime",name="detector",precision="fp32",run_id="run-7",version="7"}' in text
+    )
     assert 'transect_model_swaps_total{outcome="swapped"} 1.0' in text
     assert "transect_queue_depth 0.0" in text
 
@@ -319,6 +321,8 @@ def test_the_description_names_every_route_and_problem(client: httpx.Client) -> 
     assert set(api["paths"]) == {"/v1/detect", "/v1/model", "/v1/model/refresh", "/healthz", "/readyz", "/metrics"}
     detect = api["paths"]["/v1/detect"]["post"]
     assert set(detect["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
-    assert {item["name"] for item in detect["parameters"]} == {"tile", "conf", "classes", "format"}
-    assert {"413", "415", "422", "503"} <= set(detect["responses"])
+    options = {"tile", "conf", "classes", "format", "timeout"}
+    assert {item["name"] for item in detect["parameters"]} == {*options, "X-Request-Timeout"}
+    assert set(detect["responses"]["200"]["content"]) == {"application/json", "image/jpeg", "application/x-ndjson"}
+    assert {"400", "408", "413", "415", "422", "503", "504"} <= set(detect["responses"])
     assert list(detect["responses"]["503"]["content"]) == ["application/problem+json"]

@@ -111,7 +111,7 @@ def test_it_serves_what_the_alias_names_and_moves_with_it(stage: Stage) -> None:
     assert stage.shelf.remembered is not None
     assert stage.shelf.remembered.version == "2"
     assert stage.count("transect_model_swaps_total", "swapped") == 2
-    info = {"name": "detector", "version": "2", "run_id": "run-2", "backend": "onnxruntime"}
+    info = {"name": "detector", "version": "2", "run_id": "run-2", "backend": "onnxruntime", "precision": "fp32"}
     assert stage.metrics.registry.get_sample_value("transect_model_info", info) == 1
 
 

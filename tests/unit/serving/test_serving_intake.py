@@ -5,11 +5,13 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.requests import Request
-from starlette.types import Message
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
 
 from transect.serving import intake
-from transect.serving.intake import Limits, read_batch
+from transect.serving.admission import Admission
+from transect.serving.deadline import Deadline
+from transect.serving.intake import Limits, read_body, read_images
 from transect.serving.problems import ProblemError
 
 ROOMY = Limits(body_bytes=1 << 20, images=4)
@@ -17,8 +19,18 @@ File = tuple[str, tuple[str, bytes]]
 Taken = tuple[list[tuple[str, bytes]], bool]
 
 
+async def read(request: Request, limits: Limits = ROOMY, seconds: float = 60, max_bytes: int = 64 << 20) -> Taken:
+    """Names with contents, and whether the answer is a list."""
+    admission = Admission(1, 1, max_bytes)
+    with admission.body() as body:
+        uploads = [upload async for upload in read_images(request, limits, Deadline.after(seconds), body)]
+    assert admission.body_bytes == 0
+    named = [(upload.name, upload.data) for upload in uploads if isinstance(upload.data, bytes)]
+    return named, len(uploads) > 1 or uploads[0].listed
+
+
 def take(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOMY) -> Taken:
-    """Read the body through the service's own intake; gives names with contents, and `as_list`."""
+    """Read the body through the service's own intake."""
     left = list(chunks)
 
     async def receive() -> Message:
@@ -31,11 +43,7 @@ def take(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOM
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
     }
 
-    async def run() -> Taken:
-        async with read_batch(Request(scope, receive), limits) as batch:
-            return [(upload.name, upload.data) for upload in batch.uploads], batch.as_list
-
-    return asyncio.run(run())
+    return asyncio.run(read(Request(scope, receive), limits))
 
 
 def form(files: Sequence[File], data: dict[str, str] | None = None) -> tuple[dict[str, str], bytes]:
@@ -72,12 +80,34 @@ def test_however_the_body_is_cut_the_files_come_out_whole(contents: list[bytes],
     assert uploads == [(f"{index}.jpg", content) for index, content in enumerate(contents)]
 
 
-def test_files_over_the_spool_size_go_to_disk_and_come_back() -> None:
-    content = bytes(range(256)) * 4 * (intake._SPOOL_BYTES >> 10) + b"end"
+def test_a_file_of_many_chunks_comes_whole() -> None:
+    content = bytes(range(256)) * 4096 * 3 + b"end"
     roomy = Limits(body_bytes=8 << 20, images=1)
     headers, body = form([("image", ("big.jpg", content))])
     assert take(headers, [body], roomy)[0] == [("big.jpg", content)]
     assert take({"Content-Type": "image/png"}, [content[:99], content[99:]], roomy)[0] == [("image", content)]
+
+
+def test_a_file_is_given_out_before_the_next_one_arrives() -> None:
+    headers, body = form([("images", ("a.jpg", b"a" * 50)), ("images", ("b.jpg", b"b" * 50))])
+    middle = body.index(b"b.jpg")
+    seen: list[str] = []
+    asked: list[list[str]] = []
+
+    async def receive() -> Message:
+        asked.append(list(seen))
+        part = body[:middle] if len(asked) == 1 else body[middle:]
+        return {"type": "http.request", "body": part, "more_body": len(asked) == 1}
+
+    async def run() -> None:
+        request = request_of(headers, receive)
+        with Admission(1, 1, 1 << 20).body() as held:
+            async for upload in read_images(request, ROOMY, Deadline.after(60), held):
+                seen.append(upload.name)  # noqa: PERF401 - `receive` looks at it meanwhile
+
+    asyncio.run(run())
+    assert asked == [[], ["a.jpg"]]
+    assert seen == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\tb.jpg", "<b>.jpg", "ж.jpg", "x" * 300])
@@ -145,19 +175,58 @@ def test_an_empty_raw_body_is_refused(headers: dict[str, str]) -> None:
     assert (refusal(headers, []).status, refusal(headers, [b""]).kind) == (422, "no-image")
 
 
+async def silence() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def request_of(headers: dict[str, str], receive: Receive) -> Request:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
+
+
 def test_a_client_that_stops_sending_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "_STALL_S", 0.01)
-
-    async def silence() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", b"image/png")]}
-
-    async def run() -> None:
-        async with read_batch(Request(scope, silence), ROOMY):
-            pass
-
     with pytest.raises(ProblemError) as refused:
-        asyncio.run(run())
+        asyncio.run(read(request_of({"Content-Type": "image/png"}, silence)))
     assert (refused.value.status, refused.value.headers) == (408, {"Connection": "close"})
+
+
+def test_the_deadline_ends_the_reading_too() -> None:
+    with pytest.raises(ProblemError, match=r"longer than 0\.01 s") as refused:
+        asyncio.run(read(request_of({"Content-Type": "image/png"}, silence), seconds=0.01))
+    assert (refused.value.status, refused.value.kind) == (504, "deadline")
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_short_image() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(read(request_of({"Content-Type": "image/png"}, receive)))
+
+
+def test_bodies_that_are_too_much_together_are_refused_for_now() -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * (60 << 10), "more_body": True}
+
+    with pytest.raises(ProblemError, match="MiB already") as refused:
+        asyncio.run(read(request_of({"Content-Type": "image/png"}, receive), max_bytes=200 << 10))
+    assert (refused.value.status, refused.value.kind) == (503, "busy")
+
+
+def test_a_small_body_is_read_whole() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"ab", "more_body": True},
+        {"type": "http.request", "body": b"c"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    assert asyncio.run(read_body(request_of({}, receive), 3)) == b"abc"
