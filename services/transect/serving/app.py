@@ -7,9 +7,17 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from transect import __version__
-from transect.serving import detect_routes, page_routes, state_routes
+from transect.serving import (
+    detect_routes,
+    hook_routes,
+    mlflow_scoring,
+    open_inference,
+    page_routes,
+    state_routes,
+)
 from transect.serving.early import EarlyAnswer
 from transect.serving.middleware import RequestContext
+from transect.serving.openapi import describe_honestly
 from transect.serving.problems import install_problem_handlers
 from transect.serving.service import Service
 from transect.serving.source import ModelSource, RegistrySource
@@ -45,6 +53,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     # Added last, so that it stands around the other.
     app.add_middleware(EarlyAnswer)
     install_problem_handlers(app)
-    for router in (detect_routes.router, state_routes.router, page_routes.router):
-        app.include_router(router)
+    for room in (detect_routes, open_inference, mlflow_scoring, state_routes, hook_routes, page_routes):
+        app.include_router(room.router)
+    describe_honestly(app)
     return app

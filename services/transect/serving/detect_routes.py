@@ -1,6 +1,5 @@
 """POST /v1/detect."""
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
@@ -9,44 +8,35 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from transect.engine import ImageResult, ModelRef
-from transect.errors import TransectError
 from transect.serving.account import Account
-from transect.serving.deadline import TIMEOUT_HEADER, Deadline
+from transect.serving.deadline import Deadline
 from transect.serving.detection import Detected, as_json
 from transect.serving.ndjson import MEDIA_TYPE as NDJSON
 from transect.serving.ndjson import Lines, image_line, summary_line
-from transect.serving.problems import ProblemError, problem_content
+from transect.serving.openapi import BINARY, TIMEOUT_PARAMETER, inlined
+from transect.serving.problems import ProblemError, failure_reason, problem_content
 from transect.serving.query import DetectQuery
 from transect.serving.schemas import ImageAnswer, ImagesAnswer, LineAnswer, problems
 from transect.serving.search import Finished, Search
 from transect.serving.service import Service
 
 router = APIRouter(tags=["detection"])
-_log = logging.getLogger(__name__)
 
-_FILE = {"type": "string", "format": "binary"}
-_TIMEOUT = {
-    "name": TIMEOUT_HEADER,
-    "in": "header",
-    "required": False,
-    "description": "The same as the option timeout.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-}
 _FORM = {
     "type": "object",
     "properties": {
-        "image": {**_FILE, "description": "One image; the answer is one object."},
-        "images": {"type": "array", "items": _FILE, "description": "Images; the answer is a list, even of one."},
+        "image": {**BINARY, "description": "One image; the answer is one object."},
+        "images": {"type": "array", "items": BINARY, "description": "Images; the answer is a list, even of one."},
     },
 }
 _EXTRA = {
-    "parameters": [_TIMEOUT],
+    "parameters": [TIMEOUT_PARAMETER],
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": _FORM},
-            "image/*": {"schema": _FILE},
-            "application/octet-stream": {"schema": _FILE},
+            "image/*": {"schema": BINARY},
+            "application/octet-stream": {"schema": BINARY},
         },
     },
 }
@@ -69,7 +59,7 @@ _PROBLEMS = problems(
     responses={
         200: {
             "description": "What was found.",
-            "content": {"image/jpeg": {"schema": _FILE}, NDJSON: {"schema": LineAnswer.model_json_schema()}},
+            "content": {"image/jpeg": {"schema": BINARY}, NDJSON: {"schema": inlined(LineAnswer)}},
         },
         **_PROBLEMS,
     },
@@ -150,11 +140,4 @@ def _listed(finished: Finished, ref: ModelRef) -> bytes:
     outcome = finished.outcome
     if isinstance(outcome, Detected):
         return outcome.encoded
-    if isinstance(outcome, TransectError | ProblemError):
-        return as_json(ImageResult.failed(finished.name, ref, str(outcome)))
-    if not isinstance(outcome, Exception):
-        raise outcome
-    # One image that breaks the program must not take the others' results with it.
-    _log.error("An image failed", exc_info=outcome)
-    reason = f"The service failed on it ({type(outcome).__name__}); its log says why."
-    return as_json(ImageResult.failed(finished.name, ref, reason))
+    return as_json(ImageResult.failed(finished.name, ref, failure_reason(outcome)))

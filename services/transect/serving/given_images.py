@@ -2,17 +2,28 @@
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from transect.errors import ImageError, ImageTooLargeError
+from transect.errors import ImageError
 from transect.serving.intake import Upload
 from transect.serving.problems import ProblemError
+from transect.serving.query import DetectQuery
 
 # What a protocol brought in one image's place: the image, or why it is none.
 Given = Upload | ImageError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a request of a foreign protocol asks for: its images, in order, and the options."""
+
+    query: DetectQuery
+    images: list[Given]
 
 
 def from_base64(text: str, name: str) -> Given:
@@ -25,16 +36,6 @@ def from_base64(text: str, name: str) -> Given:
         return ImageError(
             f"{name} ({shown!r}) is not base64 text; this service reads no files, so send the image itself."
         )
-
-
-def from_array(pixels: NDArray[np.uint8], name: str, max_pixels: int) -> Given:
-    """The RGB image `pixels` of shape (H, W, 3), if it has no more than `max_pixels` pixels."""
-    height, width = pixels.shape[:2]
-    if height * width > max_pixels:
-        return ImageTooLargeError(
-            f"{name} has {width} x {height} pixels, more than the limit of {max_pixels} (TRANSECT_MAX_PIXELS)."
-        )
-    return Upload(name, pixels)
 
 
 def rgb_images(values: Any) -> NDArray[np.uint8]:
@@ -60,3 +61,9 @@ def refuse_too_many(count: int, limit: int) -> None:
     if count > limit:
         detail = f"The request has {count} images, more than {limit} (TRANSECT_MAX_IMAGES); send fewer at a time."
         raise ProblemError(413, "too-many-images", detail)
+
+
+def first_error(error: ValidationError, whole: str) -> str:
+    """Where a message breaks its form, and how; `whole` is what the message itself is called."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or whole}: {first['msg'].removeprefix('Value error, ')}"

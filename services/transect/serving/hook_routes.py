@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
 from transect.serving.intake import read_body
+from transect.serving.openapi import inlined
 from transect.serving.problems import ProblemError
 from transect.serving.schemas import problems
 from transect.serving.service import Service
@@ -37,7 +38,7 @@ class AliasEvent(BaseModel):
 
 
 _BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": AliasEvent.model_json_schema()}}}
+    "requestBody": {"required": True, "content": {"application/json": {"schema": inlined(AliasEvent)}}}
 }
 
 

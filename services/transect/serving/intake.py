@@ -66,9 +66,21 @@ async def read_images(request: Request, limits: Limits, deadline: Deadline, body
         yield upload
 
 
-async def read_body(request: Request, limit: int, advice: str = _SEND_LESS) -> bytes:
-    """The whole body of a request that is not images; ProblemError: 413 over `limit` bytes, 408 when it stalls."""
-    return b"".join([chunk async for chunk in _chunks(request, limit, advice, None)])
+async def read_body(
+    request: Request,
+    limit: int,
+    advice: str = _SEND_LESS,
+    *,
+    deadline: Deadline | None = None,
+    body: Body | None = None,
+) -> bytes:
+    """The whole body of a request that is not images. Its bytes are held by `body`, where there is one.
+
+    Raises ProblemError: 413 over `limit` bytes, 408 when the client stops sending, 503 when all
+    bodies together are too many bytes, 504 when `deadline` passes; ClientDisconnect.
+    """
+    chunks = _chunks(request, limit, advice, deadline)
+    return b"".join([chunk async for chunk in (chunks if body is None else _held(chunks, body))])
 
 
 async def _chunks(request: Request, limit: int, advice: str, deadline: Deadline | None) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transect.engine import ImageResult
 from transect.errors import ImageError
-from transect.serving.given_images import Given, from_array, from_base64, refuse_too_many, rgb_images
+from transect.serving.given_images import Given, Task, first_error, from_base64, refuse_too_many, rgb_images
 from transect.serving.intake import Limits, Upload
 from transect.serving.problems import ProblemError
+from transect.serving.query import DetectQuery
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_DATA_SIZE = "binary_data_size"
@@ -129,10 +131,15 @@ class InferAnswer(BaseModel):
     outputs: list[OutputTensor]
 
 
-def parse_message(
-    body: bytes, header_length: str | None, limits: Limits, max_pixels: int
-) -> tuple[InferMessage, list[Given]]:
-    """The request's JSON and its images, in order; an image that cannot be one has its reason in its place.
+@dataclass(frozen=True)
+class InferTask(Task):
+    """A request for inference, read; the message says in which form its answer is wanted."""
+
+    message: InferMessage
+
+
+def parse_message(body: bytes, header_length: str | None, limits: Limits) -> InferTask:
+    """Read a request; an image that cannot be one has its reason in its place.
 
     `header_length` is the value of Inference-Header-Content-Length. Raises ProblemError: 400 for a
     request that breaks the protocol, 413 for more images than `limits` allow.
@@ -140,10 +147,9 @@ def parse_message(
     size = _json_size(body, header_length)
     try:
         message = InferMessage.model_validate_json(body[:size])
+        query = _query(message.parameters)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "The request"
-        raise _wrong(f"{where}: {first['msg']}") from None
+        raise _wrong(first_error(error, "The request")) from None
     tensor = message.inputs[0]
     if tensor.datatype != INPUTS[tensor.name][0]:
         raise _wrong(f"inputs.0: {tensor.name} is {INPUTS[tensor.name][0]}, not {tensor.datatype}")
@@ -152,7 +158,16 @@ def parse_message(
         raise _wrong(f"inputs.0.parameters: {shared[0]} names memory of another machine, which is not read here")
     binary = _binary_part(body[size:], tensor)
     read = _encoded_images if tensor.name == "image" else _raw_images
-    return message, read(tensor, binary, limits.images, max_pixels)
+    return InferTask(query, read(tensor, binary, limits.images), message)
+
+
+def _query(given: InferParameters) -> DetectQuery:
+    return DetectQuery(
+        conf=given.conf,
+        tile=None if given.tile is None else str(given.tile),
+        classes=() if given.classes is None else (given.classes,),
+        timeout=None if given.timeout is None else given.timeout / 1e6,
+    )
 
 
 def _json_size(body: bytes, header_length: str | None) -> int:
@@ -174,7 +189,7 @@ def _binary_part(rest: bytes, tensor: InputTensor) -> bytes | None:
     return rest if size is not None else None
 
 
-def _encoded_images(tensor: InputTensor, binary: bytes | None, max_images: int, _max_pixels: int) -> list[Given]:
+def _encoded_images(tensor: InputTensor, binary: bytes | None, max_images: int) -> list[Given]:
     count = math.prod(tensor.shape)
     refuse_too_many(count, max_images)
     if binary is None:
@@ -189,7 +204,7 @@ def _encoded_images(tensor: InputTensor, binary: bytes | None, max_images: int, 
     return images
 
 
-def _raw_images(tensor: InputTensor, binary: bytes | None, max_images: int, max_pixels: int) -> list[Given]:
+def _raw_images(tensor: InputTensor, binary: bytes | None, max_images: int) -> list[Given]:
     shape = tensor.shape if len(tensor.shape) == 4 else [1, *tensor.shape]
     if len(shape) != 4 or shape[3] != 3 or not math.prod(shape):
         raise _wrong(f"inputs.0: pixels has the shape {tensor.shape}; give [H, W, 3] or [n, H, W, 3]")
@@ -203,7 +218,7 @@ def _raw_images(tensor: InputTensor, binary: bytes | None, max_images: int, max_
         pixels = rgb_images(flat.reshape(shape))
     except (ImageError, ValueError) as error:
         raise _wrong(f"inputs.0.data: {str(error).rstrip('.')}") from None
-    return [from_array(image, f"image {number}", max_pixels) for number, image in enumerate(pixels)]
+    return [Upload(f"image {number}", image) for number, image in enumerate(pixels)]
 
 
 def _flat(data: list[Any] | None) -> list[Any]:

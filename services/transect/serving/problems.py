@@ -1,5 +1,6 @@
 """Failures as RFC 9457 problem+json: one shape for every error that leaves the service, but for /v2."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +21,8 @@ from transect.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger(__name__)
 _TYPE_PREFIX = "urn:transect:problem:"
 _OPEN_INFERENCE = "/v2"
 
@@ -80,6 +83,17 @@ def as_problem(error: TransectError) -> ProblemError:
             return ProblemError(503, "registry", str(error))
         case _:
             return ProblemError(500, "internal", str(error))
+
+
+def failure_reason(error: BaseException) -> str:
+    """One sentence why an image among others has no result; an end of the program itself is raised again."""
+    if isinstance(error, TransectError | ProblemError):
+        return str(error)
+    if not isinstance(error, Exception):
+        raise error
+    # One image that breaks the program must not take the others' results with it.
+    _log.error("An image failed", exc_info=error)
+    return f"The service failed on it ({type(error).__name__}); its log says why."
 
 
 def install_problem_handlers(app: FastAPI) -> None:

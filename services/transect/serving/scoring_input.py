@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transect.errors import ImageError
-from transect.serving.given_images import Given, from_array, from_base64, refuse_too_many, rgb_images
-from transect.serving.intake import Limits
+from transect.serving.given_images import Given, Task, first_error, from_base64, refuse_too_many, rgb_images
+from transect.serving.intake import Limits, Upload
 from transect.serving.problems import ProblemError
+from transect.serving.query import DetectQuery
 
 _COLUMN = "image"
 _JSON, _CSV = "application/json", "text/csv"
@@ -38,7 +39,7 @@ class ScoringParameters(_Part):
 
     conf: Annotated[float | None, Field(ge=0, le=1)] = None
     tile: int | str | None = None
-    classes: list[str] | str | None = None
+    classes: tuple[str, ...] | str = ()
     timeout: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
 
@@ -49,13 +50,11 @@ class ScoringMessage(_Part):
     dataframe_records: list[dict[str, Any]] | None = None
     instances: list[Any] | None = None
     inputs: Any = None
-    params: ScoringParameters | None = None
+    params: ScoringParameters = ScoringParameters()
 
 
-def parse_scoring(
-    body: bytes, content_type: str, limits: Limits, max_pixels: int
-) -> tuple[list[Given], ScoringParameters]:
-    """The images of a request, in order, and its options; an image that cannot be one has its reason in its place.
+def parse_scoring(body: bytes, content_type: str, limits: Limits) -> Task:
+    """Read a request; an image that cannot be one has its reason in its place.
 
     Raises ProblemError: 400 for a body that is no such table, 413 for more images than `limits`
     allow, 415 for another content type.
@@ -67,37 +66,44 @@ def parse_scoring(
             415, "media-type", f"The body is {content_type or 'of no stated type'}; send {_JSON} or {_CSV} in UTF-8."
         )
     if media_type == _CSV:
-        values, options = _from_csv(body), ScoringParameters()
+        values, query = _from_csv(body), DetectQuery()
     else:
-        values, options = _from_json(body)
+        values, query = _from_json(body)
     refuse_too_many(len(values), limits.images)
-    return [_image(value, f"image {number}", max_pixels) for number, value in enumerate(values)], options
+    return Task(query, [_image(value, f"image {number}") for number, value in enumerate(values)])
 
 
-def _from_json(body: bytes) -> tuple[list[Any], ScoringParameters]:
+def _query(given: ScoringParameters) -> DetectQuery:
+    return DetectQuery(
+        conf=given.conf,
+        tile=None if given.tile is None else str(given.tile),
+        classes=(given.classes,) if isinstance(given.classes, str) else given.classes,
+        timeout=given.timeout,
+    )
+
+
+def _from_json(body: bytes) -> tuple[list[Any], DetectQuery]:
     try:
         message = ScoringMessage.model_validate_json(body)
+        query = _query(message.params)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "The body"
-        raise _wrong(f"{where}: {first['msg']}") from None
+        raise _wrong(first_error(error, "The body")) from None
     forms = message.model_fields_set - {"params"}
     if len(forms) != 1:
         raise _wrong(
             f"The body has {' and '.join(sorted(forms)) or 'no input'}; give exactly one of dataframe_split, "
             "dataframe_records, instances and inputs"
         )
-    options = message.params or ScoringParameters()
     if message.dataframe_split is not None:
-        return _column(message.dataframe_split.columns, message.dataframe_split.data), options
+        return _column(message.dataframe_split.columns, message.dataframe_split.data), query
     if message.dataframe_records is not None:
-        return _from_records(message.dataframe_records), options
+        return _from_records(message.dataframe_records), query
     values = message.instances if message.instances is not None else message.inputs
     if isinstance(values, dict) and set(values) != {"b64"}:
-        return _as_list(_named(values)), options
+        return _as_list(_named(values)), query
     if isinstance(values, list) and values and all(_is_record(value) for value in values):
-        return _from_records(values), options
-    return _as_list(values), options
+        return _from_records(values), query
+    return _as_list(values), query
 
 
 def _from_csv(body: bytes) -> list[Any]:
@@ -144,7 +150,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _image(value: Any, name: str, max_pixels: int) -> Given:
+def _image(value: Any, name: str) -> Given:
     if isinstance(value, dict) and set(value) == {"b64"}:
         value = value["b64"]
     if isinstance(value, str):
@@ -157,7 +163,7 @@ def _image(value: Any, name: str, max_pixels: int) -> Given:
         return ImageError(f"{name}: {error}")
     if len(pixels) != 1:
         return ImageError(f"{name} is several images; give RGB of shape (H, W, 3).")
-    return from_array(pixels[0], name, max_pixels)
+    return Upload(name, pixels[0])
 
 
 def _wrong(what: str) -> ProblemError:

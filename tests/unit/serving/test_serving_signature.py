@@ -23,6 +23,12 @@ def headers(body: bytes = BODY, *, secret: str = SECRET, at: float = NOW, **chan
     return Headers({**signed, **{f"x-mlflow-{name.replace('_', '-')}": value for name, value in changed.items()}})
 
 
+def without(name: str) -> Headers:
+    return Headers(
+        raw=[(key, value) for key, value in headers().raw if key != f"x-mlflow-{name.replace('_', '-')}".encode()]
+    )
+
+
 def refused(given_headers: Headers, body: bytes = BODY) -> str:
     with pytest.raises(SignatureError) as caught:
         check_signature(SECRET, given_headers, body, now=NOW)
@@ -63,7 +69,7 @@ def test_an_old_message_and_one_from_the_future_are_refused(age: float) -> None:
 
 @pytest.mark.parametrize("name", ["signature", "timestamp", "delivery_id"])
 def test_a_missing_header_is_named(name: str) -> None:
-    assert f"no X-MLflow-{name.replace('_', '-').title()}" in refused(headers(**{name: ""}))
+    assert f"no X-MLflow-{name.replace('_', '-').title()}" in refused(without(name))
 
 
 @pytest.mark.parametrize("timestamp", ["soon", "1.5", "-1", "١٧٩", "9" * 5000, " 1790000000"])
