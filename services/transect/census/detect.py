@@ -41,7 +41,7 @@ class Found:
 
 def package_identity(detector: Detector) -> str:
     """SHA-256 of the package's manifest, which holds the hash of each of its files."""
-    return hashlib.sha256((detector.manifest.model_dump_json(indent=2) + "\n").encode()).hexdigest()
+    return detector.package_sha256
 
 
 def search_key(detector: Detector, options: DetectOptions) -> str:
@@ -50,6 +50,7 @@ def search_key(detector: Detector, options: DetectOptions) -> str:
     content = {
         "package": package_identity(detector),
         "backend": detector.backend,
+        "precision": detector.precision,
         "options": chosen,
         "transect": __version__,
     }

@@ -100,6 +100,8 @@ def train(
     print(f"Registered {outcome.name} version {outcome.version} (run {outcome.run_id}) with alias candidate.")
     for name, value in sorted(outcome.metrics.items()):
         print(f"  {name:<12} {value:.4f}")
+    for sentence in outcome.variants:
+        print(f"  {sentence}")
     print("Next: `make promote` (or `transect models promote`).")
 
 

@@ -31,7 +31,7 @@ def open_detector(settings: Settings, model: str) -> "Detector":
     if model and Path(model).is_dir():
         from transect.engine import Detector
 
-        return Detector.open(Path(model), backend=settings.backend, threads=settings.threads)
+        return Detector.from_settings(Path(model), settings)
     from transect.registry import connect
 
     registry = connect(settings)

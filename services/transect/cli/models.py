@@ -24,7 +24,7 @@ def list_models() -> None:
     if not rows:
         print(f"No version of {settings.model_name} is registered; train one: make train (or transect train).")
         return
-    table = Table("version", "aliases", "registered", "architecture", "mAP50", "mAP50-95", "run")
+    table = Table("version", "aliases", "registered", "architecture", "mAP50", "mAP50-95", "precisions", "run")
     for row in rows:
         table.add_row(
             row.version,
@@ -33,6 +33,7 @@ def list_models() -> None:
             row.architecture,
             _number(row.map50),
             _number(row.map50_95),
+            row.precisions,
             row.run_id,
         )
     Console().print(table)

@@ -18,6 +18,7 @@ from transect.engine.stitch import stitch
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 from transect.errors import InputError, PackageError, StoppedError
 from transect.imagery import Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles
+from transect.settings import Settings
 
 # "auto" cuts an image into tiles when its longer side is more than this many times the input.
 AUTO_TILE_FACTOR = 1.5
@@ -102,6 +103,22 @@ class Detector:
             detector.close()
             raise
         return detector
+
+    @classmethod
+    def from_settings(
+        cls, package: Path, settings: Settings, *, ref: ModelRef | None = None, verify: bool = True
+    ) -> "Detector":
+        """Open `package` as the settings say: backend, precision, threads and batches. Raises as open() does."""
+        return cls.open(
+            package,
+            ref=ref,
+            backend=settings.backend,
+            precision=settings.precision,
+            threads=settings.threads,
+            max_batch=settings.max_batch,
+            batch_wait_ms=settings.batch_wait_ms,
+            verify=verify,
+        )
 
     @property
     def backend(self) -> str:

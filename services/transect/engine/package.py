@@ -70,6 +70,15 @@ class Variant(_Value):
     speedup: float = Field(gt=0)
     limits: VariantLimits = VariantLimits()
 
+    @property
+    def summary(self) -> str:
+        """The measurements on one line, for people."""
+        return (
+            f"mAP50-95 {self.map50_95_change:+.4f}, recall {self.recall_change:+.4f}, "
+            f"count error {self.count_error:.2%}, {self.speedup:.2f} times as fast as fp32 "
+            f"({self.images} images, {self.objects} animals)"
+        )
+
     @model_validator(mode="after")
     def _has_its_files(self) -> "Variant":
         expected = INT8_FILES if self.precision == "int8" else ()

@@ -15,10 +15,12 @@ from transect.engine import (
     WEIGHTS_FILE,
     Detector,
     PackageManifest,
+    Variant,
     hash_files,
     verify_package,
     write_manifest,
 )
+from transect.engine.backends import native_precisions
 from transect.errors import PackageError
 from transect.registry.names import PACKAGE_PATH
 
@@ -50,12 +52,14 @@ def build_package(
     versions: Mapping[str, str] | None = None,
     run_id: str = "",
     created_at: datetime | None = None,
+    variants: Sequence[Variant] = (),
 ) -> Path:
     """Build the model package `out` and return it; see PackageManifest for the fields.
 
-    `onnx` and `weights` are copied. The finished package is verified and runs one inference; only
-    then it takes its name, so that `out` is a whole, working package or absent. Raises PackageError
-    when `out` exists, a file is missing, a value is unusable, or the model does not run.
+    `onnx` and `weights` are copied, and the files of `variants` from the folder of `onnx`. The
+    finished package is verified and runs one inference in each precision that this machine computes;
+    only then it takes its name, so that `out` is a whole, working package or absent. Raises
+    PackageError when `out` exists, a file is missing, a value is unusable, or the model does not run.
     """
     if out.exists():
         raise PackageError(f"{out} is there already; remove it or choose another folder for the package.")
@@ -66,6 +70,9 @@ def build_package(
         folder.mkdir()
         _copy(onnx, folder / MODEL_FILE)
         _copy(weights, folder / WEIGHTS_FILE)
+        extra = [name for variant in variants for name in variant.files]
+        for name in extra:
+            _copy(onnx.parent / name, folder / name)
         fields = {
             "names": tuple(names),
             "image_size": image_size,
@@ -84,7 +91,8 @@ def build_package(
             "versions": dict(versions or {}),
             "run_id": run_id,
             "created_at": created_at or datetime.now(UTC),
-            "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE)),
+            "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE, *extra)),
+            "variants": tuple(variants),
         }
         write_manifest(folder, _manifest(out, fields))
         _write_mlmodel(folder, run_id)
@@ -110,7 +118,7 @@ def signature() -> "ModelSignature":
             Property("class_name", text),
         ]
     )
-    model = Object([Property(name, text) for name in ("name", "version", "run_id")])
+    model = Object([Property(name, text) for name in ("name", "version", "run_id", "precision")])
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(text, "image"),
         ColSpec(whole, "width"),
@@ -145,9 +153,12 @@ def _write_mlmodel(folder: Path, run_id: str) -> None:
 
 
 def _try_out(folder: Path) -> None:
-    verify_package(folder)
-    # Opening runs one inference on a fixed pattern.
-    Detector.open(folder, verify=False).close()
+    manifest = verify_package(folder)
+    native = native_precisions("openvino") if manifest.variants else frozenset({"fp32"})
+    for precision in manifest.precisions:
+        if precision in native:
+            # Opening runs one inference on a fixed pattern.
+            Detector.open(folder, precision=precision, verify=False).close()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -24,12 +24,13 @@ class GateConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's numbers on the test split, each from 0 to 1."""
+    """One model's numbers on the test split, each from 0 to 1; `precision_used` is what it ran in."""
 
     map50: float
     map50_95: float
     precision: float
     recall: float
+    precision_used: str = "fp32"
 
 
 def load_gate(path: Path) -> GateConfig:

@@ -8,12 +8,15 @@ from mlflow.entities.model_registry import ModelVersion
 
 from transect.engine import PackageManifest
 from transect.registry.cache import ResolvedVersion
-from transect.registry.names import TAG_ARCHITECTURE, TAG_MAP50, TAG_MAP50_95
+from transect.registry.names import TAG_ARCHITECTURE, TAG_MAP50, TAG_MAP50_95, TAG_PRECISIONS
 
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One line of the list; `created` is in UTC, metrics are None where the version has no such tag."""
+    """One line of the list; `created` is in UTC, metrics are None where the version has no such tag.
+
+    `precisions` are what the version can be run in, as a list for people.
+    """
 
     version: str
     aliases: tuple[str, ...]
@@ -22,6 +25,7 @@ class VersionRow:
     map50: float | None
     map50_95: float | None
     run_id: str
+    precisions: str = "fp32"
 
 
 def rows_of(aliases: Mapping[str, str], versions: Iterable[ModelVersion]) -> list[VersionRow]:
@@ -35,6 +39,7 @@ def rows_of(aliases: Mapping[str, str], versions: Iterable[ModelVersion]) -> lis
             map50=_number(version.tags.get(TAG_MAP50)),
             map50_95=_number(version.tags.get(TAG_MAP50_95)),
             run_id=version.run_id or "",
+            precisions=version.tags.get(TAG_PRECISIONS, "fp32"),
         )
         for version in versions
     ]
@@ -64,6 +69,7 @@ def describe(resolved: ResolvedVersion, manifest: PackageManifest) -> dict[str, 
             f"class {name}": ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
             for name, metrics in manifest.class_metrics.items()
         },
+        **{f"variant {variant.precision}": variant.summary for variant in manifest.variants},
         **dict(sorted(resolved.tags.items())),
     }
 

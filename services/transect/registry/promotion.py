@@ -197,7 +197,7 @@ def _measure(registry: Registry, version: ResolvedVersion, dataset: Dataset) -> 
             max_pixels=registry.settings.max_pixels,
             title=f"Evaluating {version}",
         )
-    return Measured(result.map50, result.map50_95, result.precision, result.recall)
+        return Measured(result.map50, result.map50_95, result.precision, result.recall, detector.precision)
 
 
 def _move(

@@ -60,8 +60,7 @@ def _load_pyfunc(data_path: str) -> DetectorModel:
     settings = load_settings()
     package = Path(data_path)
     ref = ModelRef(settings.model_name, run_id=read_manifest(package).run_id)
-    detector = Detector.open(package, ref=ref, backend=settings.backend, threads=settings.threads)
-    return DetectorModel(detector, settings.max_pixels)
+    return DetectorModel(Detector.from_settings(package, settings, ref=ref), settings.max_pixels)
 
 
 def _images(model_input: Any) -> list[Any]:

@@ -114,16 +114,12 @@ class Registry:
             return self.cache.put(resolved, lambda scratch: self._download(resolved, scratch))
 
     def open(self, resolved: ResolvedVersion) -> Detector:
-        """Fetch `resolved` and open it with the settings' backend and threads; the caller closes it.
+        """Fetch `resolved` and open it with the settings' backend and precision; the caller closes it.
 
         Raises what `fetch` and Detector.open raise.
         """
         # `fetch` has just checked every hash.
-        package = self.fetch(resolved)
-        settings = self.settings
-        return Detector.open(
-            package, ref=resolved.ref, backend=settings.backend, threads=settings.threads, verify=False
-        )
+        return Detector.from_settings(self.fetch(resolved), self.settings, ref=resolved.ref, verify=False)
 
     def list_versions(self) -> list[VersionRow]:
         """Every version of the model, newest first; empty when the model does not exist."""

@@ -32,7 +32,7 @@ def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Eval
     """Build a package that is thrown away again (`package`: as build_package takes) and evaluate it."""
     with tempfile.TemporaryDirectory(prefix="transect-evaluation-") as folder:
         scratch = build_package(Path(folder) / "package", **package, conf=MAX_CONF)
-        detector = Detector.open(scratch, backend=settings.backend, threads=settings.threads, verify=False)
+        detector = Detector.from_settings(scratch, settings.model_copy(update={"precision": "fp32"}), verify=False)
         try:
             val = evaluate_package(detector, dataset.splits["val"], dataset.names, title="Evaluating on val")
             conf = recommend_confidence(val.best_conf)

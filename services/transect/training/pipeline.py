@@ -31,7 +31,8 @@ class TrainOutcome:
 
     `metrics` (precision, recall, mAP50, mAP50-95) and `per_class` are of the test split, measured by
     our engine on the exported model. `weights_used` is what training started from: ultralytics,
-    starter, checkpoint, file or none.
+    starter, checkpoint, file or none. `variants` says in one sentence each what was measured of the
+    faster variants, and which of them are in the package.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class TrainOutcome:
     per_class: dict[str, dict[str, float]]
     weights_used: str
     run_dir: Path
+    variants: tuple[str, ...] = ()
 
 
 def train(request: TrainRequest, settings: Settings) -> TrainOutcome:
@@ -74,6 +76,7 @@ def train(request: TrainRequest, settings: Settings) -> TrainOutcome:
 def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings: Settings) -> TrainOutcome:
     from transect.training.evaluation import evaluate_model, warn_of_difference
     from transect.training.export import export_onnx
+    from transect.training.trials import TrialModel, make_variants
 
     record.log_start(log, plan, folder)
     trained = _train(plan, log, folder)
@@ -91,10 +94,14 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
     }
     found = evaluate_model(plan.dataset, settings, **package)
     warn_of_difference(found.val, trained.val)
+    report = make_variants(
+        TrialModel.describe(folder, **package, conf=found.conf), plan.dataset, plan.recipe.precision, settings
+    )
     metrics = record.headline(found.test)
     per_class = {name: values.metrics() for name, values in found.test.per_class.items()}
     best = {f"best/{name}": value for name, value in trained.val.items()}
-    log.metrics({**best, **record.final_metrics(found.test)}, step=trained.epochs)
+    log.metrics({**best, **record.final_metrics(found.test), **report.metrics()}, step=trained.epochs)
+    log.tags(report.tags())
     for path in record.plots(folder):
         log.artifact(path, "plots")
     for name in ("results.csv", "args.yaml", "ultralytics.log"):
@@ -113,8 +120,15 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
         git_dirty=provenance.git_dirty,
         versions=provenance.versions,
         run_id=log.run_id,
+        variants=report.passed,
     )
-    version = _register(plan, log, built, metrics, trained.image_size)
+    tags = {
+        tag_names.TAG_MAP50: f"{metrics['mAP50']:.4f}",
+        tag_names.TAG_MAP50_95: f"{metrics['mAP50-95']:.4f}",
+        tag_names.TAG_PRECISIONS: ", ".join(("fp32", *(variant.precision for variant in report.passed))),
+        "transect.image_size": str(trained.image_size),
+    }
+    version = _register(plan, log, built, tags)
     return TrainOutcome(
         run_id=log.run_id,
         name=version.name,
@@ -123,6 +137,7 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
         per_class=per_class,
         weights_used=plan.weights.kind,
         run_dir=folder,
+        variants=report.sentences,
     )
 
 
@@ -146,15 +161,13 @@ def _train(plan: Plan, log: RunLog, folder: Path) -> Any:
     return trained
 
 
-def _register(plan: Plan, log: RunLog, package: Path, metrics: dict[str, float], image_size: int) -> ModelVersion:
+def _register(plan: Plan, log: RunLog, package: Path, measured: dict[str, str]) -> ModelVersion:
     tags = {
         tag_names.TAG_DATA: str(plan.dataset.path),
         tag_names.TAG_DATASET_DIGEST: plan.digest,
         tag_names.TAG_ARCHITECTURE: plan.architecture.name,
-        tag_names.TAG_MAP50: f"{metrics['mAP50']:.4f}",
-        tag_names.TAG_MAP50_95: f"{metrics['mAP50-95']:.4f}",
-        "transect.image_size": str(image_size),
         "transect.schema": str(SCHEMA_VERSION),
+        **measured,
     }
     try:
         return plan.registry.register(package, log.run_id, tags=tags)

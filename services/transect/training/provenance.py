@@ -21,6 +21,7 @@ _PACKAGES = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
+    "nncf": ("nncf",),
 }
 
 

@@ -2,12 +2,14 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transect.engine import VariantLimits
 from transect.errors import InputError
 
 HeadChoice = Literal["anchor-free", "end-to-end"]
@@ -68,7 +70,34 @@ TRAIN_KEYS = frozenset(
         "workers",
     }
 )
-_TOP_KEYS = frozenset({"model", "data", "pretrained", "head", "iou", "training_gsd_m", "train", "tags"})
+_TOP_KEYS = frozenset({"model", "data", "pretrained", "head", "iou", "training_gsd_m", "precision", "train", "tags"})
+_SECTIONS = frozenset({"precision", "train", "tags"})
+_PRECISION = "precision."
+
+
+class PrecisionRecipe(BaseModel):
+    """Which faster variants are made after training, and what they may lose against fp32.
+
+    `int8` is calibrated on up to `calibration_images` of the training split. The limits are on the
+    validation split: mAP50-95 and recall in points of 0..1, the count as a share of the labelled
+    animals.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    bf16: bool = True
+    int8: bool = True
+    calibration_images: int = Field(default=300, ge=1)
+    max_map_loss: float = Field(default=0.005, ge=0, le=1)
+    max_recall_loss: float = Field(default=0.005, ge=0, le=1)
+    max_count_error: float = Field(default=0.005, ge=0, le=1)
+
+    @property
+    def limits(self) -> VariantLimits:
+        """The limits as the package keeps them."""
+        return VariantLimits(
+            map50_95_loss=self.max_map_loss, recall_loss=self.max_recall_loss, count_error=self.max_count_error
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +117,7 @@ class Recipe:
     head: HeadChoice = "anchor-free"
     iou: float = 0.5
     training_gsd_m: float | None = None
+    precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
 
     @property
     def experiment(self) -> str:
@@ -104,11 +134,14 @@ class Recipe:
             for key in ("model", "data", "pretrained", "head", "iou", "training_gsd_m")
             if (value := getattr(self, key)) is not None
         }
-        return yaml.safe_dump({**document, "train": self.train, "tags": self.tags}, sort_keys=False)
+        document |= {"precision": self.precision.model_dump(), "train": self.train, "tags": self.tags}
+        return yaml.safe_dump(document, sort_keys=False)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides, whose values are read as YAML.
+
+    A key is one of `train`'s, one of the recipe's own, or `precision.KEY`.
 
     Raises InputError for a missing or malformed file, an unknown key (with the nearest right one),
     or a value of the wrong kind.
@@ -118,14 +151,27 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     train = _mapping(document, "train", path)
     _refuse_unknown(train, TRAIN_KEYS, f"{path}, train")
     tags = {str(key): str(value) for key, value in _mapping(document, "tags", path).items()}
-    top = {key: value for key, value in document.items() if key not in {"train", "tags"}}
+    precision = _mapping(document, "precision", path)
+    top = {key: value for key, value in document.items() if key not in _SECTIONS}
     for override in overrides:
         key, value = _parse(override)
-        (top if key in _TOP_KEYS else train)[key] = value
+        if key.startswith(_PRECISION):
+            precision[key.removeprefix(_PRECISION)] = value
+        else:
+            (top if key in _TOP_KEYS else train)[key] = value
     texts = {key: _text(top, key) for key in ("model", "data", "pretrained")}
     iou, gsd = _number(top, "iou", upper=1.0), _number(top, "training_gsd_m")
     _check_image_size(train.get("imgsz", 640))
-    return Recipe(path, train, tags, **texts, head=_head(top), iou=0.5 if iou is None else iou, training_gsd_m=gsd)
+    return Recipe(
+        path,
+        train,
+        tags,
+        **texts,
+        head=_head(top),
+        iou=0.5 if iou is None else iou,
+        training_gsd_m=gsd,
+        precision=_precision(precision),
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -147,7 +193,8 @@ def _parse(override: str) -> tuple[str, Any]:
     key = key.strip().removeprefix("train.")
     if not separator or not key:
         raise InputError(f"Override {override!r} is not KEY=VALUE, such as epochs=5.")
-    _refuse_unknown([key], TRAIN_KEYS | (_TOP_KEYS - {"train", "tags"}), "override")
+    ours = _TOP_KEYS - _SECTIONS | {f"{_PRECISION}{name}" for name in PrecisionRecipe.model_fields}
+    _refuse_unknown([key], TRAIN_KEYS | ours, "override")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -190,6 +237,16 @@ def _number(document: dict[str, Any], key: str, upper: float = float("inf")) -> 
             f"{key}={value!r} is not usable: give a number over 0{' and at most 1' if upper == 1 else ''}."
         )
     return float(value)
+
+
+def _precision(section: dict[str, Any]) -> PrecisionRecipe:
+    _refuse_unknown(section, frozenset(PrecisionRecipe.model_fields), "precision")
+    try:
+        return PrecisionRecipe.model_validate(section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0]
+        raise InputError(f"{_PRECISION}{name}={first['input']!r} is not usable: {first['msg']}.") from error
 
 
 def _head(document: dict[str, Any]) -> HeadChoice:

@@ -46,7 +46,7 @@ def test_every_way_to_hand_over_an_image_finds_the_same(model: Any, picture: Pat
     assert [_found(record) for record in records] == [_FOUND] * len(images)
     assert records[0]["image"] == str(picture)
     assert records[1]["image"] == "image 1"
-    assert records[0]["model"] == {"name": "detector", "version": "", "run_id": "0123"}
+    assert records[0]["model"] == {"name": "detector", "version": "", "run_id": "0123", "precision": "fp32"}
 
 
 def test_a_plain_list_of_paths_works(model: Any, picture: Path) -> None:

@@ -1,0 +1,116 @@
+"""An INT8 copy of an exported model: NNCF's post-training quantisation, calibrated on training images."""
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich
+from numpy.typing import NDArray
+
+from transect.datasets import Split
+from transect.engine.backends.openvino_cpu import import_openvino
+from transect.engine.detector import AUTO_TILE_FACTOR, DEFAULT_OVERLAP
+from transect.imagery import decode_image, letterbox, plan_tiles
+from transect.progress import progress
+
+_SEED = 0
+
+
+def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Path], *, max_pixels: int) -> None:
+    """Write the INT8 model as an OpenVINO IR: `target` (.xml) and the .bin of the same name beside it.
+
+    `images` calibrate the ranges of the activations, each as the engine would hand it to the network.
+    The same images give the same model. What turns the network's last features into boxes stays in
+    floating point: there, a step of 1/255 of the range is pixels. Raises what NNCF raises.
+    """
+    ov = import_openvino()
+    network = ov.Core().read_model(onnx)
+    network.reshape([1, 3, image_size, image_size])
+    with _quiet(), progress("Calibrating INT8", len(images)) as advance:
+        import nncf  # type: ignore[import-untyped]  # ships none
+
+        nncf.set_log_level(logging.ERROR)
+        left = len(images)
+
+        def prepare(number: int) -> NDArray[np.float32]:
+            # NNCF may go through the images more than once.
+            nonlocal left
+            if left:
+                left -= 1
+                advance()
+            square = calibration_square(images[number], number, image_size, max_pixels=max_pixels)
+            return np.ascontiguousarray(square.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+        quantized = nncf.quantize(
+            network,
+            nncf.Dataset(range(len(images)), prepare),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(names=box_decoding(network), validate=False),
+        )
+    # Only the weights that NNCF chose are compressed; the rest stays as exact as it was.
+    ov.save_model(quantized, target, compress_to_fp16=False)
+
+
+def calibration_images(split: Split, count: int) -> list[Path]:
+    """At most `count` images of the split, drawn without regard to its order, and the same every time."""
+    number = min(count, len(split.images))
+    chosen = random.Random(_SEED).sample(range(len(split.images)), number)  # noqa: S311 - no secret
+    return [split.images[k] for k in sorted(chosen)]
+
+
+def calibration_square(path: Path, number: int, image_size: int, *, max_pixels: int) -> NDArray[np.uint8]:
+    """The (S, S, 3) input that the engine makes of an image.
+
+    An image that the engine would cut into tiles is given whole, as it was trained on, for an even
+    `number`, and as one of its tiles for an odd one.
+    """
+    image = decode_image(path, max_pixels=max_pixels)
+    height, width = image.shape[:2]
+    if number % 2 and max(width, height) > AUTO_TILE_FACTOR * image_size:
+        tiles = plan_tiles(width, height, image_size, round(image_size * DEFAULT_OVERLAP))
+        tile = random.Random(_SEED + number).choice(tiles)  # noqa: S311 - no secret
+        image = image[tile.y : tile.bottom, tile.x : tile.right]
+    square, _ = letterbox(image, image_size)
+    return square
+
+
+def box_decoding(network: Any) -> list[str]:
+    """The operations between the network's last learned convolutions and its outputs, by name.
+
+    Walks from the outputs against the arrows. A convolution ends the walk unless it has a single
+    output channel: that is the sum over bins of distribution focal loss (Li et al. 2020,
+    "Generalized Focal Loss"), whose weights are the numbers 0, 1, 2, ...
+    """
+    names: dict[str, None] = {}
+    todo = list(network.get_results())
+    while todo:
+        for port in todo.pop().inputs():
+            source = port.get_source_output().get_node()
+            kind, name = source.get_type_name(), source.get_friendly_name()
+            learned = kind == "Convolution" and source.output(0).get_partial_shape()[1].get_length() > 1
+            if name in names or learned or kind in ("Constant", "Parameter"):
+                continue
+            names[name] = None
+            todo.append(source)
+    return list(names)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NNCF's progress bars and its own deprecations from the terminal, and its hands off logging."""
+    console, kind = rich.get_console(), logging.getLoggerClass()
+    before, console.quiet = console.quiet, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        console.quiet = before
+        logging.setLoggerClass(kind)
