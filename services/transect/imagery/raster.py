@@ -1,7 +1,6 @@
 """Images of any size, window by window: what fits into memory is decoded whole, larger TIFFs are read in pieces."""
 
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -79,33 +78,27 @@ def open_raster(
     """Open an image file or its bytes to be read in windows.
 
     A TIFF of more than `whole_below` pixels stays on disk, may have any size, and needs rasterio.
-    Everything else is decoded here, as decode_image does it. `max_pixels` bounds what is decoded at
-    a time, the whole of such an image or one window of a large TIFF; None sets no bound. `name` is
-    what errors call the image (default: the path).
+    Everything else is decoded here, as decode_image does it (rasterio reads a TIFF that it cannot).
+    `max_pixels` bounds what is decoded at a time, the whole of such an image or one window of a large
+    TIFF; None sets no bound. `name` is what errors call the image (default: the path).
 
     Raises ImageError, at once or when a window is read, and ImageTooLargeError, as decode_image does.
     """
-    label = label_of(source, name)
-    large = _large_tiff(source, label, max_pixels, whole_below) if _is_tiff(source) else None
-    return large or _InMemory(decode_image(source, name=name, max_pixels=max_pixels))
+    if _is_tiff(source):
+        large = _from_windows(source, label_of(source, name), max_pixels, whole_below)
+        if large is not None:
+            return large
+    return _InMemory(decode_image(source, name=name, max_pixels=max_pixels))
 
 
-def _large_tiff(source: Path | bytes, label: str, max_pixels: int | None, whole_below: int) -> Raster | None:
-    """The TIFF read in windows, or None for one that is to be decoded whole."""
+def _from_windows(source: Path | bytes, label: str, max_pixels: int | None, whole_below: int) -> Raster | None:
+    """The TIFF by the reader of windows, or None for one that decode_image is to read."""
     try:
         with open_image(source, label) as image:
             (width, height), orientation = image.size, orientation_of(image, DECODE_ERRORS)
     except ImageError:
-        # Pillow refuses some kinds, such as five bands or planes of 16 bits, that windows can be read from.
-        # If the windows' reader refuses it too, or it is small, decode_image says what is wrong with it.
-        with suppress(ImageError, ImportError):
-            from transect.imagery.windows import WindowedTiff
-
-            raster = WindowedTiff(source, label, 1, max_pixels)
-            if raster.width * raster.height > whole_below:
-                return raster
-            raster.close()
-        return None
+        # Pillow refuses some kinds, such as five bands or planes of 16 bits.
+        return _unknown_to_pillow(source, label, max_pixels, whole_below)
     if width * height <= whole_below:
         return None
     try:
@@ -118,6 +111,18 @@ def _large_tiff(source: Path | bytes, label: str, max_pixels: int | None, whole_
             "installed: pip install rasterio."
         ) from error
     return WindowedTiff(source, label, orientation, max_pixels)
+
+
+def _unknown_to_pillow(source: Path | bytes, label: str, max_pixels: int | None, whole_below: int) -> Raster | None:
+    try:
+        from transect.imagery.windows import WindowedTiff
+    except ImportError:
+        return None
+    raster = WindowedTiff(source, label, 1, max_pixels)
+    if raster.width * raster.height > whole_below:
+        return raster
+    with raster:
+        return _InMemory(raster.read(0, 0, raster.width, raster.height))
 
 
 def _is_tiff(source: Path | bytes) -> bool:
