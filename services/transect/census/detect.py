@@ -15,8 +15,8 @@ from transect import __version__
 from transect.census.positions import Frame
 from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError
-from transect.files import atomic_write
-from transect.imagery import decode_image
+from transect.files import atomic_write, sha256_file
+from transect.imagery import open_raster
 from transect.progress import progress
 
 
@@ -64,7 +64,8 @@ def search_frames(
 
     Each result is written to `work` whole, under the hash of the photo, the model package and the options, as
     soon as it is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
-    becomes a failure. Memory does not grow with the pixels: at most `workers` photos are decoded at a time.
+    becomes a failure. Memory does not grow with the pixels: at most `workers` photos are decoded at a time,
+    each of at most `max_pixels`; larger TIFFs are read in windows.
     """
     folder = work / search_key(detector, options)[:16]
 
@@ -87,20 +88,18 @@ def search_frames(
 
 def _search(frame: Frame, detector: Detector, options: DetectOptions, folder: Path, max_pixels: int) -> Found:
     try:
-        content = frame.path.read_bytes()
+        digest = sha256_file(frame.path)
     except OSError as error:
         return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
-    digest = hashlib.sha256(content).hexdigest()
     kept = folder / digest[:2] / f"{digest}.json"
     earlier = _read(kept, digest)
     if earlier is not None:
         return earlier
     try:
-        image = decode_image(content, name=frame.name, max_pixels=max_pixels)
+        with open_raster(frame.path, name=frame.name, max_pixels=max_pixels) as raster:
+            result = detector.detect(raster, name=frame.name, options=options, in_turn=True)
     except ImageError as error:
         return _failed(str(error), digest)
-    del content
-    result = detector.detect(image, name=frame.name, options=options)
     if result.failure is not None:
         return _failed(result.failure, digest)
     record = _record(result)

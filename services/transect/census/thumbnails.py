@@ -13,7 +13,7 @@ from transect.census.charts import palette_index
 from transect.census.observations import Observations
 from transect.census.positions import Frame
 from transect.errors import ImageError
-from transect.imagery import annotate, decode_image
+from transect.imagery import Raster, annotate, open_raster
 
 logger = logging.getLogger(__name__)
 
@@ -90,26 +90,23 @@ def _cut(
     # Photo by photo, so that each is decoded once and only one is held.
     for number in sorted({window.frame for window in windows}):
         frame = frames[number]
+        rows = np.flatnonzero(seen.frame == number)
         try:
-            image = decode_image(frame.path, name=frame.name, max_pixels=max_pixels)
+            with open_raster(frame.path, name=frame.name, max_pixels=max_pixels) as raster:
+                for index, window in enumerate(windows):
+                    if window.frame == number:
+                        pictures[index] = Thumbnail(_picture(raster, seen, rows, names, window), window.caption)
         except ImageError as error:
             logger.warning("No picture of %s in the report: %s", frame.name, error)
-            continue
-        rows = np.flatnonzero(seen.frame == number)
-        for index, window in enumerate(windows):
-            if window.frame == number:
-                pictures[index] = Thumbnail(_picture(image, seen, rows, names, window), window.caption)
     return [pictures[index] for index in sorted(pictures)]
 
 
-def _picture(
-    image: NDArray[np.uint8], seen: Observations, rows: NDArray[np.intp], names: Sequence[str], window: _Window
-) -> str:
-    height, width = image.shape[:2]
+def _picture(raster: Raster, seen: Observations, rows: NDArray[np.intp], names: Sequence[str], window: _Window) -> str:
+    height, width = raster.height, raster.width
     across, down = min(window.size[0], width), min(window.size[1], height)
     left = int(np.clip(window.middle[0] - across / 2, 0, width - across))
     top = int(np.clip(window.middle[1] - down / 2, 0, height - down))
-    crop = image[top : top + round(down), left : left + round(across)]
+    crop = raster.read(left, top, min(round(across), width - left), min(round(down), height - top))
     zoom = min(window.shown[0] / crop.shape[1], window.shown[1] / crop.shape[0])
     size = (max(round(crop.shape[1] * zoom), 1), max(round(crop.shape[0] * zoom), 1))
     shown = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC), np.uint8)

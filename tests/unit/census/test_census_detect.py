@@ -1,0 +1,87 @@
+"""Photos to boxes: large maps in windows, damage listed, nothing looked for twice."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toys import build_toy_package, paint
+from transect.census import detect
+from transect.census.detect import Found, search_frames
+from transect.census.positions import Frame
+from transect.engine import DetectOptions, Detector
+from transect.imagery import open_raster
+
+pytest.importorskip("rasterio")
+
+SIDE = 320
+MARKS = [(1, 1, "red"), (12, 5, "green"), (17, 18, "blue")]
+TILES = DetectOptions(tile=64, overlap=16)
+
+
+def frames(*paths: Path) -> list[Frame]:
+    return [Frame(path.name, path, None, None, SIDE, SIDE, None) for path in paths]
+
+
+@pytest.fixture
+def in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every TIFF is a large one."""
+    monkeypatch.setattr(detect, "open_raster", partial(open_raster, whole_below=1000))
+
+
+def search(paths: list[Path], tmp_path: Path, package: Path) -> list[Found]:
+    with Detector.open(package) as detector:
+        return search_frames(
+            frames(*paths),
+            detector=detector,
+            options=TILES,
+            work=tmp_path / "work",
+            workers=2,
+            max_pixels=10**6,
+        )
+
+
+def marks(found: Found) -> set[tuple[int, int, str]]:
+    return {
+        (round(box[0] / 16), round(box[1] / 16), name) for box, name in zip(found.boxes, found.classes, strict=True)
+    }
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return build_toy_package(tmp_path / "package")
+
+
+@pytest.mark.usefixtures("in_windows")
+def test_a_map_in_windows_is_what_a_photo_is(tmp_path: Path, package: Path) -> None:
+    image = Image.fromarray(paint(MARKS, SIDE))
+    image.save(tmp_path / "map.tif", compression="tiff_deflate")
+    image.save(tmp_path / "photo.png")
+    in_windows, whole = search([tmp_path / "map.tif", tmp_path / "photo.png"], tmp_path, package)
+    assert marks(in_windows) == marks(whole) == set(MARKS)
+    assert in_windows.tiles == whole.tiles > 9
+    assert (in_windows.width, in_windows.height) == (SIDE, SIDE)
+    again = search([tmp_path / "map.tif"], tmp_path, package)[0]
+    assert again.reused
+    assert marks(again) == set(MARKS)
+
+
+@pytest.mark.usefixtures("in_windows")
+def test_a_map_that_breaks_off_is_a_listed_failure_and_the_rest_goes_on(tmp_path: Path, package: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    # Pillow writes the pixels last: the header is whole, and the rows end half way.
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    Image.fromarray(paint(MARKS, SIDE)).save(tmp_path / "b.tif")
+    broken, whole = search([tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path, package)
+    assert broken.failure.startswith("a.tif is truncated or damaged")
+    assert not len(broken.boxes)
+    assert marks(whole) == set(MARKS)
+    assert not list((tmp_path / "work").rglob(f"{broken.sha256}.json"))
+
+
+def test_a_photo_that_is_gone_is_a_listed_failure(tmp_path: Path, package: Path) -> None:
+    assert "a.jpg cannot be read" in search([tmp_path / "a.jpg"], tmp_path, package)[0].failure
