@@ -4,15 +4,17 @@ Layout below TRANSECT_HOME/cache/models, one folder a model name::
 
     NAME/3-0f8a1c2b9d4e/      version 3, package hash 0f8a1c2b9d4e...: a whole, verified package
     NAME/alias-production.json  what `production` was when `remember` was last called
-    .incoming/                  downloads; what a killed process left there goes at the next start
+    NAME/.in-use/3-0f8a1c2b9d4e   locked by each process that serves the version
+    .incoming/                  downloads and what is being removed; what a killed process left goes at the next start
 """
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +25,7 @@ from transect.files import atomic_write_json
 from transect.registry.locks import locked, locked_if_free
 
 _log = logging.getLogger(__name__)
+_IN_USE = ".in-use"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class LocalCache:
         except PackageError as error:
             _log.warning("%s in the cache is damaged and is fetched again: %s", resolved, error)
             return None
+        # Its time is when it was last used; a read-only cache is never pruned.
+        with suppress(OSError):
+            os.utime(folder)
         return folder
 
     def put(self, resolved: ResolvedVersion, download: Callable[[Path], Path]) -> Path:
@@ -110,17 +116,46 @@ class LocalCache:
 
     def last_known(self, name: str, alias: str) -> tuple[ResolvedVersion, Path] | None:
         """What `remember` last noted for `alias` of model `name`, verified again; None if never or damaged."""
-        note = self._alias_file(name, alias)
-        try:
-            content = json.loads(note.read_text(encoding="utf-8"))
-            resolved = ResolvedVersion(**{**content, "aliases": tuple(content["aliases"])})
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.warning("%s cannot be read and is not used: %s", note, error)
-            return None
-        folder = self.get(resolved)
-        return None if folder is None else (resolved, folder)
+        resolved = self._read_note(self._alias_file(name, alias))
+        folder = None if resolved is None else self.get(resolved)
+        return None if resolved is None or folder is None else (resolved, folder)
+
+    def in_use(self, resolved: ResolvedVersion) -> AbstractContextManager[None]:
+        """Keep every process from pruning this version for the length of a `with` block, or of the process."""
+        marks = self._model_folder(resolved.name) / _IN_USE
+        marks.mkdir(parents=True, exist_ok=True)
+        return locked(marks / self._folder(resolved).name, shared=True)
+
+    def prune(self, name: str, keep: int) -> list[Path]:
+        """Remove all but the `keep` versions of model `name` that were used last; gives what was removed.
+
+        What an alias named last and what is in use in any process stays. Killed in between, it has
+        removed a version wholly or not at all.
+        """
+        model = self._model_folder(name)
+        # A folder that vanishes meanwhile was pruned by another process.
+        found = sorted(_by_last_use(model), reverse=True)
+        noted = self._noted(model)
+        spare = [folder for _, folder in found[keep:] if folder.name not in noted]
+        return [folder for folder in spare if self._remove(folder)]
+
+    def _noted(self, model: Path) -> set[str]:
+        notes = (self._read_note(note) for note in model.glob("alias-*.json"))
+        return {self._folder(resolved).name for resolved in notes if resolved is not None}
+
+    def _remove(self, folder: Path) -> bool:
+        mark = folder.parent / _IN_USE / folder.name
+        with ExitStack() as held:
+            scratch = held.enter_context(self._incoming())
+            mark.parent.mkdir(exist_ok=True)
+            if not held.enter_context(locked_if_free(mark)):
+                return False
+            try:
+                folder.rename(scratch / folder.name)
+            except OSError:
+                return False
+            mark.unlink(missing_ok=True)
+        return True
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:
@@ -153,12 +188,29 @@ class LocalCache:
     def _folder(self, resolved: ResolvedVersion) -> Path:
         return self._model_folder(resolved.name) / f"{resolved.version}-{resolved.package_sha256[:12]}"
 
+    def _read_note(self, note: Path) -> ResolvedVersion | None:
+        try:
+            content = json.loads(note.read_text(encoding="utf-8"))
+            return ResolvedVersion(**{**content, "aliases": tuple(content["aliases"])})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            _log.warning("%s cannot be read and is not used: %s", note, error)
+            return None
+
     def _alias_file(self, name: str, alias: str) -> Path:
         return self._model_folder(name) / f"alias-{quote(alias, safe='')}.json"
 
     def _model_folder(self, name: str) -> Path:
         # A name of dots alone must not lead out of the cache.
         return self.root / quote(name, safe="").replace(".", "%2E")
+
+
+def _by_last_use(model: Path) -> Iterator[tuple[float, Path]]:
+    for folder in model.glob("[!.]*-*"):
+        with suppress(OSError):
+            if folder.is_dir():
+                yield folder.stat().st_mtime, folder
 
 
 def _check(folder: Path, resolved: ResolvedVersion) -> None:

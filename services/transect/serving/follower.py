@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -15,6 +15,7 @@ import numpy as np
 from transect.engine import DetectOptions, Detector, ModelRef
 from transect.errors import NotRegisteredError, PackageError, RegistryError, TransectError
 from transect.registry import ResolvedVersion
+from transect.serving.headstart import HeadStart, identity
 from transect.serving.metrics import Metrics
 from transect.serving.slot import ModelSlot, ServedModel
 from transect.serving.source import ModelSource
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 # A package that does not hold seldom heals; a store that is away comes back.
 _LONGEST_WAIT_S = {"refused": 900.0, "failed": 60.0}
 _REFUSALS_KEPT = 20
+# How long a start waits for MLflow's answer before it serves what was served last.
+_PATIENCE_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class AliasFollower:
         self._state = Following()
         self._heard = monotonic()
         self._refusals: dict[tuple[str, str, str], Refusal] = {}
+        self._head_start = HeadStart(source.last_known, self._load_known, self._serve_known, _PATIENCE_S)
         self._turn = threading.Condition()
         self._asked = 0
         self._answered = 0
@@ -95,6 +99,7 @@ class AliasFollower:
 
     def start(self) -> None:
         """Begin to follow."""
+        self._head_start.begin()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -119,6 +124,11 @@ class AliasFollower:
             self._turn.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._source.prepare()
+        except Exception:  # noqa: BLE001 - the first question says what is wrong
+            _log.exception("Loading the client of MLflow failed")
+        self._head_start.asked()
         while True:
             with self._turn:
                 asked, forced = self._asked, self._asked > self._answered
@@ -128,6 +138,7 @@ class AliasFollower:
             except Exception as error:  # noqa: BLE001 - whatever one check meets, the next one must still come
                 _log.exception("Following the alias failed")
                 self._poll_failed(f"Following the alias failed: {error!r}.")
+            self._head_start.drop()
             with self._turn:
                 self._answered = asked
                 self._turn.notify_all()
@@ -143,14 +154,15 @@ class AliasFollower:
         try:
             target = self._source.resolve()
         except RegistryError as error:
+            self._head_start.answered()
             self._poll_failed(str(error))
             # Where MLflow says that there is no such alias, an old version must not start.
             if not isinstance(error, NotRegisteredError):
                 self._start_from_cache(forced=forced)
             return
+        self._head_start.answered()
         self._poll_succeeded()
-        current = self._slot.current
-        if current is None or _identity(current.resolved) != _identity(target):
+        if not self._serves(target):
             self._try(target, lambda: self._source.fetch(target), forced=forced, from_cache=False)
             self._start_from_cache(forced=forced)
 
@@ -162,11 +174,15 @@ class AliasFollower:
             self._try(resolved, lambda: package, forced=forced, from_cache=True)
 
     def _try(self, target: ResolvedVersion, bring: Callable[[], Path], *, forced: bool, from_cache: bool) -> None:
-        refusal = self._refusals.get(_identity(target))
+        refusal = self._refusals.get(identity(target))
         if refusal and not forced and monotonic() < refusal.retry_at:
             return
+        start = monotonic()
         try:
-            model = self._load(target, bring(), from_cache=from_cache)
+            ahead = self._head_start.take(target)
+            model = (
+                replace(ahead, from_cache=from_cache) if ahead else self._load(target, bring(), from_cache=from_cache)
+            )
         except PackageError as error:
             self._refuse(target, str(error), "refused")
         except TransectError as error:
@@ -175,7 +191,21 @@ class AliasFollower:
             _log.exception("Loading a model failed", extra={"version": target.version})
             self._refuse(target, f"Loading it failed: {error!r}.", "refused")
         else:
-            self._serve(model)
+            self._serve(replace(model, from_cache=from_cache))
+            self._metrics.swap_seconds.observe(monotonic() - start)
+
+    def _serves(self, target: ResolvedVersion) -> bool:
+        current = self._slot.current
+        return current is not None and identity(current.resolved) == identity(target)
+
+    def _load_known(self, resolved: ResolvedVersion, package: Path) -> ServedModel:
+        return self._load(resolved, package, from_cache=True)
+
+    def _serve_known(self, model: ServedModel) -> None:
+        """MLflow does not answer: start with what was served last, while the question is still open."""
+        reason = f"MLflow has not answered for {_PATIENCE_S:g} s; the last known version is served until it does."
+        self._poll_failed(reason)
+        self._serve(model)
 
     def _load(self, target: ResolvedVersion, package: Path, *, from_cache: bool) -> ServedModel:
         detector = self._open_package(package, target.ref)
@@ -191,7 +221,7 @@ class AliasFollower:
         self._slot.swap(model)
         self._metrics.show_model(model)
         self._metrics.swaps.labels("swapped").inc()
-        self._refusals.pop(_identity(model.resolved), None)
+        self._refusals.pop(identity(model.resolved), None)
         self._publish()
         self._source.remember(model.resolved)
         _log.info(
@@ -206,10 +236,10 @@ class AliasFollower:
         )
 
     def _refuse(self, target: ResolvedVersion, reason: str, outcome: Literal["refused", "failed"]) -> None:
-        known = self._refusals.pop(_identity(target), None)
+        known = self._refusals.pop(identity(target), None)
         attempts = known.attempts + 1 if known else 1
         delay = retry_delay_s(attempts, self._poll_seconds, _LONGEST_WAIT_S[outcome])
-        self._refusals[_identity(target)] = Refusal(
+        self._refusals[identity(target)] = Refusal(
             target.version, target.run_id, reason, attempts, datetime.now(UTC), delay, monotonic() + delay
         )
         while len(self._refusals) > _REFUSALS_KEPT:
@@ -239,11 +269,6 @@ class AliasFollower:
         state = self._state
         refused = tuple(self._refusals.values())
         self._state = Following(state.last_poll, state.last_success, state.last_error, refused)
-
-
-def _identity(resolved: ResolvedVersion) -> tuple[str, str, str]:
-    # A model that was deleted and registered anew starts again at version 1, with another run.
-    return resolved.version, resolved.run_id, resolved.package_sha256
 
 
 def _warm(detector: Detector) -> None:

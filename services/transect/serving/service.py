@@ -12,6 +12,7 @@ from starlette.requests import Request
 from transect.engine import DetectOptions, Detector, ModelRef
 from transect.errors import InputError, StoppedError
 from transect.serving.admission import Admission, body_budget, worker_count
+from transect.serving.closing import Closer
 from transect.serving.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
 from transect.serving.detection import Answer, Detected, ImageLimits, detect_upload
 from transect.serving.follower import AliasFollower
@@ -46,7 +47,8 @@ class Service:
         self.limits = Limits(settings.max_upload_mb * _MIB, settings.max_images)
         self._image_limits = ImageLimits(settings.max_pixels, settings.max_tiles, PixelBudget(settings.pixel_budget))
         self.metrics = Metrics()
-        self.slot = ModelSlot()
+        self._closer = Closer()
+        self.slot = ModelSlot(self._closer.close)
         workers = worker_count(settings.threads)
         self.admission = Admission(
             workers,
@@ -71,6 +73,7 @@ class Service:
         self.follower.stop(_STOP_S)
         self._workers.shutdown(cancel_futures=True)
         self.slot.swap(None)
+        self._closer.stop()
 
     def why_not_ready(self) -> str:
         """One sentence or two: why no model is loaded and what to do."""
@@ -160,17 +163,8 @@ class Service:
         return asyncio.wrap_future(future)
 
     def _open(self, package: Path, ref: ModelRef) -> Detector:
-        settings = self.settings
-        return Detector.open(
-            package,
-            ref=ref,
-            backend=settings.backend,
-            precision=settings.precision,
-            threads=settings.threads,
-            max_batch=settings.max_batch,
-            batch_wait_ms=settings.batch_wait_ms,
-            verify=False,  # whoever brought the package has just checked every hash
-        )
+        # Whoever brought the package has just checked every hash.
+        return Detector.from_settings(package, self.settings, ref=ref, verify=False)
 
 
 def settled(futures: Iterable["asyncio.Future[Detected]"]) -> None:

@@ -1,6 +1,7 @@
 """The one reference to the model that is served, and who still uses the one before it."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,8 +45,9 @@ class Lease:
 class _Entry:
     """A model and the number of its users; the slot itself is one of them."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, close: Callable[[ServedModel], None]) -> None:
         self.model = model
+        self._close = close
         self._users = 1
         self._lock = threading.Lock()
 
@@ -58,13 +60,21 @@ class _Entry:
             self._users -= 1
             last = self._users == 0
         if last:
-            self.model.detector.close()
+            self._close(self.model)
+
+
+def _close(model: ServedModel) -> None:
+    model.detector.close()
 
 
 class ModelSlot:
-    """Holds the served model; `swap` replaces it in one step. Safe to use from any thread."""
+    """Holds the served model; `swap` replaces it in one step. Safe to use from any thread.
 
-    def __init__(self) -> None:
+    `close` closes a model that nobody uses any more, in the thread of its last user.
+    """
+
+    def __init__(self, close: Callable[[ServedModel], None] = _close) -> None:
+        self._close = close
         self._entry: _Entry | None = None
         self._lock = threading.Lock()
 
@@ -85,6 +95,6 @@ class ModelSlot:
     def swap(self, model: ServedModel | None) -> None:
         """Serve `model` from now on; the one before is closed when its last lease ends."""
         with self._lock:
-            before, self._entry = self._entry, _Entry(model) if model else None
+            before, self._entry = self._entry, _Entry(model, self._close) if model else None
         if before:
             before.release()

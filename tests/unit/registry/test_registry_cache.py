@@ -5,8 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,3 +202,78 @@ def test_what_a_killed_download_left_goes_at_the_next_start_and_a_living_one_sta
     assert len(_leftovers(cache)) == 1
     cache.clean()
     assert _leftovers(cache) == []
+
+
+def _versions(cache: LocalCache, package: Path, resolved: ResolvedVersion, numbers: Sequence[int]) -> None:
+    """Put versions into the cache that were last used in this order, long ago."""
+    for age, number in enumerate(reversed(numbers)):
+        folder = cache.put(replace(resolved, version=str(number)), _copier(package))
+        os.utime(folder, (1000 - age, 1000 - age))
+
+
+def _here(cache: LocalCache) -> set[str]:
+    return {folder.name.partition("-")[0] for folder in (cache.root / "detector").glob("[0-9]*-*")}
+
+
+def test_pruning_keeps_what_was_used_last(tmp_path: Path, package: Path, resolved: ResolvedVersion) -> None:
+    cache = LocalCache(tmp_path)
+    _versions(cache, package, resolved, [1, 2, 3, 4])
+    assert cache.get(replace(resolved, version="1")) is not None  # used again just now
+    assert len(cache.prune("detector", 2)) == 2
+    assert _here(cache) == {"1", "4"}
+    assert cache.prune("detector", 2) == []
+    assert _leftovers(cache) == []
+    assert cache.prune("nothing", 2) == []
+
+
+def test_pruning_spares_what_an_alias_named_last(tmp_path: Path, package: Path, resolved: ResolvedVersion) -> None:
+    cache = LocalCache(tmp_path)
+    _versions(cache, package, resolved, [1, 2, 3, 4])
+    cache.remember(replace(resolved, version="1"))
+    cache.remember(replace(resolved, version="2", alias="candidate"))
+    cache.prune("detector", 1)
+    assert _here(cache) == {"1", "2", "4"}
+
+
+def test_pruning_spares_what_another_process_serves(tmp_path: Path, package: Path, resolved: ResolvedVersion) -> None:
+    cache = LocalCache(tmp_path)
+    _versions(cache, package, resolved, [1, 2, 3])
+    code = (
+        "import sys, json; from pathlib import Path; from transect.registry import LocalCache, ResolvedVersion\n"
+        "with LocalCache(Path(sys.argv[1])).in_use(ResolvedVersion(*json.loads(sys.argv[2]))):\n"
+        "    print('holding', flush=True); sys.stdin.read()"
+    )
+    old = json.dumps(["detector", "1", resolved.run_id, resolved.source, resolved.package_sha256])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), old], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"holding\n"
+        cache.prune("detector", 1)
+        assert _here(cache) == {"1", "3"}
+        other.kill()
+        other.wait()
+    cache.prune("detector", 1)
+    assert _here(cache) == {"3"}
+
+
+def test_two_that_prune_at_once_do_no_harm(
+    tmp_path: Path, package: Path, resolved: ResolvedVersion
+) -> None:
+    cache = LocalCache(tmp_path)
+    _versions(cache, package, resolved, range(1, 9))
+    failures: list[Exception] = []
+
+    def prune() -> None:
+        try:
+            LocalCache(tmp_path).prune("detector", 2)
+        except Exception as error:  # noqa: BLE001 - reported by the test itself
+            failures.append(error)
+
+    threads = [threading.Thread(target=prune) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert _here(cache) == {"7", "8"}

@@ -24,6 +24,9 @@ class Shelf:
         self.away = False
         self.remembered: ResolvedVersion | None = None
 
+    def prepare(self) -> None:
+        pass
+
     def resolve(self) -> ResolvedVersion:
         if self.away:
             raise RegistryError("MLflow cannot be reached.")
