@@ -112,15 +112,13 @@ def detect(
         str,
         typer.Option(help="A package folder, or a version such as models:/detector@production or models:/detector/3."),
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for annotated copies.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for drawn copies; subfolders are kept.")] = None,
     conf: Annotated[float | None, typer.Option(min=0, max=1, help="Least score.")] = None,
     tile: Annotated[str, typer.Option(help="auto, off, or a tile side in pixels.")] = "",
 ) -> None:
     """Detect animals in images: one JSON line an image; a file that cannot be read is a listed failure."""
-    import json
-
+    from transect.cli.detecting import detect_files
     from transect.engine import DetectOptions
-    from transect.imagery import annotate, decode_image, encode_jpeg
 
     settings = load_settings({**os.environ, **({"TRANSECT_TILE": tile} if tile else {})})
     detector = open_detector(settings, model)
@@ -131,18 +129,9 @@ def detect(
         overlap=settings.tile_overlap,
     )
     failed = 0
-    for path in images:
-        try:
-            pixels = decode_image(path, max_pixels=settings.max_pixels)
-        except InputError as error:
-            failed += 1
-            print(json.dumps({"image": str(path), "failure": str(error)}))
-            continue
-        result = detector.detect(pixels, name=str(path), options=options)
-        print(json.dumps(result.to_json()))
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / f"{path.stem}.jpg").write_bytes(encode_jpeg(annotate(pixels, result.detections)))
+    for line in detect_files(detector, images, options, out=out, max_pixels=settings.max_pixels):
+        failed += line.failed
+        print(line.text, flush=True)
     if failed:
         raise InputError(f"{failed} of {len(images)} images could not be read; each is listed with its reason.")
 

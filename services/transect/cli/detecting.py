@@ -1,0 +1,77 @@
+"""What `transect detect` does with each file: a line of JSON, and a drawn copy if one is wanted."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from transect.engine import DetectOptions, Detector, ImageResult
+from transect.errors import ImageError, InputError
+from transect.files import atomic_write
+from transect.imagery import LONGEST_JPEG_SIDE, Raster, annotate, encode_jpeg, open_raster
+
+logger = logging.getLogger(__name__)
+
+# One image is searched while the next is decoded.
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """One image's result as the Detection contract on one line, and whether it could be searched."""
+
+    text: str
+    failed: bool
+
+
+def detect_files(
+    detector: Detector, images: Sequence[Path], options: DetectOptions, *, out: Path | None, max_pixels: int
+) -> Iterator[Line]:
+    """Search each image; results in the order of `images`, and drawn copies below `out`.
+
+    A copy lies where its image lies below the images' common folder, so that two of one name stay
+    two. An image that cannot be read is a line that says why; one too large to be drawn is logged.
+    Raises InputError when `out` cannot be written.
+    """
+    places = [Path(os.path.normpath(path.absolute())) for path in images]
+    common = os.path.commonpath([place.parent for place in places])
+
+    def one(path: Path, place: Path) -> Line:
+        try:
+            with open_raster(path, max_pixels=max_pixels) as raster:
+                result = detector.detect(raster, name=str(path), options=options, in_turn=True)
+                if out is not None:
+                    _draw(raster, result, out / _copy(place.relative_to(common)))
+        except ImageError as error:
+            result = ImageResult.failed(str(path), detector.ref, str(error))
+        return Line(json.dumps(result.to_json()), failed=result.failure is not None)
+
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        yield from pool.map(one, images, places)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _copy(image: Path) -> Path:
+    """The path of the drawn copy, which is a JPEG: b.png becomes b.png.jpg, beside that of b.jpg."""
+    return image if image.suffix.lower() in (".jpg", ".jpeg") else image.with_name(f"{image.name}.jpg")
+
+
+def _draw(raster: Raster, result: ImageResult, target: Path) -> None:
+    if raster.pixels is None or max(raster.width, raster.height) > LONGEST_JPEG_SIDE:
+        logger.warning(
+            "%s has %d x %d pixels, too many to be drawn; what was found is in the JSON line alone.",
+            result.image,
+            raster.width,
+            raster.height,
+        )
+        return
+    picture = encode_jpeg(annotate(raster.pixels, result.detections))
+    try:
+        atomic_write(target, picture)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}.") from error
