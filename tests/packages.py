@@ -8,6 +8,7 @@ shared by the whole test session: copy one before changing it.
 """
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +20,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from transect.engine import MODEL_FILE, WEIGHTS_FILE, PackageManifest, hash_files, write_manifest
+from transect.engine import (
+    INT8_FILES,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    PackageManifest,
+    Variant,
+    hash_files,
+    read_manifest,
+    write_manifest,
+)
 
 NAMES = ("sheep", "goat", "cow")
 DOT = 8
@@ -42,6 +52,42 @@ def write_package(folder: Path, **fields: Any) -> Path:
     manifest = PackageManifest(**(defaults | fields))
     write_manifest(folder, manifest)
     return folder
+
+
+def make_variant(precision: str, *, speedup: float = 2.0, **fields: Any) -> Variant:
+    """A variant that passed, as package.json describes it."""
+    values: dict[str, Any] = {
+        "precision": precision,
+        "files": INT8_FILES if precision == "int8" else (),
+        "map50_95_change": -0.001,
+        "recall_change": 0.0,
+        "count_error": 0.002,
+        "images": 96,
+        "objects": 500,
+        "speedup": speedup,
+    }
+    return Variant(**(values | fields))
+
+
+def with_variants(package: Path, target: Path, *variants: Variant) -> Path:
+    """A copy of `package` that has these variants; their files must lie in `target` or in `package`."""
+    shutil.copytree(package, target, dirs_exist_ok=True)
+    manifest = read_manifest(package)
+    names = [*manifest.files, *(name for variant in variants for name in variant.files)]
+    fields = {name: getattr(manifest, name) for name in PackageManifest.model_fields}
+    write_manifest(target, PackageManifest(**fields | {"variants": variants, "files": hash_files(target, names)}))
+    return target
+
+
+@pytest.fixture(scope="session")
+def int8_package(dot_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`dot_package` with an INT8 variant: the same network as an OpenVINO IR, which needs no calibration to load."""
+    from transect.engine.backends.openvino_cpu import import_openvino
+
+    openvino = import_openvino()
+    folder = tmp_path_factory.mktemp("int8") / "package"
+    openvino.save_model(openvino.Core().read_model(dot_package / MODEL_FILE), folder / INT8_FILES[0])
+    return with_variants(dot_package, folder, make_variant("int8"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from packages import make_variant
 from transect.engine import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -170,3 +171,62 @@ def test_a_model_that_answers_nan_is_refused(package: Path, backend: str) -> Non
     onnx.save(model, package / MODEL_FILE)
     with pytest.raises(PackageError, match="not finite"):
         Detector.open(resealed(package), backend=backend)
+
+
+def as_schema_1(package: Path) -> Path:
+    """The package as it was written before there were variants."""
+    edit(package, lambda content: (content.pop("variants"), content.update(schema_version=1)))
+    return package
+
+
+def test_a_package_of_schema_1_still_loads_and_runs_in_fp32(package: Path) -> None:
+    manifest = verify_package(as_schema_1(package))
+    assert (manifest.schema_version, manifest.variants, manifest.precisions) == (2, (), ("fp32",))
+    with Detector.open(package) as detector:
+        assert detector.precision == "fp32"
+        # What it was registered with stays its name.
+        assert detector.package_sha256 == package_sha256(package)
+
+
+def test_schema_1_has_no_variants(package: Path) -> None:
+    edit(as_schema_1(package), lambda content: content.update(variants=[]))
+    with pytest.raises(PackageError, match="schema version 1 has none"):
+        read_manifest(package)
+
+
+def test_variants_are_read_back(int8_package: Path) -> None:
+    manifest = verify_package(int8_package)
+    assert manifest.precisions == ("fp32", "int8")
+    assert manifest.variants == (make_variant("int8"),)
+    assert {"model.int8.xml", "model.int8.bin"} < set(manifest.files)
+
+
+def test_a_changed_byte_of_a_variant_is_noticed(int8_package: Path, tmp_path: Path) -> None:
+    package = Path(shutil.copytree(int8_package, tmp_path / "package"))
+    path = package / "model.int8.bin"
+    path.write_bytes(b"\x01" + path.read_bytes()[1:])
+    with pytest.raises(PackageError, match=r"model\.int8\.bin does not have the SHA-256"):
+        Detector.open(package, precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["files"].pop("model.int8.bin"), r"int8 needs model\.int8\.bin, which is not listed"),
+        (lambda c: c["variants"].append(c["variants"][0]), "two variants have the same precision"),
+        (lambda c: c["variants"][0].update(files=[]), "variant of int8 has the files"),
+        (lambda c: c["variants"][0].update(files=["model.onnx"]), "variant of int8 has the files"),
+        (lambda c: c["variants"][0].update(precision="fp32"), r"variants\.0\.precision"),
+        (lambda c: c["variants"][0].update(precision="bf16"), r"variant of bf16 has the files \[\]"),
+        (lambda c: c["variants"][0].update(speedup=0), r"variants\.0\.speedup"),
+        (lambda c: c["variants"][0].pop("count_error"), r"variants\.0\.count_error"),
+        (lambda c: c["variants"][0].update(surprise=1), r"variants\.0\.surprise"),
+    ],
+)
+def test_a_variant_that_is_not_whole_is_refused(
+    int8_package: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    package = Path(shutil.copytree(int8_package, tmp_path / "package"))
+    edit(package, change)
+    with pytest.raises(PackageError, match=message):
+        read_manifest(package)

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: parallel requests of one tile each, which are faster there than batches."""
 
+import platform
 import sys
 import threading
 from pathlib import Path
@@ -26,12 +27,32 @@ def import_openvino() -> Any:
 def native_precisions() -> frozenset[Precision]:
     """What OpenVINO computes in hardware on this CPU.
 
-    It lists BF16 only where the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX), and
-    would otherwise emulate it; fp32 and INT8 run on every CPU.
+    It lists BF16 only where the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX). INT8
+    it lists everywhere; there we ask the CPU ourselves.
     """
     listed = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    named: dict[str, Precision] = {"FP32": "fp32", "BF16": "bf16", "INT8": "int8"}
-    return frozenset({"fp32", *(named[name] for name in listed if name in named)})
+    found: set[Precision] = {"fp32"}
+    if "BF16" in listed:
+        found.add("bf16")
+    if "INT8" in listed and has_byte_dot_products():
+        found.add("int8")
+    return frozenset(found)
+
+
+def has_byte_dot_products(cpuinfo: str | None = None) -> bool:
+    """Whether the CPU sums products of bytes in 32 bits (VNNI, AMX, or ARM's dot product).
+
+    `cpuinfo` is text as in /proc/cpuinfo. A CPU without it sums pairs in 16 bits, which saturate
+    (oneDNN's guide, "Nuances of int8 Computations"): it finds other boxes than those that were
+    measured when the variant was made.
+    """
+    if cpuinfo is None:
+        source = Path("/proc/cpuinfo")
+        if not source.exists():
+            # Every ARM processor that runs macOS has it; of others nothing is known here.
+            return platform.machine() == "arm64"
+        cpuinfo = source.read_text()
+    return any(flag in cpuinfo for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
 
 class OpenVino:

@@ -1,0 +1,111 @@
+"""Which precision runs: as the package and the machine allow, and never another one than was asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from packages import make_variant, with_variants
+from transect.engine import Detector, PackageManifest, Precision, read_manifest
+from transect.engine.backends import choose_precision, native_precisions, open_backend, openvino_cpu
+from transect.errors import InputError, PackageError
+
+ALL: frozenset[Precision] = frozenset({"fp32", "bf16", "int8"})
+FP32: frozenset[Precision] = frozenset({"fp32"})
+
+
+def manifest(dot_package: Path, **speedups: float) -> PackageManifest:
+    package = read_manifest(dot_package)
+    listed = dict.fromkeys((*package.files, "model.int8.xml", "model.int8.bin"), package.files["model.onnx"])
+    variants = tuple(make_variant(name, speedup=speedup) for name, speedup in speedups.items())
+    return package.model_copy(update={"files": listed, "variants": variants})
+
+
+@pytest.mark.parametrize(
+    ("speedups", "native", "chosen"),
+    [
+        ({}, ALL, "fp32"),
+        ({"bf16": 1.8, "int8": 1.9}, ALL, "int8"),
+        ({"bf16": 1.9, "int8": 1.8}, ALL, "bf16"),
+        ({"bf16": 1.9, "int8": 1.8}, frozenset({"fp32", "int8"}), "int8"),
+        ({"bf16": 1.9, "int8": 1.8}, FP32, "fp32"),
+        ({"bf16": 1.0, "int8": 0.7}, ALL, "fp32"),
+        ({"bf16": 1.5, "int8": 1.5}, ALL, "int8"),
+    ],
+)
+def test_auto_takes_the_fastest_that_this_machine_computes(
+    dot_package: Path, speedups: dict[str, float], native: frozenset[Precision], chosen: str
+) -> None:
+    assert choose_precision(manifest(dot_package, **speedups), "auto", native, "openvino") == chosen
+
+
+def test_what_was_asked_for_is_what_runs_or_a_sentence(dot_package: Path) -> None:
+    package = manifest(dot_package, bf16=0.5)
+    assert choose_precision(package, "bf16", ALL, "openvino") == "bf16"
+    assert choose_precision(package, "fp32", ALL, "openvino") == "fp32"
+    with pytest.raises(PackageError, match=r"no variant int8 .*it has fp32, bf16"):
+        choose_precision(package, "int8", ALL, "openvino")
+    with pytest.raises(InputError, match="bf16 is not what backend openvino computes in hardware"):
+        choose_precision(package, "bf16", FP32, "openvino")
+
+
+def test_a_package_without_variants_runs_in_fp32_alone(dot_package: Path) -> None:
+    with Detector.open(dot_package, precision="auto") as detector:
+        assert (detector.precision, detector.ref.precision) == ("fp32", "fp32")
+    for precision in ("bf16", "int8"):
+        with pytest.raises(PackageError, match=f"no variant {precision}"):
+            Detector.open(dot_package, precision=precision)
+    with pytest.raises(InputError, match="fp8"):
+        Detector.open(dot_package, precision="fp8")
+
+
+def test_int8_is_read_from_its_own_files(int8_package: Path) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[8:16, 8:16, 0] = 255
+    with Detector.open(int8_package, precision="int8") as detector:
+        found = detector.detect(image)
+    assert found.model.precision == "int8"
+    assert [detection.class_name for detection in found.detections] == ["sheep"]
+    with pytest.raises(InputError, match="int8 is not what backend onnxruntime computes"):
+        Detector.open(int8_package, precision="int8", backend="onnxruntime")
+    with Detector.open(int8_package, backend="onnxruntime") as detector:
+        assert detector.precision == "fp32"
+
+
+@pytest.mark.skipif("bf16" not in native_precisions("openvino"), reason="this CPU does not compute bfloat16 itself")
+def test_bf16_is_the_same_file_in_fewer_bits(dot_package: Path, tmp_path: Path) -> None:
+    package = with_variants(dot_package, tmp_path / "package", make_variant("bf16", speedup=2.0))
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :, 0] = 173
+    with Detector.open(package) as detector:
+        assert detector.precision == "bf16"
+    network = open_backend(package / "model.onnx", 64, backend="openvino", precision="bf16")
+    score = float(network.infer(image)[0, 4].max())
+    assert 1e-6 < abs(score - 173 / 255) < 0.005
+
+
+def test_a_machine_without_bf16_does_not_run_it(
+    dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = with_variants(dot_package, tmp_path / "package", make_variant("bf16", speedup=2.0))
+    monkeypatch.setattr("transect.engine.backends.choice.openvino_precisions", lambda: FP32)
+    with Detector.open(package) as detector:
+        assert detector.precision == "fp32"
+    with pytest.raises(InputError, match="computes in hardware"):
+        Detector.open(package, precision="bf16")
+    with pytest.raises(InputError, match="does not compute bf16"):
+        open_backend(package / "model.onnx", 64, precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        ("flags : fpu avx2 avx512f avx512_vnni", True),
+        ("flags : fpu avx2 avx_vnni", True),
+        ("Features : fp asimd asimddp", True),
+        ("flags : fpu avx2 fma", False),
+        ("", False),
+    ],
+)
+def test_int8_needs_a_cpu_that_sums_bytes_without_overflow(cpuinfo: str, has: bool) -> None:
+    assert openvino_cpu.has_byte_dot_products(cpuinfo) is has
