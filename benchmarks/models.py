@@ -1,12 +1,15 @@
 """The models and photos that the benchmarks work with when none are given: all made here, from the starter weights."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.engine import read_manifest, write_manifest
 from transect.imagery import decode_image, encode_jpeg
-from transect.registry import build_package
+from transect.registry import build_package, connect
+from transect.settings import Settings
 from transect.synth import make_survey
 from transect.training.runtime import prepare_ultralytics
 from transect.training.weights import STARTER, STARTER_ARCHITECTURE
@@ -73,3 +76,17 @@ def _mosaic(pictures: list[NDArray[np.uint8]], width: int, height: int) -> NDArr
         for row in range(rows)
     ]
     return np.ascontiguousarray(np.concatenate(bands, axis=0)[:height, :width])
+
+
+def registered(settings: Settings, package: Path, scratch: Path, versions: int = 1) -> list[str]:
+    """Register copies of `package`, each as what a run of its own made, and point the alias at the first."""
+    registry = connect(settings)
+    experiment = registry.experiment("benchmark")
+    made = []
+    for number in range(versions):
+        run_id = registry.client.create_run(experiment).info.run_id
+        copy = shutil.copytree(package, scratch / f"version-{number}")
+        write_manifest(copy, read_manifest(copy).model_copy(update={"run_id": run_id}))
+        made.append(registry.register(copy, run_id, tags={}).version)
+    registry.client.set_registered_model_alias(settings.model_name, settings.model_alias, made[0])
+    return made
