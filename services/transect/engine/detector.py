@@ -61,6 +61,7 @@ class Detector:
         self.ref = replace(ref, precision=backend.precision)
         self.package_sha256 = package_sha256  # of package.json; empty for a model that is in no package
         self._backend = backend
+        self._local = threading.local()
         # Workers hold one tile each, so memory does not grow with the image's number of tiles.
         self._pool = ThreadPoolExecutor(backend.parallel, thread_name_prefix="detector")
 
@@ -264,7 +265,7 @@ class Detector:
         """The boxes of one tile in pixels of the image, for each reader."""
         _go_on(stop)
         start = perf_counter()
-        square, transform = letterbox(view, self.manifest.image_size)
+        square, transform = letterbox(view, self.manifest.image_size, into=self._square())
         output = self._backend.infer(square)
         inferred = perf_counter()
         check_output(output, self.manifest.head_kind, len(self.manifest.names))
@@ -274,6 +275,13 @@ class Detector:
             placed = transform.to_image(found.xyxy) + offset
             boxes.append(Boxes(placed, found.scores, found.class_ids, found.truncated))
         return _Part(boxes, (inferred - start, perf_counter() - inferred))
+
+    def _square(self) -> NDArray[np.uint8]:
+        """This thread's own input; fresh memory for every tile costs more than scaling into it."""
+        if not hasattr(self._local, "square"):
+            self._local.square = np.empty((self.manifest.image_size,) * 2 + (3,), dtype=np.uint8)
+        square: NDArray[np.uint8] = self._local.square
+        return square
 
     def _infer(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
         output = self._backend.infer(square)

@@ -39,11 +39,14 @@ class LetterboxTransform:
         return (boxes * scale + offset).astype(np.float32, copy=False)
 
 
-def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], LetterboxTransform]:
+def letterbox(
+    image: NDArray[np.uint8], size: int, *, into: NDArray[np.uint8] | None = None
+) -> tuple[NDArray[np.uint8], LetterboxTransform]:
     """Scale an (H, W, 3) image to fit `size` x `size`, keep its shape, pad the rest with grey 114.
 
     The pixels are those of Ultralytics' LetterBox(auto=False, center=True), which models are
-    validated with: bilinear, scaled up too, the odd row or column of padding at the end.
+    validated with: bilinear, scaled up too, the odd row or column of padding at the end. An image of
+    that size comes back itself. Another is written to `into`, (size, size, 3), where that is given.
     """
     height, width = image.shape[:2]
     ratio = min(size / height, size / width)
@@ -52,10 +55,14 @@ def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], L
     transform = LetterboxTransform(width, height, left, top, new_width / width, new_height / height)
     if (width, height) == (size, size):
         return image, transform
-    padded = np.full((size, size, 3), PAD_VALUE, dtype=np.uint8)
-    inside = padded[top : top + new_height, left : left + new_width]
+    padded = np.empty((size, size, 3), dtype=np.uint8) if into is None else into
+    bottom, right = top + new_height, left + new_width
+    for border in (padded[:top], padded[bottom:], padded[top:bottom, :left], padded[top:bottom, right:]):
+        border[:] = PAD_VALUE
+    inside = padded[top:bottom, left:right]
     if (new_width, new_height) == (width, height):
         inside[:] = image
     else:
-        inside[:] = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        # Straight into its place; the array given back is `inside` itself.
+        cv2.resize(image, (new_width, new_height), dst=inside, interpolation=cv2.INTER_LINEAR)
     return padded, transform

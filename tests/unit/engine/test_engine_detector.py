@@ -1,5 +1,6 @@
 """Opening packages and searching images, on both backends."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from transect.engine import DetectOptions, Detector, ImageResult, ModelRef
-from transect.errors import InputError, PackageError
+from transect.errors import InputError, PackageError, StoppedError
+from transect.imagery import Raster, open_raster
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 DOT = 8
@@ -116,6 +119,89 @@ def test_many_threads_get_their_own_answers(dots: Detector) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(search, scenes))
+
+
+def test_a_search_is_stopped(dots: Detector) -> None:
+    stop = threading.Event()
+    image = field_with_dots(400, 304, [])
+    options = DetectOptions(tile=64, overlap=16)
+    assert dots.detect(image, options=options, stop=stop).tiles > 20
+    stop.set()
+    with pytest.raises(StoppedError, match="stopped"):
+        dots.detect(image, options=options, stop=stop)
+
+
+class Endless(Raster):
+    """A raster of any size whose windows are made as they are read; it stops the search after some of them."""
+
+    def __init__(self, stop: threading.Event, windows: int) -> None:
+        super().__init__(64_000, 64_000)
+        self.stop, self.left, self.threads = stop, windows, set[int]()
+
+    def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        self.threads.add(threading.get_ident())
+        self.left -= 1
+        if not self.left:
+            self.stop.set()
+        return np.zeros((height, width, 3), np.uint8)
+
+
+def test_a_stop_in_the_middle_ends_a_search_soon(dots: Detector) -> None:
+    raster = Endless(threading.Event(), 50)
+    with pytest.raises(StoppedError):
+        dots.detect(raster, stop=raster.stop)
+    assert raster.left == 0
+    assert raster.threads == {threading.get_ident()}
+
+
+def test_windows_are_read_just_ahead_of_the_search(dots: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    raster = Endless(threading.Event(), 0)
+    done, most = 0, 0
+    real = dots._backend.infer
+
+    def infer(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        nonlocal done, most
+        most = max(most, -raster.left - done)
+        done += 1
+        return real(image)
+
+    def read(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        if done > 300:
+            raster.stop.set()
+        return Endless.read(raster, x, y, width, height)
+
+    monkeypatch.setattr(dots._backend, "infer", infer)
+    monkeypatch.setattr(raster, "read", read)
+    with pytest.raises(StoppedError):
+        dots.detect(raster, stop=raster.stop)
+    assert 1 < most <= 2 * dots.parallel + dots.parallel
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_raster_gives_what_its_array_gives(dots: Detector, in_turn: bool, tmp_path: Path) -> None:
+    truth = {(8, 16, 0), (200, 248, 2), (320, 16, 1)}
+    image = field_with_dots(400, 304, sorted(truth))
+    Image.fromarray(image).save(tmp_path / "a.tif")
+    options = DetectOptions(tile=64, overlap=16)
+    with open_raster(tmp_path / "a.tif", max_pixels=10**6, whole_below=1000) as raster:
+        assert raster.pixels is None
+        result = dots.detect(raster, name="a", options=options, in_turn=in_turn)
+    assert found(result) == truth
+    assert result == dots.detect(image, name="a", options=options, in_turn=in_turn)
+
+
+@pytest.mark.parametrize("size", [(400, 304), (64, 64), (97, 64), (96, 96)])
+@pytest.mark.parametrize(
+    "options", [DetectOptions(), DetectOptions(tile="off"), DetectOptions(tile=64, overlap=10), DetectOptions(tile=200)]
+)
+def test_the_number_of_tiles_is_known_before(dots: Detector, size: tuple[int, int], options: DetectOptions) -> None:
+    assert dots.tile_count(*size, options) == dots.detect(field_with_dots(*size, []), options=options).tiles
+
+
+def test_the_time_of_each_stage_is_told(dots: Detector) -> None:
+    seconds = dots.detect(field_with_dots(400, 304, []), options=DetectOptions(tile=64)).seconds
+    assert seconds.infer > 0
+    assert seconds.post > 0
 
 
 def test_a_closed_detector_says_so(dot_package: Path) -> None:

@@ -18,6 +18,9 @@ def test_pixels_equal_those_of_ultralytics(shape: tuple[int, int], size: int) ->
     image = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
     expected = theirs.LetterBox(size, auto=False, center=True)(image=image.copy())
     assert np.array_equal(letterbox(image, size)[0], expected)
+    used = np.full((size, size, 3), 7, np.uint8)
+    assert np.array_equal(letterbox(image, size, into=used)[0], expected)
+    assert shape == (size, size) or np.array_equal(used, expected)
 
 
 @settings(deadline=None)
