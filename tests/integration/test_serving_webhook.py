@@ -1,0 +1,227 @@
+"""A real MLflow tells the real service that its alias moved, long before the service would have asked.
+
+The service asks every ten minutes here, which is longer than any test waits: only the webhook can be
+what makes it look.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.fernet import Fernet
+
+from integration.detector_process import DetectorProcess, open_shop, running_detector
+from integration.servers import _free_ports, _mlflow
+from transect.serving.signature import sign
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "k2J-8fhw_Q1x9d7Z"
+WEBHOOKS = {
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
+    "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+}
+
+
+def initialise(store: str, url: str, secret: str, **environment: str) -> str:
+    """What the stack's initialiser says when it makes the webhook in `store`."""
+    program = "import sys, initialise as i; i.make_webhook(i.ModelStore(sys.argv[1]), sys.argv[2], sys.argv[3])"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, store, url, secret],
+        env={**kept, **WEBHOOKS, **environment, "PYTHONPATH": str(ROOT / "docker" / "mlflow")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def mlflow(folder: Path, store: str) -> Iterator[dict[str, str]]:
+    with _mlflow(folder, store, str(folder / "artifacts"), WEBHOOKS, ()) as uri:
+        yield {"MLFLOW_TRACKING_URI": uri, "TRANSECT_MODEL_NAME": f"detector-{uuid.uuid4().hex[:8]}"}
+
+
+def patient(environment: Mapping[str, str], **more: str) -> dict[str, str]:
+    """The variables of a service that seldom asks by itself."""
+    return {**environment, "TRANSECT_POLL_SECONDS": "600", "TRANSECT_WEBHOOK_SECRET": SECRET, **more}
+
+
+def counted(detector: DetectorProcess) -> dict[str, float]:
+    """Webhooks by outcome."""
+    text = detector.client.get("/metrics").text
+    return {
+        name: float(number) for name, number in re.findall(r'transect_webhooks_total\{outcome="(\w+)"\} (\S+)', text)
+    }
+
+
+def test_the_stacks_own_webhook_brings_a_new_version_at_once(tmp_path: Path, dot_package: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (port,) = _free_ports(1)
+    url = f"http://127.0.0.1:{port}/v1/hooks/mlflow"
+    assert f"webhook to {url}: made" in initialise(store, url, "another secret")
+    assert f"webhook to {url}: brought in line" in initialise(store, url, SECRET)
+    with mlflow(tmp_path, store) as environment:
+        shop = open_shop(tmp_path, environment)
+        first, second = shop.register(dot_package), shop.register(dot_package)
+        with running_detector(tmp_path / "home", patient(environment, TRANSECT_PORT=str(port))) as detector:
+            detector.wait_for(lambda: detector.state()["following"]["last_error"])
+            for version in (first, second, first):
+                shop.point(version)
+                detector.wait_for_version(version)
+            ignored = counted(detector)["ignored"]
+            shop.registry.client.set_registered_model_alias(environment["TRANSECT_MODEL_NAME"], "candidate", second)
+            detector.wait_for(lambda: counted(detector)["ignored"] > ignored)
+            assert counted(detector)["accepted"] == 3
+            assert counted(detector)["refused"] == 0
+            shop.unpoint()
+            detector.wait_for(lambda: detector.state()["following"]["last_error"])
+            assert detector.state()["version"] == first
+
+
+def test_the_initialiser_repeats_itself_without_a_trace_and_survives_another_key(tmp_path: Path) -> None:
+    store, url = f"sqlite:///{tmp_path / 'mlflow.db'}", "http://detector:8000/v1/hooks/mlflow"
+    assert "made" in initialise(store, url, SECRET)
+    assert initialise(store, url, SECRET) == f"webhook to {url}: there\n"
+    said = initialise(store, url, SECRET, MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=Fernet.generate_key().decode())
+    assert "webhook transect-stack to http://detector:8000/v1/hooks/mlflow: deleted" in said
+    assert said.endswith(f"webhook to {url}: made\n")
+
+
+def transect(*arguments: str, home: Path, environment: Mapping[str, str]) -> str:
+    """What the command says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRANSECT_"))}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("transect"), *arguments],
+        env={**kept, **environment, "TRANSECT_HOME": str(home), "COLUMNS": "200"},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: Path) -> None:
+    with mlflow(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}") as environment:
+        home = tmp_path / "home"
+        shop = open_shop(tmp_path, environment)
+        version = shop.register(dot_package)
+        with running_detector(home, patient(environment)) as detector:
+            url = f"{str(detector.client.base_url).rstrip('/')}/v1/hooks/mlflow"
+            assert "has no webhook" in transect("webhook", "list", home=home, environment=environment)
+            assert "TRANSECT_WEBHOOK_SECRET is not set" in transect(
+                "webhook", "register", url, home=home, environment=environment
+            )
+            wrong = {**environment, "TRANSECT_WEBHOOK_SECRET": "another secret"}
+            said = transect("webhook", "register", url, home=home, environment=wrong)
+            assert "made" in said
+            assert "did not take MLflow's test message: 401" in said
+            said = transect("webhook", "register", url, home=home, environment=patient(environment))
+            assert "brought in line" in said
+            assert "The service took MLflow's test message" in said
+            listed = transect("webhook", "list", home=home, environment=environment)
+            assert url in listed
+            assert "model_version_alias.created" in listed
+            shop.point(version)
+            detector.wait_for_version(version)
+            assert counted(detector)["accepted"] == 1
+            assert counted(detector)["refused"] == 1
+            (found,) = shop.registry.client.list_webhooks()
+            said = transect("webhook", "remove", found.webhook_id, home=home, environment=environment)
+            assert said == f"Webhook {found.webhook_id} is removed.\n"
+            assert shop.registry.client.list_webhooks() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("register", "http://127.0.0.1:8000/v1/hooks/mlflow"), ("remove", "1")]
+)
+def test_the_embedded_store_sends_none_and_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    said = transect("webhook", *arguments, home=tmp_path, environment={"TRANSECT_WEBHOOK_SECRET": SECRET})
+    assert "no server that could send a webhook" in said
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DetectorProcess]:
+    home = tmp_path_factory.mktemp("listening")
+    with running_detector(home, patient({})) as detector:
+        yield detector
+
+
+def event(name: str = "detector", alias: str = "production", entity: str = "model_version_alias") -> bytes:
+    return json.dumps(
+        {"entity": entity, "action": "created", "data": {"name": name, "alias": alias, "version": "9"}}
+    ).encode()
+
+
+def post(
+    detector: DetectorProcess, body: bytes, *, signed: bytes | None = None, secret: str = SECRET, age: float = 0
+) -> httpx.Response:
+    timestamp = str(int(time.time() - age))
+    headers = {
+        "X-MLflow-Delivery-Id": "4c5e",
+        "X-MLflow-Timestamp": timestamp,
+        "X-MLflow-Signature": sign(secret, "4c5e", timestamp, body if signed is None else signed),
+    }
+    return detector.client.post("/v1/hooks/mlflow", content=body, headers=headers)
+
+
+def test_a_signed_event_wakes_the_service_and_others_do_not(listening: DetectorProcess) -> None:
+    before = counted(listening)
+    poll = listening.wait_for(lambda: listening.state()["following"]["last_poll"])
+    assert post(listening, event()).status_code == 202
+    listening.wait_for(lambda: listening.state()["following"]["last_poll"] != poll)
+    # A delivery that is repeated only makes the service look again.
+    assert [post(listening, event()).status_code for _ in range(3)] == [202] * 3
+    for other in (event(name="other"), event(alias="candidate"), event(entity="model_version_tag")):
+        assert post(listening, other).status_code == 204
+    after = counted(listening)
+    assert {name: after[name] - before[name] for name in after} == {"accepted": 4, "ignored": 3, "refused": 0}
+
+
+def test_what_is_not_signed_is_refused_counted_and_logged(listening: DetectorProcess) -> None:
+    before = counted(listening)["refused"]
+    forged = [
+        post(listening, event(), secret="another secret"),
+        post(listening, event(), signed=event(alias="candidate")),
+        post(listening, event(), age=3600),
+        post(listening, event(), age=-3600),
+        listening.client.post("/v1/hooks/mlflow", content=event()),
+    ]
+    for answer in forged:
+        assert (answer.status_code, answer.json()["type"]) == (401, "urn:transect:problem:signature")
+        assert SECRET not in answer.text
+    assert counted(listening)["refused"] == before + len(forged)
+    ids = {answer.json()["request_id"] for answer in forged}
+    assert ids <= {line.get("request_id") for line in listening.lines() if line["message"] == "A webhook was refused"}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"entity": 1}', b'{"entity": "model_version_alias"}', b"\xff"])
+def test_a_signed_body_that_is_no_event_is_refused(listening: DetectorProcess, body: bytes) -> None:
+    answer = post(listening, body)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:transect:problem:webhook")
+
+
+def test_an_oversized_body_is_refused_before_it_is_read(listening: DetectorProcess) -> None:
+    assert post(listening, bytes(70_000)).status_code == 413
+
+
+def test_without_a_secret_nothing_is_believed(tmp_path: Path) -> None:
+    with running_detector(tmp_path, {}) as detector:
+        answer = post(detector, event())
+        assert answer.status_code == 403
+        assert "set TRANSECT_WEBHOOK_SECRET" in answer.json()["detail"]
