@@ -1,7 +1,7 @@
-"""What a camera or drone wrote into an image file: EXIF, and DJI's XMP."""
+"""What a camera or drone wrote into an image file: EXIF, and the XMP of DJI, Parrot and Pix4D's Camera namespace."""
 
 import math
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,21 +11,27 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from transect.imagery.decode import open_image
+from transect.imagery.xmp import xmp_items
 
 # Orientations 5 to 8 turn the image by a quarter (EXIF 2.32, tag 0x0112).
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
-_XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
-_TIFF_XMP_TAG = 700
-_DJI_ITEM = re.compile(r'(?<!/)drone-dji:(\w+)\s*(?:=\s*["\']([^"\']*)["\']|>\s*([^<]*)<)')
+# EXIF 2.32, tag 0xA210: inch, centimetre, and what cameras add to them, in micrometres.
+_RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
+# A pixel of a camera's sensor, smallest and largest, in micrometres.
+_PIXEL_PITCH_UM = (0.4, 20.0)
 
 
 @dataclass(frozen=True)
 class FrameMetadata:
     """Metadata of one frame; None where the file does not say, or says what cannot be.
 
-    `width` and `height` are pixels after orientation. `taken_at` is the camera's clock, without a
-    time zone. Latitude and longitude are WGS84 degrees. `gps_altitude_m` is above sea level,
-    `relative_altitude_m` above the take-off point. Angles are degrees; yaw is clockwise from north.
+    `width` and `height` are pixels after `orientation` (EXIF, 1 to 8). `taken_at` is the camera's clock, without a
+    time zone. Latitude and longitude are WGS84 degrees; `position_problem` says what stands in the file where they
+    cannot be, `position_sd_m` how well they are known (metres, each axis). `gps_altitude_m` is above sea level (or
+    the ellipsoid: the receiver decides), `relative_altitude_m` above the take-off point. `pixel_pitch_um` is the
+    distance of two pixels on the sensor by EXIF. Angles are degrees: `yaw_deg` is the aircraft's, clockwise from
+    north; those of the gimbal are the camera's as DJI counts them (pitch -90 looks straight down, 0 ahead; with
+    pitch -90 the yaw is where the picture's upper edge points).
     """
 
     width: int | None = None
@@ -42,36 +48,47 @@ class FrameMetadata:
     gimbal_yaw_deg: float | None = None
     gimbal_pitch_deg: float | None = None
     gimbal_roll_deg: float | None = None
+    orientation: int = 1
+    position_problem: str = ""
+    position_sd_m: float | None = None
+    pixel_pitch_um: float | None = None
+    digital_zoom: float | None = None
 
 
 def read_frame_metadata(path: Path) -> FrameMetadata:
-    """Read EXIF and XMP (`drone-dji`, written as attributes or as elements) without decoding pixels.
+    """Read EXIF and XMP (written as attributes or as elements) without decoding pixels.
 
-    Absent or impossible values are None. Raises ImageError when the file is missing or no image.
+    EXIF wins over XMP. Absent or impossible values are None. Raises ImageError when the file is missing or no image.
     """
     with open_image(path, str(path)) as image:
         main, detail, gps = _exif_blocks(image)
-        dji = _dji_items(image)
-        width, height = image.size
-        if main.get(Base.Orientation) in _QUARTER_TURNS:
-            width, height = height, width
-    latitude, longitude = _position(gps, dji)
-    focal = _number(detail.get(Base.FocalLength))
+        xmp = xmp_items(image)
+        stored_width, stored_height = image.size
+    orientation = main.get(Base.Orientation)
+    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    turned = orientation in _QUARTER_TURNS
+    latitude, longitude, problem = _position(gps, xmp)
+    yaw, pitch, roll = _camera_angles(xmp)
     return FrameMetadata(
-        width=width,
-        height=height,
+        width=stored_height if turned else stored_width,
+        height=stored_width if turned else stored_height,
         make=_text(main.get(Base.Make)),
         model=_text(main.get(Base.Model)),
-        focal_mm=focal if focal is not None and focal > 0 else None,
+        focal_mm=_positive(detail.get(Base.FocalLength)),
         taken_at=_time(main, detail),
         latitude=latitude,
         longitude=longitude,
-        gps_altitude_m=_altitude(gps),
-        relative_altitude_m=_number(dji.get("RelativeAltitude")),
-        yaw_deg=_angle(dji.get("FlightYawDegree")),
-        gimbal_yaw_deg=_angle(dji.get("GimbalYawDegree")),
-        gimbal_pitch_deg=_angle(dji.get("GimbalPitchDegree")),
-        gimbal_roll_deg=_angle(dji.get("GimbalRollDegree")),
+        gps_altitude_m=_altitude(gps, xmp),
+        relative_altitude_m=_first(xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude"),
+        yaw_deg=_angle(xmp.get("drone-dji:FlightYawDegree")),
+        gimbal_yaw_deg=yaw,
+        gimbal_pitch_deg=pitch,
+        gimbal_roll_deg=roll,
+        orientation=orientation,
+        position_problem=problem,
+        position_sd_m=_position_sd(xmp),
+        pixel_pitch_um=_pixel_pitch(detail, stored_width),
+        digital_zoom=_positive(detail.get(Base.DigitalZoomRatio)),
     )
 
 
@@ -84,28 +101,31 @@ def _exif_blocks(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any], di
         return {}, {}, {}
 
 
-def _dji_items(image: Image.Image) -> dict[str, str]:
-    raw: Any = next((image.info[key] for key in _XMP_KEYS if key in image.info), None)
-    if raw is None:
-        raw = getattr(image, "tag_v2", {}).get(_TIFF_XMP_TAG)
-    if isinstance(raw, bytes):
-        raw = raw.decode("utf-8", errors="replace")
-    if not isinstance(raw, str):
-        return {}
-    return {name: attribute or element for name, attribute, element in _DJI_ITEM.findall(raw)}
-
-
 def _number(value: Any) -> float | None:
+    """A finite number, also from a text such as +61.30 or 613/10."""
     try:
-        number = float(value)
+        if isinstance(value, str) and "/" in value:
+            above, _, below = value.partition("/")
+            number = float(above) / float(below)
+        else:
+            number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return number if math.isfinite(number) else None
 
 
+def _positive(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number > 0 else None
+
+
 def _angle(value: Any) -> float | None:
     angle = _number(value)
     return angle if angle is not None and abs(angle) <= 360 else None
+
+
+def _first(xmp: Mapping[str, str], *names: str) -> float | None:
+    return next((number for number in map(_number, map(xmp.get, names)) if number is not None), None)
 
 
 def _text(value: Any) -> str | None:
@@ -124,17 +144,45 @@ def _time(main: dict[int, Any], detail: dict[int, Any]) -> datetime | None:
     return moment.replace(microsecond=int(fraction[:6].ljust(6, "0"))) if fraction.isdecimal() else moment
 
 
-def _position(gps: dict[int, Any], dji: dict[str, str]) -> tuple[float | None, float | None]:
+def _camera_angles(xmp: Mapping[str, str]) -> tuple[float | None, float | None, float | None]:
+    """Yaw, pitch and roll of the camera as DJI counts them.
+
+    Pix4D's Camera namespace (senseFly, MicaSense, Parrot Sequoia, Sentera, Autel write it too) counts the pitch from
+    straight down. Some files with that namespace count it from the horizon all the same; within 10 degrees of -90
+    it can only be that, since the camera would look back to the horizon.
+    """
+    for yaw_name, pitch_name, roll_name in (
+        ("drone-dji:GimbalYawDegree", "drone-dji:GimbalPitchDegree", "drone-dji:GimbalRollDegree"),
+        ("drone-parrot:CameraYawDegree", "drone-parrot:CameraPitchDegree", "drone-parrot:CameraRollDegree"),
+    ):
+        if yaw_name in xmp or pitch_name in xmp:
+            return _angle(xmp.get(yaw_name)), _angle(xmp.get(pitch_name)), _angle(xmp.get(roll_name))
+    yaw, pitch, roll = (_angle(xmp.get(f"Camera:{name}")) for name in ("Yaw", "Pitch", "Roll"))
+    if pitch is not None and not -100 <= pitch <= -80:
+        pitch -= 90
+    return yaw, pitch, roll
+
+
+def _position(gps: dict[int, Any], xmp: Mapping[str, str]) -> tuple[float | None, float | None, str]:
+    """Latitude, longitude, and what is wrong with them where they are absent though the file has them."""
     latitude = _degrees(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "S")
     longitude = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "W")
+    source = "EXIF"
     if latitude is None or longitude is None:
-        latitude = _number(dji.get("GpsLatitude"))
+        source = "XMP"
+        latitude = _number(xmp.get("drone-dji:GpsLatitude"))
         # DJI's own misspelling is in the files of several of its cameras.
-        longitude = _number(dji.get("GpsLongitude", dji.get("GpsLongtitude")))
-    if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
-        return None, None
-    # Cameras without a fix write zeros.
-    return (None, None) if latitude == 0 and longitude == 0 else (latitude, longitude)
+        longitude = _number(xmp.get("drone-dji:GpsLongitude", xmp.get("drone-dji:GpsLongtitude")))
+    if latitude is None or longitude is None:
+        latitude = _xmp_degrees(xmp.get("exif:GPSLatitude"))
+        longitude = _xmp_degrees(xmp.get("exif:GPSLongitude"))
+    if latitude is None or longitude is None:
+        return None, None, ""
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        return None, None, f"{source} says latitude {latitude:g}, longitude {longitude:g}, which is nowhere"
+    if latitude == 0 and longitude == 0:
+        return None, None, f"{source} says latitude 0, longitude 0, which cameras write that have no fix"
+    return latitude, longitude, ""
 
 
 def _degrees(parts: Any, reference: Any, negative: str) -> float | None:
@@ -149,7 +197,41 @@ def _degrees(parts: Any, reference: Any, negative: str) -> float | None:
     return -value if _text(reference) == negative else value
 
 
-def _altitude(gps: dict[int, Any]) -> float | None:
-    altitude = _number(gps.get(GPS.GPSAltitude))
-    below_sea = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
-    return -altitude if altitude is not None and below_sea else altitude
+def _xmp_degrees(text: str | None) -> float | None:
+    """`34,45.5E`, `34,45,30E` (XMP specification, part 2, GPSCoordinate) or a plain signed number."""
+    if not text:
+        return None
+    negative, digits = text[-1:] in "SWsw", text.rstrip("NSEWnsew")
+    parts = [_number(part) for part in digits.split(",")]
+    if len(parts) > 3 or any(part is None for part in parts):
+        return None
+    value = sum((part or 0.0) / float(60**power) for power, part in enumerate(parts))
+    return -value if negative else value
+
+
+def _altitude(gps: dict[int, Any], xmp: Mapping[str, str]) -> float | None:
+    altitude, below_sea = _number(gps.get(GPS.GPSAltitude)), gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
+    if altitude is None:
+        altitude, below_sea = _number(xmp.get("exif:GPSAltitude")), xmp.get("exif:GPSAltitudeRef") == "1"
+    if altitude is None:
+        return _first(xmp, "drone-dji:AbsoluteAltitude")
+    return -altitude if below_sea else altitude
+
+
+def _position_sd(xmp: Mapping[str, str]) -> float | None:
+    """DJI's RTK deviations of latitude and longitude, or the Camera namespace's GPSXYAccuracy; zero says nothing."""
+    north, east = _positive(xmp.get("drone-dji:RtkStdLat")), _positive(xmp.get("drone-dji:RtkStdLon"))
+    if north is not None and east is not None:
+        return math.sqrt((north**2 + east**2) / 2)
+    return _positive(xmp.get("Camera:GPSXYAccuracy"))
+
+
+def _pixel_pitch(detail: dict[int, Any], stored_width: int) -> float | None:
+    """From FocalPlaneXResolution, for the picture as it is now: its pixels may be fewer than the camera's."""
+    unit = _RESOLUTION_UNITS_UM.get(detail.get(Base.FocalPlaneResolutionUnit, 2), 0.0)
+    across, down = (_positive(detail.get(tag)) for tag in (Base.FocalPlaneXResolution, Base.FocalPlaneYResolution))
+    if across is None or (down is not None and abs(down / across - 1) > 0.05):
+        return None
+    camera_width = _positive(detail.get(Base.ExifImageWidth)) or float(stored_width)
+    pitch = unit / across * camera_width / stored_width
+    return pitch if _PIXEL_PITCH_UM[0] <= pitch <= _PIXEL_PITCH_UM[1] else None

@@ -76,6 +76,7 @@ def test_a_drone_frame_is_read(tmp_path: Path) -> None:
         gimbal_yaw_deg=10.0,
         gimbal_pitch_deg=-89.9,
         gimbal_roll_deg=0.0,
+        orientation=6,
     )
 
 
@@ -123,6 +124,90 @@ def test_xmp_position_stands_in_for_missing_gps(tmp_path: Path) -> None:
 def test_impossible_positions_are_absent(tmp_path: Path, gps: dict[int, Any]) -> None:
     metadata = read_frame_metadata(save(tmp_path / "a.jpg", gps=gps))
     assert (metadata.latitude, metadata.longitude) == (None, None)
+    whole = len(gps) == 2 and all(len(parts) == 3 and str(parts[0]) != "nan" for parts in gps.values())
+    assert bool(metadata.position_problem) is whole
+
+
+def test_what_stands_for_an_impossible_position_is_said(tmp_path: Path) -> None:
+    zeros: dict[int, Any] = {GPS.GPSLatitude: (0.0, 0.0, 0.0), GPS.GPSLongitude: (0.0, 0.0, 0.0)}
+    assert (
+        "EXIF says latitude 0, longitude 0" in read_frame_metadata(save(tmp_path / "a.jpg", gps=zeros)).position_problem
+    )
+    xmp = '<d drone-dji:GpsLatitude="-95.5" drone-dji:GpsLongitude="34.75"/>'
+    assert "XMP says latitude -95.5" in read_frame_metadata(save(tmp_path / "b.jpg", xmp=xmp)).position_problem
+
+
+PIX4D = """<rdf:Description xmlns:Camera="http://pix4d.com/camera/1.0" Camera:Yaw="{yaw}" Camera:Roll="-2.5">
+<Camera:Pitch>{pitch}</Camera:Pitch><Camera:GPSXYAccuracy>0.03</Camera:GPSXYAccuracy>
+<Camera:AboveGroundAltitude>812/10</Camera:AboveGroundAltitude>
+<Camera:BandName><rdf:Seq><rdf:li>Red</rdf:li></rdf:Seq></Camera:BandName></rdf:Description>"""
+
+
+@pytest.mark.parametrize(("written", "pitch"), [("4.5", -85.5), ("0", -90.0), ("-12", -102.0), ("-88", -88.0)])
+def test_pix4d_counts_the_pitch_from_straight_down(tmp_path: Path, written: str, pitch: float) -> None:
+    metadata = read_frame_metadata(save(tmp_path / "a.jpg", xmp=PIX4D.format(yaw="123/1", pitch=written)))
+    assert (metadata.gimbal_yaw_deg, metadata.gimbal_pitch_deg, metadata.gimbal_roll_deg) == (123.0, pitch, -2.5)
+    assert (metadata.position_sd_m, metadata.relative_altitude_m, metadata.yaw_deg) == (0.03, 81.2, None)
+
+
+def test_parrot_counts_the_pitch_from_the_horizon(tmp_path: Path) -> None:
+    xmp = (
+        '<d drone-parrot:CameraYawDegree="10" drone-parrot:CameraPitchDegree="-82" drone-parrot:CameraRollDegree="1"/>'
+    )
+    metadata = read_frame_metadata(save(tmp_path / "a.jpg", xmp=xmp))
+    assert (metadata.gimbal_yaw_deg, metadata.gimbal_pitch_deg, metadata.gimbal_roll_deg) == (10.0, -82.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude"), [("2,30.0S", "34,45.0E"), ("2,30,0S", "34,45,0E"), ("-2.5", "34.75"), ("2.5S", "34.75E")]
+)
+def test_generic_xmp_holds_a_position(tmp_path: Path, latitude: str, longitude: str) -> None:
+    xmp = (
+        f'<d exif:GPSLatitude="{latitude}" exif:GPSLongitude="{longitude}" '
+        'exif:GPSAltitude="15305/10" exif:GPSAltitudeRef="0"/>'
+    )
+    metadata = read_frame_metadata(save(tmp_path / "a.jpg", xmp=xmp))
+    assert (metadata.latitude, metadata.longitude, metadata.gps_altitude_m) == (-2.5, 34.75, 1530.5)
+
+
+def test_exif_position_wins_over_xmp(tmp_path: Path) -> None:
+    gps: dict[int, Any] = {
+        GPS.GPSLatitudeRef: "N",
+        GPS.GPSLatitude: (1.0, 0.0, 0.0),
+        GPS.GPSLongitudeRef: "W",
+        GPS.GPSLongitude: (2.0, 0.0, 0.0),
+    }
+    metadata = read_frame_metadata(
+        save(tmp_path / "a.jpg", gps=gps, xmp='<d exif:GPSLatitude="5N" exif:GPSLongitude="6E"/>')
+    )
+    assert (metadata.latitude, metadata.longitude) == (1.0, -2.0)
+
+
+def test_rtk_says_how_well_a_position_is_known(tmp_path: Path) -> None:
+    xmp = '<d drone-dji:RtkStdLon="0.03" drone-dji:RtkStdLat="0.04" drone-dji:RtkStdHgt="0.09"/>'
+    found = read_frame_metadata(save(tmp_path / "a.jpg", xmp=xmp)).position_sd_m
+    assert found == pytest.approx(0.0354, abs=1e-4)
+    xmp = '<d drone-dji:RtkStdLon="0.0" drone-dji:RtkStdLat="0.0"/>'
+    assert read_frame_metadata(save(tmp_path / "b.jpg", xmp=xmp)).position_sd_m is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "pitch"),
+    [
+        # A Canon 5DS R: 8688 px over 36 mm, in inches; then the same in centimetres.
+        ({Base.FocalPlaneXResolution: 6129.8, Base.FocalPlaneYResolution: 6129.8, Base.ExifImageWidth: 40}, 4.144),
+        ({Base.FocalPlaneXResolution: 2413.3, Base.FocalPlaneResolutionUnit: 3}, 4.144),
+        # Scaled down to half its width.
+        ({Base.FocalPlaneXResolution: 2413.3, Base.FocalPlaneResolutionUnit: 3, Base.ExifImageWidth: 80}, 8.287),
+        ({Base.FocalPlaneXResolution: 2413.3, Base.FocalPlaneYResolution: 1000.0}, None),
+        ({Base.FocalPlaneXResolution: 0.0}, None),
+        ({Base.FocalPlaneXResolution: 72.0}, None),
+        ({Base.FocalPlaneXResolution: 2413.3, Base.FocalPlaneResolutionUnit: 9}, None),
+    ],
+)
+def test_pixel_pitch_follows_from_the_focal_plane(tmp_path: Path, detail: dict[int, Any], pitch: float | None) -> None:
+    found = read_frame_metadata(save(tmp_path / "a.jpg", detail=detail)).pixel_pitch_um
+    assert found == (None if pitch is None else pytest.approx(pitch, rel=1e-3))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "", "high", "1e999"])
