@@ -8,18 +8,25 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tiny_datasets import write_spots_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import Detector
+from transect.engine.backends import native_precisions, open_backend
 from transect.errors import DatasetError, InputError, RegistryError
-from transect.imagery import decode_image
+from transect.imagery import decode_image, letterbox
 from transect.registry import GateConfig, Registry, connect, promote
 from transect.settings import Settings, load_settings
-from transect.training import TrainRequest, train
+from transect.training import TrainOutcome, TrainRequest, train
 
-_RECIPE = "train: {epochs: 1, imgsz: 64, batch: 4, optimizer: AdamW, lr0: 0.002, plots: false}\ntags: {purpose: test}\n"
+# A model of one epoch finds nothing, so that no variant of it loses anything.
+_RECIPE = (
+    "train: {epochs: 1, imgsz: 64, batch: 4, optimizer: AdamW, lr0: 0.002, plots: false}\n"
+    "precision: {calibration_images: 4}\ntags: {purpose: test}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +80,36 @@ def test_the_whole_way(model: str, head: str, recipe: Path, data: Path, settings
         assert set(manifest.class_metrics) == {"pale", "dark"}
         image = decode_image(next((data.parent / "images" / "test").glob("*.png")), max_pixels=10**6)
         assert detector.detect(image).failure is None
+    _check_variants(registry, outcome, image)
 
     verdict = promote(registry, gate=GateConfig(min_map50=0.0, max_loss=1.0), actor="test", reason="test")
     assert verdict.promoted
     assert registry.resolve("@production").version == outcome.version
+
+
+def _check_variants(registry: Registry, outcome: TrainOutcome, image: NDArray[np.uint8]) -> None:
+    """Each variant that this machine can run was really measured, and the INT8 files in the package run."""
+    resolved = registry.resolve("@candidate")
+    package = registry.fetch(resolved)
+    variants = {variant.precision: variant for variant in registry.manifest(resolved).variants}
+    native = native_precisions("openvino")
+    assert set(variants) == native - {"fp32"}
+    metrics = registry.client.get_run(outcome.run_id).data.metrics
+    for precision, variant in variants.items():
+        assert (variant.images, variant.objects) == (4, 8)
+        assert metrics[f"{precision}/speedup"] == pytest.approx(variant.speedup)
+        assert metrics[f"{precision}/mAP50-95_change"] == pytest.approx(variant.map50_95_change)
+        assert f"{precision} is in the package" in " ".join(outcome.variants)
+        assert variant.summary in registry.show("candidate")[f"variant {precision}"]
+    assert set(resolved.tags["transect.precisions"].split(", ")) == {"fp32", *variants}
+    if "int8" in variants:
+        square = letterbox(image, 64)[0]
+        reference = open_backend(package / "model.onnx", 64, backend="openvino").infer(square)
+        found = open_backend(package / "model.int8.xml", 64, backend="openvino", precision="int8").infer(square)
+        assert found.shape == reference.shape
+        assert not np.array_equal(found, reference)
+        with Detector.open(package, precision="int8", threads=2) as detector:
+            assert detector.detect(image).model.precision == "int8"
 
 
 def _check_run(registry: Registry, run_id: str, data: Path, *, plots: bool) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from packages import make_variant
 from toys import COLOURS, SIZE, build_toy_package, paint, write_toy_onnx
-from transect.engine import Detector, read_manifest, verify_package
+from transect.engine import INT8_FILES, Detector, read_manifest, verify_package
+from transect.engine.backends.openvino_cpu import import_openvino
 from transect.errors import PackageError
 from transect.registry import build_package
 
@@ -99,3 +101,36 @@ def test_the_toy_network_takes_any_batch(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(str(write_toy_onnx(tmp_path / "toy.onnx")))
     (output,) = session.run(None, {"images": np.zeros((3, 3, SIZE, SIZE), np.float32)})
     assert output.shape == (3, 7, 16)
+
+
+def _int8_beside(onnx: Path) -> None:
+    """An IR of the same network, as quantisation would leave it beside the ONNX file."""
+    openvino = import_openvino()
+    openvino.save_model(openvino.Core().read_model(onnx), onnx.with_name(INT8_FILES[0]))
+
+
+def test_variants_are_copied_hashed_and_run(tmp_path: Path) -> None:
+    _int8_beside(write_toy_onnx(tmp_path / "package.onnx"))
+    variants = (make_variant("int8"), make_variant("bf16"))
+    package = build_toy_package(tmp_path / "package", variants=variants)
+    manifest = verify_package(package)
+    assert manifest.variants == variants
+    assert set(manifest.files) == {"model.onnx", "weights.pt", *INT8_FILES}
+    with Detector.open(package, precision="int8", threads=1) as detector:
+        found = detector.detect(paint([(1, 2, "blue")]))
+    assert found.model.precision == "int8"
+    assert [item.class_name for item in found.detections] == ["blue"]
+
+
+def test_a_variant_without_its_files_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"model\.int8\.xml is missing"):
+        build_toy_package(tmp_path / "package", variants=(make_variant("int8"),))
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_variant_that_does_not_run_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    for name in INT8_FILES:
+        (tmp_path / name).write_bytes(b"this is no model")
+    with pytest.raises(PackageError, match=r"model\.int8\.xml cannot be loaded by openvino"):
+        build_toy_package(tmp_path / "package", variants=(make_variant("int8"),))
+    assert not (tmp_path / "package").exists()

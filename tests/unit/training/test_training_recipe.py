@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from transect.errors import InputError
-from transect.training.recipe import load_recipe
+from transect.training.recipe import PrecisionRecipe, load_recipe
 
 _SHIPPED = sorted(Path("configs/train").glob("*.yaml"))
 
@@ -33,9 +33,25 @@ def test_the_recipe_that_was_used_can_be_used_again(recipe: Path, tmp_path: Path
     assert (read.model, read.pretrained, read.training_gsd_m) == ("yolov8n", "none", 0.05)
 
 
+def test_precision_is_a_section_of_its_own(recipe: Path, tmp_path: Path) -> None:
+    assert load_recipe(recipe).precision == PrecisionRecipe()
+    recipe.write_text(recipe.read_text() + "precision: {bf16: false, calibration_images: 50}\n")
+    used = load_recipe(recipe, ["precision.int8=false", "precision.max_map_loss=0.01"])
+    assert used.precision == PrecisionRecipe(bf16=False, int8=False, calibration_images=50, max_map_loss=0.01)
+    assert used.precision.limits.map50_95_loss == 0.01
+    again = tmp_path / "again.yaml"
+    again.write_text(used.as_yaml())
+    assert load_recipe(again).precision == used.precision
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("precision.int4=true", "not a key of a training recipe"),
+        ("precision.int8=perhaps", "precision.int8='perhaps' is not usable"),
+        ("precision.max_count_error=2", "precision.max_count_error=2 is not usable"),
+        ("precision.calibration_images=0", "precision.calibration_images=0 is not usable"),
+        ("precision=int8", "not a key of a training recipe"),
         ("epoch=3", "did you mean epochs?"),
         ("device=cpu", "not a key of a training recipe"),
         ("tags=x", "not a key of a training recipe"),

@@ -1,0 +1,107 @@
+"""INT8 by the real NNCF, on a small network with the layers of a real one."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rich
+from PIL import Image
+
+from tiny_datasets import write_spots_dataset
+from transect.datasets import Split, load_dataset
+from transect.engine.backends import open_backend
+from transect.engine.backends.openvino_cpu import import_openvino
+from transect.imagery import decode_image, letterbox
+from transect.training.quantize import box_decoding, calibration_images, calibration_square, quantize_int8
+
+MAX_PIXELS = 10**7
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    data = write_spots_dataset(tmp_path_factory.mktemp("spots"), images=4, size=64)
+    return load_dataset(data).splits["train"]
+
+
+def test_an_int8_copy_of_a_real_network_agrees_roughly_and_is_the_same_every_time(
+    make_package: Callable[..., Path], split: Split, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    onnx = make_package(lively=True) / "model.onnx"
+    images = calibration_images(split, 300)
+    assert len(images) == 8
+    before = logging.getLoggerClass()
+    for name in ("one", "two"):
+        quantize_int8(onnx, tmp_path / f"{name}.xml", 64, images, max_pixels=MAX_PIXELS)
+    assert logging.getLoggerClass() is before
+    assert not rich.get_console().quiet
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert {line.split(":")[0] for line in err.splitlines()} == {"Calibrating INT8"}
+    assert (tmp_path / "one.bin").read_bytes() == (tmp_path / "two.bin").read_bytes()
+    # A quarter of the bytes, and a little for what stays in floating point.
+    assert (tmp_path / "one.bin").stat().st_size < 0.35 * onnx.stat().st_size
+
+    square = calibration_square(split.images[0], 0, 64, max_pixels=MAX_PIXELS)
+    reference = open_backend(onnx, 64, backend="openvino").infer(square)[0]
+    found = open_backend(tmp_path / "one.xml", 64, backend="openvino", precision="int8").infer(square)[0]
+    assert not np.array_equal(found, reference)
+    assert np.corrcoef(found[4:].ravel(), reference[4:].ravel())[0, 1] > 0.9
+    # The network is random, but its boxes stand on a grid that must not have been rounded.
+    assert np.median(np.abs(found[:2] - reference[:2])) < 2
+
+
+def test_box_decoding_is_what_follows_the_last_learned_layers(make_package: Callable[..., Path]) -> None:
+    network = import_openvino().Core().read_model(make_package(lively=True) / "model.onnx")
+    names = set(box_decoding(network))
+    kinds = [node.get_type_name() for node in network.get_ordered_ops() if node.get_friendly_name() in names]
+    assert kinds.count("Convolution") == 1  # of distribution focal loss
+    assert {"Softmax", "Sigmoid", "Concat"} <= set(kinds)
+    learned = [node for node in network.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    assert len(learned) - 1 == sum(node.get_friendly_name() not in names for node in learned) > 50
+
+
+def test_images_are_drawn_the_same_every_time_and_not_from_the_front(split: Split) -> None:
+    drawn = calibration_images(split, 3)
+    assert drawn == calibration_images(split, 3)
+    assert len(set(drawn)) == 3
+    assert drawn != list(split.images[:3])
+
+
+def test_calibration_sees_what_the_engine_sees(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    path = tmp_path / "large.png"
+    Image.fromarray(pixels).save(path)
+    whole = calibration_square(path, 0, 64, max_pixels=MAX_PIXELS)
+    np.testing.assert_array_equal(whole, letterbox(decode_image(path, max_pixels=MAX_PIXELS), 64)[0])
+    tile = calibration_square(path, 1, 64, max_pixels=MAX_PIXELS)
+    np.testing.assert_array_equal(tile, calibration_square(path, 1, 64, max_pixels=MAX_PIXELS))
+    # An unscaled window of the picture.
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (64, 64, 3))[:, :, 0]
+    corner = np.argwhere((windows[:, :, 0, 0] == tile[0, 0]).all(axis=2))
+    assert any((windows[y, x] == tile).all() for y, x in corner)
+
+
+_PRIVATE = """
+import socket, sys
+
+def refuse(*_):
+    raise SystemExit("somebody opened a connection")
+
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from pathlib import Path
+from transect.training.quantize import quantize_int8
+
+quantize_int8(Path(sys.argv[1]), Path(sys.argv[2]), 64, [Path(sys.argv[3])], max_pixels=10**7)
+assert sys.modules["openvino_telemetry"] is None
+"""
+
+
+def test_nncf_reports_to_nobody(make_package: Callable[..., Path], split: Split, tmp_path: Path) -> None:
+    arguments = [make_package(lively=True) / "model.onnx", tmp_path / "model.xml", split.images[0]]
+    done = subprocess.run([sys.executable, "-c", _PRIVATE, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

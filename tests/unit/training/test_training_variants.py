@@ -1,0 +1,79 @@
+"""How variants are compared with fp32 and which of them may be used."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packages import make_variant
+from transect.engine import Evaluation, VariantLimits
+from transect.training.variants import Trial, VariantReport, compare, judge
+
+
+def _evaluation(map50_95: float, recall: float | None, detections: int, objects: int = 200) -> Evaluation:
+    return Evaluation(
+        images=20,
+        instances=objects,
+        map50=map50_95,
+        map50_95=map50_95,
+        precision=0.9,
+        recall=0.8,
+        best_conf=0.4,
+        conf=0.4,
+        precision_at_conf=None,
+        recall_at_conf=recall,
+        count_error=(detections - objects) / objects if objects else None,
+        per_class={},
+    )
+
+
+def test_a_variant_is_compared_with_fp32_and_not_with_the_truth() -> None:
+    reference, found = _evaluation(0.7, 0.9, 190), _evaluation(0.69, 0.91, 187)
+    variant = compare("int8", found, reference, 2.5, VariantLimits())
+    assert variant.map50_95_change == pytest.approx(-0.01)
+    assert variant.recall_change == pytest.approx(0.01)
+    assert variant.count_error == pytest.approx(3 / 200)
+    assert (variant.images, variant.objects, variant.speedup) == (20, 200, 2.5)
+    assert variant.files == ("model.int8.xml", "model.int8.bin")
+    assert compare("bf16", found, reference, 2.5, VariantLimits()).files == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"map50_95_change": -0.005, "recall_change": -0.005, "count_error": 0.005}, []),
+        ({"map50_95_change": 0.3, "recall_change": 0.3}, []),
+        ({"map50_95_change": -0.0051}, ["loses 0.0051 of mAP50-95 and 0.005 is allowed"]),
+        ({"recall_change": -0.02}, ["loses 0.0200 of recall and 0.005 is allowed"]),
+        ({"count_error": 0.0101}, ["its count is 1.01% off and 0.50% is allowed"]),
+        ({"map50_95_change": -0.1, "recall_change": -0.1, "count_error": 0.1}, ["mAP50-95", "recall", "count"]),
+        ({"objects": 0}, ["no labelled animal"]),
+        ({"map50_95_change": -0.1, "limits": VariantLimits(map50_95_loss=0.2)}, []),
+    ],
+)
+def test_the_limits(fields: dict[str, float], said: list[str]) -> None:
+    reasons = judge(make_variant("bf16", **fields))
+    assert len(reasons) == len(said)
+    assert all(text in reason for text, reason in zip(said, reasons, strict=True))
+
+
+@given(change=st.floats(-1, 1), recall=st.floats(-1, 1), count=st.floats(0, 1))
+def test_a_gain_is_no_reason_to_refuse_and_a_loss_beyond_the_limit_is(
+    change: float, recall: float, count: float
+) -> None:
+    refused = bool(judge(make_variant("int8", map50_95_change=change, recall_change=recall, count_error=count)))
+    assert refused == (change < -0.005 - 1e-9 or recall < -0.005 - 1e-9 or count > 0.005 + 1e-9)
+
+
+def test_the_report_says_of_each_variant_what_came_of_it() -> None:
+    bad = make_variant("int8", map50_95_change=-0.02)
+    report = VariantReport((Trial(bad, judge(bad)),), {"bf16": "the recipe turns it off"})
+    assert report.passed == ()
+    assert report.sentences[0].startswith("int8 is not in the package, because it loses 0.0200 of mAP50-95")
+    assert "(96 images, 500 animals)" in report.sentences[0]
+    assert report.tags()["transect.bf16"] == "bf16 is not in the package: the recipe turns it off."
+    assert report.metrics()["int8/mAP50-95_change"] == -0.02
+    assert report.metrics()["int8/passed"] == 0.0
+    good = make_variant("bf16")
+    passed = VariantReport((Trial(good, judge(good)),))
+    assert passed.passed == (good,)
+    assert passed.sentences[0].startswith("bf16 is in the package: mAP50-95 -0.0010")
