@@ -45,6 +45,14 @@ def test_the_detector_image_reads_both_kinds_of_model_that_a_package_holds() -> 
 
 
 @pytest.mark.usefixtures("stack")
+def test_the_detector_image_gives_the_machine_no_identity_for_telemetry() -> None:
+    # ONNX Runtime 1.31 writes one into the home of whoever imports it.
+    search = "python -c 'import onnxruntime' && find /tmp /var/lib/transect -type f"
+    done = inside("transect-detector:local", "sh", "-c", search)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("module", ["torch", "torchvision", "ultralytics", "flask", "openvino_telemetry"])
 def test_the_detector_image_cannot_import(module: str) -> None:
     done = inside("transect-detector:local", "python", "-c", f"import {module}")
