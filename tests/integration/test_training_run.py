@@ -102,6 +102,7 @@ def _check_variants(registry: Registry, outcome: TrainOutcome, image: NDArray[np
         assert f"{precision} is in the package" in " ".join(outcome.variants)
         assert variant.summary in registry.show("candidate")[f"variant {precision}"]
     assert set(resolved.tags["transect.precisions"].split(", ")) == {"fp32", *variants}
+    assert registry.list_versions()[0].precisions == resolved.tags["transect.precisions"]
     if "int8" in variants:
         square = letterbox(image, 64)[0]
         reference = open_backend(package / "model.onnx", 64, backend="openvino").infer(square)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from packages import make_variant, with_variants
-from transect.engine import Detector, PackageManifest, Precision, read_manifest
+from transect.engine import Detector, ModelRef, PackageManifest, Precision, read_manifest
 from transect.engine.backends import choose_precision, native_precisions, open_backend, openvino_cpu
 from transect.errors import InputError, PackageError
+from transect.settings import load_settings
 
 ALL: frozenset[Precision] = frozenset({"fp32", "bf16", "int8"})
 FP32: frozenset[Precision] = frozenset({"fp32"})
@@ -70,6 +71,13 @@ def test_int8_is_read_from_its_own_files(int8_package: Path) -> None:
         Detector.open(int8_package, precision="int8", backend="onnxruntime")
     with Detector.open(int8_package, backend="onnxruntime") as detector:
         assert detector.precision == "fp32"
+
+
+def test_the_settings_decide(int8_package: Path) -> None:
+    for precision in ("fp32", "int8"):
+        settings = load_settings({"TRANSECT_PRECISION": precision, "TRANSECT_THREADS": "1"}, env_file=None)
+        with Detector.from_settings(int8_package, settings, ref=ModelRef("mine", "3", "run")) as detector:
+            assert detector.ref == ModelRef("mine", "3", "run", precision)
 
 
 @pytest.mark.skipif("bf16" not in native_precisions("openvino"), reason="this CPU does not compute bfloat16 itself")

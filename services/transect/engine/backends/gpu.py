@@ -1,6 +1,7 @@
 """ONNX Runtime on an NVIDIA GPU, with CUDA or TensorRT: batches that are gathered from concurrent calls."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +83,8 @@ class Gpu:
         onnxruntime.preload_dlls(directory="")
         providers: Providers = [(_PROVIDER["cuda"], _CUDA_OPTIONS)]
         if name == "tensorrt":
+            # NVIDIA's own switch, which its libraries read when they start; TensorRT has no option for it here.
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
             providers.insert(0, (_PROVIDER["tensorrt"], _tensorrt_options(model, image_size, max_batch)))
         return cls(name, model, image_size, providers=providers, device="cuda", max_batch=max_batch, wait_s=wait_s)
 
