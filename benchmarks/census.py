@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.forward import onnxruntime_passes, openvino_passes
 from benchmarks.measure import Bar, Report, Table, number
-from benchmarks.models import CONF, IOU, made_frames, made_package
+from benchmarks.models import IOU, fastest_passed, made_frames, made_package, passed
 from benchmarks.sliced import sahi_search, ultralytics_onnx
 from numpy.typing import NDArray
 
@@ -73,7 +73,7 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     frames = _photos(arguments.frames) if arguments.frames else made_frames(arguments.work)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.work) as scratch, ExitStack() as stack:
-        package = arguments.package or made_package(Path(scratch))
+        package = arguments.package or made_package(Path(scratch), arguments.work)
         manifest = read_manifest(package)
         ways, served = _ways(package, manifest, frames, Path(scratch), stack)
         timed = in_turns(ways, arguments.rounds)
@@ -169,15 +169,13 @@ def _ways(
     if (package / INT8_FILES[0]).is_file():
         int8 = openvino_passes(package / INT8_FILES[0], inputs, "f32")
         ways.insert(2, Way("raw forward passes, OpenVINO", "int8", _passes(int8, tiles)))
-    with Detector.open(package) as detector:
-        served = detector.precision
     for precision in manifest.precisions:
         detector = stack.enter_context(Detector.open(package, precision=precision))
         ways.append(Way("ours", precision, _ours(detector, frames, scratch)))
     onnx = ultralytics_onnx(package / WEIGHTS_FILE, scratch, side)
     for name, weights in (("SAHI with torch", package / WEIGHTS_FILE), ("SAHI with ONNX", onnx)):
-        ways.append(Way(name, "fp32", sahi_search(weights, frames, side, OVERLAP)))
-    return ways, served
+        ways.append(Way(name, "fp32", sahi_search(weights, frames, side, OVERLAP, manifest.conf)))
+    return ways, fastest_passed(manifest)
 
 
 def _inputs(image: NDArray[np.uint8], side: int, count: int = 8) -> NDArray[np.float32]:
@@ -195,7 +193,7 @@ def _passes(passes: Callable[[int], None], tiles: int) -> Callable[[], tuple[int
 
 
 def _ours(detector: Detector, frames: Sequence[Path], scratch: Path) -> Callable[[], tuple[int, int]]:
-    options = DetectOptions(conf=CONF, iou=IOU, tile="auto")
+    options = DetectOptions(conf=detector.manifest.conf, iou=IOU, tile="auto")
     numbers = itertools.count()
     photos = [Frame(path.name, path, None, None, 0, 0, None) for path in frames]
 
@@ -226,16 +224,15 @@ def _photos(folder: Path) -> list[Path]:
 
 def _said(frames: Sequence[Path], manifest: PackageManifest, rounds: int) -> str:
     gates = [
-        f"{variant.precision} (mAP50-95 {100 * variant.map50_95_change:+.2f} points, recall "
-        f"{100 * variant.recall_change:+.2f} points, count error {100 * variant.count_error:.2f}% on "
-        f"{variant.objects} objects in {variant.images} images)"
+        f"{variant.precision} {'passed' if passed(manifest, variant.precision) else 'FAILED'} (mAP50-95 "
+        f"{100 * variant.map50_95_change:+.2f} points, recall {100 * variant.recall_change:+.2f} points, count error "
+        f"{variant.count_error:.2%} on {variant.objects} animals in {variant.images} images)"
         for variant in manifest.variants
     ]
     return (
         f"{manifest.architecture} at {manifest.image_size} pixels, {len(frames)} photos, tiles of that size "
-        f"that overlap by {OVERLAP:.0%}, score at least {CONF}, NMS at IoU {IOU}, {rounds} rounds in turns; "
-        "'s a frame' is the best round. Precisions that passed their gate: "
-        f"{', '.join(gates) or 'none but fp32; bf16 and int8 are shown as raw passes alone'}."
+        f"that overlap by {OVERLAP:.0%}, score at least {manifest.conf:g}, NMS at IoU {IOU}, {rounds} rounds in turns; "
+        f"'s a frame' is the best round. Gates: {', '.join(gates) or 'no variants in the package'}."
     )
 
 

@@ -2,21 +2,26 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine import read_manifest, write_manifest
+from transect.datasets import load_dataset
+from transect.engine import MODEL_FILE, PackageManifest, Precision, read_manifest, write_manifest
+from transect.engine.backends.choice import choose_precision, native_precisions
 from transect.imagery import decode_image, encode_jpeg
 from transect.registry import build_package, connect
-from transect.settings import Settings
-from transect.synth import make_survey
+from transect.settings import Settings, load_settings
+from transect.synth import make_dataset, make_survey
+from transect.training.recipe import PrecisionRecipe
 from transect.training.runtime import prepare_ultralytics
+from transect.training.variants import judge
 from transect.training.weights import STARTER, STARTER_ARCHITECTURE
 
 IMAGE_SIZE = 640
-CONF, IOU = 0.25, 0.7
-"""Ultralytics' own thresholds, for everybody."""
+IOU = 0.7
+"""Ultralytics' own threshold of suppression, for everybody; the least score is what the package recommends."""
 
 FRAME_SIZE = (4056, 3040)
 """Width and height of a photo from a common drone camera."""
@@ -25,24 +30,46 @@ PHOTO_SIZE = (1024, 768)
 """Width and height of the picture that services are asked about."""
 
 
-def made_package(folder: Path) -> Path:
-    """The package `folder`/package: the starter weights, exported at 640 pixels, fp32 alone."""
+def made_package(folder: Path, work: Path) -> Path:
+    """The package `folder`/package: the starter weights, exported at 640 pixels, with every variant.
+
+    Threshold and variants come about as in training, on a synthetic training set that is kept in `work`; but a
+    variant that failed its gate is in the package too, so that it can be measured: see `passed`.
+    """
     prepare_ultralytics(folder)
     from transect.training.checkpoint import load_checkpoint
+    from transect.training.evaluation import evaluate_model
     from transect.training.export import export_onnx
+    from transect.training.trials import TrialModel, make_variants
 
-    onnx = folder / "starter.onnx"
-    export_onnx(STARTER, onnx, IMAGE_SIZE, "anchor-free")
-    return build_package(
-        folder / "package",
-        onnx=onnx,
-        weights=STARTER,
-        names=list(load_checkpoint(STARTER).names.values()),
-        image_size=IMAGE_SIZE,
-        head_kind="anchor-free",
-        architecture=STARTER_ARCHITECTURE,
-        conf=CONF,
-        iou=IOU,
+    export_onnx(STARTER, folder / MODEL_FILE, IMAGE_SIZE, "anchor-free")
+    package: dict[str, Any] = {
+        "onnx": folder / MODEL_FILE,
+        "weights": STARTER,
+        "names": tuple(load_checkpoint(STARTER).names.values()),
+        "image_size": IMAGE_SIZE,
+        "head_kind": "anchor-free",
+        "architecture": STARTER_ARCHITECTURE,
+        "iou": IOU,
+    }
+    dataset = load_dataset(make_dataset(work / "dataset", train=128, val=240, test=1, tile=IMAGE_SIZE))
+    settings = load_settings({}, None)
+    conf = evaluate_model(dataset, settings, **package).conf
+    report = make_variants(TrialModel.describe(folder, **package, conf=conf), dataset, PrecisionRecipe(), settings)
+    variants = tuple(trial.variant for trial in report.trials)
+    return build_package(folder / "package", **package, conf=conf, variants=variants)
+
+
+def passed(manifest: PackageManifest, precision: Precision) -> bool:
+    """Whether the precision passed its gate, as every variant of a trained package has."""
+    return not any(judge(variant) for variant in manifest.variants if variant.precision == precision)
+
+
+def fastest_passed(manifest: PackageManifest) -> Precision:
+    """What the service and a census take by default: the fastest precision that passed and that this CPU computes."""
+    good = tuple(variant for variant in manifest.variants if not judge(variant))
+    return choose_precision(
+        manifest.model_copy(update={"variants": good}), "auto", native_precisions("openvino"), "openvino"
     )
 
 

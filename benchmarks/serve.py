@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks.load import Job, Outcome, run_load, upload
 from benchmarks.measure import Bar, Report, Table, cores, milliseconds, number, percentile, poisson_arrivals
-from benchmarks.models import CONF, IOU, made_package, made_photo, registered
+from benchmarks.models import IOU, fastest_passed, made_package, made_photo, passed, registered
 from benchmarks.processes import Running, free_port, running, service
 
-from transect.engine import WEIGHTS_FILE, read_manifest
+from transect.engine import WEIGHTS_FILE, PackageManifest, Precision, read_manifest
 from transect.settings import load_settings
 
 CLIENTS = (1, 2, 4, 8, 16)
@@ -38,6 +38,7 @@ class Contender:
     setup: str
     start: Callable[[], AbstractContextManager[Running]]
     target: str
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,19 @@ def main() -> None:
     photo = arguments.photo.read_bytes() if arguments.photo else made_photo(arguments.work)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.work) as folder:
         scratch = Path(folder).absolute()
-        package = arguments.package or made_package(scratch)
+        package = arguments.package or made_package(scratch, arguments.work)
         home = scratch / "home"
         registered(load_settings({"TRANSECT_HOME": str(home)}, None), package, scratch)
-        weights = (package / WEIGHTS_FILE).absolute()
-        field = [_ours(home, precision) for precision in _precisions(package)]
-        field += [_best_of(choices, photo) for choices in _peers(scratch, weights)]
-        measured = [measure(contender, photo, arguments.seconds) for contender in field]
-    print(report(measured, arguments.seconds, len(photo)).show(markdown=arguments.markdown))
+        manifest = read_manifest(package)
+        contenders = _ours(home, manifest)
+        environment = _peer_environment(scratch, package, manifest)
+        contenders += [_best_of(choices, photo) for choices in _peers(scratch, environment)]
+        measured = [measure(contender, photo, arguments.seconds) for contender in contenders]
+    done = (
+        f"{manifest.architecture} at {manifest.image_size} pixels; one JPEG of {len(photo) / 1000:.0f} kB, searched "
+        f"whole, score at least {manifest.conf:g}, NMS at IoU {IOU}; {arguments.seconds:g} s a step."
+    )
+    print(report(measured, done).show(markdown=arguments.markdown))
 
 
 def measure(contender: Contender, photo: bytes, seconds: float) -> Measured:
@@ -113,22 +119,21 @@ def _step(outcome: Outcome) -> Step:
     return Step(len(good) / span, percentile(latencies, 0.5), percentile(latencies, 0.99), failed, outcome.own_cpu)
 
 
-def report(measured: Sequence[Measured], seconds: float, photo_bytes: int) -> Report:
+def report(measured: Sequence[Measured], done: str) -> Report:
     """Tables and bars; the first of `measured` is ours as it serves by default."""
-    ours, peers = measured[0], [one for one in measured if not one.contender.name.startswith("ours")]
+    ours, peers = measured[0], [one for one in measured if not one.contender.ours]
     best = max(peers, key=lambda one: one.capacity)
     steps = [step for one in measured for step in (*one.closed.values(), one.even, one.random)]
     setups = "; ".join(f"{one.contender.name}: {one.contender.setup}" for one in measured)
-    done = (
-        f"One JPEG of {photo_bytes / 1000:.0f} kB, searched whole, score at least {CONF}, NMS at IoU {IOU}; "
-        f"{seconds:g} s a step. {setups}. {sum(step.failed for step in steps)} requests were not answered with 200. "
+    said = (
+        f"{done} {setups}. {sum(step.failed for step in steps)} requests were not answered with 200. "
         f"The load generator used {max(step.own_cpu for step in steps):.0%} of one core at most."
     )
     bars = (
         Bar(f"throughput against {best.contender.name}", ours.capacity / best.capacity, 4.0, "times", at_least=True),
         Bar("p99 at 80% load, even arrivals", ours.even.p99 / ours.even.p50, 2.0, "times p50"),
     )
-    return Report("Serving", done, (_closed_table(measured, best), _open_table(measured)), bars)
+    return Report("Serving", said, (_closed_table(measured, best), _open_table(measured)), bars)
 
 
 def _closed_table(measured: Sequence[Measured], best: Measured) -> Table:
@@ -150,62 +155,66 @@ def _open_table(measured: Sequence[Measured]) -> Table:
     return Table(("at 80% of its capacity", "arrivals", "answers/s", "p50 ms", "p99 ms", "p99 / p50"), tuple(rows))
 
 
-def _ours(home: Path, precision: str) -> Contender:
-    settings = {"TRANSECT_PRECISION": precision, "TRANSECT_IOU": str(IOU)}
-    name = "ours" if precision == "auto" else f"ours in {precision}"
-    return Contender(
-        name, f"precision {precision}", lambda: service(home, settings), f"/v1/detect?tile=off&conf={CONF}"
-    )
+def _ours(home: Path, manifest: PackageManifest) -> list[Contender]:
+    """Our service as it serves by default, then in each other precision."""
+    served = fastest_passed(manifest)
+    order = [served, *(precision for precision in manifest.precisions if precision != served)]
+    return [_ours_in(home, manifest, precision) for precision in order]
 
 
-def _precisions(package: Path) -> tuple[str, ...]:
-    return ("auto", "fp32") if read_manifest(package).variants else ("fp32",)
+def _ours_in(home: Path, manifest: PackageManifest, precision: Precision) -> Contender:
+    settings = {"TRANSECT_PRECISION": precision, "TRANSECT_IOU": str(IOU), "TRANSECT_TILE": "off"}
+    good = passed(manifest, precision)
+    gate = "" if precision == "fp32" else ", which passed its gate" if good else ", which FAILED its gate"
+    setup = f"as it is by default, precision {precision}{gate}"
+    return Contender(f"ours, {precision}", setup, lambda: service(home, settings), "/v1/detect", ours=True)
 
 
-def _peers(scratch: Path, weights: Path) -> tuple[list[Contender], ...]:
+def _peers(scratch: Path, environment: Mapping[str, str]) -> tuple[list[Contender], ...]:
     """The ways to set each peer up: one image for all cores at a time, or an image for each core at a time."""
+    every = cores()
     return (
-        [
-            _fastapi(scratch, weights, *choice)
-            for choice in (("shared", 1, cores()), ("own", 1, 1), ("shared", cores(), 1))
-        ],
-        [_litserve(scratch, weights, *choice) for choice in ((1, 8, cores()), (cores(), 8, 1), (cores(), 1, 1))],
+        [_fastapi(scratch, environment, *how) for how in (("shared", 1, every), ("own", 1, 1), ("shared", every, 1))],
+        [_litserve(scratch, environment, *how) for how in ((1, 8, every), (every, 8, 1), (every, 1, 1))],
     )
 
 
-def _fastapi(scratch: Path, weights: Path, models: str, processes: int, threads: int) -> Contender:
+def _fastapi(scratch: Path, environment: Mapping[str, str], models: str, processes: int, threads: int) -> Contender:
     def start() -> AbstractContextManager[Running]:
         port = free_port()
         command = [str(_PEERS_PYTHON), "-m", "uvicorn", "--factory", "benchmarks.peers.fastapi_ultralytics:create_app"]
         command += ["--port", str(port), "--workers", str(processes), "--log-level", "warning"]
         own = {"BENCH_MODELS": models, "BENCH_THREADS": str(threads)}
-        return running(command, port, "/health", scratch / "fastapi.log", _peer_environment(scratch, weights, own))
+        return running(command, port, "/health", scratch / "fastapi.log", {**environment, **own})
 
     kept = "one model behind a lock" if models == "shared" else "a model for each thread"
     setup = f"{processes} processes of uvicorn, {kept}, {threads} threads of torch"
     return Contender("FastAPI + Ultralytics", setup, start, "/detect")
 
 
-def _litserve(scratch: Path, weights: Path, workers: int, batch: int, threads: int) -> Contender:
+def _litserve(scratch: Path, environment: Mapping[str, str], workers: int, batch: int, threads: int) -> Contender:
     def start() -> AbstractContextManager[Running]:
         port = free_port()
         own = {"BENCH_WORKERS": workers, "BENCH_BATCH": batch, "BENCH_THREADS": threads, "BENCH_PORT": port}
         command = [str(_PEERS_PYTHON), "-m", "benchmarks.peers.litserve_ultralytics"]
-        environment = _peer_environment(scratch, weights, {name: str(value) for name, value in own.items()})
-        return running(command, port, "/health", scratch / "litserve.log", environment)
+        given = {**environment, **{name: str(value) for name, value in own.items()}}
+        return running(command, port, "/health", scratch / "litserve.log", given)
 
     setup = f"{workers} workers, batches of up to {batch}, {threads} threads of torch"
     return Contender("LitServe + Ultralytics", setup, start, "/predict")
 
 
-def _peer_environment(scratch: Path, weights: Path, own: Mapping[str, str]) -> Mapping[str, str]:
-    quiet = {
+def _peer_environment(scratch: Path, package: Path, manifest: PackageManifest) -> Mapping[str, str]:
+    return {
         "YOLO_CONFIG_DIR": str(scratch),
         "YOLO_AUTOINSTALL": "false",
         "YOLO_OFFLINE": "true",
         "YOLO_VERBOSE": "false",
+        "BENCH_WEIGHTS": str((package / WEIGHTS_FILE).absolute()),
+        "BENCH_SIZE": str(manifest.image_size),
+        "BENCH_CONF": str(manifest.conf),
+        "BENCH_IOU": str(IOU),
     }
-    return {**quiet, "BENCH_WEIGHTS": str(weights), **own}
 
 
 def _best_of(choices: Sequence[Contender], photo: bytes) -> Contender:

@@ -5,21 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import cores
-from benchmarks.models import CONF
 
 
-def sahi_search(weights: Path, frames: Sequence[Path], side: int, overlap: float) -> Callable[[], tuple[int, int]]:
+def sahi_search(
+    weights: Path, frames: Sequence[Path], side: int, overlap: float, conf: float
+) -> Callable[[], tuple[int, int]]:
     """Searches every photo in slices of `side` pixels that overlap by a share of it; gives slices and objects.
 
-    `weights` is a .pt (torch) or an .onnx (ONNX Runtime) of Ultralytics. As SAHI does it by default: one slice
-    after the other and GREEDYNMM; without the extra look at the whole photo, which we do not take either.
+    `weights` is a .pt (torch) or an .onnx (ONNX Runtime) of Ultralytics, `conf` the least score. As SAHI does it by
+    default: one slice after the other and GREEDYNMM; without the extra look at the whole photo, which we do not
+    take either.
     """
     import torch
     from sahi import AutoDetectionModel  # type: ignore[import-not-found]  # is in .venv-bench alone
     from sahi.predict import get_sliced_prediction  # type: ignore[import-not-found]
 
     model = AutoDetectionModel.from_pretrained(
-        model_type="ultralytics", model_path=str(weights), confidence_threshold=CONF, device="cpu", image_size=side
+        model_type="ultralytics", model_path=str(weights), confidence_threshold=conf, device="cpu", image_size=side
     )
 
     def search() -> tuple[int, int]:

@@ -1,21 +1,16 @@
 """LitServe in front of an Ultralytics model, as its documentation has it. Started by benchmarks/serve.py.
 
 BENCH_WORKERS processes, each with a model; BENCH_BATCH is the most images in one call of the model, which waits
-10 ms at most for them; BENCH_THREADS are torch's threads in each.
+10 ms at most for them.
 """
 
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import litserve  # type: ignore[import-not-found]  # is in .venv-bench alone
-import numpy as np
-import torch
-from benchmarks.models import CONF, IMAGE_SIZE, IOU
-from benchmarks.peers.fastapi_ultralytics import answer
+from benchmarks.peers.ultralytics_model import Model, picture
 from fastapi import Request
-from ultralytics.models import YOLO
 
 _BATCH = int(os.environ["BENCH_BATCH"])
 
@@ -25,33 +20,28 @@ class Detection(litserve.LitAPI):  # type: ignore[misc]  # its types are not her
 
     def setup(self, device: str) -> None:
         """Load the model and run it once."""
-        self.model = YOLO(os.environ["BENCH_WEIGHTS"])
-        blank = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        self.model.predict(blank, imgsz=IMAGE_SIZE, device="cpu", verbose=False)
-        # Ultralytics has set it to one less than there are cores.
-        torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
+        self.model = Model()
 
     def decode_request(self, request: Request) -> Any:
         """The picture of the form field `image`."""
         form: Any = request
-        return cv2.imdecode(np.frombuffer(form["image"].file.read(), np.uint8), cv2.IMREAD_COLOR)
+        return picture(form["image"].file.read())
 
-    def batch(self, inputs: Sequence[Any]) -> Sequence[Any]:
+    def batch(self, inputs: Sequence[Any]) -> list[Any]:
         """A list, since pictures may differ in size."""
-        return inputs
+        return list(inputs)
 
     def predict(self, pictures: Any) -> Any:
-        """Results of one picture or of several."""
-        found: Any = self.model.predict(pictures, imgsz=IMAGE_SIZE, conf=CONF, iou=IOU, device="cpu", verbose=False)
-        return found if _BATCH > 1 else found[0]
+        """The answers to several pictures, or to one."""
+        return self.model.detect(pictures) if _BATCH > 1 else self.model.detect([pictures])[0]
 
     def unbatch(self, output: Any) -> Any:
-        """One result for each picture."""
+        """One answer for each picture."""
         return output
 
-    def encode_response(self, output: Any) -> dict[str, Any]:
-        """What was found."""
-        return answer(output)
+    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+        """The answer as it is."""
+        return output
 
 
 if __name__ == "__main__":
