@@ -96,15 +96,9 @@ def make_user(store: UserStore, name: str, password: str, *, is_admin: bool) -> 
 
 def make_webhook(store: ModelStore, url: str, secret: str) -> None:
     """Let the server tell the detector at once that an alias moved, signed with `secret`."""
-    try:
-        webhooks = list(store.list_webhooks(max_results=1000))
-    except InvalidToken:
-        # Written under another MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, so that nobody can use them or
-        # even list those beside them: the server would deliver nothing at all.
-        forget_unreadable_webhooks(store)
-        webhooks = list(store.list_webhooks(max_results=1000))
+    forget_unreadable_webhooks(store)
     events = [WebhookEvent.from_str(name) for name in EVENTS]
-    known = next((webhook for webhook in webhooks if webhook.name == WEBHOOK), None)
+    known = next((webhook for webhook in store.list_webhooks(max_results=1000) if webhook.name == WEBHOOK), None)
     if known is None:
         store.create_webhook(WEBHOOK, url, events, "An alias moved", secret)
         print(f"webhook to {url}: made")
@@ -116,7 +110,10 @@ def make_webhook(store: ModelStore, url: str, secret: str) -> None:
 
 
 def forget_unreadable_webhooks(store: ModelStore) -> None:
-    """Delete the webhooks whose secret cannot be deciphered, and name them."""
+    """Delete the webhooks that were made under another MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, and name them.
+
+    One such webhook keeps the server from listing, and so from using, all the others.
+    """
     cipher = Fernet(os.environ["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"])
     with store.engine.begin() as connection:
         query = "SELECT webhook_id, name, url, secret FROM webhooks WHERE secret IS NOT NULL"

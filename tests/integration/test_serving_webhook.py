@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy
 from cryptography.fernet import Fernet
 
 from integration.detector_process import DetectorProcess, open_shop, running_detector
@@ -91,8 +92,14 @@ def test_the_stacks_own_webhook_brings_a_new_version_at_once(tmp_path: Path, dot
             assert detector.state()["version"] == first
 
 
-def test_the_initialiser_repeats_itself_without_a_trace_and_survives_another_key(tmp_path: Path) -> None:
-    store, url = f"sqlite:///{tmp_path / 'mlflow.db'}", "http://detector:8000/v1/hooks/mlflow"
+def test_the_initialiser_repeats_itself_without_a_trace_and_survives_another_key(postgres_uri: str) -> None:
+    # A database of its own: the key of these webhooks is not that of other tests.
+    engine = sqlalchemy.create_engine(postgres_uri, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("CREATE DATABASE webhooks"))
+    engine.dispose()
+    address = sqlalchemy.make_url(postgres_uri).set(database="webhooks")
+    store, url = address.render_as_string(hide_password=False), "http://detector:8000/v1/hooks/mlflow"
     assert "made" in initialise(store, url, SECRET)
     assert initialise(store, url, SECRET) == f"webhook to {url}: there\n"
     said = initialise(store, url, SECRET, MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=Fernet.generate_key().decode())

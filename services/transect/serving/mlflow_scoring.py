@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from transect.serving.detection import as_json
 from transect.serving.foreign import detect_given
-from transect.serving.openapi import TIMEOUT_PARAMETER, inlined
+from transect.serving.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, inlined
 from transect.serving.schemas import ImageAnswer, problems
 from transect.serving.scoring_input import ScoringMessage, parse_scoring
 from transect.serving.service import Service
@@ -32,8 +32,15 @@ _EXTRA: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": inlined(ScoringMessage)},
-            "text/csv": {"schema": {"type": "string", "description": "A column image of base64 text."}},
+            "application/json": {
+                "schema": inlined(ScoringMessage),
+                "example": {"dataframe_split": {"columns": ["image"], "data": [[TINY_IMAGE]]}, "params": {"conf": 0.3}},
+            },
+            # No type: every text is CSV.
+            "text/csv": {
+                "schema": {"description": "A column image of base64 text."},
+                "example": f"image\n{TINY_IMAGE}\n",
+            },
         },
     },
 }

@@ -20,7 +20,7 @@ from transect.serving.oip_messages import (
     parse_message,
     write_answer,
 )
-from transect.serving.openapi import BINARY, TIMEOUT_PARAMETER, inlined
+from transect.serving.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, inlined
 from transect.serving.problems import ProblemError
 from transect.serving.service import Service
 
@@ -95,7 +95,10 @@ _EXTRA: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": inlined(InferMessage)},
+            "application/json": {
+                "schema": inlined(InferMessage),
+                "example": {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [TINY_IMAGE]}]},
+            },
             "application/octet-stream": {
                 "schema": {**BINARY, "description": f"JSON of {HEADER_LENGTH} bytes, and then the binary tensor."}
             },

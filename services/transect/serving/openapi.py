@@ -16,6 +16,8 @@ TIMEOUT_PARAMETER: dict[str, Any] = {
     "description": "Seconds after which nobody waits for the answer any more; at most TRANSECT_DEADLINE_SECONDS.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
+# A green PNG of one pixel, for examples that can be sent as they stand.
+TINY_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mNwaHAAAAIEAQFjA9c5AAAAAElFTkSuQmCC"
 _GENERATED = ("HTTPValidationError", "ValidationError")
 
 

@@ -10,6 +10,8 @@ from transect.serving.problems import ProblemError
 from transect.settings import Settings
 
 _TILE = re.compile(r"auto|off|[1-9][0-9]{1,4}")
+# Told to clients; what is below 64 the engine refuses, with its own words.
+_TILE_PATTERN = "^(auto|off|6[4-9]|[7-9][0-9]|[1-9][0-9]{2,4})$"
 
 
 class DetectQuery(BaseModel):
@@ -21,7 +23,8 @@ class DetectQuery(BaseModel):
         str | None,
         Field(
             description="auto tiles large images at the model's own size, off never tiles, N takes tiles of N pixels. "
-            "Default: TRANSECT_TILE."
+            "Default: TRANSECT_TILE.",
+            json_schema_extra={"pattern": _TILE_PATTERN},
         ),
     ] = None
     conf: Annotated[

@@ -17,6 +17,7 @@ from transect.serving.problems import ProblemError
 from transect.serving.query import DetectQuery
 
 _COLUMN = "image"
+_FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _JSON, _CSV = "application/json", "text/csv"
 # Python's own limit of 128 kB is below one photo; the body's size is bounded already.
 csv.field_size_limit(1 << 30)
@@ -46,10 +47,13 @@ class ScoringParameters(_Part):
 class ScoringMessage(_Part):
     """Exactly one of the four forms. An image is base64 text (or {"b64": text}), or RGB as lists (H, W, 3)."""
 
-    dataframe_split: SplitTable | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
-    instances: list[Any] | None = None
-    inputs: Any = None
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [form]} for form in _FORMS]})
+
+    # The defaults are never read: which form was given decides.
+    dataframe_split: SplitTable = SplitTable(data=[])
+    dataframe_records: list[dict[str, Any]] = []
+    instances: list[Any] = []
+    inputs: list[Any] | dict[str, Any] | str = []
     params: ScoringParameters = ScoringParameters()
 
 
@@ -88,17 +92,14 @@ def _from_json(body: bytes) -> tuple[list[Any], DetectQuery]:
         query = _query(message.params)
     except ValidationError as error:
         raise _wrong(first_error(error, "The body")) from None
-    forms = message.model_fields_set - {"params"}
+    forms = sorted(message.model_fields_set & set(_FORMS))
     if len(forms) != 1:
-        raise _wrong(
-            f"The body has {' and '.join(sorted(forms)) or 'no input'}; give exactly one of dataframe_split, "
-            "dataframe_records, instances and inputs"
-        )
-    if message.dataframe_split is not None:
+        raise _wrong(f"The body has {' and '.join(forms) or 'no input'}; give exactly one of {', '.join(_FORMS)}")
+    if forms == ["dataframe_split"]:
         return _column(message.dataframe_split.columns, message.dataframe_split.data), query
-    if message.dataframe_records is not None:
+    if forms == ["dataframe_records"]:
         return _from_records(message.dataframe_records), query
-    values = message.instances if message.instances is not None else message.inputs
+    values: Any = message.instances if forms == ["instances"] else message.inputs
     if isinstance(values, dict) and set(values) != {"b64"}:
         return _as_list(_named(values)), query
     if isinstance(values, list) and values and all(_is_record(value) for value in values):
