@@ -289,6 +289,7 @@ def _manifest(
         },
         "options": {
             "backend": detector.backend,
+            "precision": detector.precision,
             "conf": package.conf if options.conf is None else options.conf,
             "iou": package.iou if options.iou is None else options.iou,
             "tile": options.tile,
