@@ -290,9 +290,11 @@ class Detector:
 
     def _ahead(self, raster: Raster, tiles: Sequence[Tile], in_turn: bool) -> int:
         """How many tiles of an image may wait or be in work: a huge image must not block small ones."""
+        few, many = 2 * self.parallel, len(tiles)
         if raster.pixels is None:
-            return max(1, min(2 * self.parallel, _AHEAD_PIXELS // (tiles[0].width * tiles[0].height)))
-        return len(tiles) if in_turn else 2 * self.parallel
+            many = max(1, _AHEAD_PIXELS // (tiles[0].width * tiles[0].height))
+            few = min(few, many)
+        return many if in_turn else few
 
     def _in_order(
         self,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
 
-_TRANSPOSED = frozenset({5, 6, 7, 8})
+TRANSPOSED = frozenset({5, 6, 7, 8})
 _ROWS_REVERSED = frozenset({3, 4, 6, 7})
 _COLUMNS_REVERSED = frozenset({2, 3, 7, 8})
 
@@ -43,7 +43,7 @@ def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     """Width and height of the upright image."""
-    return (height, width) if orientation in _TRANSPOSED else (width, height)
+    return (height, width) if orientation in TRANSPOSED else (width, height)
 
 
 def stored_window(
@@ -51,7 +51,7 @@ def stored_window(
 ) -> tuple[int, int, int, int]:
     """Where a window (x, y, width, height) of the upright image lies in stored pixels of (width, height)."""
     x, y, width, height = window
-    if orientation in _TRANSPOSED:
+    if orientation in TRANSPOSED:
         x, y, width, height = y, x, height, width
     if orientation in _COLUMNS_REVERSED:
         x = stored_size[0] - x - width

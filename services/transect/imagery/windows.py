@@ -1,12 +1,14 @@
 """Windows of TIFFs that are larger than memory, read by GDAL. Needs rasterio; imported where one is opened.
 
-GDAL decompresses whole blocks and keeps the last of them. Windows that go along a row, and then along
-the next, find in that cache what they share, so that a strip is decompressed once and not for each window.
+A file is compressed in blocks, tiles or strips, and GDAL decompresses every block that a window touches,
+each time. So the last band of the image stays here: windows that go along a row, and then along the next,
+find in it what they share, and a block is decompressed once.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,15 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from transect.errors import ImageError, ImageTooLargeError
-from transect.imagery.orientation import stored_window, upright, upright_size
+from transect.imagery.orientation import TRANSPOSED, stored_window, upright, upright_size
 from transect.imagery.raster import Raster
 
-# Shared by all images of the process; a row of 640 px windows across 100,000 columns takes 192 MB.
-_CACHE_BYTES = 256 << 20
+# What is kept of one image; for a moment twice of it. A row of 640 px windows across 100,000 columns takes 192 MB.
+_BAND_BYTES = 192 << 20
 # A block is decompressed whole, so that one over this makes reading in windows pointless.
 _LARGEST_BLOCK_BYTES = 256 << 20
 _OPTIONS = {
-    "GDAL_CACHEMAX": _CACHE_BYTES >> 20,
+    "GDAL_CACHEMAX": 64,  # MB, shared by all images of the process
     # The image alone: no overviews, masks or statistics from files beside it.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
@@ -36,6 +38,49 @@ _OPTIONS = {
 # Some of GDAL's own errors come through without rasterio's class around them.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A rectangle of the stored image; `right` and `bottom` are outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        return max(self.right - self.left, 0) * max(self.bottom - self.top, 0)
+
+    def holds(self, other: "_Part") -> bool:
+        return self.common(other) == other
+
+    def common(self, other: "_Part") -> "_Part":
+        """What both cover; its area is 0 where they do not meet."""
+        return _Part(
+            max(self.left, other.left),
+            max(self.top, other.top),
+            min(self.right, other.right),
+            min(self.bottom, other.bottom),
+        )
+
+    def without(self, hole: "_Part") -> list["_Part"]:
+        """The parts around `hole`, which lies inside."""
+        around = [
+            _Part(self.left, self.top, self.right, hole.top),
+            _Part(self.left, hole.bottom, self.right, self.bottom),
+            _Part(self.left, hole.top, hole.left, hole.bottom),
+            _Part(hole.right, hole.top, self.right, hole.bottom),
+        ]
+        return [part for part in around if part.area]
+
+    def of(self, pixels: NDArray[Any], place: "_Part") -> NDArray[Any]:
+        """A view of this part of `pixels`, which show `place`."""
+        return pixels[self.top - place.top : self.bottom - place.top, self.left - place.left : self.right - place.left]
+
+
+_NOWHERE = _Part(0, 0, 0, 0)
 
 
 class WindowedTiff(Raster):
@@ -61,7 +106,9 @@ class WindowedTiff(Raster):
                 self._dataset = stack.enter_context(rasterio.open(source.absolute(), driver="GTiff"))
             self._bands = self._choose_bands()
             self._shown = self._to_eight_bits()
+            self._sample_type = np.dtype(self._dataset.dtypes[self._bands[0] - 1])
             self._check_blocks()
+            self._band, self._band_at = self._empty(_NOWHERE), _NOWHERE
             super().__init__(*upright_size(self._dataset.width, self._dataset.height, orientation))
             self._files = stack.pop_all()
 
@@ -74,13 +121,14 @@ class WindowedTiff(Raster):
             )
         size = (self._dataset.width, self._dataset.height)
         left, top, columns, rows = stored_window((x, y, width, height), size, self._orientation)
-        raw = np.empty((rows, columns, len(self._bands)), dtype=self._dataset.dtypes[self._bands[0] - 1])
-        with self._gdal():
-            self._dataset.read(self._bands, window=Window(left, top, columns, rows), out=raw.transpose(2, 0, 1))
-        return upright(self._rgb(raw), self._orientation)
+        window = _Part(left, top, left + columns, top + rows)
+        if not self._band_at.holds(window):
+            self._move_band(self._band_for(window))
+        return upright(self._rgb(window.of(self._band, self._band_at)), self._orientation)
 
     def close(self) -> None:
         """Close the file."""
+        self._band, self._band_at = self._empty(_NOWHERE), _NOWHERE
         with self._gdal():
             self._files.close()
 
@@ -98,6 +146,56 @@ class WindowedTiff(Raster):
             raise ImageError(
                 f"{self._label} is truncated or damaged and cannot be decoded; copy it again from its source."
             ) from error
+
+    def _empty(self, part: _Part) -> NDArray[Any]:
+        shape = (part.bottom - part.top, part.right - part.left, len(self._bands))
+        return np.empty(shape, dtype=self._sample_type)
+
+    def _move_band(self, part: _Part) -> None:
+        """Read `part`, apart from what the band already shows of it."""
+        moved = self._empty(part)
+        kept = part.common(self._band_at)
+        if kept.area:
+            kept.of(moved, part)[:] = kept.of(self._band, self._band_at)
+        with self._gdal():
+            for missing in part.without(kept) if kept.area else [part]:
+                size = (missing.right - missing.left, missing.bottom - missing.top)
+                self._dataset.read(
+                    self._bands,
+                    window=Window(missing.left, missing.top, *size),
+                    out=missing.of(moved, part).transpose(2, 0, 1),
+                )
+        self._band, self._band_at = moved, part
+
+    def _band_for(self, window: _Part) -> _Part:
+        """The part to read for a window: whole blocks, in the direction of the next windows as far as is kept."""
+        whole = _Part(0, 0, self._dataset.width, self._dataset.height)
+        most = _BAND_BYTES // (len(self._bands) * self._sample_type.itemsize)
+        rows, columns = self._dataset.block_shapes[0]
+        if columns == whole.right:
+            columns = 1  # strips: part of a row is read at the price of all of it, so keep as much as there is room for
+        blocks = whole.common(
+            _Part(
+                window.left // columns * columns,
+                window.top // rows * rows,
+                -(-window.right // columns) * columns,
+                -(-window.bottom // rows) * rows,
+            )
+        )
+        part = blocks if blocks.area <= most else window
+        if self._orientation in TRANSPOSED:
+            height = most // (part.right - part.left)
+            return (
+                replace(part, top=0, bottom=whole.bottom)
+                if height >= whole.bottom
+                else whole.common(replace(part, bottom=max(part.bottom, part.top + height // rows * rows)))
+            )
+        width = most // (part.bottom - part.top)
+        return (
+            replace(part, left=0, right=whole.right)
+            if width >= whole.right
+            else whole.common(replace(part, right=max(part.right, part.left + width // columns * columns)))
+        )
 
     def _choose_bands(self) -> list[int]:
         """The numbers, from 1, of the bands that hold colour: one for grey and palettes, else three."""
@@ -142,6 +240,7 @@ class WindowedTiff(Raster):
             )
 
     def _rgb(self, raw: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-        shown = raw if self._shown is None else self._shown[raw]
+        # A copy, so that a window that waits for its search does not keep the whole band.
+        shown = raw.copy() if self._shown is None else self._shown[raw]
         shown = shown.reshape(*raw.shape[:2], -1)
         return np.asarray(np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown, dtype=np.uint8)

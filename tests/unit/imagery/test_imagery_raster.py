@@ -17,6 +17,7 @@ from PIL.ExifTags import Base
 
 from transect.errors import ImageError, ImageTooLargeError, InputError
 from transect.imagery import Raster, as_raster, decode_image, open_raster
+from transect.imagery.orientation import upright
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -148,6 +149,54 @@ def test_any_window_is_its_part_of_the_whole(
     across, down = data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y))
     with open_raster(path, max_pixels=LIMIT, whole_below=10) as raster:
         assert np.array_equal(raster.read(x, y, across, down), whole[y : y + down, x : x + across])
+
+
+class Watched:
+    """A dataset that remembers which windows were read from it."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.windows: list[Any] = []
+
+    def read(self, bands: list[int], window: Any, out: NDArray[Any]) -> None:
+        self.windows.append(window)
+        self.dataset.read(bands, window=window, out=out)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize(
+    "options",
+    [{"blockysize": 7}, {"tiled": True, "blockxsize": 32, "blockysize": 16}],
+    ids=["strips", "tiles"],
+)
+@pytest.mark.parametrize("band_bytes", [1, 9_000, 20_000, 10**6])
+def test_the_band_that_is_kept_changes_no_pixel_and_saves_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], orientation: int, band_bytes: int
+) -> None:
+    from transect.imagery import windows
+
+    monkeypatch.setattr(windows, "_BAND_BYTES", band_bytes)
+    path = write(tmp_path / "a.tif", scene(), photometric="rgb", compress="deflate", **options)
+    with windows.WindowedTiff(path, "a.tif", orientation, None) as raster:
+        watched = raster._dataset = Watched(raster._dataset)
+        starts_across, starts_down = (
+            [*range(0, length - 40, 30), length - 40] for length in (raster.width, raster.height)
+        )
+        turned = upright(scene(), orientation)
+        for y in starts_down:
+            for x in starts_across:
+                assert np.array_equal(raster.read(x, y, 40, 40), turned[y : y + 40, x : x + 40])
+    read = sum(window.width * window.height for window in watched.windows)
+    if band_bytes == 10**6:
+        assert read == WIDTH * HEIGHT  # no pixel twice, although windows overlap
+        if orientation == 1:  # and no block in two parts
+            ends = {window.row_off + window.height for window in watched.windows}
+            assert all(end % options["blockysize"] == 0 or end == HEIGHT for end in ends)
+    else:
+        assert read <= 40 * 40 * len(starts_across) * len(starts_down) * (1 if band_bytes == 1 else 4)
 
 
 def test_small_tiffs_and_other_formats_are_decoded_whole(tmp_path: Path) -> None:
