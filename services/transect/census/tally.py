@@ -1,14 +1,24 @@
 """From unique animals to the table: seen, unique, per transect, estimated. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transect.census.animals import Animals
+from transect.census.correction import Correction, corrected
 from transect.census.coverage import Coverage
-from transect.census.estimate import Estimate, add_strata, jolly2, total_coverage
+from transect.census.estimate import (
+    DEFAULT_METHOD,
+    Estimate,
+    Method,
+    StripMethod,
+    add_strata,
+    estimate_strip,
+    total_coverage,
+)
+from transect.census.intervals import StripSample
 from transect.census.observations import Observations
 from transect.census.survey import SurveySpec
 
@@ -22,9 +32,10 @@ class SpeciesRow:
     """One line of the result.
 
     `seen` counts boxes in photos with a position, `seen_unplaced` those in photos without one, `unique` each
-    animal once, `outside` those of them that lie in no stratum or transect. `estimate`, `se` and `ci95` are for
+    animal once, `outside` those of them that lie in no stratum or transect. `corrected` is `unique` after the
+    correction for what the detector got wrong (None where there is none). `estimate`, `se` and `ci95` are for
     the whole study area (None where they do not exist; `note` says why). `area_km2` is the ground that was
-    sampled, `density_per_km2` the animals per km2 of it.
+    sampled, `density_per_km2` the animals per km2 of the study area; without strata, of the photographed ground.
     """
 
     species: str
@@ -38,6 +49,7 @@ class SpeciesRow:
     density_per_km2: float | None
     area_km2: float
     note: str = ""
+    corrected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,20 +65,36 @@ class UnitCount:
 
 @dataclass(frozen=True)
 class StratumEstimate:
-    """The estimate for a species in a stratum; `stratum` is `all` for the sum of several."""
+    """The estimate for a species in a stratum; `stratum` is `all` for the sum of several.
+
+    `uncorrected` is the estimate before the correction of the count; None where nothing was corrected.
+    """
 
     stratum: str
     species: str
     estimate: Estimate
+    uncorrected: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class StratumSample:
+    """The transects of one stratum as a species was counted on them; none where `areas` is empty."""
+
+    stratum: str
+    stratum_km2: float
+    transects_possible: float | None
+    counts: tuple[int, ...]
+    areas: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Everything that was counted and estimated."""
+    """Everything that was counted and estimated; `corrections` are in the order of the rows, if there are any."""
 
     rows: tuple[SpeciesRow, ...]
     units: tuple[UnitCount, ...]
     estimates: tuple[StratumEstimate, ...]
+    corrections: tuple[Correction, ...] = ()
 
 
 def tally(
@@ -75,8 +103,15 @@ def tally(
     animals: Animals,
     coverage: Coverage,
     spec: SurveySpec,
+    *,
+    method: StripMethod = DEFAULT_METHOD,
+    corrections: Mapping[str, Correction] | None = None,
 ) -> Tally:
-    """Count and estimate every species in `names`; the animals' species number into it."""
+    """Count and estimate every species in `names`; the animals' species number into it.
+
+    `method` is for strip samples; `corrections` are by species.
+    """
+    how: Method = "total" if spec.sampling == "total" else method
     rows: list[SpeciesRow] = []
     units: list[UnitCount] = []
     estimates: list[StratumEstimate] = []
@@ -86,25 +121,63 @@ def tally(
             UnitCount(unit.stratum, unit.transect, name, unit.area_km2, int((mine & (animals.unit == index)).sum()))
             for index, unit in enumerate(coverage.units)
         ]
-        parts = [
-            StratumEstimate(region.name, name, _estimate(region.area_km2, region.transects_possible, counts, spec))
-            for region in coverage.regions
-            for counts in [[unit for unit in counted if unit.stratum == region.name]]
-        ]
-        whole = add_strata([part.estimate for part in parts]) if parts else None
+        correction = (corrections or {}).get(name)
+        found = estimate_species(name, _samples(counted, coverage), how, correction)
         units += counted
-        estimates += parts
-        if whole is not None and len(parts) > 1:
-            estimates.append(StratumEstimate("all", name, whole))
-        rows.append(
-            _row(name, observations.placed[observations.species == number], animals.unit[mine], coverage, whole)
-        )
-    return Tally(tuple(rows), tuple(units), tuple(estimates))
+        estimates += found
+        placed = observations.placed[observations.species == number]
+        whole = found[-1].estimate if found else None
+        rows.append(_row(name, placed, animals.unit[mine], coverage, whole, correction=correction))
+    given = tuple(corrections[name] for name in names if name in corrections) if corrections else ()
+    return Tally(tuple(rows), tuple(units), tuple(estimates), given)
+
+
+def estimate_species(
+    species: str, samples: Sequence[StratumSample], method: Method, correction: Correction | None = None
+) -> list[StratumEstimate]:
+    """The estimate of `species` in each stratum and, where there are several, their sum as stratum `all`."""
+    plain = [(sample.stratum, _estimate([sample], method)) for sample in samples]
+    if len(samples) > 1:
+        plain.append(("all", _estimate(samples, method)))
+    if correction is None or not correction.applies:
+        return [StratumEstimate(stratum, species, estimate) for stratum, estimate in plain]
+    return [StratumEstimate(stratum, species, corrected(estimate, correction), estimate) for stratum, estimate in plain]
+
+
+def _samples(counted: Sequence[UnitCount], coverage: Coverage) -> list[StratumSample]:
+    samples = []
+    for region in coverage.regions:
+        mine = [unit for unit in counted if unit.stratum == region.name]
+        counts, areas = tuple(unit.count for unit in mine), tuple(unit.area_km2 for unit in mine)
+        samples.append(StratumSample(region.name, region.area_km2, region.transects_possible, counts, areas))
+    return samples
+
+
+def _estimate(samples: Sequence[StratumSample], method: Method) -> Estimate:
+    """The total of `samples`; without a number where no transect was flown in one of them."""
+    if not all(sample.areas for sample in samples):
+        flown = [sample for sample in samples if sample.areas]
+        seen, area = sum(sum(sample.counts) for sample in flown), sum(sum(sample.areas) for sample in flown)
+        ground = sum(sample.stratum_km2 for sample in samples)
+        n = 0 if method == "total" else sum(len(sample.areas) for sample in flown)
+        return Estimate(method, n, seen, area, None, None, note=_NOTHING_FLOWN, stratum_km2=ground)
+    if method == "total":
+        return add_strata([total_coverage(sum(one.counts), sum(one.areas), one.stratum_km2) for one in samples])
+    return estimate_strip(
+        [StripSample.of(one.counts, one.areas, one.stratum_km2, one.transects_possible) for one in samples], method
+    )
 
 
 def _row(
-    name: str, boxes_placed: NDArray[np.bool_], units: IntArray, coverage: Coverage, whole: Estimate | None
+    name: str,
+    boxes_placed: NDArray[np.bool_],
+    units: IntArray,
+    coverage: Coverage,
+    whole: Estimate | None,
+    *,
+    correction: Correction | None,
 ) -> SpeciesRow:
+    factor = correction.factor if correction is not None and correction.applies else None
     row = SpeciesRow(
         species=name,
         seen=int(boxes_placed.sum()),
@@ -117,6 +190,7 @@ def _row(
         density_per_km2=len(units) / coverage.area_km2 if coverage.area_km2 > 0 else None,
         area_km2=coverage.area_km2,
         note="survey.yaml names no strata, so there is nothing to estimate for.",
+        corrected=None if factor is None else len(units) * factor,
     )
     if whole is None:
         return row
@@ -129,13 +203,3 @@ def _row(
         area_km2=whole.area_km2,
         note=whole.note,
     )
-
-
-def _estimate(
-    area_km2: float, transects_possible: float | None, counts: Sequence[UnitCount], spec: SurveySpec
-) -> Estimate:
-    if not counts:
-        return Estimate("total" if spec.sampling == "total" else "jolly2", 0, 0, 0.0, None, None, note=_NOTHING_FLOWN)
-    if spec.sampling == "total":
-        return total_coverage(sum(one.count for one in counts), sum(one.area_km2 for one in counts), area_km2)
-    return jolly2([one.count for one in counts], [one.area_km2 for one in counts], area_km2, transects_possible)

@@ -22,6 +22,7 @@ from transect.engine.package import (
     write_manifest,
 )
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
+from transect.engine.validation import ValidationCounts
 
 __all__ = [
     "INT8_FILES",
@@ -43,6 +44,7 @@ __all__ = [
     "Precision",
     "StageSeconds",
     "Truth",
+    "ValidationCounts",
     "Variant",
     "VariantLimits",
     "evaluate_detections",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from transect.engine.validation import ValidationCounts
 from transect.errors import PackageError
 from transect.files import atomic_write, sha256_file
 
@@ -94,7 +95,8 @@ class PackageManifest(_Value):
     `training_gsd_m` is the ground sample distance of the training images in metres a pixel, if
     known; `metrics` and `class_metrics` come from the test split; `files` names every file of the
     package by its path relative to the package's folder; `variants` are the faster ways to run the
-    model that passed their test. Schema 1 had no variants and is read as 2 without any.
+    model that passed their test; `validation_counts` is what a census corrects its counts with, None in
+    packages from before it was stored. Schema 1 had no variants and is read as 2 without any.
     """
 
     schema_version: Literal[2] = 2
@@ -118,6 +120,7 @@ class PackageManifest(_Value):
     created_at: AwareDatetime
     files: dict[str, PackageFile]
     variants: tuple[Variant, ...] = ()
+    validation_counts: ValidationCounts | None = None
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
