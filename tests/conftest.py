@@ -10,6 +10,14 @@ pytest_plugins = ["packages"]
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--photos",
+        metavar="FOLDER",
+        help="compare the engine with Ultralytics on the photos of this folder too (test_engine_parity.py)",
+    )
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take out every variable that configures the program: a test sets what it needs."""

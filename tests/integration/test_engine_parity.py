@@ -1,4 +1,7 @@
-"""The engine against Ultralytics itself, on a real picture: same boxes, same scores, same average precision."""
+"""The engine against Ultralytics itself, on real pictures: same boxes, same scores, same average precision.
+
+`pytest tests/integration/test_engine_parity.py --photos FOLDER` compares on more pictures.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,11 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from transect.datasets import load_dataset
 from transect.engine import DetectOptions, Detector, evaluate_package
 from transect.engine.overlaps import iou_matrix
-from transect.imagery import decode_image
+from transect.imagery import IMAGE_SUFFIXES, as_raster, decode_image
 
 SIZE = 320
 SMALL = 160
@@ -61,32 +66,94 @@ def their_boxes(model: Any, image: NDArray[np.uint8], end_to_end: bool, **option
     return boxes
 
 
+@pytest.fixture
+def photos(assets: Path, request: pytest.FixtureRequest) -> list[Path]:
+    """Ultralytics' two pictures, and those of --photos."""
+    folder = request.config.getoption("--photos")
+    more = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder else []
+    return [assets / "bus.jpg", assets / "zidane.jpg", *more]
+
+
+class Comparison:
+    """Boxes (n, 6) of x1, y1, x2, y2, score, class of two programs, paired one to one."""
+
+    def __init__(self) -> None:
+        self.theirs = self.lonely = 0
+        self.scores: list[float] = []
+
+    def add(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+        """Count the boxes without a partner within 1 px and 0.005 of score."""
+        fits = np.abs(ours[:, None, :4] - theirs[None, :, :4]).max(axis=2) <= 1.0
+        fits &= ours[:, None, 5] == theirs[None, :, 5]
+        fits &= np.abs(ours[:, None, 4] - theirs[None, :, 4]) <= 0.005
+        partners = maximum_bipartite_matching(csr_matrix(fits), perm_type="column")
+        self.lonely += len(ours) + len(theirs) - 2 * int((partners >= 0).sum())
+        self.theirs += len(theirs)
+        self.scores += theirs[:, 4].tolist()
+
+    def check(self, least: int) -> None:
+        """A box at a threshold may fall to either side by rounding; no more than one in a hundred is."""
+        assert self.theirs >= least
+        assert np.ptp(self.scores) > 0.2
+        assert self.lonely <= max(1, self.theirs // 100)
+
+
+def rows(xyxy: NDArray[Any], scores: NDArray[Any], class_ids: NDArray[Any]) -> NDArray[np.float64]:
+    return np.column_stack([xyxy, scores, class_ids]).astype(np.float64)
+
+
 @pytest.mark.parametrize(("architecture", "head_kind"), MODELS)
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_predictions_agree(
+def test_whole_images_agree(
     make_package: Callable[..., Path],
     quiet_ultralytics: Callable[[Path], Any],
-    assets: Path,
+    photos: list[Path],
     architecture: str,
     head_kind: str,
     backend: str,
 ) -> None:
     package = make_package(architecture, image_size=SIZE, head_kind=head_kind, lively=True)
-    image = decode_image(assets / "bus.jpg", max_pixels=10**8)
-    theirs = their_boxes(quiet_ultralytics(package), image, head_kind == "end-to-end", conf=0.3, iou=0.45)
-    with Detector.open(package, backend=backend) as detector:
-        result = detector.detect(image, options=DetectOptions(conf=0.3, iou=0.45, tile="off", max_det=5000))
-    ours = np.array([(*d.box, d.score, d.class_id) for d in result.detections])
-    assert len(theirs) > 20
-    assert np.ptp(theirs[:, 4]) > 0.2
-    # A box at a threshold may fall to either side by rounding; no more than one in a hundred is.
-    allowed = max(1, len(theirs) // 100)
-    assert abs(len(ours) - len(theirs)) <= allowed
-    distance = np.abs(ours[:, None, :4] - theirs[None, :, :4]).max(axis=2)
-    distance[ours[:, None, 5] != theirs[None, :, 5]] = np.inf
-    distance[np.abs(ours[:, None, 4] - theirs[None, :, 4]) > 0.005] = np.inf
-    assert (distance.min(axis=1) > 1.0).sum() <= allowed
-    assert (distance.min(axis=0) > 1.0).sum() <= allowed
+    model = quiet_ultralytics(package)
+    with Detector.open(package, backend=backend, precision="fp32") as detector:
+        for photo in photos:
+            image = decode_image(photo, max_pixels=10**8)
+            theirs = their_boxes(model, image, head_kind == "end-to-end", conf=0.3, iou=0.45)
+            options = DetectOptions(conf=0.3, iou=0.45, tile="off", max_det=5000)
+            (ours,), _ = detector.detect_boxes(image, [options])
+            comparison = Comparison()
+            comparison.add(rows(ours.xyxy, ours.scores, ours.class_ids), theirs)
+            comparison.check(least=20)
+
+
+@pytest.mark.parametrize(("architecture", "head_kind"), MODELS)
+@pytest.mark.parametrize("side", [SIZE, 400])
+def test_tiles_agree(
+    make_package: Callable[..., Path],
+    quiet_ultralytics: Callable[[Path], Any],
+    photos: list[Path],
+    architecture: str,
+    head_kind: str,
+    side: int,
+) -> None:
+    """What the engine finds in each tile before stitching is what Ultralytics finds in that crop."""
+    package = make_package(architecture, image_size=SIZE, head_kind=head_kind, lively=True)
+    model = quiet_ultralytics(package)
+    options = DetectOptions(conf=0.3, iou=0.45, tile=side, overlap=64, max_det=5000)
+    with Detector.open(package, precision="fp32") as detector:
+        for photo in photos:
+            image = decode_image(photo, max_pixels=10**8)
+            tiles = detector._plan(image.shape[1], image.shape[0], options)
+            tiles = tiles[:: max(1, len(tiles) // 8)]  # some of every picture, its last tile or a neighbour among them
+            readers = [detector._reader(options)]
+            comparison = Comparison()
+            parts = detector._in_order(as_raster(image), tiles, readers, None, len(tiles))
+            for tile, part in zip(tiles, parts, strict=True):
+                crop = image[tile.y : tile.bottom, tile.x : tile.right]
+                theirs = their_boxes(model, crop, head_kind == "end-to-end", conf=0.3, iou=0.45)
+                theirs[:, :4] += [tile.x, tile.y, tile.x, tile.y]
+                (ours,) = part.boxes
+                comparison.add(rows(ours.xyxy, ours.scores, ours.class_ids), theirs)
+            comparison.check(least=20)
 
 
 @pytest.fixture
