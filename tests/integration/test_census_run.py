@@ -198,7 +198,7 @@ def test_manifest_ties_the_numbers_to_what_made_them(result: CensusResult, detec
     assert manifest == json.loads(json.dumps(result.manifest))
     assert manifest["model"]["dataset_digest"] == detector.manifest.dataset_digest
     assert manifest["images"] == {
-        "found": 20, "counted": 20, "unreadable": 0, "unplaced": 0, "duplicate": 0, "truncated": 0,
+        "found": 20, "counted": 20, "unreadable": 0, "unplaced": 0, "duplicate": 0, "suspect": 0, "truncated": 0,
     }  # fmt: skip
     assert manifest["options"]["conf"] == 0.25
     assert manifest["gsd_m"]["median"] == pytest.approx(0.5)
@@ -293,7 +293,7 @@ def test_species_map_joins_and_drops_classes(copy: Path, painted: Painted, detec
         (SURVEY_YAML + "species: {shep: sheep}\n", "'shep', which the model does not know; its classes are sheep"),
         (SURVEY_YAML + "species: {sheep: null, goat: null, cow: null}\n", "nothing to count"),
         (SURVEY_YAML.replace("1.2", "0.01"), "more than its 0.01 km2"),
-        (SURVEY_YAML.replace("camera:", "#"), "names no camera"),
+        (SURVEY_YAML.replace("camera:", "#"), r"no camera: .*add `camera: \{sensor_width_mm"),
         (SURVEY_YAML + "transects: {from: none}\n", "No photo of survey .* lies on a transect"),
     ],
 )

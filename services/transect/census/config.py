@@ -29,7 +29,7 @@ class CensusConfig(BaseModel):
     yaw_error_deg: float = Field(default=1.5, ge=0, le=45, allow_inf_nan=False)
     height_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     match_sigmas: float = Field(default=3.0, gt=0, le=10, allow_inf_nan=False)
-    max_off_nadir_deg: float = Field(default=5.0, gt=0, le=15, allow_inf_nan=False)
+    max_off_nadir_deg: float = Field(default=20.0, gt=0, le=45, allow_inf_nan=False)
     thumbnails: int = Field(default=12, ge=0, le=40)
 
     def detect_options(self, settings: Settings) -> DetectOptions:

@@ -1,20 +1,26 @@
 """The ground that was looked at: footprints, transects and strata as polygons, and their areas without overlap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely import STRtree, covers, points, prepare, union_all
+from shapely import STRtree, area, centroid, covers, get_coordinates, get_parts, points, prepare, union_all
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.geometry import FloatArray, Grid, Pose, footprint
+from transect.census.geometry import FloatArray, Grid, GroundView, footprints
+from transect.census.orthomosaic import Mosaic
 from transect.census.survey import Stratum, SurveySpec
 from transect.errors import SurveyError
 
 # Ground that belongs to two strata, or a transect that shows nothing new: less than this is rounding.
 _NO_AREA_KM2 = 1e-6
+# By so much an area that was measured may pass one that was stated.
+_AREA_TOLERANCE = 1e-3
+
+Scale = float | Callable[[FloatArray], FloatArray]
+"""Grid metres a ground metre: one for the whole survey, or at positions (n, 2)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Unit:
 class Coverage:
     """Footprints by frame number, strata, sampling units, and the area of all footprints together in km2."""
 
-    footprints: Mapping[int, Polygon]
+    footprints: Mapping[int, BaseGeometry]
     regions: tuple[Region, ...]
     units: tuple[Unit, ...]
     area_km2: float
@@ -62,8 +68,12 @@ def regions_on(grid: Grid, strata: Sequence[Stratum]) -> tuple[Region, ...]:
     for stratum in strata:
         polygon = None
         if stratum.polygon is not None:
-            corners = np.array(stratum.polygon, np.float64)
-            polygon = Polygon(grid.forward(corners[:, 0], corners[:, 1]))
+            polygon = grid.polygon(stratum.polygon)
+            if not polygon.is_valid:
+                raise SurveyError(
+                    f"Stratum {stratum.name} lies too far from the photos ({grid.name}); check its corners, which are "
+                    "[longitude, latitude], and the photos' positions."
+                )
         regions.append(Region(stratum.name, stratum.total_area_km2, polygon, stratum.transects_possible))
     for index, one in enumerate(regions):
         for other in regions[:index]:
@@ -74,76 +84,96 @@ def regions_on(grid: Grid, strata: Sequence[Stratum]) -> tuple[Region, ...]:
     return tuple(regions)
 
 
+def ground_area_km2(shape: BaseGeometry, scale: Scale) -> float:
+    """The area on the ground of a shape on the grid: each part's by the grid's scale at its middle."""
+    parts = np.array([part for part in get_parts(shape) if part.area > 0])
+    if len(parts) == 0:
+        return 0.0
+    local = scale(get_coordinates(centroid(parts))) if callable(scale) else scale
+    return float((area(parts) / local**2).sum()) / 1e6
+
+
 def cover(
-    poses: Mapping[int, Pose],
+    views: Mapping[int, GroundView],
     transects: Mapping[int, str | None],
     regions: Sequence[Region],
     spec: SurveySpec,
-    scale: float,
+    scale: Scale,
 ) -> Coverage:
     """Lay the footprints of the photos (by frame number) over the strata.
 
-    A photo belongs to the stratum that holds its centre; its ground is cut at the stratum's border. Ground that
-    two transects show belongs to the first of them by name, so that neither area nor animals count twice.
-    `scale` is the grid's (grid metres a ground metre): areas are ground areas.
+    A photo belongs to the stratum that holds its middle; its ground is cut at the stratum's border. A map belongs to
+    every stratum that it shows. Ground that two transects show belongs to the first of them by name, so that neither
+    area nor animals count twice. Areas are ground areas: `scale` takes the grid's out.
     """
-    footprints = {number: footprint(pose) for number, pose in poses.items()}
-    per_km2 = 1e6 * scale**2
-    whole = union_all(list(footprints.values())) if footprints else Polygon()
-    region_of = _regions_of(poses, regions)
+    shown = dict(zip(views, footprints(list(views.values())), strict=True))
+    whole = union_all(list(shown.values())) if shown else Polygon()
+    held = _held(shown, {number for number, view in views.items() if isinstance(view, Mosaic)}, regions)
+    region_of: dict[int, str] = {}
     units: list[Unit] = []
-    for region in regions:
+    for region, numbers in zip(regions, held, strict=True):
         members: dict[str, list[int]] = {}
-        for number, name in region_of.items():
+        for number in numbers:
+            region_of.setdefault(number, region.name)
             transect = "all" if spec.sampling == "total" else transects[number]
-            if name == region.name and transect is not None:
+            if transect is not None:
                 members.setdefault(transect, []).append(number)
-        units += _units(region, members, footprints, per_km2)
-    return Coverage(footprints, tuple(regions), tuple(units), whole.area / per_km2, region_of)
+        units += _units(region, members, shown, scale)
+    return Coverage(shown, tuple(regions), tuple(units), ground_area_km2(whole, scale), region_of)
 
 
-def _regions_of(poses: Mapping[int, Pose], regions: Sequence[Region]) -> dict[int, str]:
-    numbers = list(poses)
-    centres = np.array([[poses[number].x, poses[number].y] for number in numbers]).reshape(-1, 2)
-    found: dict[int, str] = {}
+def _held(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[Region]) -> list[list[int]]:
+    """The frames of each region; a photo is in the first that holds its middle."""
+    numbers = np.array(list(shown), np.int64)
+    middles = get_coordinates(centroid(np.array(list(shown.values()), object))) if shown else np.empty((0, 2))
+    free = np.ones(len(numbers), bool)
+    held = []
     for region in regions:
-        for number, inside in zip(numbers, region.holds(centres), strict=True):
-            if inside:
-                found.setdefault(number, region.name)
-    return found
+        inside = region.holds(middles) & free
+        mine = numbers[inside].tolist()
+        free &= ~inside | np.isin(numbers, list(maps))
+        if region.polygon is not None:
+            mine += [number for number in sorted(maps - set(mine)) if shown[number].intersects(region.polygon)]
+        held.append(mine)
+    return held
 
 
 def _units(
-    region: Region, members: Mapping[str, list[int]], footprints: Mapping[int, Polygon], per_km2: float
+    region: Region, members: Mapping[str, list[int]], shown: Mapping[int, BaseGeometry], scale: Scale
 ) -> list[Unit]:
     units: list[Unit] = []
     for transect in sorted(members):
-        ground = union_all([footprints[number] for number in members[transect]])
+        ground = union_all([shown[number] for number in members[transect]])
         if region.polygon is not None:
             ground = ground.intersection(region.polygon)
         for earlier in units:
             if earlier.polygon.intersects(ground):
                 ground = ground.difference(earlier.polygon)
-        if ground.area / per_km2 > _NO_AREA_KM2:
-            units.append(Unit(region.name, transect, ground, ground.area / per_km2, tuple(sorted(members[transect]))))
+        found_km2 = ground_area_km2(ground, scale)
+        if found_km2 > _NO_AREA_KM2:
+            units.append(Unit(region.name, transect, ground, found_km2, tuple(sorted(members[transect]))))
     return units
 
 
 def check_against_strata(coverage: Coverage, spec: SurveySpec) -> None:
     """Raise SurveyError where more was flown than a stratum holds: then its area or the positions are wrong."""
-    if spec.sampling == "total":
-        return
     for region in coverage.regions:
         units = [unit for unit in coverage.units if unit.stratum == region.name]
         sampled = sum(unit.area_km2 for unit in units)
-        if sampled > region.area_km2:
+        if sampled > region.area_km2 * (1 + _AREA_TOLERANCE):
+            if spec.sampling == "total":
+                raise SurveyError(
+                    f"The photos cover {sampled:.4g} km2, more than the {region.area_km2:.4g} km2 of stratum "
+                    f"{region.name}, so some of the animals are not in it; give its polygon, or correct area_km2."
+                )
             raise SurveyError(
                 f"The transects in stratum {region.name} cover {sampled:.4g} km2, more than its "
                 f"{region.area_km2:.4g} km2; correct area_km2, or the heights and positions of the photos."
             )
-        if region.transects_possible is not None and region.transects_possible < len(units):
+        possible = region.transects_possible
+        if spec.sampling == "strip" and possible is not None and possible < len(units):
             raise SurveyError(
-                f"Stratum {region.name} says transects_possible {region.transects_possible:g}, "
+                f"Stratum {region.name} says transects_possible {possible:g}, "
                 f"but {len(units)} were flown; correct it in survey.yaml."
             )
 

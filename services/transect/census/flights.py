@@ -9,14 +9,28 @@ from pathlib import Path
 
 from transect.errors import SurveyError
 
-COLUMNS = ("image", "transect", "lat", "lon", "height_agl_m", "yaw_deg", "time")
-# Highest and lowest that makes sense; beyond it a unit or a column is wrong.
-_LIMITS = {"lat": (-84.0, 84.0), "lon": (-180.0, 180.0), "height_agl_m": (0.1, 20_000.0), "yaw_deg": (-360.0, 360.0)}
+# Lowest and highest that makes sense; beyond it a unit or a column is wrong.
+_LIMITS = {
+    "lat": (-84.0, 84.0),
+    "lon": (-180.0, 180.0),
+    "height_agl_m": (0.1, 20_000.0),
+    "yaw_deg": (-360.0, 360.0),
+    "pitch_deg": (-180.0, 180.0),
+    "roll_deg": (-180.0, 180.0),
+    "accuracy_m": (0.001, 1000.0),
+}
+COLUMNS = ("image", "transect", *_LIMITS, "time")
+# Before it there was no digital camera in an aircraft; clocks that were not set say 1970 or 1980.
+EARLIEST_YEAR = 1995
 
 
 @dataclass(frozen=True)
 class FlightRow:
-    """One row; None where the cell is empty. Degrees, metres above ground, degrees clockwise from north."""
+    """One row; None where the cell is empty. Degrees, metres above ground, degrees clockwise from north.
+
+    `pitch_deg` is -90 where the camera looks straight down, `roll_deg` 0 where the horizon is level; `accuracy_m` is
+    the standard deviation of the position along each axis.
+    """
 
     line: int
     image: str
@@ -26,6 +40,9 @@ class FlightRow:
     height_agl_m: float | None = None
     yaw_deg: float | None = None
     time: datetime | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
+    accuracy_m: float | None = None
 
 
 def read_flights(path: Path) -> tuple[FlightRow, ...]:
@@ -97,15 +114,23 @@ def _row(path: Path, line: int, cells: Mapping[str | None, str | list[str] | Non
     text = {str(name): str(cell or "").strip() for name, cell in cells.items()}
     if not text["image"]:
         raise SurveyError(f"{path} line {line} names no image.")
+    lat, lon = _number(path, line, "lat", text), _number(path, line, "lon", text)
+    if (lat is None) != (lon is None):
+        raise SurveyError(f"{path} line {line} gives one of lat and lon; give both or neither.")
+    if lat == 0 and lon == 0:
+        raise SurveyError(f"{path} line {line}: lat 0, lon 0 is not where a photo was taken; leave both cells empty.")
     return FlightRow(
         line,
         text["image"],
         text.get("transect") or None,
-        _number(path, line, "lat", text),
-        _number(path, line, "lon", text),
+        lat,
+        lon,
         _number(path, line, "height_agl_m", text),
         _number(path, line, "yaw_deg", text),
         _time(path, line, text.get("time", "")),
+        _number(path, line, "pitch_deg", text),
+        _number(path, line, "roll_deg", text),
+        _number(path, line, "accuracy_m", text),
     )
 
 
@@ -127,6 +152,11 @@ def _time(path: Path, line: int, cell: str) -> datetime | None:
     if not cell:
         return None
     try:
-        return datetime.fromisoformat(cell).replace(tzinfo=None)
+        moment = datetime.fromisoformat(cell).replace(tzinfo=None)
     except ValueError as error:
         raise SurveyError(f"{path} line {line}: time is {cell!r}; write it as 2026-07-14T09:30:00.") from error
+    if moment.year < EARLIEST_YEAR:
+        raise SurveyError(
+            f"{path} line {line}: time is {cell}, a clock that was not set; correct it or leave it empty."
+        )
+    return moment

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from transect.census.config import CensusConfig
 from transect.census.detect import Found
-from transect.census.geometry import FloatArray, Pose, pixel_to_ground
+from transect.census.geometry import FloatArray, GroundView
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -55,7 +55,7 @@ class Observations:
 
 def observe(
     found: Sequence[Found],
-    poses: Sequence[Pose | None],
+    poses: Sequence[GroundView | None],
     species_of: Mapping[str, int],
     config: CensusConfig,
 ) -> Observations:
@@ -74,7 +74,7 @@ def observe(
 
     placed = np.array([pose is not None for pose in poses], bool)[frame]
     size = np.array([[one.width, one.height] for one in found], np.float64).reshape(-1, 2)[frame]
-    scale = np.array([math.nan if pose is None else pose.metres_per_pixel for pose in poses])[frame]
+    scale = _scales((box[:, :2] + box[:, 2:]) / 2, counts, poses)
     low, high = box[:, :2] <= _EDGE_PX, box[:, 2:] >= size - _EDGE_PX
     cut: BoolArray = np.any(low | high, axis=1)
     typical = _typical_diagonal(box, scale, species, cut)
@@ -88,11 +88,24 @@ def observe(
         rows = slice(start, start + count)
         start += count
         if pose is not None and count:
-            xy[rows] = pixel_to_ground(middle[rows], pose)
+            xy[rows] = pose.to_ground(middle[rows])
             share = np.where(cut[rows], _CUT_BOX_SD, _BOX_SD) * typical[rows]
-            own[rows] = _own_sd(xy[rows], share, pose, config)
-    shared = np.full(len(frame), config.gps_error_m)
+            turning = pose.turning_sd(xy[rows], config.yaw_error_deg, config.height_error_m)
+            own[rows] = np.hypot(turning, share)
+    known = [config.gps_error_m if pose is None else pose.position_sd_m for pose in poses]
+    shared = np.array([config.gps_error_m if sd is None else sd for sd in known])[frame]
     return Observations(frame, species, names, score, box, xy, placed, cut, inside, shared, own)
+
+
+def _scales(pixels: FloatArray, counts: Sequence[int], poses: Sequence[GroundView | None]) -> FloatArray:
+    """Metres a pixel at each box, (n,), frame by frame; NaN where the frame has no place."""
+    scale = np.full(len(pixels), math.nan)
+    start = 0
+    for pose, count in zip(poses, counts, strict=True):
+        if pose is not None and count:
+            scale[start : start + count] = pose.scale_at(pixels[start : start + count])
+        start += count
+    return scale
 
 
 def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:
@@ -117,10 +130,3 @@ def _whole_middle(box: FloatArray, low: BoolArray, high: BoolArray, diagonal_px:
     middle = (box[:, :2] + box[:, 2:]) / 2
     middle = np.where(low & ~high, box[:, 2:] - whole / 2, middle)
     return np.asarray(np.where(high & ~low, box[:, :2] + whole / 2, middle), np.float64)
-
-
-def _own_sd(xy: FloatArray, box_sd: FloatArray, pose: Pose, config: CensusConfig) -> FloatArray:
-    distance = np.hypot(xy[:, 0] - pose.x, xy[:, 1] - pose.y)
-    yaw = distance * math.radians(config.yaw_error_deg)
-    height = distance * config.height_error_m / pose.height_m
-    return np.asarray(np.sqrt(yaw**2 + height**2 + box_sd**2), np.float64)

@@ -15,7 +15,8 @@ class Failure:
     """A file that was not counted as it should be, and why.
 
     `kind` is `unreadable` (no image, damaged), `unplaced` (searched, but without a usable pose: counted apart),
-    `duplicate` (the same photo under a second name) or `unused` (a row of flights.csv without a photo).
+    `duplicate` (the same photo under a second name), `unused` (a row of flights.csv without a photo), `transect` (one
+    that is no sample of any stratum) or `suspect` (counted, but its time or place contradicts that of others).
     """
 
     file: str

@@ -14,12 +14,13 @@ import numpy as np
 from transect import __version__
 from transect.census import outputs
 from transect.census.animals import Animals, count_once
+from transect.census.cameras import cameras_of
 from transect.census.config import CensusConfig
-from transect.census.coverage import Coverage, assign_to_units, check_against_strata, cover, regions_on
+from transect.census.coverage import Coverage, assign_to_units, cover
 from transect.census.detect import Found, package_identity, search_frames, search_key
-from transect.census.geometry import Grid, Pose
 from transect.census.observations import IntArray, Observations, observe
-from transect.census.positions import Frame, place_frames
+from transect.census.plan import Plan, plan_census
+from transect.census.positions import Frame, Placement
 from transect.census.report import ReportInput, write_report
 from transect.census.result import CensusResult, Failure
 from transect.census.survey import Survey, load_survey
@@ -33,42 +34,6 @@ logger = logging.getLogger(__name__)
 
 # An animal's position is a mean over photos and may leave its transect's ground by about this much.
 _UNIT_REACH_M = 10.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A survey that is ready to be searched: photos with poses on one grid, and the ground that they show."""
-
-    survey: Survey
-    frames: tuple[Frame, ...]
-    poses: tuple[Pose | None, ...]
-    grid: Grid
-    scale: float
-    coverage: Coverage
-    failures: tuple[Failure, ...]
-
-
-def plan_census(survey: Survey, config: CensusConfig) -> Plan:
-    """Read every photo's position and lay the footprints over the strata, before anything slow is done.
-
-    Raises SurveyError for a survey that cannot be counted.
-    """
-    frames, unused = place_frames(survey, config.max_off_nadir_deg)
-    grid, poses, scale = _on_grid(frames)
-    regions = regions_on(grid, survey.spec.strata)
-    numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
-    coverage = cover(numbered, {n: frames[n].transect for n in numbered}, regions, survey.spec, scale)
-    check_against_strata(coverage, survey.spec)
-    if survey.spec.sampling == "strip" and regions and not coverage.units:
-        raise SurveyError(
-            f"No photo of survey {survey.folder} lies on a transect in a stratum: put each transect's photos into a "
-            "folder of its own below images/, or name them in flights.csv, and check the strata's polygons."
-        )
-    failures = tuple(
-        Failure(row.image, "unused", f"flights.csv line {row.line} names a photo that is not below images/.")
-        for row in unused
-    )
-    return Plan(survey, frames, poses, grid, scale, coverage, failures)
 
 
 def run_census(
@@ -99,7 +64,7 @@ def run_census(
     searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
     numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
     coverage = cover(
-        numbered, {n: plan.frames[n].transect for n in numbered}, plan.coverage.regions, loaded.spec, plan.scale
+        numbered, {n: plan.frames[n].transect for n in numbered}, plan.coverage.regions, loaded.spec, plan.grid.scale_at
     )
     observations = observe(searched, poses, species_of, config)
     animal_of, animals = count_once(observations, config.match_sigmas)
@@ -143,27 +108,6 @@ class _Census:
 
 
 _EMPTY = Found("", 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False)
-
-
-def _on_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Pose | None, ...], float]:
-    placed = [(number, frame.placement) for number, frame in enumerate(frames) if frame.placement is not None]
-    longitudes = np.array([placement.longitude for _, placement in placed])
-    latitudes = np.array([placement.latitude for _, placement in placed])
-    grid = Grid.around(longitudes, latitudes)
-    xy = grid.forward(longitudes, latitudes)
-    convergence, scale = grid.factors(longitudes, latitudes)
-    poses: list[Pose | None] = [None] * len(frames)
-    for row, (number, placement) in enumerate(placed):
-        poses[number] = Pose(
-            float(xy[row, 0]),
-            float(xy[row, 1]),
-            placement.yaw_deg - float(convergence[row]),
-            placement.height_m,
-            placement.gsd_m * float(scale[row]),
-            frames[number].width,
-            frames[number].height,
-        )
-    return grid, tuple(poses), float(scale.mean())
 
 
 def _sort_out(plan: Plan, found: Sequence[Found]) -> tuple[list[bool], tuple[Failure, ...]]:
@@ -300,13 +244,14 @@ def _manifest(
         "images": {
             "found": len(plan.frames),
             "counted": sum(1 for pose in census.coverage.footprints),
-            **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate")},
+            **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect")},
             "truncated": sum(one.truncated for one in census.found),
         },
         "tiles": sum(one.tiles for one in census.found),
         "area_km2": census.coverage.area_km2,
         "gsd_m": _spread([placement.gsd_m for placement in placed]),
-        "height_m": _spread([placement.height_m for placement in placed]),
+        "height_m": _spread([placement.height_m for placement in placed if isinstance(placement, Placement)]),
+        "cameras": cameras_of(placed),
     }
 
 

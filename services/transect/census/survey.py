@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from shapely.geometry import Polygon
 
 from transect.census.config import first_problem, read_yaml_mapping
-from transect.census.geometry import geodesic_area_km2
+from transect.census.lonlat import flat, polygon_area_km2
 from transect.errors import SurveyError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
@@ -24,19 +23,58 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class CameraSpec(_Strict):
-    """The camera: width of the sensor's long side and focal length, both real (not 35 mm equivalent)."""
+def _check_place(lon: float, lat: float) -> None:
+    if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= 180 and abs(lat) <= 84):
+        raise ValueError(f"[{lon}, {lat}] is not [longitude, latitude] between 84 S and 84 N")
 
-    sensor_width_mm: _Positive
-    focal_mm: _Positive | None = None
+
+class CameraSpec(_Strict):
+    """What the camera table and EXIF do not know, or know wrongly; it wins over both.
+
+    Width of the part of the sensor that the photo's long side shows, or the distance of two pixels; and the focal
+    length. All are real ones (not 35 mm equivalent).
+    """
+
+    sensor_width_mm: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    pixel_pitch_um: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] | None = None
+    focal_mm: Annotated[float, Field(gt=0, le=2000, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> "CameraSpec":
+        if self.sensor_width_mm is not None and self.pixel_pitch_um is not None:
+            raise ValueError("sensor_width_mm and pixel_pitch_um say the same; give one of them")
+        return self
 
 
 class HeightSpec(_Strict):
-    """Where height above ground comes from when flights.csv does not give it."""
+    """Where height above ground comes from when flights.csv does not give it.
 
-    source: Literal["relative_altitude", "flights", "fixed", "gps_altitude"] = "relative_altitude"
+    `dem` is a GeoTIFF of the terrain, relative to the survey folder. With it, `altitude` says what the camera's
+    height is taken from: `relative` to the terrain at `take_off` (longitude, latitude; else below the first photo),
+    or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`.
+    """
+
+    source: Literal["relative_altitude", "flights", "fixed", "gps_altitude", "dem"] = "relative_altitude"
     height_agl_m: _Positive | None = None
     ground_elevation_m: Annotated[float, Field(ge=-500, le=9000, allow_inf_nan=False)] | None = None
+    dem: Annotated[str, Field(min_length=1)] | None = None
+    altitude: Literal["relative", "gps"] = "relative"
+    take_off: tuple[float, float] | None = None
+    vertical_offset_m: Annotated[float, Field(ge=-200, le=200, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _dem_is_used(self) -> "HeightSpec":
+        if self.source == "dem" and self.dem is None:
+            raise ValueError("source dem needs dem, the path of a GeoTIFF of the terrain")
+        if self.source != "dem" and (self.dem or self.take_off or self.vertical_offset_m):
+            raise ValueError("dem, take_off and vertical_offset_m need source dem")
+        if self.altitude == "gps" and self.take_off is not None:
+            raise ValueError("take_off is for altitude relative; a GPS altitude does not need it")
+        if self.altitude == "relative" and self.vertical_offset_m:
+            raise ValueError("vertical_offset_m is for altitude gps; a relative altitude needs none")
+        if self.take_off is not None:
+            _check_place(*self.take_off)
+        return self
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> "HeightSpec":
@@ -65,9 +103,8 @@ class Stratum(_Strict):
         if len(set(value)) < 3:
             raise ValueError("a polygon needs at least three corners")
         for lon, lat in value:
-            if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= 180 and abs(lat) <= 84):
-                raise ValueError(f"corner [{lon}, {lat}] is not [longitude, latitude] between 84 S and 84 N")
-        if not Polygon(value).is_valid:
+            _check_place(lon, lat)
+        if not flat(value).is_valid:
             raise ValueError("the polygon crosses itself")
         return value
 
@@ -76,7 +113,7 @@ class Stratum(_Strict):
         if self.polygon is None and self.area_km2 is None:
             raise ValueError(f"stratum {self.name} needs area_km2 or a polygon")
         if self.polygon is not None and self.area_km2 is not None:
-            drawn = geodesic_area_km2(self.polygon)
+            drawn = polygon_area_km2(self.polygon)
             if abs(drawn - self.area_km2) > _AREA_TOLERANCE * self.area_km2:
                 raise ValueError(
                     f"stratum {self.name} says area_km2 {self.area_km2:g}, but its polygon holds {drawn:.4g} km2"
@@ -88,7 +125,7 @@ class Stratum(_Strict):
         """The stated area, else the polygon's."""
         if self.area_km2 is not None:
             return self.area_km2
-        return geodesic_area_km2(self.polygon or ())
+        return polygon_area_km2(self.polygon or ())
 
 
 class TransectSpec(_Strict):
@@ -98,12 +135,13 @@ class TransectSpec(_Strict):
 
 
 class SurveySpec(_Strict):
-    """The content of survey.yaml."""
+    """The content of survey.yaml. `cameras` gives by model (as EXIF writes it) what `camera` gives for all."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     model: str | None = None
     camera: CameraSpec | None = None
+    cameras: dict[str, CameraSpec] = {}
     height: HeightSpec = HeightSpec()
     sampling: Literal["strip", "total"] = "strip"
     strata: tuple[Stratum, ...] = ()

@@ -3,6 +3,7 @@ from datetime import datetime
 
 import pytest
 
+from transect.census.cameras import Camera
 from transect.census.flights import FlightRow
 from transect.census.positions import Placement, place
 from transect.census.survey import SurveySpec
@@ -35,12 +36,14 @@ def placed(metadata: FrameMetadata, row: FlightRow | None = None, survey: Survey
 
 
 def test_a_drone_photo_is_placed_from_exif_and_xmp() -> None:
-    assert placed(DRONE) == Placement(-1.5, 35.1, 64.0, 12.0, pytest.approx(0.05))  # type: ignore[arg-type] # approx
+    camera = Camera("unnamed camera", 13.2 / 1920, 8.8, "survey.yaml")
+    gsd: float = pytest.approx(0.05)  # type: ignore[assignment] # approx compares as a number
+    assert placed(DRONE) == Placement(-1.5, 35.1, 64.0, 12.0, gsd, camera=camera)
 
 
 def test_flights_win_cell_by_cell() -> None:
-    found = placed(DRONE, FlightRow(2, "a.jpg", lat=-1.6, height_agl_m=128.0, yaw_deg=-90.0))
-    assert (found.latitude, found.longitude, found.height_m, found.yaw_deg) == (-1.6, 35.1, 128.0, 270.0)
+    found = placed(DRONE, FlightRow(2, "a.jpg", lat=-1.505, lon=35.1, height_agl_m=128.0, yaw_deg=-90.0))
+    assert (found.latitude, found.longitude, found.height_m, found.yaw_deg) == (-1.505, 35.1, 128.0, 270.0)
     assert found.gsd_m == pytest.approx(0.1)
 
 

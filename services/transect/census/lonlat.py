@@ -1,0 +1,81 @@
+"""Longitudes and latitudes as polygons: their areas, their lines on a grid, and the antimeridian.
+
+A side of a polygon is a straight line in degrees, as in GeoJSON (RFC 7946, section 3.1.1), and takes the shorter way
+round: corners at 179.9 and -179.9 are neighbours.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import Geod
+from shapely import box, get_parts, transform
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
+
+FloatArray = NDArray[np.float64]
+
+_WGS84 = Geod(ellps="WGS84")
+# A side of 0.02 degrees (2 km) leaves a line on the grid by less than 0.1 m up to 60 degrees of latitude.
+_LONGEST_SIDE_DEG = 0.02
+_MOST_POINTS_A_SIDE = 2000
+
+
+def geodesic_area_km2(corners: Sequence[tuple[float, float]]) -> float:
+    """Area in km2 of a polygon of (longitude, latitude) corners on the WGS84 ellipsoid, with geodesics as sides."""
+    area, _ = _WGS84.polygon_area_perimeter([lon for lon, _ in corners], [lat for _, lat in corners])
+    return abs(float(area)) / 1e6
+
+
+def polygon_area_km2(corners: Sequence[tuple[float, float]]) -> float:
+    """Area in km2 of a polygon of (longitude, latitude) corners, with straight lines in degrees as sides."""
+    return geodesic_area_km2([(lon, lat) for lon, lat in along_sides(corners).tolist()])
+
+
+def unwrapped(longitudes: FloatArray) -> FloatArray:
+    """Longitudes in degrees (n,) without jumps: each within 180 of the one before, so that some may pass 180."""
+    return np.asarray(np.rad2deg(np.unwrap(np.deg2rad(longitudes))), np.float64)
+
+
+def middle_longitude(longitudes: FloatArray) -> float:
+    """The median of longitudes in degrees (n,), -180 to 180, wherever they lie on the globe."""
+    angles = np.radians(longitudes)
+    about = np.degrees(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean()))
+    offset = (longitudes - about + 180) % 360 - 180
+    return float((about + np.median(offset) + 180) % 360 - 180)
+
+
+def flat(corners: Sequence[tuple[float, float]]) -> Polygon:
+    """The polygon in the plane of degrees; longitudes beyond 180 where it lies across the antimeridian."""
+    array = np.array(corners, np.float64)
+    array[:, 0] = unwrapped(array[:, 0])
+    return Polygon(array)
+
+
+def along_sides(corners: Sequence[tuple[float, float]]) -> FloatArray:
+    """Points (m, 2) along the sides of a polygon, close enough to be joined by lines on any grid."""
+    ring = np.array(flat(corners).exterior.coords)
+    pieces = []
+    for start, end in pairwise(ring):
+        longest = float(np.abs(end - start).max())
+        count = min(max(int(np.ceil(longest / _LONGEST_SIDE_DEG)), 1), _MOST_POINTS_A_SIDE)
+        pieces.append(start + (end - start) * np.arange(count)[:, None] / count)
+    points = np.concatenate(pieces)
+    points[:, 0] = (points[:, 0] + 180) % 360 - 180
+    return points
+
+
+def cut_at_antimeridian(shape: BaseGeometry) -> BaseGeometry:
+    """A polygonal shape in degrees whose rings may jump from 180 to -180, in parts that do not (RFC 7946, 3.1.9)."""
+    west, _, east, _ = shape.bounds if not shape.is_empty else (0.0, 0.0, 0.0, 0.0)
+    if east - west <= 180:
+        return shape
+    parts = []
+    for part in get_parts(shape):
+        whole = transform(part, lambda lonlat: np.column_stack([lonlat[:, 0] % 360, lonlat[:, 1]]))
+        parts.append(whole.intersection(box(0, -90, 180, 90)))
+        beyond = whole.intersection(box(180, -90, 360, 90))
+        parts.append(transform(beyond, lambda lonlat: np.column_stack([lonlat[:, 0] - 360, lonlat[:, 1]])))
+    kept = [one for part in parts for one in get_parts(part) if one.geom_type == "Polygon" and not one.is_empty]
+    return kept[0] if len(kept) == 1 else MultiPolygon(kept)
