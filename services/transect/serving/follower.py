@@ -1,7 +1,6 @@
 """Follows the alias: asks where it points, brings a new version up beside the old one, switches."""
 
 import logging
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -273,5 +272,6 @@ class AliasFollower:
 
 def _warm(detector: Detector) -> None:
     """Run enough tiles that every infer request has done work before the first client waits."""
-    side = detector.manifest.image_size * max(2, math.ceil(math.sqrt(2 * detector.parallel)))
-    detector.detect(np.full((side, side, 3), 114, np.uint8), options=DetectOptions(tile="auto"))
+    size = detector.manifest.image_size
+    row = np.full((size, 2 * detector.parallel * size, 3), 114, np.uint8)
+    detector.detect(row, options=DetectOptions(tile="auto", overlap=0))
