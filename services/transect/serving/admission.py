@@ -48,9 +48,8 @@ class Body:
 class Admission:
     """Counts what is inside. Used from the event loop alone, so it needs no lock.
 
-    At most `workers` requests run and `max_waiting` wait; one more is refused at once. A request
-    takes its place when its first image is there: a slow uplink keeps no place from others. The
-    bytes that arrive meanwhile are bounded by `max_bytes`.
+    At most `workers` requests run and `max_waiting` wait; one more is refused at once. The bytes of
+    all bodies together are bounded by `max_bytes`.
     """
 
     def __init__(

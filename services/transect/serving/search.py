@@ -21,6 +21,9 @@ from transect.serving.slot import Lease
 
 T = TypeVar("T")
 
+# A client that has not sent its first image by then gives its place back until it has.
+_SLOW_S = 1.0
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -55,6 +58,7 @@ class Search:
         self._held = ExitStack()
         self._lease: Lease | None = None
         self._options = DetectOptions()
+        self._given_back = False
         self.listed = False
 
     @property
@@ -66,15 +70,18 @@ class Search:
     async def __aenter__(self) -> Self:
         service = self._service
         service.lease().release()
-        service.admission.refuse_when_full()
         service.admission.refuse_bytes(declared_length(self._request, service.limits.body_bytes))
         self._body = self._held.enter_context(service.admission.body())
+        self._place = self._held.enter_context(ExitStack())
+        self._place.enter_context(service.admission.place())
+        self._slow = asyncio.get_running_loop().call_later(_SLOW_S, self._give_place_back)
         self._reader = asyncio.ensure_future(self._read())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._deadline.stop.set()
         settled([work.future for work in self._work])
+        self._slow.cancel()
         self._reader.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await self._reader
@@ -126,13 +133,20 @@ class Search:
         self._ready.put_nowait(work)
 
     def _begin(self) -> Lease:
-        """With the first image: take a place and the model that answers the whole request."""
+        """With the first image: a place, if it was given back, and the model that answers the whole request."""
         service = self._service
-        self._held.enter_context(service.admission.place())
+        if self._given_back:
+            self._place.enter_context(service.admission.place())
+        self._slow.cancel()
         self._lease = lease = service.lease()
         self._held.callback(lease.release)
         self._options = detect_options(self._query, service.settings, lease.model.detector.manifest.names)
         return lease
+
+    def _give_place_back(self) -> None:
+        """A slow uplink must not keep the service from others; its image is looked at when it is there."""
+        self._given_back = True
+        self._place.close()
 
 
 def declared_length(request: Request, most: int) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of
 from transect.errors import InputError, StoppedError
 from transect.imagery.raster import WHOLE_BELOW
-from transect.serving import create_app, detection
+from transect.serving import create_app, detection, search
 from transect.serving.detection import detect_upload
 
 # Thousands of tiles: seconds of work.
@@ -145,6 +145,21 @@ def test_a_waiting_client_that_leaves_frees_its_place(client: httpx.Client, monk
         connection.close()
     wait_for(lambda: metric(client, "transect_requests_admitted") == 0)
     assert len(looked_at) == 2
+
+
+def test_a_slow_uplink_gives_its_place_back_until_its_image_is_there(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_SLOW_S", 0.05)
+    body = post(png(dots()))
+    with connect(client) as connection:
+        connection.sendall(body[:-10])
+        wait_for(lambda: metric(client, "transect_body_bytes") > 0)
+        wait_for(lambda: metric(client, "transect_requests_admitted") == 0)
+        connection.sendall(body[-10:])
+        assert connection.recv(20).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: metric(client, "transect_body_bytes") == 0)
+    assert metric(client, "transect_requests_admitted") == 0
 
 
 @pytest.mark.parametrize(("query", "accept"), [("?format=ndjson", "*/*"), ("", "application/x-ndjson")])
