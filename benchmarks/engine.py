@@ -131,8 +131,7 @@ class Crowd:
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         self._network.infer(image)
-        high, low, _ = image[0, 0].tolist()
-        return self._outputs[high * 256 + low]
+        return self._outputs[int(image[0, 0, 0]) * 256 + int(image[0, 0, 1])]
 
     def close(self) -> None:
         self._network.close()

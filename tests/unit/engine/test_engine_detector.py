@@ -1,6 +1,7 @@
 """Opening packages and searching images, on both backends."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -188,6 +189,32 @@ def test_a_raster_gives_what_its_array_gives(dots: Detector, in_turn: bool, tmp_
         result = dots.detect(raster, name="a", options=options, in_turn=in_turn)
     assert found(result) == truth
     assert result == dots.detect(image, name="a", options=options, in_turn=in_turn)
+
+
+def test_images_in_turn_are_searched_one_after_another(dots: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, order = threading.Event(), list[int]()
+    real = dots._backend.infer
+
+    def infer(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        gate.wait(60)
+        order.append(int(image[0, 0, 0]))
+        return real(image)
+
+    monkeypatch.setattr(dots._backend, "infer", infer)
+    options = DetectOptions(tile=64, overlap=0)
+    with ThreadPoolExecutor(2) as callers:
+        results = []
+        for shade in (10, 20):
+            image = np.full((256, 256, 3), shade, np.uint8)
+            results.append(callers.submit(dots.detect, image, options=options, in_turn=True))
+            deadline = time.monotonic() + 60
+            while dots._pool._work_queue.qsize() < len(results) * 16 - dots.parallel and time.monotonic() < deadline:
+                time.sleep(0.005)
+        gate.set()
+        assert [result.result().tiles for result in results] == [16, 16]
+    first = order[: 16 - dots.parallel]
+    assert set(first) == {10}
+    assert len(order) == 32
 
 
 @pytest.mark.parametrize("size", [(400, 304), (64, 64), (97, 64), (96, 96)])
