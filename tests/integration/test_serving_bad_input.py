@@ -28,9 +28,13 @@ def detector(dot_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     shop = open_shop(folder, environment)
     shop.point(shop.register(dot_package))
     limits = {"TRANSECT_MAX_PIXELS": "100000", "TRANSECT_MAX_UPLOAD_MB": "1", "TRANSECT_MAX_IMAGES": "2"}
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    limits["TMPDIR"] = str(scratch)
     with running_detector(folder / "home", {**environment, **limits}) as running:
         running.wait_for(lambda: running.state()["ready"])
         yield running
+        assert list(scratch.iterdir()) == [], "uploads stay off the disk"
     assert running.process.returncode == 0
 
 
@@ -132,22 +136,100 @@ def test_what_is_no_image_is_named(detector: DetectorProcess, body: bytes) -> No
     assert "photo.jpg" in listed.json()["results"][0]["failure"]
 
 
-def test_a_decompression_bomb_is_refused_by_its_header(detector: DetectorProcess) -> None:
-    bomb = encoded(Image.new("1", (5000, 5000)), "PNG")
-    assert len(bomb) < 10_000
-    assert problem(detector.detect(bomb)) == (413, "image-too-large")
+def jpeg_of(width: int, height: int) -> bytes:
+    """A small JPEG whose header tells another size."""
+    whole = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG"))
+    start = whole.index(b"\xff\xc0") + 5
+    whole[start : start + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(whole)
 
 
-@pytest.mark.parametrize("size", [2 * MIB, 64 * MIB])
+def tiff_of(width: int, height: int) -> bytes:
+    """A small TIFF whose header tells another size."""
+    plain = encoded(np.zeros((7, 9, 3), np.uint8), "TIFF")
+    for tag, old, new in ((256, 9, width), (257, 7, height)):
+        entry = next(
+            tag.to_bytes(2, "little")
+            + kind.to_bytes(2, "little")
+            + (1).to_bytes(4, "little")
+            + old.to_bytes(4, "little")
+            for kind in (3, 4)
+            if tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + (1).to_bytes(4, "little") in plain
+        )
+        huge = (
+            tag.to_bytes(2, "little")
+            + (4).to_bytes(2, "little")
+            + (1).to_bytes(4, "little")
+            + new.to_bytes(4, "little")
+        )
+        plain = plain.replace(entry, huge)
+    return plain
+
+
+BOMBS = {
+    "png": encoded(Image.new("1", (5000, 5000)), "PNG"),
+    "jpeg": jpeg_of(65_500, 65_500),
+    "tiff": tiff_of(200_000, 200_000),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_decompression_bomb_is_refused_by_its_header(detector: DetectorProcess, kind: str) -> None:
+    assert len(BOMBS[kind]) < 10_000
+    before = resident(detector)
+    assert problem(detector.detect(BOMBS[kind])) == (413, "image-too-large")
+    assert resident(detector) - before < 50 * MIB
+
+
+def resident(detector: DetectorProcess) -> float:
+    """Bytes of memory that the service has."""
+    lines = detector.client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("process_resident_memory_bytes "))
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 500 * MIB])
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_large_upload_is_refused_and_the_answer_arrives(detector: DetectorProcess, size: int, declared: bool) -> None:
+@pytest.mark.parametrize("form", [True, False])
+def test_a_large_upload_is_refused_and_the_answer_arrives(
+    detector: DetectorProcess, size: int, declared: bool, form: bool
+) -> None:
+    opening = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' if form else b""
+    sent = 0
+
     def body() -> Iterator[bytes]:
+        nonlocal sent
+        yield opening
         for _ in range(size // MIB):
+            sent += MIB
             yield b"x" * MIB
 
-    headers = {"Content-Type": "image/jpeg", **({"Content-Length": str(size)} if declared else {})}
+    headers = {"Content-Type": "multipart/form-data; boundary=x" if form else "image/jpeg"}
+    if declared:
+        headers["Content-Length"] = str(len(opening) + size)
+    before = resident(detector)
     answer = detector.client.post("/v1/detect", content=body(), headers=headers)
     assert problem(answer) == (413, "body-too-large")
+    assert sent <= 200 * MIB, "the service does not take everything to throw it away"
+    assert resident(detector) - before < 50 * MIB
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+BROKEN_FORMS = {
+    "no boundary named": ("multipart/form-data", PART + b"data\r\n--x--\r\n"),
+    "another boundary": ("multipart/form-data; boundary=y", PART + b"data\r\n--x--\r\n"),
+    "no end": ("multipart/form-data; boundary=x", PART + b"data"),
+    "no end after a part": ("multipart/form-data; boundary=x", PART + b"data\r\n--x\r\n"),
+    "no form at all": ("multipart/form-data; boundary=x", b"this is text"),
+    "nothing": ("multipart/form-data; boundary=x", b""),
+    "no name": ("multipart/form-data; boundary=x", b"--x\r\nContent-Type: image/png\r\n\r\ndata\r\n--x--\r\n"),
+    "endless header": ("multipart/form-data; boundary=x", b"--x\r\nA: " + b"b" * 100_000),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_FORMS)
+def test_a_broken_form_is_named(detector: DetectorProcess, case: str) -> None:
+    media_type, body = BROKEN_FORMS[case]
+    assert problem(detector.detect(body, media_type)) == (400, "multipart")
 
 
 def test_a_client_that_asks_first_is_refused_before_it_sends(detector: DetectorProcess) -> None:
