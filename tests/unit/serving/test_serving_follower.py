@@ -1,4 +1,6 @@
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -200,6 +202,62 @@ def test_it_does_not_start_from_the_cache_when_there_is_no_alias(make_stage: Cal
     second.shelf.alias = None
     second.poll()
     assert second.version() is None
+
+
+def test_while_mlflow_hangs_it_starts_with_what_was_served_last(
+    make_stage: Callable[[], Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transect.serving.follower._PATIENCE_S", 0.05)
+    first = make_stage()
+    first.shelf.alias = "2"
+    first.poll()
+    second, silence = make_stage(), threading.Event()
+    answer = second.shelf.resolve()
+
+    def hang() -> ResolvedVersion:
+        assert silence.wait(60)
+        return answer
+
+    monkeypatch.setattr(second.shelf, "resolve", hang)
+    second.follower.start()
+    while second.version() is None:
+        time.sleep(0.01)
+    assert second.slot.current is not None
+    assert second.slot.current.from_cache
+    assert "has not answered" in (second.follower.state.last_error or "")
+    served = second.slot.current
+    silence.set()
+    assert second.follower.refresh(30)
+    assert second.follower.state.last_error is None
+    assert second.slot.current is served
+    second.follower.stop(30)
+
+
+def test_a_start_takes_the_version_that_was_opened_meanwhile_and_no_other(make_stage: Callable[[], Stage]) -> None:
+    first = make_stage()
+    first.shelf.alias = "2"
+    first.poll()
+    for alias, version in (("2", "2"), ("1", "1"), (None, None)):
+        stage = make_stage()
+        stage.shelf.alias = alias
+        stage.follower.start()
+        assert stage.follower.refresh(30)
+        assert stage.version() == version
+        assert stage.slot.current is None or not stage.slot.current.from_cache
+        stage.follower.stop(30)
+
+
+def test_a_nudge_makes_it_look_and_leaves_refused_versions_alone(stage: Stage) -> None:
+    stage.shelf.alias = "3"
+    stage.follower.start()
+    assert stage.follower.refresh(30)
+    [before] = stage.follower.state.refused
+    stage.shelf.alias = "1"
+    stage.follower.nudge()
+    while stage.version() != "1":
+        time.sleep(0.01)
+    assert stage.follower.state.refused == (before,)
+    stage.follower.stop(30)
 
 
 def test_version_numbers_that_start_anew_are_new_versions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
