@@ -1,6 +1,6 @@
 """The load generator: a small process of its own that sends one request over and over and notes every answer.
 
-`python -m benchmarks.load` reads one JSON line from standard input (a Job with its request in hexadecimal), works
+Run as a program, it reads one JSON line from standard input (a Job with its request in hexadecimal), works
 until the job's time is over or standard input ends, and prints one JSON line. Closed loop: each of so many clients
 asks, waits for the answer, asks again. Open loop: requests go out at given times, whatever became of those before;
 a latency counts from the given time, so that waiting in the client is not left out. It uses asyncio and nothing
@@ -86,7 +86,7 @@ class Load:
 
     def __init__(self, job: Job) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         line = {**vars(job), "request": job.request.hex()}
         assert self._process.stdin is not None

@@ -37,6 +37,7 @@ def running(
 ) -> Iterator[Running]:
     """Start `command`, wait until the path `ready` answers 200, and stop the whole process group at the end."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "TRANSECT_"))}
+    log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -52,10 +53,10 @@ def running(
 
 
 @contextmanager
-def service(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Our detection service with `home` as TRANSECT_HOME, ready to answer."""
-    port = free_port()
-    own = {"TRANSECT_HOME": str(home), "TRANSECT_PORT": str(port), **(environment or {})}
+def service(home: Path, environment: Mapping[str, str], port: int = 0) -> Iterator[Running]:
+    """Our detection service with `home` as TRANSECT_HOME, ready to answer on `port` (default: a free one)."""
+    port = port or free_port()
+    own = {"TRANSECT_HOME": str(home), "TRANSECT_PORT": str(port), **environment}
     with running([sys.executable, "-m", "transect.serving"], port, "/readyz", home / "service.log", own) as started:
         yield started
 
