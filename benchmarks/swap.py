@@ -146,8 +146,8 @@ def report(watched: Watched, precision: str) -> Report:
     done = (
         f"{len(watched.moves)} alias moves under {CLIENTS} clients in a closed loop, precision {precision}; "
         f"{watched.webhooks} webhooks taken, and a poll every 5 s. From asking MLflow for the move to the first answer "
-        f"by the new version: median {number(median(delays))} s, slowest {number(max(delays))} s, of which MLflow takes "
-        f"{number(registry)} s to move the alias. The load generator used {watched.own_cpu:.0%} of one core."
+        f"by the new version: median {number(median(delays))} s, slowest {number(max(delays))} s, of which MLflow "
+        f"takes {number(registry)} s to move the alias. The load generator used {watched.own_cpu:.0%} of one core."
     )
     bars = (
         Bar("requests that failed", len(failed), 0),
