@@ -12,6 +12,12 @@ _TURNS = {1: 0.0, 3: 180.0, 6: -90.0, 8: 90.0}
 _UPSIDE_DOWN_DEG = 90.0
 
 
+def off_nadir_deg(pitch_deg: float, roll_deg: float) -> float:
+    """The angle between a camera's axis and straight down, from pitch and roll as in geometry.Pose."""
+    cosine = math.cos(math.radians(pitch_deg + 90)) * math.cos(math.radians(roll_deg))
+    return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
+
+
 @dataclass(frozen=True)
 class Attitude:
     """Degrees as in geometry.Pose, the yaw clockwise from true north, 0 to 360."""
@@ -24,8 +30,7 @@ class Attitude:
     @property
     def off_nadir_deg(self) -> float:
         """The angle between the camera's axis and straight down."""
-        cosine = math.cos(math.radians(self.pitch_deg + 90)) * math.cos(math.radians(self.roll_deg))
-        return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
+        return off_nadir_deg(self.pitch_deg, self.roll_deg)
 
 
 def attitude_of(metadata: FrameMetadata, row: FlightRow) -> Attitude | str:

@@ -9,9 +9,10 @@ from shapely import STRtree, area, centroid, covers, get_coordinates, get_parts,
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.geometry import FloatArray, Grid, GroundView, footprints
+from transect.census.geometry import FloatArray, Grid, GroundView
 from transect.census.orthomosaic import Mosaic
 from transect.census.survey import Stratum, SurveySpec
+from transect.census.views import Views
 from transect.errors import SurveyError
 
 # Ground that belongs to two strata, or a transect that shows nothing new: less than this is rounding.
@@ -106,8 +107,9 @@ def cover(
     every stratum that it shows. Ground that two transects show belongs to the first of them by name, so that neither
     area nor animals count twice. Areas are ground areas: `scale` takes the grid's out.
     """
-    shown = dict(zip(views, footprints(list(views.values())), strict=True))
-    whole = union_all(list(shown.values())) if shown else Polygon()
+    outlines = Views(list(views.values())).footprints()
+    shown = {number: outline for number, outline in zip(views, outlines, strict=True) if outline is not None}
+    grounds = _Grounds(shown, transects)
     held = _held(shown, {number for number, view in views.items() if isinstance(view, Mosaic)}, regions)
     region_of: dict[int, str] = {}
     units: list[Unit] = []
@@ -118,8 +120,33 @@ def cover(
             transect = "all" if spec.sampling == "total" else transects[number]
             if transect is not None:
                 members.setdefault(transect, []).append(number)
-        units += _units(region, members, shown, scale)
-    return Coverage(shown, tuple(regions), tuple(units), ground_area_km2(whole, scale), region_of)
+        units += _units(region, members, grounds, scale)
+    return Coverage(shown, tuple(regions), tuple(units), ground_area_km2(grounds.whole(), scale), region_of)
+
+
+class _Grounds:
+    """Unions of footprints, each made once: those of whole transects serve for the strata and for the survey."""
+
+    def __init__(self, shown: Mapping[int, BaseGeometry], transects: Mapping[int, str | None]) -> None:
+        self._shown = shown
+        members: dict[str, list[int]] = {}
+        for number in shown:
+            members.setdefault(transects[number] or "", []).append(number)
+        self._unions = {tuple(sorted(numbers)): self._union(numbers) for numbers in members.values()}
+
+    def _union(self, numbers: Sequence[int]) -> BaseGeometry:
+        return union_all([self._shown[number] for number in numbers])
+
+    def of(self, numbers: Sequence[int]) -> BaseGeometry:
+        """The ground that these frames show."""
+        key = tuple(sorted(numbers))
+        if key not in self._unions:
+            self._unions[key] = self.whole() if len(key) == len(self._shown) else self._union(key)
+        return self._unions[key]
+
+    def whole(self) -> BaseGeometry:
+        """The ground that all frames show."""
+        return union_all(list(self._unions.values())) if self._unions else Polygon()
 
 
 def _held(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[Region]) -> list[list[int]]:
@@ -138,12 +165,10 @@ def _held(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[R
     return held
 
 
-def _units(
-    region: Region, members: Mapping[str, list[int]], shown: Mapping[int, BaseGeometry], scale: Scale
-) -> list[Unit]:
+def _units(region: Region, members: Mapping[str, list[int]], grounds: "_Grounds", scale: Scale) -> list[Unit]:
     units: list[Unit] = []
     for transect in sorted(members):
-        ground = union_all([shown[number] for number in members[transect]])
+        ground = grounds.of(members[transect])
         if region.polygon is not None:
             ground = ground.intersection(region.polygon)
         for earlier in units:

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
-from shapely import polygons
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -22,7 +21,6 @@ __all__ = [
     "Pose",
     "distance_m",
     "footprint",
-    "footprints",
     "geodesic_area_km2",
     "ground_sample_distance",
     "ground_to_pixel",
@@ -268,34 +266,3 @@ def ground_to_pixel(xy: FloatArray, view: GroundView) -> FloatArray:
 def footprint(view: GroundView) -> BaseGeometry:
     """The ground that a picture shows, in grid metres."""
     return view.outline()
-
-
-def footprints(views: Sequence[GroundView]) -> list[BaseGeometry]:
-    """The ground that each picture shows; photos are done at once."""
-    found: list[BaseGeometry | None] = [None if isinstance(view, Pose) else view.outline() for view in views]
-    poses = [view for view in views if isinstance(view, Pose)]
-    table = np.array(
-        [
-            (
-                p.x,
-                p.y,
-                p.height_m,
-                p.focal_px,
-                p.width / 2,
-                p.height / 2,
-                p.yaw_deg,
-                p.pitch_deg,
-                p.roll_deg,
-                p.turn_deg,
-            )
-            for p in poses
-        ]
-    ).reshape(-1, 10)
-    x, y, height, focal, half_width, half_height = table[:, :6].T
-    axes = image_axes(table[:, 6], table[:, 7], table[:, 8], table[:, 9])
-    # The corners of Pose.outline, in its order.
-    right, up = half_width[:, None] * [-1, 1, 1, -1], half_height[:, None] * [1, 1, -1, -1]
-    rays = np.stack([right, up, np.broadcast_to(focal[:, None], right.shape)], axis=-1) @ axes
-    ground = np.stack([x, y], axis=-1)[:, None] + rays[..., :2] * (height[:, None] / rays[..., 2])[..., None]
-    quads = iter(polygons(ground).tolist() if poses else ())
-    return [next(quads) if one is None else one for one in found]

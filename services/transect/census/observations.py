@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transect.census.config import CensusConfig
 from transect.census.detect import Found
 from transect.census.geometry import FloatArray, GroundView
+from transect.census.views import Views
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -74,38 +75,20 @@ def observe(
 
     placed = np.array([pose is not None for pose in poses], bool)[frame]
     size = np.array([[one.width, one.height] for one in found], np.float64).reshape(-1, 2)[frame]
-    scale = _scales((box[:, :2] + box[:, 2:]) / 2, counts, poses)
+    views = Views(poses)
+    scale = views.scale_at(frame, (box[:, :2] + box[:, 2:]) / 2)
     low, high = box[:, :2] <= _EDGE_PX, box[:, 2:] >= size - _EDGE_PX
     cut: BoolArray = np.any(low | high, axis=1)
     typical = _typical_diagonal(box, scale, species, cut)
     middle = _whole_middle(box, low, high, typical / np.where(np.isnan(scale), 1.0, scale))
     inside: BoolArray = np.all((middle >= 0) & (middle <= size), axis=1)
 
-    xy = np.full((len(frame), 2), np.nan)
-    own = np.full(len(frame), np.nan)
-    start = 0
-    for pose, count in zip(poses, counts, strict=True):
-        rows = slice(start, start + count)
-        start += count
-        if pose is not None and count:
-            xy[rows] = pose.to_ground(middle[rows])
-            share = np.where(cut[rows], _CUT_BOX_SD, _BOX_SD) * typical[rows]
-            turning = pose.turning_sd(xy[rows], config.yaw_error_deg, config.height_error_m)
-            own[rows] = np.hypot(turning, share)
-    known = [config.gps_error_m if pose is None else pose.position_sd_m for pose in poses]
-    shared = np.array([config.gps_error_m if sd is None else sd for sd in known])[frame]
+    xy = views.to_ground(frame, middle)
+    turning = views.turning_sd(frame, xy, config.yaw_error_deg, config.height_error_m)
+    own = np.hypot(turning, np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical)
+    said = views.position_sd_m[frame]
+    shared = np.where(np.isnan(said), config.gps_error_m, said)
     return Observations(frame, species, names, score, box, xy, placed, cut, inside, shared, own)
-
-
-def _scales(pixels: FloatArray, counts: Sequence[int], poses: Sequence[GroundView | None]) -> FloatArray:
-    """Metres a pixel at each box, (n,), frame by frame; NaN where the frame has no place."""
-    scale = np.full(len(pixels), math.nan)
-    start = 0
-    for pose, count in zip(poses, counts, strict=True):
-        if pose is not None and count:
-            scale[start : start + count] = pose.scale_at(pixels[start : start + count])
-        start += count
-    return scale
 
 
 def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transect.census.attitude import Attitude, attitude_of
+from transect.census.attitude import Attitude, attitude_of, off_nadir_deg
 from transect.census.cameras import Camera, camera_name, camera_of
 from transect.census.elevation import Ground, height_above, sample_terrain
 from transect.census.flights import EARLIEST_YEAR, FlightRow, match_flights, read_flights
@@ -46,6 +46,11 @@ class Placement:
     turn_deg: float = 0.0
     position_sd_m: float | None = None
     camera: Camera | None = None
+
+    @property
+    def off_nadir_deg(self) -> float:
+        """The angle between the camera's axis and straight down."""
+        return off_nadir_deg(self.pitch_deg, self.roll_deg)
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,10 @@ def run_census(
     poses = tuple(pose if ok else None for pose, ok in zip(plan.poses, usable, strict=True))
     searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
     numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
-    coverage = cover(
-        numbered, {n: plan.frames[n].transect for n in numbered}, plan.coverage.regions, loaded.spec, plan.grid.scale_at
-    )
+    coverage = plan.coverage
+    if len(numbered) < len(coverage.footprints):
+        transects = {number: plan.frames[number].transect for number in numbered}
+        coverage = cover(numbered, transects, coverage.regions, loaded.spec, plan.grid.scale_at)
     observations = observe(searched, poses, species_of, config)
     animal_of, animals = count_once(observations, config.match_sigmas)
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))

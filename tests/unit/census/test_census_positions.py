@@ -4,6 +4,7 @@ from datetime import datetime
 import pytest
 
 from transect.census.cameras import Camera
+from transect.census.elevation import Ground
 from transect.census.flights import FlightRow
 from transect.census.positions import Placement, place
 from transect.census.survey import SurveySpec
@@ -77,6 +78,51 @@ def test_a_camera_that_is_rolled_half_round_still_looks_down() -> None:
     assert placed(replace(DRONE, gimbal_pitch_deg=None, gimbal_roll_deg=None)) == placed(DRONE)
 
 
+def test_tilt_up_to_the_limit_is_kept_for_the_projection() -> None:
+    found = placed(replace(DRONE, gimbal_pitch_deg=-86.5, gimbal_roll_deg=-2.0))
+    assert (found.pitch_deg, found.roll_deg, found.gsd_m) == (-86.5, -2.0, placed(DRONE).gsd_m)
+    assert found.off_nadir_deg == pytest.approx(4.03, abs=0.01)
+    row = FlightRow(2, "a.jpg", pitch_deg=-91.0, roll_deg=1.0)
+    assert placed(replace(DRONE, gimbal_pitch_deg=-50.0), row).pitch_deg == -91.0
+
+
+def test_a_roll_of_180_turns_the_yaw_only_where_the_aircraft_says_so() -> None:
+    """Of a gimbal that looks down over its back some write the yaw turned with it; the flight's yaw tells."""
+    turned = replace(DRONE, gimbal_roll_deg=180.0, gimbal_yaw_deg=-168.0)
+    assert placed(turned) == placed(DRONE)
+    assert placed(replace(turned, gimbal_roll_deg=-179.0)).roll_deg == 1.0
+    for flight_yaw in (None, 100.0):
+        assert "roll of 180" in str(place(replace(turned, yaw_deg=flight_yaw), None, spec(), 5.0))
+    row = FlightRow(2, "a.jpg", yaw_deg=33.0)
+    assert placed(replace(turned, yaw_deg=None), row).yaw_deg == 33.0
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(1, 0.0), (3, 180.0), (6, -90.0), (8, 90.0)])
+def test_exif_orientation_turns_the_picture_and_not_the_camera(orientation: int, turn: float) -> None:
+    found = placed(replace(DRONE, orientation=orientation))
+    assert (found.yaw_deg, found.turn_deg) == (12.0, turn)
+
+
+def test_how_well_a_position_is_known_is_said_for_that_position() -> None:
+    rtk = replace(DRONE, position_sd_m=0.03)
+    assert placed(rtk).position_sd_m == 0.03
+    assert placed(rtk, FlightRow(2, "a.jpg", lat=-1.5, lon=35.1)).position_sd_m is None
+    assert placed(rtk, FlightRow(2, "a.jpg", lat=-1.5, lon=35.1, accuracy_m=0.5)).position_sd_m == 0.5
+
+
+def test_positions_that_contradict_each_other_by_kilometres_are_no_position() -> None:
+    found = place(DRONE, FlightRow(7, "a.jpg", lat=-1.6, lon=35.1), spec(), 5.0)
+    assert isinstance(found, str)
+    assert "EXIF and flights.csv line 7 lie 11.1 km apart" in found
+
+
+def test_height_above_a_dem() -> None:
+    survey = spec(height={"source": "dem", "dem": "dem.tif"})
+    found = place(DRONE, None, survey, 5.0, Ground(1630.0, 1650.0))
+    assert isinstance(found, Placement)
+    assert found.height_m == 84.0
+
+
 @pytest.mark.parametrize(
     ("change", "survey", "words"),
     [
@@ -88,6 +134,12 @@ def test_a_camera_that_is_rolled_half_round_still_looks_down() -> None:
         ({"gps_altitude_m": None}, {"height": {"source": "gps_altitude", "ground_elevation_m": 1}}, "no GPSAltitude"),
         ({}, {"height": {"source": "flights"}}, "no height_agl_m"),
         ({"yaw_deg": None, "gimbal_yaw_deg": None}, {}, "no heading"),
+        ({"orientation": 2}, {}, "mirrors it"),
+        ({"latitude": None, "position_problem": "EXIF says latitude 0, longitude 0"}, {}, "EXIF says latitude 0"),
+        ({"gps_altitude_m": 1640.0}, {"height": {"source": "gps_altitude", "ground_elevation_m": 1650}}, "-10 m is"),
+        ({}, {"height": {"source": "dem", "dem": "dem.tif"}}, "dem.tif holds no elevation"),
+        ({}, {"camera": {"sensor_width_mm": 100, "focal_mm": 5}}, "a corner of the picture looks 85 degrees"),
+        ({}, {"camera": None}, "unnamed camera is not in the table"),
         ({"gimbal_pitch_deg": -80.0}, {}, "10.0 degrees off the vertical; the limit is 5"),
         ({"gimbal_roll_deg": 8.0}, {}, "8.0 degrees off"),
         ({"focal_mm": None}, {}, "no focal length"),

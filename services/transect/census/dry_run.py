@@ -1,0 +1,237 @@
+"""What a census would do, told before it does it: photos, places, ground, overlap, strata and the time it would take.
+
+Nothing is searched for but one or two photos, to time them, and nothing is written.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from shapely import STRtree, area, centroid, get_coordinates, intersection, union_all
+
+from transect.census.cameras import cameras_of
+from transect.census.config import CensusConfig
+from transect.census.coverage import Coverage
+from transect.census.geometry import FloatArray
+from transect.census.lonlat import middle_longitude
+from transect.census.plan import Plan, plan_census
+from transect.census.positions import Frame, Placement
+from transect.census.result import Failure
+from transect.census.survey import Survey
+from transect.engine import Detector
+from transect.errors import ImageError
+from transect.imagery import open_raster
+from transect.settings import Settings
+
+# The overlap is that of so many photos, evenly chosen; more say no more.
+_MOST_ASKED = 1000
+_TIMED = 2
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The least, the median and the most of something."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much of a photo's ground others show too, as shares of its ground.
+
+    `forward` is the median share that the next photo of the same transect shows (None without transects);
+    `across` the mean share that photos of other transects show, `shared` that any other photo shows. `looks` is how
+    often a place is photographed on average.
+    """
+
+    forward: float | None
+    across: float
+    shared: float
+    looks: float
+
+
+@dataclass(frozen=True)
+class StratumPlan:
+    """A stratum, how many transects sample it, and what share of it they show."""
+
+    stratum: str
+    area_km2: float
+    transects: int
+    sampled_km2: float
+    sampled_share: float
+
+
+@dataclass(frozen=True)
+class ExpectedTime:
+    """How long the search would take: `seconds` for `tiles` tiles, from `timed` photos; `why_not` where unknown."""
+
+    tiles: int | None = None
+    seconds: float | None = None
+    timed: int = 0
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A survey before it is counted. Areas are ground areas in km2, heights and ground sample distances in metres."""
+
+    survey: str
+    sampling: str
+    images: int
+    placed: int
+    unusable: tuple[Failure, ...]
+    remarks: tuple[Failure, ...]
+    cameras: tuple[dict[str, Any], ...]
+    height_m: Spread | None
+    gsd_m: Spread | None
+    off_nadir_deg: Spread | None
+    grid: str
+    bounds: tuple[float, float, float, float]
+    footprint_m2: Spread | None
+    area_km2: float
+    overlap: Overlap | None
+    transects: int
+    strata: tuple[StratumPlan, ...]
+    time: ExpectedTime
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON takes it."""
+        return asdict(self)
+
+
+def dry_run(
+    survey: Survey, config: CensusConfig, settings: Settings, *, detector: Detector | None, why_not: str = ""
+) -> DryRun:
+    """Plan the census of a survey and say what it would be. `detector` None leaves out the time, for `why_not`.
+
+    Raises SurveyError for a survey that cannot be counted.
+    """
+    plan = plan_census(survey, config)
+    frames, shown = plan.frames, plan.coverage.footprints
+    placed = [frame.placement for frame in frames if frame.placement is not None]
+    photos = [placement for placement in placed if isinstance(placement, Placement)]
+    areas = _ground_areas(plan)
+    expected = ExpectedTime(why_not=why_not)
+    if detector is not None:
+        expected = _expected_time(frames, detector, config, settings)
+    return DryRun(
+        survey=survey.name,
+        sampling=survey.spec.sampling,
+        images=len(frames),
+        placed=len(placed),
+        unusable=tuple(
+            Failure(frame.name, "unreadable" if frame.unreadable else "unplaced", frame.problem)
+            for frame in frames
+            if frame.placement is None
+        ),
+        remarks=plan.failures,
+        cameras=tuple(cameras_of(placed)),
+        height_m=_spread([placement.height_m for placement in photos]),
+        gsd_m=_spread([placement.gsd_m for placement in placed]),
+        off_nadir_deg=_spread([placement.off_nadir_deg for placement in photos]),
+        grid=f"EPSG:{plan.grid.epsg} ({plan.grid.name})",
+        bounds=_bounds([(placement.longitude, placement.latitude) for placement in placed]),
+        footprint_m2=_spread(areas.tolist()),
+        area_km2=plan.coverage.area_km2,
+        overlap=_overlap(plan, areas),
+        transects=len({frames[number].transect for number in shown} - {None}),
+        strata=_strata(plan.coverage),
+        time=expected,
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread | None:
+    return Spread(float(min(values)), float(np.median(values)), float(max(values))) if values else None
+
+
+def _bounds(lonlat: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """West, south, east and north in degrees; west is the larger number across the antimeridian (RFC 7946, 5.2)."""
+    places = np.array(lonlat)
+    middle = middle_longitude(places[:, 0])
+    offset = (places[:, 0] - middle + 180) % 360 - 180
+    west, east = ((middle + limit + 180) % 360 - 180 for limit in (offset.min(), offset.max()))
+    return float(west), float(places[:, 1].min()), float(east), float(places[:, 1].max())
+
+
+def _ground_areas(plan: Plan) -> FloatArray:
+    """The ground of each footprint in m2, without the others."""
+    grounds = np.array(list(plan.coverage.footprints.values()), object)
+    return np.asarray(area(grounds) / plan.grid.scale_at(get_coordinates(centroid(grounds))) ** 2, np.float64)
+
+
+def _strata(coverage: Coverage) -> tuple[StratumPlan, ...]:
+    found = []
+    for region in coverage.regions:
+        units = [unit for unit in coverage.units if unit.stratum == region.name]
+        sampled = sum(unit.area_km2 for unit in units)
+        found.append(StratumPlan(region.name, region.area_km2, len(units), sampled, sampled / region.area_km2))
+    return tuple(found)
+
+
+def _overlap(plan: Plan, ground_areas: FloatArray) -> Overlap | None:
+    shown, frames = plan.coverage.footprints, plan.frames
+    numbers = list(shown)
+    if len(numbers) < 2:
+        return None
+    grounds = np.array(list(shown.values()), object)
+    areas = area(grounds)
+    tree = STRtree(grounds)
+    across, shared = [], []
+    for index in range(0, len(numbers), -(-len(numbers) // _MOST_ASKED)):
+        own, transect = grounds[index], frames[numbers[index]].transect
+        others = np.setdiff1d(tree.query(own, predicate="intersects"), [index])
+        elsewhere = [other for other in others if frames[numbers[other]].transect != transect]
+        shared.append(own.intersection(union_all(grounds[others])).area / areas[index])
+        across.append(own.intersection(union_all(grounds[elsewhere])).area / areas[index])
+    forward = _forward(frames, numbers, grounds)
+    looks = float(ground_areas.sum()) / 1e6 / plan.coverage.area_km2
+    return Overlap(forward, float(np.mean(across)), float(np.mean(shared)), looks)
+
+
+def _forward(frames: Sequence[Frame], numbers: Sequence[int], grounds: Any) -> float | None:
+    """The median share of a photo's ground that the next one of its transect shows; frames are in order of time."""
+    by_transect: dict[str, list[int]] = {}
+    for index, number in enumerate(numbers):
+        transect = frames[number].transect
+        if transect is not None:
+            by_transect.setdefault(transect, []).append(index)
+    pairs = np.array([pair for members in by_transect.values() for pair in pairwise(members)], np.int64).reshape(-1, 2)
+    if len(pairs) == 0:
+        return None
+    one, other = grounds[pairs[:, 0]], grounds[pairs[:, 1]]
+    return float(np.median(area(intersection(one, other)) / area(one)))
+
+
+def _expected_time(
+    frames: Sequence[Frame], detector: Detector, config: CensusConfig, settings: Settings
+) -> ExpectedTime:
+    """Search one photo of the middle and one of the first quarter, and reckon by tiles."""
+    options = config.detect_options(settings)
+    sizes = Counter((frame.width, frame.height) for frame in frames if not frame.unreadable)
+    tiles = sum(count * detector.tile_count(*size, options) for size, count in sizes.items())
+    readable = [frame for frame in frames if not frame.unreadable]
+    chosen = [readable[len(readable) // 2], readable[len(readable) // 4]][: min(_TIMED, len(readable))]
+    seconds, timed_tiles, timed, failure = 0.0, 0, 0, ""
+    for frame in chosen:
+        try:
+            start = time.perf_counter()
+            with open_raster(frame.path, name=frame.name, max_pixels=settings.max_pixels) as raster:
+                result = detector.detect(raster, name=frame.name, options=options)
+        except ImageError as error:
+            failure = str(error)
+            continue
+        if result.failure is not None:
+            failure = result.failure
+            continue
+        seconds += time.perf_counter() - start
+        timed_tiles += result.tiles
+        timed += 1
+    if timed_tiles == 0:
+        return ExpectedTime(tiles, why_not=failure or "no photo could be searched")
+    return ExpectedTime(tiles, seconds / timed_tiles * tiles, timed)

@@ -1,0 +1,107 @@
+"""What `transect census run --dry-run` prints."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transect.cli.defaults import open_detector
+from transect.errors import PackageError, RegistryError
+from transect.settings import Settings
+
+if TYPE_CHECKING:
+    from transect.census import CensusConfig
+    from transect.census.dry_run import DryRun, Spread
+    from transect.census.result import Failure
+
+# So many names are printed; --json gives all.
+_MOST_NAMES = 20
+
+
+def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Settings, *, as_json: bool) -> None:
+    """Plan a census and print what it would be. Without a model everything is told but the time."""
+    from transect.census import load_survey
+    from transect.census.dry_run import dry_run
+    from transect.census.run import reported_species
+
+    definition = load_survey(survey)
+    detector, why_not = None, ""
+    try:
+        detector = open_detector(settings, model or definition.model or "")
+    except (RegistryError, PackageError) as error:
+        why_not = str(error)
+    if detector is not None:
+        reported_species(definition, detector.manifest.names)
+    planned = dry_run(definition, config, settings, detector=detector, why_not=why_not)
+    if as_json:
+        print(json.dumps(planned.to_json(), indent=2, allow_nan=False))
+    else:
+        _print(planned)
+
+
+def _print(planned: "DryRun") -> None:
+    table = Table("", "", title=f"Census of {escape(planned.survey)}, not run", show_header=False)
+    table.add_row("images", f"{planned.images}, of which {planned.placed} can be placed on the ground")
+    for camera in planned.cameras:
+        lens = f"{camera['focal_mm']:g} mm, {camera['pixel_pitch_um']:.3g} µm a pixel ({camera['source']})"
+        table.add_row("camera", escape(f"{camera['camera']}: {camera['photos']} photos, {lens}"))
+    table.add_row("height above ground", _spread(planned.height_m, 1, "m"))
+    table.add_row("ground sample distance", _spread(planned.gsd_m, 100, "cm"))
+    table.add_row("tilt", _spread(planned.off_nadir_deg, 1, "°"))
+    west, south, east, north = planned.bounds
+    table.add_row("place", f"{south:.5f} to {north:.5f} N, {west:.5f} to {east:.5f} E, {planned.grid}")
+    table.add_row("footprint", _spread(planned.footprint_m2, 1, "m²"))
+    table.add_row("ground shown", f"{planned.area_km2:.4g} km²")
+    if planned.overlap is not None:
+        overlap = planned.overlap
+        forward = "" if overlap.forward is None else f"{overlap.forward:.0%} forward, "
+        rest = (
+            f"{overlap.across:.0%} between transects, {overlap.shared:.0%} in all; each place {overlap.looks:.2f} times"
+        )
+        table.add_row("overlap", forward + rest)
+    table.add_row("transects", str(planned.transects))
+    for one in planned.strata:
+        sampled = (
+            f"{one.transects} transects, {one.sampled_km2:.4g} of {one.area_km2:.4g} km² ({one.sampled_share:.1%})"
+        )
+        table.add_row(escape(f"stratum {one.stratum}"), sampled)
+    table.add_row("expected time", _time(planned))
+    Console().print(table)
+    _print_failures("cannot be used", planned.unusable)
+    _print_failures("to look at", planned.remarks)
+
+
+def _spread(spread: "Spread | None", factor: float, unit: str) -> str:
+    if spread is None:
+        return "-"
+    least, median, most = (f"{value * factor:.4g}" for value in (spread.least, spread.median, spread.most))
+    return f"{median} {unit}" if least == most else f"{least} to {most}, median {median} {unit}"
+
+
+def _time(planned: "DryRun") -> str:
+    expected = planned.time
+    if expected.seconds is None:
+        return escape(f"not known: {expected.why_not}")
+    minutes = expected.seconds / 60
+    told = (
+        f"{expected.seconds:.0f} s"
+        if minutes < 2
+        else f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.1f} h"
+    )
+    return f"{told} for {expected.tiles} tiles (from {expected.timed} photos)"
+
+
+def _print_failures(what: str, failures: "Sequence[Failure]") -> None:
+    if failures:
+        print(f"{len(failures)} {what}:")
+    for failure in failures[:_MOST_NAMES]:
+        named = "" if failure.reason.startswith(("Transect ", "In transect ", failure.file)) else f"{failure.file}: "
+        print(f"  {named}{failure.reason}")
+    if len(failures) > _MOST_NAMES:
+        print(f"  and {len(failures) - _MOST_NAMES} more; --json names all")

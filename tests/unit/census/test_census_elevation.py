@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from transect.census.elevation import Ground, height_above, sample_terrain
+from transect.census.survey import HeightSpec
+from transect.errors import SurveyError
+
+UTM = Transformer.from_crs("EPSG:4326", "EPSG:32736", always_xy=True)
+WEST, NORTH, CELL = 700_000.0, 9_850_000.0, 30.0
+
+
+def slope(side: int = 40) -> NDArray[np.float32]:
+    """1500 m at the middle of the upper left cell; each cell east is 2 m higher, each south 1 m lower."""
+    return np.asarray(1500 + 2 * np.arange(side)[None] - np.arange(side)[:, None], np.float32)
+
+
+def write(path: Path, cells: NDArray[np.float32], crs: str | None = "EPSG:32736", **more: object) -> Path:
+    transform = rasterio.Affine(CELL, 0, WEST, 0, -CELL, NORTH)
+    size = {"width": cells.shape[1], "height": cells.shape[0], "count": 1}
+    with rasterio.open(path, "w", driver="GTiff", dtype="float32", crs=crs, transform=transform, **size, **more) as dem:
+        dem.write(cells, 1)
+    return path
+
+
+def at(path: Path, east: float, south: float) -> float:
+    """The elevation so many cells from the DEM's corner."""
+    lon, lat = UTM.transform(WEST + east * CELL, NORTH - south * CELL, direction="INVERSE")
+    return float(sample_terrain(path, np.array([lon]), np.array([lat]))[0])
+
+
+@pytest.mark.parametrize(
+    ("east", "south", "metres"),
+    [(0.5, 0.5, 1500), (1.5, 0.5, 1502), (10.75, 7.25, 1500 + 2 * 10.25 - 6.75), (39.9, 39.9, 1539), (0.1, 0.5, 1500)],
+)
+def test_terrain_is_read_between_the_middles_of_cells(tmp_path: Path, east: float, south: float, metres: float) -> None:
+    assert at(write(tmp_path / "dem.tif", slope()), east, south) == pytest.approx(metres, abs=1e-3)
+
+
+def test_a_dem_in_degrees_serves_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "dem.tif"
+    transform = rasterio.Affine(0.001, 0, 35.0, 0, -0.001, -1.0)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="int16", crs="EPSG:4326", transform=transform, width=9, height=9, count=1
+    ) as dem:
+        dem.write(np.arange(81, dtype=np.int16).reshape(9, 9), 1)
+        dem.scales, dem.offsets = (0.5,), (100.0,)
+    found = sample_terrain(path, np.array([35.0025, 36.0]), np.array([-1.0015, -1.0]))
+    assert found[0] == pytest.approx(100 + 0.5 * (9 + 2))
+    assert np.isnan(found[1])
+
+
+def test_ground_without_data_is_nowhere(tmp_path: Path) -> None:
+    cells = slope()
+    cells[10, 10] = -9999
+    path = write(tmp_path / "dem.tif", cells, nodata=-9999)
+    assert np.isnan(at(path, 10.9, 10.9))
+    assert np.isfinite(at(path, 14.5, 14.5))
+    assert np.isnan(at(path, -1, 5))
+
+
+def test_points_far_apart_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "dem.tif", slope())
+    lon, lat = UTM.transform(
+        WEST + np.array([39.5, 0.5, 20.5]) * CELL, NORTH - np.array([39.5, 0.5, 3.5]) * CELL, direction="INVERSE"
+    )
+    at_once = sample_terrain(path, lon, lat)
+    monkeypatch.setattr("transect.census.elevation._MOST_CELLS", 4)
+    assert sample_terrain(path, lon, lat) == pytest.approx(at_once)
+    assert at_once == pytest.approx([1539, 1500, 1537], abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_a_dem_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    here = np.array([35.0]), np.array([-1.0])
+    with pytest.raises(SurveyError, match=r"none\.tif does not exist; survey\.yaml names it"):
+        sample_terrain(tmp_path / "none.tif", *here)
+    (tmp_path / "text.tif").write_text("no raster")
+    with pytest.raises(SurveyError, match=r"text\.tif cannot be read as an elevation model"):
+        sample_terrain(tmp_path / "text.tif", *here)
+    with pytest.raises(SurveyError, match=r"plain\.tif does not say where it lies"):
+        sample_terrain(write(tmp_path / "plain.tif", slope(), crs=None), *here)
+
+
+RELATIVE = HeightSpec(source="dem", dem="dem.tif")
+GPS = HeightSpec(source="dem", dem="dem.tif", altitude="gps", vertical_offset_m=-12.0)
+
+
+def test_height_is_taken_from_the_take_off_or_from_gps() -> None:
+    assert height_above(Ground(1480.0, 1500.0), RELATIVE, 60.0, None) == 80.0
+    assert height_above(Ground(1480.0), GPS, None, 1560.0) == 68.0
+
+
+@pytest.mark.parametrize(
+    ("ground", "rule", "relative", "gps", "words"),
+    [
+        (None, RELATIVE, 60.0, 1.0, "dem.tif holds no elevation for its position"),
+        (Ground(float("nan"), 1500.0), RELATIVE, 60.0, 1.0, "dem.tif holds no elevation for its position"),
+        (Ground(1480.0, float("nan")), RELATIVE, 60.0, 1.0, "at the take-off; set height: take_off"),
+        (Ground(1480.0, 1500.0), RELATIVE, None, 1.0, "no RelativeAltitude"),
+        (Ground(1480.0), GPS, 60.0, None, "no GPSAltitude"),
+    ],
+)
+def test_what_is_missing_is_said(
+    ground: Ground | None, rule: HeightSpec, relative: float | None, gps: float | None, words: str
+) -> None:
+    found = height_above(ground, rule, relative, gps)
+    assert isinstance(found, str)
+    assert words in found
