@@ -207,11 +207,13 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable("GRAFANA_ADMIN_PASSWORD", "", "Password of Grafana's administrator.", secret=True),
     StackVariable("TRANSECT_BUCKET", "mlflow", "S3 bucket that holds the artifacts."),
     StackVariable("TRANSECT_MLFLOW_PORT", "5000", "Port of the MLflow server on this machine (127.0.0.1 only)."),
-    StackVariable("TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only), or a range for several: 8000-8003."),
+    StackVariable(
+        "TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only); 8000-8003 for several."
+    ),
     StackVariable("TRANSECT_PROMETHEUS_PORT", "9090", "Port of Prometheus on this machine, with `make observe`."),
     StackVariable("TRANSECT_GRAFANA_PORT", "3000", "Port of Grafana on this machine, with `make observe`."),
-    StackVariable("ACCELERATOR", "cpu", "What detector and census run on: cpu, or cuda (which make also gives compose.gpu.yaml)."),
-    StackVariable("CUDA_VISIBLE_DEVICES", "", "GPUs that training may use, with compose.gpu.yaml. Empty: all."),
+    StackVariable("ACCELERATOR", "cpu", "What detector and census run on: cpu or cuda (with compose.gpu.yaml)."),
+    StackVariable("CUDA_VISIBLE_DEVICES", "", "GPUs that the containers may use, with compose.gpu.yaml. Empty: all."),
 )
 
 # What `make up` fills with random text: the stack's own secrets, and one that the service reads itself.
