@@ -5,7 +5,9 @@ The tests stand in the order of the day, and each asks for the part of it that i
 
 import csv
 import os
+import re
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -94,6 +96,16 @@ def test_the_running_detector_takes_over_what_is_promoted(stack: Stack, promoted
     assert result["model"]["name"] == "detector"
     assert result["model"]["version"] == "1"
     assert (result["width"], result["height"], result["failure"]) == (160, 160, None)
+
+
+@pytest.mark.usefixtures("promoted")
+def test_mlflow_told_the_detector_that_the_alias_moved(stack: Stack) -> None:
+    accepted = re.compile(r'^transect_webhooks_total\{outcome="accepted"\} [1-9]', re.MULTILINE)
+    deadline = time.monotonic() + 60
+    while not accepted.search(text := httpx.get(f"{stack.url('detector')}/metrics").text):
+        assert time.monotonic() < deadline, stack.compose("logs", "--tail", "50", "mlflow-init", "mlflow")
+        time.sleep(0.5)
+    assert 'transect_webhooks_total{outcome="refused"} 0.0' in text
 
 
 @pytest.mark.usefixtures("promoted")

@@ -6,6 +6,7 @@ Triton's client brings a network library of its own and runs in a process of its
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -26,6 +27,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
+PAGE = Path(__file__).parents[2] / "docs" / "protocols.md"
 LIMITS = {"TRANSECT_MAX_IMAGES": "4", "TRANSECT_MAX_UPLOAD_MB": "2", "TRANSECT_MAX_PIXELS": "100000"}
 SHEEP, COW = [8.0, 16.0, 16.0, 24.0], [40.0, 48.0, 48.0, 56.0]
 
@@ -284,6 +286,20 @@ def test_both_protocols_are_under_the_limits_of_the_service(detector: DetectorPr
         slow = detector.client.post(path, json={"inputs": [TEXT]}, headers={"X-Request-Timeout": "never"})
         assert slow.status_code == 422
     assert 'transect_images_total{outcome="failed"}' in detector.client.get("/metrics").text
+
+
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+EXAMPLES = [block for block in BLOCKS if "frame.jpg" in block]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[-1][:40])
+def test_the_examples_of_the_page_work(detector: DetectorProcess, example: str, tmp_path: Path) -> None:
+    (tmp_path / "frame.jpg").write_bytes(png(picture()))
+    code = example.replace("8000", str(detector.client.base_url.port))
+    command = [sys.executable, "-c", code] if "import" in code else ["sh", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "sheep" in done.stdout, done.stdout
 
 
 def test_without_a_model_both_say_what_to_do(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cryptography.fernet import Fernet
 
 from integration.detector_process import DetectorProcess, open_shop, running_detector
 from integration.servers import _free_ports, _mlflow
+from transect.cli import main
 from transect.serving.signature import sign
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,8 @@ WEBHOOKS = {
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
     "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+    # By default a running server uses its old list of webhooks for a minute.
+    "MLFLOW_WEBHOOK_CACHE_TTL": "1",
 }
 
 
@@ -107,41 +110,44 @@ def test_the_initialiser_repeats_itself_without_a_trace_and_survives_another_key
     assert said.endswith(f"webhook to {url}: made\n")
 
 
-def transect(*arguments: str, home: Path, environment: Mapping[str, str]) -> str:
-    """What the command says."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRANSECT_"))}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("transect"), *arguments],
-        env={**kept, **environment, "TRANSECT_HOME": str(home), "COLUMNS": "200"},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+Command = Callable[..., str]
 
 
-def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: Path) -> None:
+@pytest.fixture
+def transect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line: transect(*arguments, **variables) gives what it says."""
+
+    def run(*arguments: str, **variables: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        with monkeypatch.context() as patch:
+            for name, text in {"TRANSECT_HOME": str(tmp_path / "home"), "COLUMNS": "200", **variables}.items():
+                patch.setenv(name, text)
+            patch.setattr(sys, "argv", ["transect", "webhook", *arguments])
+            with pytest.raises(SystemExit):
+                main()
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    return run
+
+
+def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: Path, transect: Command) -> None:
     with mlflow(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}") as environment:
-        home = tmp_path / "home"
         shop = open_shop(tmp_path, environment)
         version = shop.register(dot_package)
-        with running_detector(home, patient(environment)) as detector:
+        with running_detector(tmp_path / "service", patient(environment)) as detector:
+            # Its first question is answered before there is an alias.
+            detector.wait_for(lambda: detector.state()["following"]["last_error"])
             url = f"{str(detector.client.base_url).rstrip('/')}/v1/hooks/mlflow"
-            assert "has no webhook" in transect("webhook", "list", home=home, environment=environment)
-            assert "TRANSECT_WEBHOOK_SECRET is not set" in transect(
-                "webhook", "register", url, home=home, environment=environment
-            )
-            wrong = {**environment, "TRANSECT_WEBHOOK_SECRET": "another secret"}
-            said = transect("webhook", "register", url, home=home, environment=wrong)
+            assert "has no webhook" in transect("list", **environment)
+            assert "TRANSECT_WEBHOOK_SECRET is not set" in transect("register", url, **environment)
+            said = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET="another secret")
             assert "made" in said
             assert "did not take MLflow's test message: 401" in said
-            said = transect("webhook", "register", url, home=home, environment=patient(environment))
+            said = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET=SECRET)
             assert "brought in line" in said
             assert "The service took MLflow's test message" in said
-            listed = transect("webhook", "list", home=home, environment=environment)
+            listed = transect("list", **environment)
             assert url in listed
             assert "model_version_alias.created" in listed
             shop.point(version)
@@ -149,7 +155,7 @@ def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: P
             assert counted(detector)["accepted"] == 1
             assert counted(detector)["refused"] == 1
             (found,) = shop.registry.client.list_webhooks()
-            said = transect("webhook", "remove", found.webhook_id, home=home, environment=environment)
+            said = transect("remove", found.webhook_id, **environment)
             assert said == f"Webhook {found.webhook_id} is removed.\n"
             assert shop.registry.client.list_webhooks() == []
 
@@ -157,9 +163,8 @@ def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: P
 @pytest.mark.parametrize(
     "arguments", [("list",), ("register", "http://127.0.0.1:8000/v1/hooks/mlflow"), ("remove", "1")]
 )
-def test_the_embedded_store_sends_none_and_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    said = transect("webhook", *arguments, home=tmp_path, environment={"TRANSECT_WEBHOOK_SECRET": SECRET})
-    assert "no server that could send a webhook" in said
+def test_the_embedded_store_sends_none_and_says_so(transect: Command, arguments: tuple[str, ...]) -> None:
+    assert "no server that could send a webhook" in transect(*arguments, TRANSECT_WEBHOOK_SECRET=SECRET)
 
 
 @pytest.fixture(scope="module")
