@@ -208,7 +208,7 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable("TRANSECT_BUCKET", "mlflow", "S3 bucket that holds the artifacts."),
     StackVariable("TRANSECT_MLFLOW_PORT", "5000", "Port of the MLflow server on this machine (127.0.0.1 only)."),
     StackVariable(
-        "TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only); 8000-8003 for several."
+        "TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only); 8000-8003 for more."
     ),
     StackVariable("TRANSECT_PROMETHEUS_PORT", "9090", "Port of Prometheus on this machine, with `make observe`."),
     StackVariable("TRANSECT_GRAFANA_PORT", "3000", "Port of Grafana on this machine, with `make observe`."),
