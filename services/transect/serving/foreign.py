@@ -36,20 +36,22 @@ async def detect_given(
     admission, most = service.admission, service.limits.body_bytes
     admission.refuse_when_full()
     admission.refuse_bytes(declared_length(request, most))
+    outcomes: Sequence[Detected | BaseException] = ()
     with admission.body() as held:
         body = await read_body(request, most, deadline=deadline, body=held)
-        # On a thread: base64 and lists of numbers of that length would hold everybody else up.
-        task = await to_thread.run_sync(read, body)
-        del body
-        deadline = service.deadline(request, task.query.timeout)
-        uploads = [image for image in task.images if isinstance(image, Upload)]
-        outcomes: Sequence[Detected | BaseException] = ()
-        with admission.place(), (lease := service.lease()) as model:
-            ref = model.detector.ref
-            check(ref)
-            options = detect_options(task.query, service.settings, model.detector.manifest.names)
-            if uploads:
-                outcomes = await while_connected(request, service.detect(lease, uploads, options, deadline=deadline))
+        with admission.place():
+            # On a thread: base64 and lists of numbers of that length would hold everybody else up.
+            task = await to_thread.run_sync(read, body)
+            del body
+            deadline = service.deadline(request, task.query.timeout)
+            uploads = [image for image in task.images if isinstance(image, Upload)]
+            with (lease := service.lease()) as model:
+                ref = model.detector.ref
+                check(ref)
+                options = detect_options(task.query, service.settings, model.detector.manifest.names)
+                if uploads:
+                    work = service.detect(lease, uploads, options, deadline=deadline)
+                    outcomes = await while_connected(request, work)
     account = Account(service.metrics, request.state.log, ref)
     results = []
     for number, outcome in enumerate(_in_order(task.images, iter(outcomes))):
