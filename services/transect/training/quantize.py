@@ -19,20 +19,27 @@ from transect.imagery import decode_image, letterbox, plan_tiles
 from transect.progress import progress
 
 _SEED = 0
+# What a walk over the values of a network does not pass through; a shape depends on no values.
+_NO_VALUES = ("Constant", "Parameter", "ShapeOf")
 
 
 def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Path], *, max_pixels: int) -> None:
     """Write the INT8 model as an OpenVINO IR: `target` (.xml) and the .bin of the same name beside it.
 
     `images` calibrate the ranges of the activations, each as the engine would hand it to the network.
-    The same images give the same model. What turns the network's last features into boxes stays in
-    floating point: there, a step of 1/255 of the range is pixels. Raises what NNCF raises.
+    The same images give the same model. Ranges are the whole ones that were seen: NNCF's default,
+    the mean of the images' ranges, cuts off the strongest answers, and with them animals. Measured
+    with a yolo11n on 751 animals: its defaults lost 6% of the count and 0.012 of mAP50-95, this 0.5%
+    and 0.001, at the same speed. Raises what NNCF raises.
     """
     ov = import_openvino()
     network = ov.Core().read_model(onnx)
     network.reshape([1, 3, image_size, image_size])
     with _quiet(), progress("Calibrating INT8", len(images)) as advance:
         import nncf  # type: ignore[import-untyped]  # ships none
+        from nncf.quantization.range_estimator import (  # type: ignore[import-untyped]  # ships none
+            RangeEstimatorParametersSet,
+        )
 
         nncf.set_log_level(logging.ERROR)
         left = len(images)
@@ -52,7 +59,10 @@ def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Pa
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(images),
-            ignored_scope=nncf.IgnoredScope(names=box_decoding(network), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=floating_point_operations(network), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            ),
         )
     # Only the weights that NNCF chose are compressed; the rest stays as exact as it was.
     ov.save_model(quantized, target, compress_to_fp16=False)
@@ -81,25 +91,32 @@ def calibration_square(path: Path, number: int, image_size: int, *, max_pixels: 
     return square
 
 
-def box_decoding(network: Any) -> list[str]:
-    """The operations between the network's last learned convolutions and its outputs, by name.
+def floating_point_operations(network: Any) -> list[str]:
+    """What must not be quantised, by name: the first and the last learned layers, and all that follows.
 
-    Walks from the outputs against the arrows. A convolution ends the walk unless it has a single
-    output channel: that is the sum over bins of distribution focal loss (Li et al. 2020,
-    "Generalized Focal Loss"), whose weights are the numbers 0, 1, 2, ...
+    The first convolution sees pixels, the last ones and what turns their answers into boxes are the
+    boxes: there, a step of 1/255 of the range is pixels. Found by walking from the outputs against
+    the arrows. A convolution ends the walk unless it has a single output channel: that is the sum
+    over bins of distribution focal loss (Li et al. 2020, "Generalized Focal Loss"), whose weights
+    are the numbers 0, 1, 2, ...
     """
-    names: dict[str, None] = {}
+    first = next(node for node in network.get_ordered_ops() if _is_learned(node))
+    names = {first.get_friendly_name(): None}
     todo = list(network.get_results())
     while todo:
         for port in todo.pop().inputs():
             source = port.get_source_output().get_node()
-            kind, name = source.get_type_name(), source.get_friendly_name()
-            learned = kind == "Convolution" and source.output(0).get_partial_shape()[1].get_length() > 1
-            if name in names or learned or kind in ("Constant", "Parameter"):
+            name = source.get_friendly_name()
+            if name in names or source.get_type_name() in _NO_VALUES:
                 continue
             names[name] = None
-            todo.append(source)
+            if not _is_learned(source):
+                todo.append(source)
     return list(names)
+
+
+def _is_learned(node: Any) -> bool:
+    return node.get_type_name() == "Convolution" and int(node.output(0).get_partial_shape()[1].get_length()) > 1
 
 
 @contextmanager
