@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from transect.census.animals import Animals
 from transect.census.coverage import Coverage
 from transect.census.geometry import Grid
+from transect.census.lonlat import cut_at_antimeridian
 from transect.census.observations import Observations
 from transect.census.positions import Frame
 from transect.census.result import Failure
@@ -175,7 +176,7 @@ def _with_limit_columns(columns: Sequence[str]) -> list[str]:
 
 
 def _degrees(shape: BaseGeometry, grid: Grid) -> Mapping[str, Any]:
-    return dict(mapping(transform(shape, lambda xy: grid.inverse(xy).round(_DEGREES))))
+    return dict(mapping(cut_at_antimeridian(transform(shape, lambda xy: grid.inverse(xy).round(_DEGREES)))))
 
 
 def _feature(geometry: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from transect.cli.census_plan import print_plan
 from transect.cli.defaults import config_file, open_detector
+from transect.errors import InputError
 from transect.settings import load_settings
 
 if TYPE_CHECKING:
@@ -24,12 +26,22 @@ def run(
     config: Annotated[
         Path | None, typer.Option(help="Census settings. Default: configs/census.yaml, where there is one.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be counted, and how long it would take; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Detect, place on the ground, count each animal once, estimate, report. Run again to go on."""
     from transect.census import load_config, load_survey, run_census
     from transect.registry import connect
 
     settings = load_settings()
+    if dry_run:
+        chosen = load_config(config or config_file("census.yaml"))
+        print_plan(survey, model, chosen, settings, as_json=as_json)
+        return
+    if as_json:
+        raise InputError("--json is for --dry-run; a census writes its JSON into its result folder.")
     definition = load_survey(survey)
     detector = open_detector(settings, model or definition.model or "")
     result = run_census(
@@ -47,7 +59,7 @@ def run(
 
 
 def print_counts(result: "CensusResult") -> None:
-    """Print a census as a table, and how many files could not be used."""
+    """Print a census as a table, and how many files there are to look at."""
     table = Table("species", "seen", "unique", "estimate", "95% limits", "animals/km²")
     for row in result.rows:
         limits = "-" if row.ci95 is None else f"{row.ci95[0]:.0f} to {row.ci95[1]:.0f}"
@@ -56,4 +68,4 @@ def print_counts(result: "CensusResult") -> None:
         table.add_row(row.species, str(row.seen), str(row.unique), estimate, limits, density)
     Console().print(table)
     if result.failures:
-        print(f"{len(result.failures)} files could not be used; failures.csv and the report list each with its reason.")
+        print(f"{len(result.failures)} files or rows to look at; failures.csv and the report name each with its reason.")
