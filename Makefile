@@ -20,7 +20,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals starter clean
 
 # Say what there is.
 help:
@@ -141,6 +141,10 @@ bench-swap: setup
 # Four times more requests than the service can answer, and how fast it is ready; ARGS=--markdown
 bench-overload: setup
 	@.venv/bin/python -m benchmarks.overload $(if $(SECONDS),--seconds "$(SECONDS)") $(ARGS)
+
+# How often the 95% limits of a census hold the truth, method by method, in simulated surveys; ARGS=--markdown
+bench-intervals: setup
+	@.venv/bin/python -m benchmarks.intervals $(ARGS)
 
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed

@@ -4,6 +4,7 @@ The names follow Jolly (1969): n of N possible transects with y animals on z km2
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,10 +130,10 @@ def studentised(samples: Sequence[StripSample]) -> tuple[float | None, float | N
     estimate and the estimate's variance carry the stratum's finite population correction; both add over strata.
     With t* = deviation / SE*, the limits are estimate - t*(0.975) SE and estimate - t*(0.025) SE (Efron 1981,
     Can. J. Stat. 9: 139-172; Davison and Hinkley 1997, Bootstrap Methods and their Application, section 2.4). The
-    draws start from a fixed seed and from transects in order of size, so that the same survey gives the same limits.
+    draws start from a fixed seed and from transects in order of size, so that a survey always gives the same limits.
     """
     deviation, variance = np.zeros(REPLICATES), np.zeros(REPLICATES)
-    for number, sample in enumerate(_in_order(samples)):
+    for sample, number in _in_order(samples):
         ratio, spread = _resampled(sample, number)
         scale = sample.stratum_area * math.sqrt(sample.unsampled)
         deviation += scale * (ratio - sample.ratio)
@@ -149,15 +150,18 @@ def studentised(samples: Sequence[StripSample]) -> tuple[float | None, float | N
 def percentile(samples: Sequence[StripSample]) -> Limits:
     """The 2.5% and 97.5% points of the resampled sum of estimates (Efron 1979), as `studentised` draws them."""
     deviation = np.zeros(REPLICATES)
-    for number, sample in enumerate(_in_order(samples)):
+    for sample, number in _in_order(samples):
         deviation += sample.stratum_area * math.sqrt(sample.unsampled) * (_resampled(sample, number)[0] - sample.ratio)
     estimate = sum(sample.estimate for sample in samples)
     low, high = _tails(deviation)
     return estimate + low, estimate + high
 
 
-def _in_order(samples: Sequence[StripSample]) -> list[StripSample]:
-    """Strata and their transects in an order of their own, so that the order of the table changes nothing."""
+def _in_order(samples: Sequence[StripSample]) -> list[tuple[StripSample, int]]:
+    """Strata and their transects in an order of their own, so that the order of the table changes nothing.
+
+    The number tells strata with as many transects apart, which would else be resampled alike.
+    """
     ordered = []
     for sample in samples:
         order = np.lexsort((sample.counts, sample.areas))
@@ -166,13 +170,19 @@ def _in_order(samples: Sequence[StripSample]) -> list[StripSample]:
                 sample.counts[order], sample.areas[order], sample.stratum_area, transects_possible=sample.possible
             )
         )
-    return sorted(ordered, key=lambda one: (one.n, one.stratum_area, tuple(one.counts), tuple(one.areas)))
+    ordered.sort(key=lambda one: (one.n, one.stratum_area, tuple(one.counts), tuple(one.areas)))
+    before: Counter[int] = Counter()
+    numbered = []
+    for sample in ordered:
+        numbered.append((sample, before[sample.n]))
+        before[sample.n] += 1
+    return numbered
 
 
 def _resampled(sample: StripSample, number: int) -> tuple[FloatArray, FloatArray]:
     """Ratio estimate R* (animals per km2) and its variance in each replicate, without finite population correction."""
     drawn = sample.n - 1
-    generator = np.random.default_rng([_SEED, number])
+    generator = np.random.default_rng([_SEED, sample.n, number])
     ratios, variances = np.empty(REPLICATES), np.empty(REPLICATES)
     step = max(_CHUNK // drawn, 1)
     for start in range(0, REPLICATES, step):

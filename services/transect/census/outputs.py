@@ -32,7 +32,7 @@ _ANIMAL_COLUMNS = (
 )
 _ESTIMATE_COLUMNS = (
     *("stratum", "species", "method", "n", "seen", "area_km2", "density"),
-    *("estimate", "variance", "se", "ci95", "note"),
+    *("estimate", "variance", "se", "ci95", "note", "df", "stratum_km2", "uncorrected"),
 )
 
 
@@ -153,6 +153,9 @@ def estimate_record(one: StratumEstimate) -> dict[str, Any]:
         "se": estimate.se,
         "ci95": None if estimate.ci95 is None else list(estimate.ci95),
         "note": estimate.note,
+        "df": estimate.df,
+        "stratum_km2": estimate.stratum_km2,
+        "uncorrected": None if one.uncorrected is None else one.uncorrected.estimate,
     }
 
 

@@ -1,0 +1,134 @@
+"""A finished census read back: estimate.json, and beside it manifest.json and transects.csv where there are."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transect.errors import InputError
+
+_ESTIMATES, _MANIFEST, _UNITS = "estimate.json", "manifest.json", "transects.csv"
+# These differ between any two runs and say nothing about the surveys.
+_NOT_FACTS = ("schema", "run", "created_at")
+
+
+@dataclass(frozen=True)
+class SavedEstimate:
+    """One estimate of estimate.json; numbers that it has not are None."""
+
+    method: str
+    n: int
+    estimate: float | None
+    variance: float | None
+    ci95: tuple[float, float] | None
+    df: float | None
+    stratum_km2: float | None
+    corrected: bool
+    note: str
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the variance: stated, else the transects less one."""
+        return self.df if self.df is not None and self.df > 0 else float(max(self.n - 1, 1))
+
+
+@dataclass(frozen=True)
+class SavedCensus:
+    """Estimates by (stratum, species), the manifest's facts, and for each of the former (km2, count) by transect."""
+
+    path: Path
+    estimates: Mapping[tuple[str, str], SavedEstimate]
+    facts: Mapping[str, Any]
+    units: Mapping[tuple[str, str], Mapping[str, tuple[float, int]]]
+
+    @property
+    def survey_digest(self) -> str | None:
+        """The digest of survey.yaml, flights.csv and photos; None without a manifest."""
+        survey = self.facts.get("survey")
+        return survey.get("digest") if isinstance(survey, Mapping) else None
+
+
+def read_census(path: Path) -> SavedCensus:
+    """Read a result folder, or the file that `transect census estimate --json` printed.
+
+    Raises InputError, naming the file, where it is neither.
+    """
+    if path.is_dir() and not (path / _ESTIMATES).is_file():
+        raise InputError(
+            f"{path} is no result of a census: it has no {_ESTIMATES}; name the folder results/NAME/RUN, "
+            "or the file that `transect census estimate --json` printed."
+        )
+    source = path / _ESTIMATES if path.is_dir() else path
+    estimates = _estimates(source, _mapping(source))
+    if not path.is_dir():
+        return SavedCensus(path, estimates, {}, {})
+    facts = _mapping(path / _MANIFEST) if (path / _MANIFEST).is_file() else {}
+    units = _units(path / _UNITS) if (path / _UNITS).is_file() else {}
+    return SavedCensus(path, estimates, {key: facts[key] for key in facts if key not in _NOT_FACTS}, units)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON; run the census again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; run the census again.")
+    return content
+
+
+def _estimates(path: Path, content: Mapping[str, Any]) -> dict[tuple[str, str], SavedEstimate]:
+    records = content.get("estimates")
+    if not isinstance(records, list) or not records:
+        raise InputError(f"{path} holds no estimates: it must have a list `estimates` with at least one.")
+    found: dict[tuple[str, str], SavedEstimate] = {}
+    for number, record in enumerate(records, start=1):
+        try:
+            key = (str(record["stratum"]), str(record["species"]))
+            estimate = _estimate(record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: estimate {number} lacks or misspells {error}; run the census again.") from error
+        if key in found:
+            raise InputError(f"{path} has two estimates of {key[1]} in stratum {key[0]}.")
+        found[key] = estimate
+    return found
+
+
+def _estimate(record: Mapping[str, Any]) -> SavedEstimate:
+    limits = record["ci95"]
+    return SavedEstimate(
+        str(record["method"]),
+        int(record["n"]),
+        _number(record["estimate"]),
+        _number(record["variance"]),
+        None if limits is None else (float(limits[0]), float(limits[1])),
+        _number(record.get("df")),
+        _number(record.get("stratum_km2")),
+        record.get("uncorrected") is not None,
+        str(record.get("note") or ""),
+    )
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"the number {value!r}")
+    return float(value)
+
+
+def _units(path: Path) -> dict[tuple[str, str], dict[str, tuple[float, int]]]:
+    units: dict[tuple[str, str], dict[str, tuple[float, int]]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                counted = (float(row["area_km2"]), int(row["count"]))
+                units.setdefault((row["stratum"], row["species"]), {})[row["transect"]] = counted
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is not what a census writes ({error}); run the census again.") from error
+    return units

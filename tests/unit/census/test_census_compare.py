@@ -1,0 +1,252 @@
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from transect.census.compare import compare, paired
+from transect.census.estimate import Method
+from transect.census.outputs import estimate_record
+from transect.census.results import read_census
+from transect.census.tally import StratumEstimate, StratumSample, estimate_species
+from transect.errors import InputError
+
+PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5))
+MORE = StratumSample("plain", 180, None, (40, 35, 12, 60, 28, 31), (4, 3, 2.5, 5, 3.5, 3))
+HILL = StratumSample("hill", 40, None, (1, 4, 2, 0, 3), (1, 2, 1, 1, 1))
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """A result folder with its estimates, manifest and counts."""
+
+    def saved(
+        name: str,
+        *samples: StratumSample,
+        species: str = "zebra",
+        method: Method = "bootstrap",
+        manifest: Mapping[str, Any] | None = None,
+        change: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        records = [estimate_record(one) for one in estimate_species(species, samples, method)]
+        for record in records:
+            change(record)
+        (folder / "estimate.json").write_text(json.dumps({"estimates": records}))
+        if manifest is not None:
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+        rows = ["stratum,transect,species,area_km2,count"]
+        for sample in samples:
+            for number, (count, area) in enumerate(zip(sample.counts, sample.areas, strict=True)):
+                rows.append(f"{sample.stratum},{number},{species},{area},{count}")
+        (folder / "transects.csv").write_text("\n".join(rows) + "\n")
+        return folder
+
+    return saved
+
+
+def manifest(digest: str, **options: object) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "run": digest,
+        "created_at": digest,
+        "survey": {"name": "s", "digest": digest},
+        "model": {"version": "3"},
+        "options": options,
+    }
+
+
+def test_welch_agrees_with_scipy(save: Save) -> None:
+    a, b = read_census(save("a", PLAIN)), read_census(save("b", MORE))
+    (found,) = compare(a, b).differences
+    one, other = a.estimates["plain", "zebra"], b.estimates["plain", "zebra"]
+    expected = stats.ttest_ind_from_stats(
+        *(other.estimate or 0, math.sqrt((other.variance or 0) * 6), 6),
+        *(one.estimate or 0, math.sqrt((one.variance or 0) * 5), 5),
+        equal_var=False,
+    )
+    assert found.test == "welch"
+    assert found.t == pytest.approx(expected.statistic)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.difference == pytest.approx((other.estimate or 0) - (one.estimate or 0))
+    assert found.ci95 is not None
+    assert sum(found.ci95) / 2 == pytest.approx(found.difference)
+    assert found.ratio is not None
+    assert found.ratio_ci95 is not None
+    assert math.sqrt(math.prod(found.ratio_ci95)) == pytest.approx(found.ratio)
+
+
+def test_a_difference_has_its_limits_on_one_side_of_zero_exactly_where_p_is_small(save: Save) -> None:
+    (found,) = compare(read_census(save("a", PLAIN)), read_census(save("b", MORE))).differences
+    assert found.p is not None
+    assert found.p < 0.05
+    assert found.ci95 is not None
+    assert found.ci95[0] > 0
+
+
+def test_swapping_turns_the_sign(save: Save) -> None:
+    a, b = read_census(save("a", PLAIN, HILL)), read_census(save("b", MORE, HILL))
+    for there, back in zip(compare(a, b).differences, compare(b, a).differences, strict=True):
+        assert back.difference == pytest.approx(-(there.difference or 0))
+        assert back.p == pytest.approx(there.p)
+
+
+def test_what_changed_is_listed(save: Save) -> None:
+    a = read_census(save("a", PLAIN, manifest=manifest("x", conf=0.25, tile="auto")))
+    b = read_census(save("b", MORE, manifest=manifest("y", conf=0.3, tile="auto")))
+    changes = {change.what: (change.a, change.b) for change in compare(a, b).changes}
+    assert changes == {"survey.digest": ("x", "y"), "options.conf": (0.25, 0.3)}
+
+
+def test_the_same_photos_are_tested_transect_by_transect(save: Save) -> None:
+    other = StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas)
+    a = read_census(save("a", PLAIN, manifest=manifest("x", conf=0.25)))
+    b = read_census(save("b", other, manifest=manifest("x", conf=0.2)))
+    comparison = compare(a, b)
+    (found,) = comparison.differences
+    assert comparison.same_photos
+    assert found.test == "paired"
+    # As independent surveys they would tell nothing: their sampling error is far larger than the difference.
+    assert found.difference == pytest.approx(50)
+    assert found.se is not None
+    assert found.se < 20
+    assert found.p is not None
+    assert found.p < 0.1
+
+
+def test_paired_of_equal_areas_is_the_paired_t_test() -> None:
+    before, after = np.array([3.0, 0, 8, 2, 5, 9]), np.array([5.0, 1, 9, 2, 9, 10])
+    se, df = paired(before, after, np.ones(6), 1e12)
+    expected = stats.ttest_rel(after, before)
+    assert df == 5
+    assert 1e12 * (after - before).mean() / se == pytest.approx(expected.statistic, rel=1e-6)
+
+
+def test_the_sum_of_strata_is_tested_by_their_summed_variances(save: Save) -> None:
+    moved = [
+        StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas),
+        StratumSample("hill", 40, None, (2, 4, 3, 0, 3), HILL.areas),
+    ]
+    a, b = save("a", PLAIN, HILL, manifest=manifest("x")), save("b", *moved, manifest=manifest("x"))
+    found = {one.stratum: one for one in compare(read_census(a), read_census(b)).differences}
+    expected = math.hypot(found["plain"].se or 0, found["hill"].se or 0)
+    assert found["all"].se == pytest.approx(expected)
+    assert found["all"].test == "paired"
+
+
+def test_the_same_photos_on_other_transects_have_no_test(save: Save) -> None:
+    a, b = save("a", PLAIN, manifest=manifest("x")), save("b", MORE, manifest=manifest("x"))
+    (found,) = compare(read_census(a), read_census(b)).differences
+    assert found.test is None
+    assert found.p is None
+    assert "same photos" in found.note
+
+
+def test_corrected_and_uncorrected_have_no_test(save: Save) -> None:
+    b = save("b", MORE, change=lambda record: record.update(uncorrected=100.0))
+    (found,) = compare(read_census(save("a", PLAIN)), read_census(b)).differences
+    assert found.p is None
+    assert "Only the second is corrected" in found.note
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (StratumSample("plain", 180, None, (3,), (4,)), PLAIN, "without a variance"),
+        (StratumSample("plain", 180, None, (), ()), PLAIN, "No transect was flown"),
+        (
+            StratumSample("plain", 180, None, (0, 0), (4, 4)),
+            StratumSample("plain", 180, None, (0, 0, 0), (4, 4, 4)),
+            "None was seen in either",
+        ),
+    ],
+)
+def test_what_cannot_be_tested_says_why(save: Save, one: StratumSample, other: StratumSample, said: str) -> None:
+    (found,) = compare(read_census(save("a", one)), read_census(save("b", other))).differences
+    assert found.p is None
+    assert said in found.note
+
+
+def test_what_only_one_side_has_is_listed(save: Save) -> None:
+    comparison = compare(read_census(save("a", PLAIN, HILL)), read_census(save("b", PLAIN)))
+    assert comparison.only_a == (("hill", "zebra"), ("all", "zebra"))
+    assert comparison.only_b == ()
+    shown = comparison.to_json()
+    assert json.loads(json.dumps(shown, allow_nan=False))["differences"][0]["ratio_ci95"] is not None
+    assert shown["only_a"][0] == {"stratum": "hill", "species": "zebra"}
+
+
+def test_nothing_in_common_is_refused(save: Save) -> None:
+    with pytest.raises(InputError, match="no species and stratum in common"):
+        compare(read_census(save("a", PLAIN)), read_census(save("b", PLAIN, species="gnu")))
+
+
+def test_other_ground_is_refused(save: Save) -> None:
+    larger = StratumSample("plain", 200, None, PLAIN.counts, PLAIN.areas)
+    with pytest.raises(InputError, match=r"plain has 180 km2 .* and 200 km2"):
+        compare(read_census(save("a", PLAIN)), read_census(save("b", larger)))
+
+
+def test_a_file_of_estimates_is_enough(save: Save) -> None:
+    a, b = save("a", PLAIN) / "estimate.json", save("b", MORE)
+    assert compare(read_census(a), read_census(b)).differences[0].test == "welch"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "no JSON object"),
+        ("{}", "no estimates"),
+        ('{"estimates": []}', "no estimates"),
+        ('{"estimates": [{"stratum": "a", "species": "b"}]}', "estimate 1 lacks or misspells 'ci95'"),
+        ('{"estimates": [3]}', "estimate 1 lacks"),
+    ],
+)
+def test_what_is_no_estimate_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "estimate.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"estimate\.json") as caught:
+        read_census(path)
+    assert said in str(caught.value)
+
+
+def test_estimates_of_one_thing_twice_are_refused(save: Save) -> None:
+    a = save("a", PLAIN) / "estimate.json"
+    content = json.loads(a.read_text())
+    a.write_text(json.dumps({"estimates": content["estimates"] * 2}))
+    with pytest.raises(InputError, match="two estimates of zebra in stratum plain"):
+        read_census(a)
+
+
+def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no result of a census"):
+        read_census(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_census(tmp_path / "nowhere")
+
+
+def test_damaged_counts_are_named(save: Save) -> None:
+    a = save("a", PLAIN)
+    (a / "transects.csv").write_text("stratum,transect\nplain,1\n")
+    with pytest.raises(InputError, match=r"transects\.csv"):
+        read_census(a)
+
+
+def test_estimates_survive_the_file(save: Save) -> None:
+    (expected,) = estimate_species("zebra", [PLAIN], "bootstrap")
+    assert isinstance(expected, StratumEstimate)
+    found = read_census(save("a", PLAIN)).estimates["plain", "zebra"]
+    assert (found.estimate, found.variance, found.ci95) == (
+        expected.estimate.estimate,
+        expected.estimate.variance,
+        expected.estimate.ci95,
+    )
+    assert (found.df, found.stratum_km2, found.corrected) == (4, 180, False)

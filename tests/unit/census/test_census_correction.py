@@ -1,0 +1,207 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from transect.census.correction import (
+    Correction,
+    SpeciesFactors,
+    correct_species,
+    corrected,
+    correction_record,
+    detector_error,
+)
+from transect.census.estimate import Estimate, estimate_strip, jolly2, total_coverage
+from transect.census.intervals import StripSample
+from transect.engine import ValidationCounts
+
+COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8, 31, 2, 9], [4, 3, 2.5, 5, 3.5, 4.5, 2, 3.7], 300.0
+NONE = SpeciesFactors()
+
+
+def made(images: int = 400, seed: int = 1) -> ValidationCounts:
+    """Images with herds: precision near 0.9, recall near 0.8, both by image."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for image in range(images):
+        herd = int(generator.negative_binomial(0.5, 0.1))
+        found, wrong = int(generator.binomial(herd, 0.8)), int(generator.poisson(0.09 * herd))
+        if herd or wrong:
+            rows.append((image, found, wrong, herd - found))
+    return ValidationCounts(images=images, conf=0.25, iou=0.6, counts={"zebra": tuple(rows)})
+
+
+def factor(value: float, cv: float) -> Correction:
+    return Correction("zebra", value, cv, None, SpeciesFactors(availability=0.5), "")
+
+
+def test_precision_and_recall_are_of_the_sums() -> None:
+    counts = ValidationCounts(
+        images=12, conf=0.25, iou=0.6, counts={"zebra": tuple((i, 9, 1, 3) for i in range(10)), "gnu": ((0, 5, 5, 5),)}
+    )
+    found = detector_error(["zebra"], counts)
+    assert (found.precision, found.recall) == (0.9, 0.75)
+    # precision / recall is labelled / detected.
+    assert found.factor == pytest.approx(120 / 100)
+    # Every image errs alike, so nothing is uncertain.
+    assert found.cv == pytest.approx(0, abs=1e-9)
+    assert (found.images, found.objects) == (10, 120)
+
+
+def test_classes_of_one_species_are_taken_together_by_image() -> None:
+    counts = ValidationCounts(
+        images=3, conf=0.25, iou=0.6, counts={"bull": ((0, 1, 0, 1), (1, 1, 1, 0)), "cow": ((1, 4, 0, 2),)}
+    )
+    found = detector_error(["bull", "cow"], counts)
+    assert (found.precision, found.recall) == (6 / 7, 6 / 9)
+    assert found.images == 2
+
+
+def test_errors_agree_with_a_plain_bootstrap_over_images() -> None:
+    counts = made()
+    table = np.zeros((400, 3))
+    for image, *rest in counts.counts["zebra"]:
+        table[image] = rest
+    sums = table[np.random.default_rng(0).integers(0, 400, (4000, 400))].sum(axis=1)
+    precision, recall = sums[:, 0] / (sums[:, 0] + sums[:, 1]), sums[:, 0] / (sums[:, 0] + sums[:, 2])
+    found = detector_error(["zebra"], counts)
+    assert found.precision_se == pytest.approx(precision.std(), rel=0.1)
+    assert found.recall_se == pytest.approx(recall.std(), rel=0.1)
+    assert found.cv == pytest.approx((precision / recall).std() / found.factor, rel=0.1)
+
+
+def test_the_same_counts_give_the_same_errors() -> None:
+    assert detector_error(["zebra"], made()) == detector_error(["zebra"], made())
+
+
+def test_a_package_without_counts_is_reported_uncorrected() -> None:
+    found = correct_species("zebra", ["zebra"], None, conf=0.25, iou=0.6)
+    assert (found.factor, found.cv, found.applies) == (1.0, 0.0, False)
+    assert "no validation counts" in found.note
+
+
+@pytest.mark.parametrize(("conf", "iou", "named"), [(0.3, 0.6, "score threshold 0.3"), (0.25, 0.7, "NMS IoU 0.7")])
+def test_another_threshold_is_reported_uncorrected(conf: float, iou: float, named: str) -> None:
+    found = correct_species("zebra", ["zebra"], made(), conf=conf, iou=iou)
+    assert not found.applies
+    assert named in found.note
+
+
+@pytest.mark.parametrize("rows", [(), ((0, 0, 3, 5),)])
+def test_a_species_that_was_never_found_is_reported_uncorrected(rows: tuple[tuple[int, int, int, int], ...]) -> None:
+    counts = ValidationCounts(images=5, conf=0.25, iou=0.6, counts={"zebra": rows})
+    found = correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6)
+    assert not found.applies
+    assert "found no zebra rightly in 5 validation images" in found.note
+    with pytest.raises(ValueError, match="no true positive"):
+        detector_error(["zebra"], counts)
+
+
+def test_few_images_are_named() -> None:
+    counts = ValidationCounts(images=50, conf=0.25, iou=0.6, counts={"zebra": ((0, 5, 1, 1), (7, 3, 0, 1))})
+    found = correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6)
+    assert found.applies
+    assert "2 validation images only" in found.note
+
+
+def test_factors_multiply_and_their_squared_errors_add() -> None:
+    known = SpeciesFactors(availability=0.8, availability_se=0.04, perception=0.9, perception_se=0.09)
+    found = correct_species("zebra", ["zebra"], made(), conf=0.25, iou=0.6, factors=known)
+    assert found.detector is not None
+    assert found.factor == pytest.approx(found.detector.factor / 0.72)
+    assert found.cv == pytest.approx(math.sqrt(0.05**2 + 0.1**2 + found.detector.cv**2))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"availability": 0}, {"availability": 1.2}, {"perception_se": -0.1}, {"perception": math.nan}, {"seen": 1}]
+)
+def test_impossible_factors_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        SpeciesFactors.model_validate(bad)
+
+
+def test_a_correction_scales_everything_and_adds_squared_errors() -> None:
+    plain = jolly2(COUNTS, AREAS, STRATUM)
+    found = corrected(plain, factor(2, 0.1))
+    assert found.estimate == pytest.approx(2 * (plain.estimate or 0))
+    assert found.density == pytest.approx(2 * (plain.density or 0))
+    cv = math.hypot((plain.se or 0) / (plain.estimate or 1), 0.1)
+    assert found.se == pytest.approx(cv * (found.estimate or 0))
+    assert found.variance == pytest.approx((found.se or 0) ** 2)
+    assert found.ci95 is not None
+    # t(0.975, 7) = 2.3646.
+    assert found.ci95[1] == pytest.approx((found.estimate or 0) + 2.36462 * (found.se or 0), rel=1e-5)
+    assert (found.seen, found.n, found.area_km2) == (plain.seen, plain.n, plain.area_km2)
+
+
+def test_a_sure_correction_only_scales_the_bootstrap_limits() -> None:
+    plain = estimate_strip([StripSample.of(COUNTS, AREAS, STRATUM)])
+    found = corrected(plain, factor(2, 0))
+    assert plain.ci95 is not None
+    assert found.ci95 == pytest.approx((2 * plain.ci95[0], 2 * plain.ci95[1]))
+
+
+def test_an_unsure_correction_widens_the_limits_on_both_sides() -> None:
+    plain = estimate_strip([StripSample.of(COUNTS, AREAS, STRATUM)])
+    sure, unsure = corrected(plain, factor(1.5, 0)), corrected(plain, factor(1.5, 0.3))
+    assert sure.ci95 is not None
+    assert unsure.ci95 is not None
+    assert unsure.ci95[0] < sure.ci95[0]
+    assert unsure.ci95[1] > sure.ci95[1]
+
+
+def test_the_lower_limit_is_never_below_the_real_animals_seen() -> None:
+    detector = correct_species("zebra", ["zebra"], made(), conf=0.25, iou=0.6)
+    assert detector.detector is not None
+    plain = estimate_strip([StripSample.of([0, 0, 0, 0, 0, 0, 0, 80], AREAS, 30)])
+    found = corrected(plain, replace(detector, cv=0.5))
+    assert found.ci95 is not None
+    assert found.ci95[0] >= 80 * detector.detector.precision * (1 - 1e-9)
+
+
+def test_total_coverage_gets_the_limits_of_the_correction() -> None:
+    found = corrected(total_coverage(50, 5, 5), factor(2, 0.1))
+    assert found.estimate == 100
+    assert found.se == pytest.approx(10)
+    assert found.ci95 is not None
+    # exp(1.96 sqrt(ln 1.01)) = 1.2159.
+    assert found.ci95 == pytest.approx((100 / 1.2159, 121.59), abs=0.01)
+    assert found.note == "Total coverage has no sampling error. The limits hold the error of the correction alone."
+
+
+@pytest.mark.parametrize("plain", [jolly2([7], [2.0], 10), jolly2([0, 0, 0], [1, 2, 3], 60)])
+def test_what_has_no_interval_gets_none(plain: Estimate) -> None:
+    found = corrected(plain, factor(2, 0.1))
+    assert found.ci95 is None
+    assert found.estimate == pytest.approx(2 * (plain.estimate or 0))
+
+
+def test_no_correction_changes_nothing() -> None:
+    plain = jolly2(COUNTS, AREAS, STRATUM)
+    assert corrected(plain, Correction("zebra", 1.0, 0.0, None, NONE, "none")) == plain
+
+
+def test_corrected_limits_hold_the_truth() -> None:
+    # Sampling error and the error of precision and recall at once: 60 surveys of 20 transects, each with a model that
+    # was validated on 120 images of its own.
+    generator, hits, surveys = np.random.default_rng(5), 0, 60
+    for number in range(surveys):
+        areas = generator.gamma(8, 0.125, 200)
+        truth = generator.negative_binomial(1, 1 / (1 + 12 * areas))
+        found = generator.binomial(truth, 0.8) + generator.poisson(0.09 * truth)
+        flown = generator.choice(200, 20, replace=False)
+        plain = estimate_strip([StripSample(found[flown].astype(float), areas[flown], float(areas.sum()))])
+        correction = correct_species("zebra", ["zebra"], made(120, seed=number), conf=0.25, iou=0.6)
+        limits = corrected(plain, correction).ci95
+        assert limits is not None
+        hits += limits[0] <= truth.sum() <= limits[1]
+    assert hits / surveys >= 0.88
+
+
+def test_a_record_is_json() -> None:
+    for counts in (made(), None):
+        record = correction_record(correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6))
+        assert json.loads(json.dumps(record, allow_nan=False)) == record

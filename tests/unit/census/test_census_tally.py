@@ -1,0 +1,50 @@
+import pytest
+
+from transect.census.correction import Correction, SpeciesFactors
+from transect.census.tally import StratumSample, estimate_species
+
+PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5))
+HILL = StratumSample("hill", 40, 16, (1, 4, 2), (1, 2, 1))
+BEACH = StratumSample("beach", 9, None, (), ())
+
+
+def test_one_stratum_has_no_sum() -> None:
+    (found,) = estimate_species("zebra", [PLAIN], "jolly2")
+    assert (found.stratum, found.species, found.uncorrected) == ("plain", "zebra", None)
+    assert found.estimate.estimate == pytest.approx(470)
+    assert found.estimate.ci95 == pytest.approx((128.650, 811.350), abs=5e-4)
+
+
+def test_several_strata_have_a_sum() -> None:
+    found = estimate_species("zebra", [PLAIN, HILL], "bootstrap")
+    assert [one.stratum for one in found] == ["plain", "hill", "all"]
+    plain, hill, whole = (one.estimate for one in found)
+    assert whole.estimate == pytest.approx((plain.estimate or 0) + (hill.estimate or 0))
+    assert whole.variance == pytest.approx((plain.variance or 0) + (hill.variance or 0))
+    assert whole.ci95 is not None
+
+
+def test_a_stratum_that_was_not_flown_leaves_no_total() -> None:
+    found = estimate_species("zebra", [PLAIN, BEACH], "bootstrap")
+    assert [one.estimate.estimate for one in found] == [pytest.approx(470), None, None]
+    assert found[2].estimate.seen == 47
+    assert "No transect was flown" in found[2].estimate.note
+
+
+def test_total_coverage_divides_by_the_covered_share() -> None:
+    found = estimate_species("zebra", [PLAIN, HILL], "total")
+    assert found[0].estimate.estimate == pytest.approx(470)
+    assert found[2].estimate.estimate == pytest.approx(470 + 70)
+    assert found[2].estimate.ci95 is None
+
+
+def test_a_correction_is_common_to_all_strata() -> None:
+    correction = Correction("zebra", 1.25, 0.1, None, SpeciesFactors(availability=0.8, availability_se=0.08), "")
+    plain = estimate_species("zebra", [PLAIN, HILL], "jolly2")
+    found = estimate_species("zebra", [PLAIN, HILL], "jolly2", correction)
+    assert [one.uncorrected for one in found] == [one.estimate for one in plain]
+    assert found[2].estimate.estimate == pytest.approx(1.25 * (plain[2].estimate.estimate or 0))
+    # One factor errs the same way everywhere, so its error does not shrink in the sum.
+    before, after = plain[2].estimate, found[2].estimate
+    cv2 = (before.variance or 0) / (before.estimate or 1) ** 2 + 0.1**2
+    assert after.variance == pytest.approx(cv2 * (after.estimate or 0) ** 2)
