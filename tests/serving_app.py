@@ -4,7 +4,7 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ class OneModel:
 
     def remember(self, resolved: ResolvedVersion) -> None:
         pass
+
+
+def wait_for(question: Callable[[], object]) -> None:
+    """Ask until the answer is yes, for a minute at most."""
+    end = time.monotonic() + 60
+    while not question():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of
+from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
 from transect.serving import create_app
 from transect.serving.detection import detect_upload
 
@@ -167,6 +167,8 @@ def test_metrics_tell_requests_stages_and_model(client: httpx.Client) -> None:
 def test_each_request_is_one_log_line(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "transect.serving.access"):
         raw(client, png(dots()), "?conf=0.5")
+        # The line is written after the answer has gone out, by the server's thread.
+        wait_for(lambda: any(item.name == "transect.serving.access" for item in caplog.records))
     [record] = [item for item in caplog.records if item.name == "transect.serving.access"]
     fields = vars(record)
     assert (fields["status"], fields["images"], fields["detections"], fields["version"]) == (200, 1, 2, "7")

@@ -4,8 +4,7 @@ import io
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of
+from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
 from transect.errors import InputError, StoppedError
 from transect.imagery.raster import WHOLE_BELOW
 from transect.serving import create_app, detection, search
@@ -52,13 +51,6 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException] | None]:
 
     monkeypatch.setattr("transect.serving.service.detect_upload", watched)
     return outcomes
-
-
-def wait_for(question: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not question():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def metric(client: httpx.Client, name: str) -> float:
