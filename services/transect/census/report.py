@@ -124,6 +124,15 @@ def _notes(content: ReportInput) -> list[str]:
         )
     if outside:
         notes.append(f"{outside} unique animals lie outside every stratum or transect; they are in no estimate.")
+    cameras = content.manifest["cameras"]
+    if len(cameras) > 1:
+        told = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {one['photos']} photos" for one in cameras)
+        notes.append(f"The photos come from several cameras, each with its own scale: {told}.")
+    if images["suspect"]:
+        notes.append(
+            f"{images['suspect']} photos count although their time or place contradicts that of others; they are named "
+            "among the files below."
+        )
     if images["truncated"]:
         notes.append(
             f"In {images['truncated']} photos the detector reached its limit of objects in a tile; "
