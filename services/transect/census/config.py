@@ -6,6 +6,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transect.census.estimate import DEFAULT_METHOD, StripMethod
 from transect.engine import DetectOptions
 from transect.errors import InputError
 from transect.settings import Settings
@@ -15,7 +16,7 @@ class CensusConfig(BaseModel):
     """Options of a census. A value of None means: what the settings say, else the model package.
 
     `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
-    pose; the tolerance within which two boxes may be one animal follows from them.
+    pose; the tolerance within which two boxes may be one animal follows from them. `method` makes the 95% limits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +31,7 @@ class CensusConfig(BaseModel):
     height_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     match_sigmas: float = Field(default=3.0, gt=0, le=10, allow_inf_nan=False)
     max_off_nadir_deg: float = Field(default=20.0, gt=0, le=45, allow_inf_nan=False)
+    method: StripMethod = DEFAULT_METHOD
     thumbnails: int = Field(default=12, ge=0, le=40)
 
     def detect_options(self, settings: Settings) -> DetectOptions:

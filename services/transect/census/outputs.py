@@ -15,6 +15,7 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from transect.census.animals import Animals
+from transect.census.correction import correction_record
 from transect.census.coverage import Coverage
 from transect.census.geometry import Grid
 from transect.census.lonlat import cut_at_antimeridian
@@ -132,7 +133,8 @@ def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure]) -> Non
     write_csv(folder / "transects.csv", [field.name for field in fields(UnitCount)], units)
     estimates = [estimate_record(one) for one in tally.estimates]
     write_csv(folder / "estimate.csv", _with_limit_columns(_ESTIMATE_COLUMNS), [_with_limits(one) for one in estimates])
-    atomic_write_json(folder / "estimate.json", {"estimates": estimates})
+    corrections = [correction_record(one) for one in tally.corrections]
+    atomic_write_json(folder / "estimate.json", {"estimates": estimates, "corrections": corrections})
     listed = [{"file": one.file, "reason": one.reason, "kind": one.kind} for one in failures]
     write_csv(folder / "failures.csv", ["file", "reason", "kind"], listed)
 

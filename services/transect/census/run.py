@@ -16,6 +16,7 @@ from transect.census import outputs
 from transect.census.animals import Animals, count_once
 from transect.census.cameras import cameras_of
 from transect.census.config import CensusConfig
+from transect.census.correction import Correction, correct_species
 from transect.census.coverage import Coverage, assign_to_units, cover
 from transect.census.detect import Found, package_identity, search_frames, search_key
 from transect.census.observations import IntArray, Observations, observe
@@ -25,7 +26,7 @@ from transect.census.report import ReportInput, write_report
 from transect.census.result import CensusResult, Failure
 from transect.census.survey import Survey, load_survey
 from transect.census.tally import Tally, tally
-from transect.engine import DetectOptions, Detector
+from transect.engine import DetectOptions, Detector, PackageManifest
 from transect.errors import SurveyError
 from transect.files import atomic_write_json, sha256_file
 from transect.settings import Settings
@@ -70,7 +71,8 @@ def run_census(
     observations = observe(searched, poses, species_of, config)
     animal_of, animals = count_once(observations, config.match_sigmas)
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
-    counted = tally(names, observations, animals, coverage, loaded.spec)
+    corrections = species_corrections(loaded, names, species_of, detector.manifest, options)
+    counted = tally(names, observations, animals, coverage, loaded.spec, method=config.method, corrections=corrections)
     census = _Census(plan, found, usable, coverage, observations, animal_of, animals, counted, failures, names)
     return _write(census, out, detector=detector, options=options, config=config, max_pixels=settings.max_pixels)
 
@@ -92,6 +94,37 @@ def reported_species(survey: Survey, classes: Sequence[str]) -> tuple[tuple[str,
     if not names:
         raise SurveyError(f"{survey.folder / 'survey.yaml'} maps every class of the model to null: nothing to count.")
     return names, {name: names.index(species) for name, species in reported.items() if species is not None}
+
+
+def species_corrections(
+    survey: Survey,
+    names: Sequence[str],
+    species_of: Mapping[str, int],
+    package: PackageManifest,
+    options: DetectOptions,
+) -> dict[str, Correction]:
+    """How each species' count is corrected: for the detector's errors, and by survey.yaml's factors.
+
+    Raises SurveyError where survey.yaml has factors for a species that is not reported.
+    """
+    given = survey.spec.corrections
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise SurveyError(
+            f"{survey.folder / 'survey.yaml'} corrects {unknown[0]!r}, which is not reported; "
+            f"the species are {', '.join(names)}."
+        )
+    return {
+        name: correct_species(
+            name,
+            [one for one, species in species_of.items() if species == number],
+            package.validation_counts,
+            conf=package.conf if options.conf is None else options.conf,
+            iou=package.iou if options.iou is None else options.iou,
+            factors=given.get(name),
+        )
+        for number, name in enumerate(names)
+    }
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from transect.census.config import first_problem, read_yaml_mapping
+from transect.census.correction import SpeciesFactors
 from transect.census.lonlat import flat, polygon_area_km2
 from transect.errors import SurveyError
 
@@ -147,6 +148,7 @@ class SurveySpec(_Strict):
     strata: tuple[Stratum, ...] = ()
     transects: TransectSpec = TransectSpec()
     species: dict[str, _Name | None] = {}
+    corrections: dict[str, SpeciesFactors] = {}
 
     @model_validator(mode="after")
     def _strata_are_told_apart(self) -> "SurveySpec":

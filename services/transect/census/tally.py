@@ -178,6 +178,7 @@ def _row(
     correction: Correction | None,
 ) -> SpeciesRow:
     factor = correction.factor if correction is not None and correction.applies else None
+    why = "" if correction is None else correction.note
     row = SpeciesRow(
         species=name,
         seen=int(boxes_placed.sum()),
@@ -189,7 +190,7 @@ def _row(
         ci95=None,
         density_per_km2=len(units) / coverage.area_km2 if coverage.area_km2 > 0 else None,
         area_km2=coverage.area_km2,
-        note="survey.yaml names no strata, so there is nothing to estimate for.",
+        note=_joined("survey.yaml names no strata, so there is nothing to estimate for.", why),
         corrected=None if factor is None else len(units) * factor,
     )
     if whole is None:
@@ -201,5 +202,9 @@ def _row(
         ci95=whole.ci95,
         density_per_km2=whole.density,
         area_km2=whole.area_km2,
-        note=whole.note,
+        note=_joined(whole.note, why),
     )
+
+
+def _joined(*notes: str) -> str:
+    return " ".join(note for note in notes if note)

@@ -164,4 +164,6 @@ def print_counts(result: "CensusResult") -> None:
         table.add_row(row.species, str(row.seen), str(row.unique), estimate, limits, density)
     Console().print(table)
     if result.failures:
-        print(f"{len(result.failures)} files or rows to look at; failures.csv and the report name each with its reason.")
+        print(
+            f"{len(result.failures)} files or rows to look at; failures.csv and the report name each with its reason."
+        )
