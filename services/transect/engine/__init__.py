@@ -22,7 +22,7 @@ from transect.engine.package import (
     write_manifest,
 )
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
-from transect.engine.validation import ValidationCounts
+from transect.engine.validation import ValidationCounts, count_errors
 
 __all__ = [
     "INT8_FILES",
@@ -47,6 +47,7 @@ __all__ = [
     "ValidationCounts",
     "Variant",
     "VariantLimits",
+    "count_errors",
     "evaluate_detections",
     "evaluate_package",
     "hash_files",

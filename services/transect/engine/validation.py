@@ -1,9 +1,14 @@
 """What a model got right and wrong on each validation image: the ground on which its counts can be corrected."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from transect.engine.metrics import Truth, match
+from transect.engine.types import Boxes
 
 _Count = Annotated[int, Field(ge=0)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,3 +47,24 @@ class ValidationCounts(BaseModel):
             if rows and rows[-1][0] >= self.images:
                 raise ValueError(f"class {name} names image {rows[-1][0]}, and there are {self.images} images")
         return self
+
+
+def count_errors(
+    operating: Sequence[Boxes], truths: Sequence[Truth], names: Sequence[str], *, conf: float, iou: float
+) -> ValidationCounts:
+    """Count each class on each image; the two sequences are aligned, image by image.
+
+    `operating` are the detections at the thresholds `conf` and `iou`, best first, with class ids that index `names`,
+    as `evaluate_detections` takes them; they are matched to the labels at box IoU 0.5.
+    """
+    classes = len(names)
+    rows: dict[str, list[tuple[int, int, int, int]]] = {name: [] for name in names}
+    for image, (boxes, truth) in enumerate(zip(operating, truths, strict=True)):
+        right = match(boxes, truth)[:, 0]
+        found = np.bincount(boxes.class_ids[right], minlength=classes)
+        called, labelled = (np.bincount(ids, minlength=classes) for ids in (boxes.class_ids, truth.class_ids))
+        for number in np.flatnonzero(called + labelled).tolist():
+            hits = int(found[number])
+            rows[names[number]].append((image, hits, int(called[number]) - hits, int(labelled[number]) - hits))
+    counts = {name: tuple(row) for name, row in rows.items()}
+    return ValidationCounts(images=len(truths), conf=conf, iou=iou, counts=counts)
