@@ -55,9 +55,18 @@ class Detector:
                 result = detector.detect(image, name=path.name)
     """
 
-    def __init__(self, manifest: PackageManifest, ref: ModelRef, backend: Backend, *, package_sha256: str = "") -> None:
-        """`backend` runs the package's model and is closed with the detector."""
+    def __init__(
+        self,
+        manifest: PackageManifest,
+        ref: ModelRef,
+        backend: Backend,
+        *,
+        package_sha256: str = "",
+        score_shift: Sequence[float] = (),
+    ) -> None:
+        """`backend` runs the package's model and is closed with the detector; `score_shift` as in Variant."""
         self.manifest = manifest
+        self._score_shift = np.array(score_shift, np.float32) if any(score_shift) else None
         self.ref = replace(ref, precision=backend.precision)
         self.package_sha256 = package_sha256  # of package.json; empty for a model that is in no package
         self._backend = backend
@@ -97,7 +106,13 @@ class Detector:
             batch_wait_ms=batch_wait_ms,
         )
         reference = ref or ModelRef(package.resolve().name, run_id=manifest.run_id)
-        detector = cls(manifest, reference, engine, package_sha256=package_sha256(package))
+        detector = cls(
+            manifest,
+            reference,
+            engine,
+            package_sha256=package_sha256(package),
+            score_shift=manifest.score_shift(engine.precision),
+        )
         try:
             detector.probe()
         except BaseException:
@@ -247,6 +262,7 @@ class Detector:
             class_ids=wanted,
             max_det=options.max_det,
             multi_label=options.multi_label,
+            score_shift=self._score_shift,
         )
 
     def _class_ids(self, classes: frozenset[str] | None) -> NDArray[np.int64] | None:

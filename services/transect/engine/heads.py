@@ -38,19 +38,21 @@ def decode(
     class_ids: NDArray[np.int64] | None,
     max_det: int,
     multi_label: bool,
+    score_shift: NDArray[np.float32] | None = None,
 ) -> Boxes:
     """Boxes in input pixels of one image, best first, at most `max_det`.
 
     `output` is one image's raw output (see check_output). Scores are above `conf`. `class_ids`
     keeps only these classes. An anchor-free head needs suppression at `iou`; an end-to-end head was
-    trained to need none. `truncated` is set when max_det, or the end-to-end head's own number of
-    rows, was reached.
+    trained to need none. `score_shift`, one for each class, is added to the logit of every score
+    before anything else is done (see Variant.score_shift). `truncated` is set when max_det, or the
+    end-to-end head's own number of rows, was reached.
     """
     if head_kind == "end-to-end":
-        boxes = _end_to_end(output[0], conf)
+        boxes = _end_to_end(output[0], conf, score_shift)
         full = len(boxes) == output.shape[1]
     else:
-        boxes = _anchor_free(output[0], conf, multi_label)
+        boxes = _anchor_free(output[0], conf, multi_label, score_shift)
         full = False
     if class_ids is not None:
         boxes = boxes.take(np.isin(boxes.class_ids, class_ids))
@@ -62,20 +64,46 @@ def decode(
     return Boxes(kept.xyxy, kept.scores, kept.class_ids, truncated=full or len(keep) >= max_det)
 
 
-def _anchor_free(output: NDArray[np.float32], conf: float, multi_label: bool) -> Boxes:
+def shifted(scores: NDArray[np.float32], shift: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores in 0..1 with `shift` added to their logits; 0 and 1 stay what they are."""
+    yes = scores * np.exp(shift)
+    result: NDArray[np.float32] = yes / (yes + (1 - scores))
+    return result
+
+
+def _anchor_free(
+    output: NDArray[np.float32], conf: float, multi_label: bool, shift: NDArray[np.float32] | None
+) -> Boxes:
     """(4 + classes, n): centre x, centre y, width, height, then a score for each class."""
     class_scores = output[4:]
     if multi_label:
-        class_ids, anchors = np.nonzero(class_scores > conf)
+        class_ids, anchors = np.nonzero(class_scores > _floor(conf, shift))
+        scores = class_scores[class_ids, anchors]
+        if shift is not None:
+            scores = shifted(scores, shift[class_ids])
     else:
-        anchors = np.flatnonzero(class_scores.max(axis=0) > conf)
-        class_ids = class_scores[:, anchors].argmax(axis=0)
+        # Without a shift one comparison of the best class does for all of them.
+        best = class_scores.max(axis=0) > conf if shift is None else (class_scores > _floor(conf, shift)).any(axis=0)
+        anchors = np.flatnonzero(best)
+        candidates = class_scores[:, anchors]
+        if shift is not None:
+            candidates = shifted(candidates, shift[:, None])
+        class_ids = candidates.argmax(axis=0)
+        scores = candidates[class_ids, np.arange(len(anchors))]
     centre, half = output[:2, anchors], output[2:4, anchors] / 2
     xyxy = np.concatenate([centre - half, centre + half]).T
-    return Boxes(xyxy, class_scores[class_ids, anchors], class_ids.astype(np.int64))
+    return Boxes(xyxy, scores, class_ids.astype(np.int64))
 
 
-def _end_to_end(output: NDArray[np.float32], conf: float) -> Boxes:
+def _floor(conf: float, shift: NDArray[np.float32] | None) -> NDArray[np.float32] | float:
+    """The raw score that stands for `conf`, (classes, 1) where each class has its own."""
+    return conf if shift is None else shifted(np.full((len(shift), 1), conf, np.float32), -shift[:, None])
+
+
+def _end_to_end(output: NDArray[np.float32], conf: float, shift: NDArray[np.float32] | None) -> Boxes:
     """(n, 6): x1, y1, x2, y2, score, class."""
-    rows = output[output[:, 4] > conf]
-    return Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
+    scores, class_ids = output[:, 4], output[:, 5].astype(np.int64)
+    if shift is not None:
+        scores = shifted(scores, shift[class_ids])
+    rows = scores > conf
+    return Boxes(output[rows, :4], scores[rows], class_ids[rows])

@@ -58,11 +58,14 @@ class Variant(_Value):
     |variant's detections - fp32's| / labelled objects, at the recommended threshold. The split has
     `images` and `objects`. `speedup` is throughput over fp32's on the machine that trained. `limits`
     is what it was held to: only a variant within them is in a package. `files` are its own files;
-    bf16 has none, because it is the fp32 model run in bfloat16.
+    bf16 has none, because it is the fp32 model run in bfloat16. `score_shift` is added to the logits
+    of its scores, one for each class: rounded weights move all scores of a class a little the same
+    way, and with them the count. Fitted on training images; empty for none.
     """
 
     precision: Literal["bf16", "int8"]
     files: tuple[str, ...] = ()
+    score_shift: tuple[float, ...] = ()
     map50_95_change: float
     recall_change: float
     count_error: float = Field(ge=0)
@@ -158,7 +161,13 @@ class PackageManifest(_Value):
             missing = [name for name in variant.files if name not in self.files]
             if missing:
                 raise ValueError(f"the variant {variant.precision} needs {', '.join(missing)}, which is not listed")
+            if len(variant.score_shift) not in (0, len(self.names)):
+                raise ValueError(f"the variant {variant.precision} needs a score shift for each class, or none")
         return self
+
+    def score_shift(self, precision: Precision) -> tuple[float, ...]:
+        """What a precision adds to the logits of its scores, one for each class; empty for nothing."""
+        return next((one.score_shift for one in self.variants if one.precision == precision), ())
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, PackageFile]:

@@ -30,6 +30,7 @@ from transect.engine.backends import Backend, native_precisions, open_backend
 from transect.settings import Settings
 from transect.training.quantize import calibration_images, calibration_square, quantize_int8
 from transect.training.recipe import PrecisionRecipe
+from transect.training.score_shift import fit_score_shift
 from transect.training.variants import Trial, VariantReport, compare, judge
 
 logger = logging.getLogger(__name__)
@@ -111,26 +112,31 @@ def _measure(
             calibration_square(path, 0, size, max_pixels=settings.max_pixels) for path in split.images[:_SPEED_IMAGES]
         ]
         speedups = measure_speedups(backends, squares)
-        found = {
-            precision: _evaluate(model.manifest, backend, dataset, settings) for precision, backend in backends.items()
-        }
-    trials = []
-    for precision, evaluation in found.items():
-        if precision != "fp32":
-            variant = compare(precision, evaluation, found["fp32"], speedups[precision], recipe.limits)
+        ref = ModelRef(model.manifest.architecture)
+        images = calibration_images(dataset.splits["train"], recipe.calibration_images)
+        reference = stack.enter_context(Detector(model.manifest, ref, backends["fp32"]))
+        expected = _evaluate(reference, dataset, settings)
+        trials = []
+        for precision, backend in backends.items():
+            if precision == "fp32":
+                continue
+            plain = stack.enter_context(Detector(model.manifest, ref, backend))
+            shift = fit_score_shift(reference, plain, images, conf=model.manifest.conf, max_pixels=settings.max_pixels)
+            shifted = stack.enter_context(Detector(model.manifest, ref, backend, score_shift=shift))
+            found = _evaluate(shifted, dataset, settings)
+            variant = compare(precision, found, expected, speedups[precision], recipe.limits, score_shift=shift)
             trials.append(Trial(variant, judge(variant)))
     return tuple(trials)
 
 
-def _evaluate(manifest: PackageManifest, backend: Backend, dataset: Dataset, settings: Settings) -> Evaluation:
-    with Detector(manifest, ModelRef(manifest.architecture), backend) as detector:
-        return evaluate_package(
-            detector,
-            dataset.splits["val"],
-            dataset.names,
-            max_pixels=settings.max_pixels,
-            title=f"Evaluating {backend.precision} on val",
-        )
+def _evaluate(detector: Detector, dataset: Dataset, settings: Settings) -> Evaluation:
+    return evaluate_package(
+        detector,
+        dataset.splits["val"],
+        dataset.names,
+        max_pixels=settings.max_pixels,
+        title=f"Evaluating {detector.precision} on val",
+    )
 
 
 def measure_speedups(backends: Mapping[Precision, Backend], squares: list[NDArray[np.uint8]]) -> dict[Precision, float]:

@@ -63,12 +63,19 @@ class VariantReport:
 
 
 def compare(
-    precision: FastPrecision, found: Evaluation, reference: Evaluation, speedup: float, limits: VariantLimits
+    precision: FastPrecision,
+    found: Evaluation,
+    reference: Evaluation,
+    speedup: float,
+    limits: VariantLimits,
+    *,
+    score_shift: tuple[float, ...] = (),
 ) -> Variant:
     """The variant's description from its evaluation and fp32's at the same threshold (see Variant)."""
     return Variant(
         precision=precision,
         files=INT8_FILES if precision == "int8" else (),
+        score_shift=score_shift,
         map50_95_change=found.map50_95 - reference.map50_95,
         recall_change=(found.recall_at_conf or 0.0) - (reference.recall_at_conf or 0.0),
         # Both are (detections - objects) / objects, so that the objects cancel out.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transect.engine.heads import check_output, decode
+from transect.engine.heads import check_output, decode, shifted
 from transect.engine.types import Boxes
 from transect.errors import PackageError
 
@@ -54,6 +54,43 @@ def test_a_full_end_to_end_head_is_truncated() -> None:
     rows = np.tile(np.array([0, 0, 10, 10, 0.9, 0], np.float32), (300, 1))[None]
     assert read(rows, "end-to-end", max_det=1000).truncated
     assert read(rows, "end-to-end", max_det=1000, class_ids=np.array([1])).truncated
+
+
+SHIFT = np.array([0.5, -0.5], np.float32)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_shift_equals_one_in_the_raw_scores(multi_label: bool) -> None:
+    rng = np.random.default_rng(0)
+    raw = anchor_free(*([50 + 100 * k, 40, 20, 10, *rng.uniform(0, 1, 2)] for k in range(200)))
+    moved = raw.copy()
+    moved[0, 4:] = shifted(raw[0, 4:], SHIFT[:, None])
+    expected, found = (
+        read(output, conf=0.4, max_det=1000, multi_label=multi_label, score_shift=shift)
+        for output, shift in ((moved, None), (raw, SHIFT))
+    )
+    assert 100 < len(expected) < 350
+    assert found.xyxy.tolist() == expected.xyxy.tolist()
+    assert found.scores == pytest.approx(expected.scores, abs=1e-6)
+    assert found.class_ids.tolist() == expected.class_ids.tolist()
+
+
+def test_the_class_is_chosen_after_the_shift() -> None:
+    output = anchor_free([50, 40, 20, 10, 0.5, 0.55])
+    assert read(output).class_ids.tolist() == [1]
+    assert read(output, score_shift=SHIFT).class_ids.tolist() == [0]
+
+
+def test_an_end_to_end_head_is_shifted_too() -> None:
+    output = np.array([[[0, 0, 5, 5, 0.35, 0], [9, 9, 20, 20, 0.45, 1]]], np.float32)
+    boxes = read(output, "end-to-end", conf=0.4, score_shift=SHIFT)
+    assert boxes.class_ids.tolist() == [0]
+    assert boxes.scores.tolist() == pytest.approx([1 / (1 + (0.65 / 0.35) * np.exp(-0.5))], abs=1e-6)
+
+
+def test_certainty_stays_certainty() -> None:
+    ends = np.array([0, 1], np.float32)
+    assert shifted(ends, np.array([3, -3], np.float32)).tolist() == [0, 1]
 
 
 def test_classes_are_filtered() -> None:

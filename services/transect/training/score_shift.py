@@ -1,0 +1,79 @@
+"""Bringing a faster variant's scores back to where fp32 has them."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine import Boxes, DetectOptions, Detector
+from transect.engine.overlaps import iou_matrix
+from transect.imagery import decode_image
+from transect.progress import progress
+
+# Two boxes of one class that overlap this much are one object to both.
+_SAME_IOU = 0.7
+# A class with fewer pairs takes the shift of all classes together; with fewer of these there is none.
+_LEAST_PAIRS = 30
+
+
+def fit_score_shift(
+    reference: Detector, variant: Detector, images: Sequence[Path], *, conf: float, max_pixels: int
+) -> tuple[float, ...]:
+    """For each class, what to add to the logits of `variant`'s scores so that they agree with `reference`'s.
+
+    Rounded weights are another network, whose scores lie a little higher or lower throughout a class.
+    The shift is the mean difference over objects that both find in `images` (searched whole), with
+    scores around the threshold `conf`, where it decides what is counted. Empty when too few are found.
+    """
+    options = DetectOptions(tile="off", conf=conf / 2)
+
+    def search(path: Path) -> tuple[Boxes, Boxes]:
+        image = decode_image(path, max_pixels=max_pixels)
+        return reference.detect_boxes(image, [options])[0][0], variant.detect_boxes(image, [options])[0][0]
+
+    found = []
+    title = f"Comparing {variant.precision} with fp32"
+    with ThreadPoolExecutor(reference.parallel) as pool, progress(title, len(images)) as advance:
+        for pair in pool.map(search, images):
+            found.append(pair)
+            advance()
+    matched = [match_scores(one, other) for one, other in found]
+    class_ids, first, second = (np.concatenate(column) for column in zip(*matched, strict=True))
+    return mean_shift(class_ids, first, second, len(reference.manifest.names), conf)
+
+
+def match_scores(first: Boxes, second: Boxes) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Class ids and both scores, (n,) each, of the objects that two searches of one image agree on."""
+    if not len(first) or not len(second):
+        return np.empty(0, np.int64), np.empty(0), np.empty(0)
+    overlap = iou_matrix(first.xyxy, second.xyxy)
+    overlap[first.class_ids[:, None] != second.class_ids[None, :]] = 0
+    best, back = overlap.argmax(axis=1), overlap.argmax(axis=0)
+    rows = np.flatnonzero((overlap.max(axis=1) > _SAME_IOU) & (back[best] == np.arange(len(first))))
+    return (
+        first.class_ids[rows],
+        first.scores[rows].astype(np.float64),
+        second.scores[best[rows]].astype(np.float64),
+    )
+
+
+def mean_shift(
+    class_ids: NDArray[np.int64], wanted: NDArray[np.float64], given: NDArray[np.float64], classes: int, conf: float
+) -> tuple[float, ...]:
+    """Mean logit of `wanted` less that of `given`, by class, over pairs whose scores lie around `conf`.
+
+    A pair is chosen by the mean of its two scores, so that neither side's noise decides who is in.
+    """
+    middle = (wanted + given) / 2
+    near = (middle > 0.6 * conf) & (middle < (1 + conf) / 2) & (np.maximum(wanted, given) < 1)
+    difference = _logit(wanted[near]) - _logit(given[near])
+    if len(difference) < _LEAST_PAIRS:
+        return ()
+    of_class = [difference[class_ids[near] == k] for k in range(classes)]
+    return tuple(float((one if len(one) >= _LEAST_PAIRS else difference).mean()) for one in of_class)
+
+
+def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.log(scores / (1 - scores)), np.float64)
