@@ -257,9 +257,7 @@ def test_pruning_spares_what_another_process_serves(tmp_path: Path, package: Pat
     assert _here(cache) == {"3"}
 
 
-def test_two_that_prune_at_once_do_no_harm(
-    tmp_path: Path, package: Path, resolved: ResolvedVersion
-) -> None:
+def test_two_that_prune_at_once_do_no_harm(tmp_path: Path, package: Path, resolved: ResolvedVersion) -> None:
     cache = LocalCache(tmp_path)
     _versions(cache, package, resolved, range(1, 9))
     failures: list[Exception] = []
