@@ -8,18 +8,18 @@ from benchmarks.measure import cores
 from numpy.typing import NDArray
 
 
-def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str) -> Callable[[int], None]:
+def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str, *, pinned: bool) -> Callable[[int], None]:
     """Runs that many forward passes on OpenVINO in throughput mode, with as many requests as it likes best.
 
-    `inputs` is (n, 3, S, S), taken in turn; `hint` is the precision that layers compute in: f32 or bf16.
+    `inputs` is (n, 3, S, S), taken in turn; `hint` is the precision that layers compute in: f32 or bf16. `pinned`
+    threads stay on their cores, which is good on a machine that does nothing else and bad on another.
     """
     import openvino as ov
 
     network = ov.Core().read_model(model)
     network.reshape([1, *inputs.shape[1:]])
-    compiled = ov.Core().compile_model(
-        network, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
-    )
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint, "ENABLE_CPU_PINNING": pinned}
+    compiled = ov.Core().compile_model(network, "CPU", config)
     queue = ov.AsyncInferQueue(compiled, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
 
     def passes(count: int) -> None:

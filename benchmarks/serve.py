@@ -166,7 +166,7 @@ def _ours_in(home: Path, manifest: PackageManifest, precision: Precision) -> Con
     settings = {"TRANSECT_PRECISION": precision, "TRANSECT_IOU": str(IOU), "TRANSECT_TILE": "off"}
     good = passed(manifest, precision)
     gate = "" if precision == "fp32" else ", which passed its gate" if good else ", which FAILED its gate"
-    setup = f"as it is by default, precision {precision}{gate}"
+    setup = f"one process as it is by default but for its precision {precision}{gate}"
     return Contender(f"ours, {precision}", setup, lambda: service(home, settings), "/v1/detect", ours=True)
 
 

@@ -4,29 +4,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import cores
-
 
 def sahi_search(
-    weights: Path, frames: Sequence[Path], side: int, overlap: float, conf: float
+    weights: Path, frames: Sequence[Path], side: int, overlap: float, conf: float, *, threads: int = 0
 ) -> Callable[[], tuple[int, int]]:
     """Searches every photo in slices of `side` pixels that overlap by a share of it; gives slices and objects.
 
     `weights` is a .pt (torch) or an .onnx (ONNX Runtime) of Ultralytics, `conf` the least score. As SAHI does it by
     default: one slice after the other and GREEDYNMM; without the extra look at the whole photo, which we do not
-    take either.
+    take either. `threads` are torch's; 0 leaves them as Ultralytics sets them, at one less than there are cores.
     """
     import torch
     from sahi import AutoDetectionModel  # type: ignore[import-not-found]  # is in .venv-bench alone
     from sahi.predict import get_sliced_prediction  # type: ignore[import-not-found]
+    from ultralytics.utils import NUM_THREADS
 
     model = AutoDetectionModel.from_pretrained(
         model_type="ultralytics", model_path=str(weights), confidence_threshold=conf, device="cpu", image_size=side
     )
 
     def search() -> tuple[int, int]:
-        # Ultralytics leaves one core idle when it sets its predictor up.
-        torch.set_num_threads(cores())
+        # The number is the whole process's: every way of the benchmark sets its own.
+        torch.set_num_threads(threads or NUM_THREADS)
         slices = objects = 0
         for frame in frames:
             totals: list[int] = []
