@@ -26,8 +26,8 @@ IOU = 0.7
 FRAME_SIZE = (4056, 3040)
 """Width and height of a photo from a common drone camera."""
 
-PHOTO_SIZE = (1024, 768)
-"""Width and height of the picture that services are asked about."""
+PHOTO_SIZE = (1024, 1024)
+"""Width and height of the picture that services are asked about: square, so that all of them compute the same."""
 
 
 def made_package(folder: Path, work: Path) -> Path:
@@ -84,7 +84,7 @@ def made_frames(folder: Path, count: int = 4) -> list[Path]:
 
 
 def made_photo(folder: Path) -> bytes:
-    """One JPEG photo of 1024 x 768 pixels."""
+    """One JPEG photo of 1024 x 1024 pixels."""
     width, height = PHOTO_SIZE
     return encode_jpeg(np.ascontiguousarray(_pictures(folder)[0][:height, :width]))
 

@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of a closed-loop step; open ones take twice")
     parser.add_argument("--package", type=Path, help="model package (default: the starter weights at 640 pixels)")
-    parser.add_argument("--photo", type=Path, help="JPEG to ask about (default: a made one of 1024 x 768 pixels)")
+    parser.add_argument("--photo", type=Path, help="JPEG to ask about (default: a made one of 1024 x 1024 pixels)")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for what is made")
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()

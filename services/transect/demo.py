@@ -33,6 +33,8 @@ _GATE = Path("configs/promotion.yaml")
 _CENSUS = Path("configs/census.yaml")
 _TILE = 320  # training tiles and census tiles are one size, so that animals look alike in both
 _READY_S = 120.0
+# Variables that say how this machine computes; no other reaches the demo.
+_MACHINE = ("TRANSECT_BACKEND", "TRANSECT_PRECISION", "TRANSECT_THREADS")
 
 
 class _Steps:
@@ -78,12 +80,17 @@ def run_demo(out: Path, *, frames: int, seed: int) -> None:
 
 def _settings(out: Path) -> Settings:
     # The demo is the embedded runtime whatever .env says: it must not write to a real server.
-    kept = {name: value for name, value in os.environ.items() if name in {"TRANSECT_BACKEND", "TRANSECT_THREADS"}}
-    return load_settings({**kept, **_demo_environment(out)}, env_file=None)
+    return load_settings(_demo_environment(out), env_file=None)
 
 
 def _demo_environment(out: Path) -> dict[str, str]:
-    return {"TRANSECT_HOME": str(out.absolute()), "TRANSECT_PRETRAINED": "starter", "TRANSECT_POLL_SECONDS": "1"}
+    kept = {name: os.environ[name] for name in _MACHINE if name in os.environ}
+    return {
+        **kept,
+        "TRANSECT_HOME": str(out.absolute()),
+        "TRANSECT_PRETRAINED": "starter",
+        "TRANSECT_POLL_SECONDS": "1",
+    }
 
 
 def _promote(settings: Settings) -> str:

@@ -1,7 +1,7 @@
 """Images as arrays: decoding, EXIF and XMP, tiles, letterbox, drawing. Arrays in, arrays out."""
 
 from transect.imagery.annotate import PALETTE, annotate
-from transect.imagery.decode import IMAGE_SUFFIXES, decode_image
+from transect.imagery.decode import IMAGE_SUFFIXES, decode_image, open_image
 from transect.imagery.encode import LONGEST_JPEG_SIDE, encode_jpeg
 from transect.imagery.letterbox import LetterboxTransform, letterbox
 from transect.imagery.metadata import FrameMetadata, read_frame_metadata
@@ -23,6 +23,7 @@ __all__ = [
     "decode_image",
     "encode_jpeg",
     "letterbox",
+    "open_image",
     "open_raster",
     "plan_tiles",
     "read_frame_metadata",

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError, ImageTooLargeError, StoppedError
-from transect.imagery import LONGEST_JPEG_SIDE, Raster, annotate, as_raster, encode_jpeg, open_raster
-from transect.imagery.decode import open_image
-from transect.imagery.raster import WHOLE_BELOW
+from transect.imagery import (
+    LONGEST_JPEG_SIDE,
+    WHOLE_BELOW,
+    Raster,
+    annotate,
+    as_raster,
+    encode_jpeg,
+    open_image,
+    open_raster,
+)
 from transect.serving.deadline import Deadline
 from transect.serving.intake import Upload
 from transect.serving.pixels import PixelBudget
@@ -22,6 +29,9 @@ from transect.serving.problems import ProblemError
 from transect.serving.slot import ServedModel
 
 Answer = Literal["result", "json", "image"]
+
+# What a TIFF that is read in windows holds at its peak, as pixels: blocks, a band of tiles, tiles ahead.
+_WINDOWED_PIXELS = 150_000_000
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,8 @@ def _held(data: bytes, size: tuple[int, int] | None) -> int:
     if size is None:
         return WHOLE_BELOW
     pixels = size[0] * size[1]
-    return min(pixels, WHOLE_BELOW) if data[:2] in (b"II", b"MM") else pixels
+    windowed = data[:2] in (b"II", b"MM") and pixels > WHOLE_BELOW
+    return min(pixels, _WINDOWED_PIXELS) if windowed else pixels
 
 
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:

@@ -230,7 +230,8 @@ def test_images_wait_for_room_and_are_all_answered(dot_package: Path) -> None:
 def test_a_large_tiff_takes_the_room_of_its_windows() -> None:
     header = io.BytesIO()
     Image.new("RGB", (1, 1)).save(header, "TIFF")
-    assert detection._held(header.getvalue(), (30_000, 30_000)) == WHOLE_BELOW
+    assert detection._held(header.getvalue(), (30_000, 30_000)) == 150_000_000
+    assert detection._held(header.getvalue(), (10_000, 8_000)) == 80_000_000
     assert detection._held(png(dots()), (30_000, 30_000)) == 900_000_000
     assert detection._held(b"no image", None) == WHOLE_BELOW
 
