@@ -56,13 +56,13 @@ _DTYPES = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class InputParameters(BaseModel):
     """`binary_data_size`: the bytes of this tensor after the JSON. Others are left alone."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     binary_data_size: Annotated[int | None, Field(ge=0)] = None
 

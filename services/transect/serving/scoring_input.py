@@ -24,7 +24,7 @@ csv.field_size_limit(1 << 30)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SplitTable(_Part):

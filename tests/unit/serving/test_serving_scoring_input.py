@@ -156,3 +156,11 @@ def test_options_are_taken_from_params() -> None:
     body = {"instances": [A], "params": {"conf": 0.4, "tile": "off", "classes": ["cow"], "timeout": 2}}
     query = parse_scoring(json.dumps(body).encode(), "application/json", LIMITS).query
     assert (query.conf, query.tile, query.classes, query.timeout) == (0.4, "off", ("cow",), 2)
+
+
+@pytest.mark.parametrize("wrong", ['"conf": false', '"conf": "0.5"', '"tile": true', '"timeout": true'])
+def test_an_option_of_another_type_is_refused(wrong: str) -> None:
+    body = f'{{"dataframe_records": [], "params": {{{wrong}}}}}'.encode()
+    with pytest.raises(ProblemError) as caught:
+        parse_scoring(body, "application/json", LIMITS)
+    assert caught.value.status == 400
