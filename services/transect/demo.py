@@ -212,7 +212,7 @@ def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> 
     print()
     Console().print(table)
     print("truth: animals on the photographed ground; seen: in all frames; unique: each animal once;")
-    print("estimate: for the whole area, from the photographed strips (Jolly's method II).")
+    print("estimate: for the whole area, from the photographed strips (Jolly's method II, limits by bootstrap).")
     print(f"\nReport:    {result.report}")
     print(f"Summary:   {out / 'summary.json'}")
     print(f"MLflow UI: make ui STORE={out}   (then open http://127.0.0.1:5000)")

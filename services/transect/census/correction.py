@@ -185,10 +185,7 @@ def correction_record(correction: Correction) -> dict[str, object]:
 
 def _why_not(classes: Sequence[str], counts: ValidationCounts | None, conf: float, iou: float) -> str:
     if counts is None:
-        return (
-            "The model package holds no validation counts, so the detector's errors are not corrected for; "
-            "a model that is trained now has them."
-        )
+        return "The model package holds no validation counts, so the detector's errors are not corrected for."
     for name, used, known in (("score threshold", conf, counts.conf), ("NMS IoU", iou, counts.iou)):
         if abs(used - known) > _SAME:
             return (
