@@ -4,7 +4,6 @@ Triton's client brings a network library of its own and runs in a process of its
 """
 
 import base64
-import io
 import json
 import re
 import subprocess
@@ -17,10 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from integration.detector_process import DetectorProcess, open_shop, running_detector
+from serving_app import dots, png
 
 with warnings.catch_warnings():
     # MLflow warns about its own type hints when this part of it is imported.
@@ -30,20 +28,6 @@ with warnings.catch_warnings():
 PAGE = Path(__file__).parents[2] / "docs" / "protocols.md"
 LIMITS = {"TRANSECT_MAX_IMAGES": "4", "TRANSECT_MAX_UPLOAD_MB": "2", "TRANSECT_MAX_PIXELS": "100000"}
 SHEEP, COW = [8.0, 16.0, 16.0, 24.0], [40.0, 48.0, 48.0, 56.0]
-
-
-def picture() -> NDArray[np.uint8]:
-    """A red dot (a sheep) and a blue one (a cow)."""
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[16:24, 8:16, 0] = 255
-    image[48:56, 40:48, 2] = 255
-    return image
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +117,8 @@ json.dump(said, sys.stdout)
 @pytest.fixture(scope="module")
 def triton(detector: DetectorProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("triton")
-    (folder / "image.png").write_bytes(png(picture()))
-    np.save(folder / "pixels.npy", picture())
+    (folder / "image.png").write_bytes(png(dots()))
+    np.save(folder / "pixels.npy", dots())
     done = subprocess.run(
         [sys.executable, "-c", TRITON, detector.client.base_url.netloc.decode(), "image.png", "pixels.npy"],
         cwd=folder,
@@ -221,7 +205,7 @@ def scoring(detector: DetectorProcess) -> ScoringServerClient:
     return client
 
 
-TEXT = base64.b64encode(png(picture())).decode()
+TEXT = base64.b64encode(png(dots())).decode()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +214,7 @@ TEXT = base64.b64encode(png(picture())).decode()
         pd.DataFrame({"image": [TEXT, TEXT]}),
         pd.DataFrame({"note": ["a", "b"], "image": [TEXT, TEXT]}, index=[7, 9]),
         [TEXT, TEXT],
-        np.stack([picture(), picture()]),
+        np.stack([dots(), dots()]),
         json.dumps({"instances": [{"b64": TEXT}, TEXT]}),
         json.dumps({"dataframe_records": [{"image": TEXT}, {"image": TEXT}]}),
     ],
@@ -261,7 +245,7 @@ def test_mlflows_client_gives_options_and_version(scoring: ScoringServerClient) 
 
 def test_a_path_of_the_service_is_never_read(scoring: ScoringServerClient, tmp_path: Path) -> None:
     path = tmp_path / "here.png"
-    path.write_bytes(png(picture()))
+    path.write_bytes(png(dots()))
     first, second = scoring.invoke([str(path), TEXT])["predictions"]
     assert "this service reads no files" in first["failure"]
     assert len(second["detections"]) == 2
@@ -294,7 +278,7 @@ EXAMPLES = [block for block in BLOCKS if "frame.jpg" in block]
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[-1][:40])
 def test_the_examples_of_the_page_work(detector: DetectorProcess, example: str, tmp_path: Path) -> None:
-    (tmp_path / "frame.jpg").write_bytes(png(picture()))
+    (tmp_path / "frame.jpg").write_bytes(png(dots()))
     code = example.replace("8000", str(detector.client.base_url.port))
     command = [sys.executable, "-c", code] if "import" in code else ["sh", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)

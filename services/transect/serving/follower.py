@@ -178,10 +178,7 @@ class AliasFollower:
             return
         start = monotonic()
         try:
-            ahead = self._head_start.take(target)
-            model = (
-                replace(ahead, from_cache=from_cache) if ahead else self._load(target, bring(), from_cache=from_cache)
-            )
+            model = self._head_start.take(target) or self._load(target, bring(), from_cache=from_cache)
         except PackageError as error:
             self._refuse(target, str(error), "refused")
         except TransectError as error:
@@ -190,6 +187,7 @@ class AliasFollower:
             _log.exception("Loading a model failed", extra={"version": target.version})
             self._refuse(target, f"Loading it failed: {error!r}.", "refused")
         else:
+            # What was opened ahead is marked as from the cache; MLflow may have named it since.
             self._serve(replace(model, from_cache=from_cache))
             self._metrics.swap_seconds.observe(monotonic() - start)
 
