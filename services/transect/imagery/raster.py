@@ -14,6 +14,8 @@ from transect.imagery.orientation import orientation_of
 
 # Above so many pixels a TIFF is not decoded whole: 64 million take 192 MB as RGB.
 WHOLE_BELOW = 64_000_000
+# What a TIFF that is read in windows holds at its peak, as pixels: blocks, a band of tiles, tiles ahead.
+_WINDOWED_PIXELS = 150_000_000
 
 # Little- and big-endian, classic and BigTIFF.
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -89,6 +91,12 @@ def open_raster(
         if large is not None:
             return large
     return _InMemory(decode_image(source, name=name, max_pixels=max_pixels))
+
+
+def held_pixels(source: Path | bytes, width: int, height: int) -> int:
+    """The most pixels that `open_raster` and its reader hold of an image of this size."""
+    pixels = width * height
+    return min(pixels, _WINDOWED_PIXELS) if pixels > WHOLE_BELOW and _is_tiff(source) else pixels
 
 
 def _from_windows(source: Path | bytes, label: str, max_pixels: int | None, whole_below: int) -> Raster | None:

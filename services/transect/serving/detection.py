@@ -19,6 +19,7 @@ from transect.imagery import (
     annotate,
     as_raster,
     encode_jpeg,
+    held_pixels,
     open_image,
     open_raster,
 )
@@ -29,9 +30,6 @@ from transect.serving.problems import ProblemError
 from transect.serving.slot import ServedModel
 
 Answer = Literal["result", "json", "image"]
-
-# What a TIFF that is read in windows holds at its peak, as pixels: blocks, a band of tiles, tiles ahead.
-_WINDOWED_PIXELS = 150_000_000
 
 
 @dataclass(frozen=True)
@@ -133,12 +131,8 @@ def _size(data: bytes, name: str) -> tuple[int, int] | None:
 
 
 def _held(data: bytes, size: tuple[int, int] | None) -> int:
-    """Pixels that opening the image will hold. Of a TIFF, what is more than that is read in windows."""
-    if size is None:
-        return WHOLE_BELOW
-    pixels = size[0] * size[1]
-    windowed = data[:2] in (b"II", b"MM") and pixels > WHOLE_BELOW
-    return min(pixels, _WINDOWED_PIXELS) if windowed else pixels
+    """Pixels to make room for; where the header does not tell the size, what may be decoded whole of a TIFF."""
+    return WHOLE_BELOW if size is None else held_pixels(data, *size)
 
 
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:

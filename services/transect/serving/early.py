@@ -32,15 +32,19 @@ class EarlyAnswer:
             await self.app(scope, receive, send)
 
 
+def declared_bytes(headers: Headers) -> int:
+    """The length of the body as the request states it; 0 where it does not, or not in digits."""
+    length = headers.get("content-length", "")
+    return int(length[:20]) if length.isdecimal() else 0
+
+
 class _Exchange:
     """One request and its answer, and how much of the request has been read."""
 
     def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        length = headers.get("content-length", "")
-        declared = int(length[:20]) if length.isdecimal() else 0
-        self._rest: float = float("inf") if "transfer-encoding" in headers else declared
+        self._rest: float = float("inf") if "transfer-encoding" in headers else declared_bytes(headers)
         # Such a client sends its body only after "100 Continue", which a final answer replaces.
         self._asks_first = headers.get("expect", "").lower() == "100-continue"
         self._closing = False

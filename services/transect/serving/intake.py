@@ -11,6 +11,7 @@ from starlette.types import Message
 
 from transect.serving.admission import Body
 from transect.serving.deadline import Deadline, expired
+from transect.serving.early import declared_bytes
 from transect.serving.multipart import Form, FormError
 from transect.serving.problems import ProblemError
 
@@ -85,8 +86,7 @@ async def read_body(
 
 async def _chunks(request: Request, limit: int, advice: str, deadline: Deadline | None) -> AsyncIterator[bytes]:
     """The body as it arrives, up to `limit` bytes, whether or not a length was declared."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limit:
+    if declared_bytes(request.headers) > limit:
         raise _too_large(limit, advice)
     received, more = 0, True
     while more:

@@ -12,6 +12,7 @@ from transect.engine import DetectOptions, ModelRef
 from transect.errors import StoppedError
 from transect.serving.deadline import Deadline, expired
 from transect.serving.detection import Answer, Detected
+from transect.serving.early import declared_bytes
 from transect.serving.intake import Upload, read_images
 from transect.serving.presence import gone
 from transect.serving.problems import ProblemError
@@ -151,6 +152,5 @@ class Search:
 
 def declared_length(request: Request, most: int) -> int:
     """The bytes that the request says it brings; 0 where it does not say, and over `most`, which has its own answer."""
-    length = request.headers.get("content-length", "")
-    declared = int(length[:20]) if length.isdecimal() else 0
+    declared = declared_bytes(request.headers)
     return declared if declared <= most else 0
