@@ -49,7 +49,7 @@ def running(
         if process.poll() is not None:
             raise SystemExit(f"{command[0]} ended with {process.returncode}; its log is {log}:\n{_tail(log)}")
     finally:
-        _stop(process)
+        stop_group(process)
 
 
 @contextmanager
@@ -116,8 +116,9 @@ def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-3000:]
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    for number, patience in ((signal.SIGTERM, 40.0), (signal.SIGKILL, 10.0)):
+def stop_group(process: "subprocess.Popen[bytes]", patience_s: float = 40.0) -> None:
+    """End a process that leads a group, and the group: asked first, killed after `patience_s`."""
+    for number, patience in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 15.0)):
         try:
             os.killpg(process.pid, number)
             process.wait(patience)

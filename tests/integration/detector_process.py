@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -18,6 +19,8 @@ from packages import write_package
 from transect.engine import MODEL_FILE
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings
+
+T = TypeVar("T")
 
 _BOOT_S = 300.0
 
@@ -90,6 +93,28 @@ def running_detector(home: Path, environment: Mapping[str, str]) -> Iterator[Det
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def clients(url: httpx.URL, image: bytes, number: int, read: Callable[[httpx.Response], T]) -> Iterator[list[T]]:
+    """Clients that ask without a pause for the length of a `with` block; what `read` makes of each answer."""
+    answers: list[T] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=120) as client:
+            while not stop.is_set():
+                answers.append(read(client.post("/v1/detect", content=image, headers={"Content-Type": "image/png"})))
+
+    threads = [threading.Thread(target=ask) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 class Shop:

@@ -4,7 +4,6 @@ Each runs once a session, on loopback ports of its own, and is stopped with its 
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,12 +13,13 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
 import pytest
+from benchmarks.processes import stop_group
 
 _BOOT_S = 300.0
 _BUCKET = "mlflow"
@@ -183,22 +183,7 @@ def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) 
     try:
         yield process
     finally:
-        _stop(process)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    for number, patience in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 15.0)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(patience)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    # Workers that outlived their parent.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        stop_group(process, 15.0)
 
 
 def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

@@ -3,8 +3,7 @@
 import io
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from integration.detector_process import Shop, open_shop, running_detector
+from integration.detector_process import Shop, clients, open_shop, running_detector
 from integration.servers import MlflowServer, _mlflow
 
 
@@ -36,29 +35,11 @@ def shop(tmp_path: Path, environment: dict[str, str]) -> Shop:
     return open_shop(tmp_path, environment)
 
 
-@contextmanager
-def clients(url: httpx.URL, image: bytes, number: int) -> Iterator[list[tuple[int, str]]]:
-    """Clients that ask without a pause for the length of a `with` block; gives (status, version) of each answer."""
-    answers: list[tuple[int, str]] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while not stop.is_set():
-                answer = client.post("/v1/detect", content=image, headers={"Content-Type": "image/png"})
-                body = answer.json()
-                right = answer.status_code == 200 and [d["class_name"] for d in body["detections"]] == ["sheep"]
-                answers.append((answer.status_code, body["model"]["version"] if right else f"wrong: {body}"))
-
-    threads = [threading.Thread(target=ask) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+def answered(answer: httpx.Response) -> tuple[int, str]:
+    """Status, and the version where the answer is right."""
+    body = answer.json()
+    right = answer.status_code == 200 and [d["class_name"] for d in body["detections"]] == ["sheep"]
+    return answer.status_code, body["model"]["version"] if right else f"wrong: {body}"
 
 
 def test_from_no_alias_over_swaps_under_load_to_a_broken_version(
@@ -76,7 +57,7 @@ def test_from_no_alias_over_swaps_under_load_to_a_broken_version(
         shop.point(first)
         detector.wait_for_version(first)
         assert detector.client.get("/readyz").status_code == 200
-        with clients(detector.client.base_url, image, 4) as answers:
+        with clients(detector.client.base_url, image, 4, answered) as answers:
             for version in (second, first) * 3:
                 shop.point(version)
                 detector.wait_for_version(version)

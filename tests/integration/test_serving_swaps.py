@@ -4,10 +4,8 @@ The versions answer differently, so that an answer that names one version and wa
 """
 
 import io
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,7 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 from PIL import Image
 
-from integration.detector_process import DetectorProcess, Shop, open_shop, running_detector
+from integration.detector_process import DetectorProcess, Shop, clients, open_shop, running_detector
 from integration.servers import MlflowServer, _free_ports, _mlflow
 from toys import build_toy_package, paint
 from transect.registry import register_webhook
@@ -53,30 +51,12 @@ def register(shop: Shop, folder: Path) -> dict[str, float]:
     return {shop.register(package): 16.0 + shift for package, shift in zip(packages, shifts, strict=True)}
 
 
-@contextmanager
-def clients(url: httpx.URL, image: bytes) -> Iterator[list[tuple[int, str, float | None]]]:
-    """Clients that ask without a pause during a `with` block: status, version, the box's left edge of each answer."""
-    answers: list[tuple[int, str, float | None]] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=url, timeout=120) as client:
-            while not stop.is_set():
-                answer = client.post("/v1/detect", content=image, headers={"Content-Type": "image/png"})
-                body = answer.json()
-                version = body["model"]["version"] if answer.status_code == 200 else answer.text
-                boxes = body.get("detections", [])
-                answers.append((answer.status_code, version, boxes[0]["box"][0] if len(boxes) == 1 else None))
-
-    threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+def answered(answer: httpx.Response) -> tuple[int, str, float | None]:
+    """Status, version, and the left edge of the one box."""
+    body = answer.json()
+    boxes = body.get("detections", [])
+    version = body["model"]["version"] if answer.status_code == 200 else answer.text
+    return answer.status_code, version, boxes[0]["box"][0] if len(boxes) == 1 else None
 
 
 def test_thirty_moves_under_load_lose_and_mix_up_nothing(tmp_path: Path, mlflow: dict[str, str], image: bytes) -> None:
@@ -95,7 +75,7 @@ def test_thirty_moves_under_load_lose_and_mix_up_nothing(tmp_path: Path, mlflow:
     }
     with running_detector(tmp_path / "home", environment) as detector:
         detector.wait_for_version(versions[0])
-        with clients(detector.client.base_url, image) as answers:
+        with clients(detector.client.base_url, image, CLIENTS, answered) as answers:
             for move in range(1, MOVES + 1):
                 version = versions[move % len(versions)]
                 shop.point(version)
