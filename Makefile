@@ -57,7 +57,9 @@ lint: setup
 
 # Write requirements/*.txt anew from pyproject.toml; what they name already stays (ARGS=--upgrade for newer).
 lock: setup
-	@$(LOCK) $(ARGS) pyproject.toml --extra train --extra detect --extra census --extra dev -o requirements/dev.txt
+	@# megadetector-utils asks for the OpenCV with windows, which fills the same folder as the headless one.
+	@$(LOCK) $(ARGS) pyproject.toml --extra train --extra detect --extra census --extra dev \
+		--no-emit-package opencv-python -o requirements/dev.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra train -o requirements/trainer.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
