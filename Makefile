@@ -36,7 +36,7 @@ setup: .venv/.installed
 	@echo "Installing what requirements/dev.txt names (some 3 GB the first time, mostly PyTorch)"
 	@.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.txt
 	@$(AS_PIP); \
-	.venv/bin/uv pip install --python .venv/bin/python --require-hashes --requirement requirements/dev.txt; \
+	.venv/bin/uv pip install --python .venv/bin/python --no-deps --require-hashes --requirement requirements/dev.txt; \
 	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
