@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transect.census.config import CensusConfig
 from transect.census.detect import Found
 from transect.census.geometry import FloatArray, GroundView
+from transect.census.looks import Photographed
 from transect.census.views import Views
 
 IntArray = NDArray[np.int64]
@@ -35,7 +36,8 @@ class Observations:
 
     `frame` and `species` are numbers; `box` (n, 4) xyxy in pixels; `xy` (n, 2) in grid metres, NaN where the
     photo has no position; `placed` says which have one; `cut` is true where the photo's edge cuts the box;
-    `inside` where the animal's middle lies in the photo. `shared_sd`, `own_sd`: see unique.Sightings.
+    `inside` where the animal's middle lies in the photo. `shared_sd`, `own_sd`: see unique.Sightings. `looks` is how
+    many photos of the survey show the place; 0 for a box that does not count there.
     """
 
     frame: IntArray
@@ -49,6 +51,7 @@ class Observations:
     inside: BoolArray
     shared_sd: FloatArray
     own_sd: FloatArray
+    looks: IntArray
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -59,11 +62,12 @@ def observe(
     poses: Sequence[GroundView | None],
     species_of: Mapping[str, int],
     config: CensusConfig,
+    photographed: Photographed,
 ) -> Observations:
     """Put every box of a reported species on the ground.
 
     `found` and `poses` (None: no position) are aligned, one a photo; `species_of` numbers the classes that are
-    reported: boxes of other classes are left out.
+    reported: boxes of other classes are left out. `photographed` are the footprints of the same photos.
     """
     kept = [np.array([name in species_of for name in one.classes], bool) for one in found]
     counts = [int(mask.sum()) for mask in kept]
@@ -88,7 +92,10 @@ def observe(
     own = np.hypot(turning, np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical)
     said = views.position_sd_m[frame]
     shared = np.where(np.isnan(said), config.gps_error_m, said)
-    return Observations(frame, species, names, score, box, xy, placed, cut, inside, shared, own)
+    looks = np.zeros(len(frame), np.int64)
+    counting = placed & inside
+    looks[counting] = photographed.at(xy[counting], frame[counting]).count
+    return Observations(frame, species, names, score, box, xy, placed, cut, inside, shared, own, looks)
 
 
 def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from transect.census.config import CensusConfig
 from transect.census.correction import Correction, correct_species
 from transect.census.coverage import Coverage, assign_to_units, cover
 from transect.census.detect import Found, package_identity, search_frames, search_key
+from transect.census.geometry import GroundView
+from transect.census.looks import Photographed
 from transect.census.observations import IntArray, Observations, observe
 from transect.census.plan import Plan, plan_census
 from transect.census.positions import Frame, Placement
@@ -68,7 +71,8 @@ def run_census(
     if len(numbered) < len(coverage.footprints):
         transects = {number: plan.frames[number].transect for number in numbered}
         coverage = cover(numbered, transects, coverage.regions, loaded.spec, plan.grid.scale_at)
-    observations = observe(searched, poses, species_of, config)
+    photographed = photographed_ground(plan.frames, poses, coverage, config)
+    observations = observe(searched, poses, species_of, config, photographed)
     animal_of, animals = count_once(observations, config.match_sigmas)
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
     corrections = species_corrections(loaded, names, species_of, detector.manifest, options)
@@ -125,6 +129,20 @@ def species_corrections(
         )
         for number, name in enumerate(names)
     }
+
+
+def photographed_ground(
+    frames: Sequence[Frame], poses: Sequence[GroundView | None], coverage: Coverage, config: CensusConfig
+) -> Photographed:
+    """The footprints of the photos that count, with their middles and times."""
+    middles = np.array([(math.nan, math.nan) if pose is None else (pose.x, pose.y) for pose in poses])
+    times = [frame.taken_at for frame in frames]
+    start = min((time for time in times if time is not None), default=None)
+    seconds = np.array(
+        [math.nan if time is None or start is None else (time - start).total_seconds() for time in times]
+    )
+    shapes = [coverage.footprints.get(number) for number in range(len(frames))]
+    return Photographed(shapes, middles.reshape(-1, 2), seconds, window_s=config.time_window_s)
 
 
 @dataclass(frozen=True)

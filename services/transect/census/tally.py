@@ -32,7 +32,8 @@ class SpeciesRow:
     """One line of the result.
 
     `seen` counts boxes in photos with a position, `seen_unplaced` those in photos without one, `unique` each
-    animal once, `outside` those of them that lie in no stratum or transect. `corrected` is `unique` after the
+    animal once, `outside` those of them that lie in no stratum or transect. `single_look` is what one photo of every
+    place would have shown: each box weighted by 1 / the photos that show its place. `corrected` is the count after the
     correction for what the detector got wrong (None where there is none). `estimate`, `se` and `ci95` are for
     the whole study area (None where they do not exist; `note` says why). `area_km2` is the ground that was
     sampled, `density_per_km2` the animals per km2 of the study area; without strata, of the photographed ground.
@@ -50,17 +51,22 @@ class SpeciesRow:
     area_km2: float
     note: str = ""
     corrected: float | None = None
+    single_look: float = 0.0
 
 
 @dataclass(frozen=True)
 class UnitCount:
-    """Unique animals of one species in one transect of one stratum: one y_i and z_i of Jolly's method."""
+    """Unique animals of one species in one transect of one stratum: one y_i and z_i of Jolly's method.
+
+    `single_look`: see SpeciesRow.
+    """
 
     stratum: str
     transect: str
     species: str
     area_km2: float
     count: int
+    single_look: float = 0.0
 
 
 @dataclass(frozen=True)

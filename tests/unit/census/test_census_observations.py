@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from transect.census import CensusConfig
 from transect.census.animals import count_once
 from transect.census.detect import Found
-from transect.census.geometry import Pose, ground_to_pixel
+from transect.census.geometry import Pose, footprint, ground_to_pixel
+from transect.census.looks import Photographed
 from transect.census.observations import Observations, observe
 
 SPECIES = {"sheep": 0, "lamb": 0, "zebra": 1}
@@ -27,7 +28,10 @@ def pose(x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Pose:
 
 
 def observed(frames: Sequence[Found], poses: Sequence[Pose | None]) -> Observations:
-    return observe(frames, poses, SPECIES, CensusConfig())
+    shapes = [None if one is None else footprint(one) for one in poses]
+    middles = np.array([(math.nan, math.nan) if one is None else (one.x, one.y) for one in poses])
+    photographed = Photographed(shapes, middles, np.zeros(len(poses)), window_s=60)
+    return observe(frames, poses, SPECIES, CensusConfig(), photographed)
 
 
 def test_middle_of_the_photo_is_below_the_camera() -> None:
