@@ -1,0 +1,104 @@
+"""From what the photos show to what the area holds, step by step, for whoever reviews the number. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from transect.census.correction import Correction
+from transect.census.tally import SpeciesRow
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step from seen to estimated.
+
+    `name` is seen, unique, single look, precision, recall, availability, perception, corrected or estimate; `value`
+    the number of animals after it (None where there is none), `factor` by what the step multiplied the one before (None
+    where it counts anew or divides by the sampled share), `cv` the coefficient of variation that the step knows of (of
+    its factor, or of the value where it has none; None where there is none), and `why` says it in a sentence.
+    """
+
+    name: str
+    value: float | None
+    factor: float | None
+    cv: float | None
+    why: str
+
+
+def species_steps(row: SpeciesRow, correction: Correction | None) -> tuple[Step, ...]:
+    """The steps of one species' result; those of the correction are there where it applies.
+
+    Every step before `estimate` is of all photos with a position; the estimate is of the study area.
+    """
+    steps = [
+        Step(
+            "seen", float(row.seen), None, None, "Boxes in all photos with a position; overlapping photos repeat them."
+        ),
+        Step(
+            "unique", float(row.unique), None, None, "Each animal once: boxes of one animal in several photos joined."
+        ),
+    ]
+    if correction is not None and correction.applies:
+        steps += _corrected(row, correction)
+    spread = row.se / row.estimate if row.se is not None and row.estimate else None
+    steps.append(Step("estimate", row.estimate, None, spread, _of_the_area(row)))
+    return tuple(steps)
+
+
+def step_records(row: SpeciesRow, correction: Correction | None) -> list[dict[str, object]]:
+    """The steps as JSON, unrounded."""
+    return [asdict(step) for step in species_steps(row, correction)]
+
+
+def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
+    value = float(row.unique)
+    detector = correction.detector
+    if detector is not None:
+        value = row.single_look
+        yield Step(
+            "single look",
+            value,
+            None,
+            None,
+            "What one look at each place would have shown: each box divided by the photos that show its place. An "
+            "animal in several photos has several chances to be found, and each photo its own false alarms; precision "
+            "and recall are of one look.",
+        )
+        value *= detector.precision
+        yield Step(
+            "precision",
+            value,
+            detector.precision,
+            detector.precision_se / detector.precision,
+            f"Of the boxes drawn in {detector.images} validation images, {detector.precision:.1%} were right.",
+        )
+        value /= detector.recall
+        yield Step(
+            "recall",
+            value,
+            1 / detector.recall,
+            detector.recall_se / detector.recall,
+            f"Of the {detector.objects} animals labelled in them, {detector.recall:.1%} were found.",
+        )
+    factors = correction.factors
+    for name, share, error, why in (
+        ("availability", factors.availability, factors.availability_se, "of the animals could be seen at all"),
+        ("perception", factors.perception, factors.perception_se, "of those would a perfect reader of the photos mark"),
+    ):
+        if share != 1 or error:
+            value /= share
+            yield Step(name, value, 1 / share, error / share, f"By survey.yaml, {share:.1%} {why}.")
+    yield Step(
+        "corrected",
+        row.corrected,
+        correction.factor,
+        correction.cv,
+        "All corrections together; precision and recall err together, so their errors do not simply add.",
+    )
+
+
+def _of_the_area(row: SpeciesRow) -> str:
+    if row.estimate is None:
+        return row.note or "There is no estimate."
+    if row.outside:
+        return f"For the study area; {row.outside} unique animals outside every stratum or transect are not in it."
+    return "For the study area."

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from transect.census.correction import Correction, DetectorError, SpeciesFactors
+from transect.census.steps import species_steps, step_records
+from transect.census.tally import SpeciesRow
+
+DETECTOR = DetectorError(0.9, 0.018, 0.75, 0.03, 1.2, 0.05, images=80, objects=400)
+KNOWN = SpeciesFactors(availability=0.8, availability_se=0.04)
+BOTH = Correction("zebra", 1.5, 0.0707, DETECTOR, KNOWN, "")
+
+
+def row(corrected: float | None) -> SpeciesRow:
+    return SpeciesRow(
+        "zebra", 300, 4, 110, 2, 900.0, 90.0, (700.0, 1100.0), 9.0, 12.0, corrected=corrected, single_look=100.0
+    )
+
+
+def test_without_a_correction_there_are_three_steps() -> None:
+    for correction in (None, Correction("zebra", 1.0, 0.0, None, SpeciesFactors(), "no counts")):
+        steps = species_steps(row(None), correction)
+        assert [(step.name, step.value) for step in steps] == [("seen", 300), ("unique", 110), ("estimate", 900)]
+        assert steps[-1].cv == pytest.approx(0.1)
+        assert "2 unique animals outside" in steps[-1].why
+
+
+def test_each_factor_of_the_detector_multiplies_the_single_look() -> None:
+    steps = {step.name: step for step in species_steps(row(150.0), BOTH)}
+    assert list(steps) == [
+        *("seen", "unique", "single look", "precision", "recall", "availability", "corrected", "estimate")
+    ]
+    assert [steps[name].value for name in ("single look", "precision", "recall", "availability")] == pytest.approx(
+        [100, 90, 120, 150]
+    )
+    assert steps["availability"].value == pytest.approx(steps["corrected"].value)
+    factor = 1.0
+    for name in ("precision", "recall", "availability"):
+        factor *= steps[name].factor or 0
+    assert factor == pytest.approx(steps["corrected"].factor)
+    assert [steps[name].cv for name in ("precision", "recall", "availability")] == pytest.approx([0.02, 0.04, 0.05])
+
+
+def test_known_shares_alone_multiply_the_unique_animals() -> None:
+    steps = species_steps(row(137.5), Correction("zebra", 1.25, 0.05, None, KNOWN, ""))
+    assert [step.name for step in steps] == ["seen", "unique", "availability", "corrected", "estimate"]
+    assert steps[2].value == pytest.approx(137.5)
+
+
+def test_records_are_json() -> None:
+    records = step_records(row(150.0), BOTH)
+    assert json.loads(json.dumps(records, allow_nan=False)) == records
