@@ -54,10 +54,13 @@ def made_package(folder: Path, work: Path) -> Path:
     }
     dataset = load_dataset(make_dataset(work / "dataset", train=128, val=240, test=1, tile=IMAGE_SIZE))
     settings = load_settings({}, None)
-    conf = evaluate_model(dataset, settings, **package).conf
-    report = make_variants(TrialModel.describe(folder, **package, conf=conf), dataset, PrecisionRecipe(), settings)
+    found = evaluate_model(dataset, settings, **package)
+    described = TrialModel.describe(folder, **package, conf=found.conf)
+    report = make_variants(described, dataset, PrecisionRecipe(), settings)
     variants = tuple(trial.variant for trial in report.trials)
-    return build_package(folder / "package", **package, conf=conf, variants=variants)
+    return build_package(
+        folder / "package", **package, conf=found.conf, variants=variants, validation_counts=found.counts
+    )
 
 
 def passed(manifest: PackageManifest, precision: Precision) -> bool:

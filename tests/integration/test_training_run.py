@@ -78,6 +78,9 @@ def test_the_whole_way(model: str, head: str, recipe: Path, data: Path, settings
         assert manifest.run_id == outcome.run_id
         assert manifest.metrics["mAP50"] == outcome.metrics["mAP50"]
         assert set(manifest.class_metrics) == {"pale", "dark"}
+        counts = manifest.validation_counts
+        assert counts is not None
+        assert (counts.conf, counts.iou, set(counts.counts)) == (manifest.conf, manifest.iou, {"pale", "dark"})
         image = decode_image(next((data.parent / "images" / "test").glob("*.png")), max_pixels=10**6)
         assert detector.detect(image).failure is None
     _check_variants(registry, outcome, image)

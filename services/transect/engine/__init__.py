@@ -1,7 +1,7 @@
 """From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
 
 from transect.engine.detector import Detector
-from transect.engine.evaluate import evaluate_package
+from transect.engine.evaluate import SearchedSplit, evaluate_package, search_split
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
     INT8_FILES,
@@ -42,6 +42,7 @@ __all__ = [
     "PackageFile",
     "PackageManifest",
     "Precision",
+    "SearchedSplit",
     "StageSeconds",
     "Truth",
     "ValidationCounts",
@@ -53,6 +54,7 @@ __all__ = [
     "hash_files",
     "package_sha256",
     "read_manifest",
+    "search_split",
     "verify_package",
     "write_manifest",
 ]

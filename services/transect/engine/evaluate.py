@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from transect.datasets import Split, read_labels
 from transect.engine.detector import Detector
 from transect.engine.metrics import Evaluation, Truth, evaluate_detections
 from transect.engine.types import Boxes, DetectOptions
+from transect.engine.validation import ValidationCounts, count_errors
 from transect.imagery import decode_image
 from transect.progress import progress
 
@@ -22,6 +24,42 @@ _CURVE_MAX_DET = 300
 _WHOLE = DetectOptions(tile="off")
 
 
+@dataclass(frozen=True)
+class SearchedSplit:
+    """What a model found in each image of a labelled split, and its labels; class ids index `names`.
+
+    `curve` are the detections that average precision is made from, `operating` those at the thresholds `conf` and
+    `iou`, both best first; `truths` are the labels.
+    """
+
+    names: tuple[str, ...]
+    curve: tuple[Boxes, ...]
+    operating: tuple[Boxes, ...]
+    truths: tuple[Truth, ...]
+    conf: float
+    iou: float
+
+    def at(self, conf: float) -> "SearchedSplit":
+        """The same images as if searched whole at a higher score threshold.
+
+        Exact without a second search: only better boxes of its class suppress a box, so that those above `conf`
+        settle among themselves, and the limit on boxes takes the best. (Boxes of several tiles are joined, which
+        this does not hold for.) Raises ValueError for a lower threshold.
+        """
+        if conf < self.conf:
+            raise ValueError(f"searched at {self.conf:g}, so nothing is known at {conf:g}")
+        operating = tuple(boxes.take(boxes.scores > conf) for boxes in self.operating)
+        return SearchedSplit(self.names, self.curve, operating, self.truths, conf, self.iou)
+
+    def evaluation(self) -> Evaluation:
+        """How good the detections are."""
+        return evaluate_detections(self.curve, self.operating, self.truths, self.names, self.conf)
+
+    def validation_counts(self) -> ValidationCounts:
+        """What was right, wrong and missed in each image at the working thresholds."""
+        return count_errors(self.operating, self.truths, self.names, conf=self.conf, iou=self.iou)
+
+
 def evaluate_package(
     detector: Detector,
     split: Split,
@@ -31,7 +69,20 @@ def evaluate_package(
     max_pixels: int = 250_000_000,
     title: str = "Evaluating",
 ) -> Evaluation:
-    """Search every image of `split` and compare with its labels; shows progress under `title`.
+    """Search every image of `split` and compare with its labels: see search_split."""
+    return search_split(detector, split, names, options=options, max_pixels=max_pixels, title=title).evaluation()
+
+
+def search_split(
+    detector: Detector,
+    split: Split,
+    names: Sequence[str],
+    *,
+    options: DetectOptions = _WHOLE,
+    max_pixels: int = 250_000_000,
+    title: str = "Evaluating",
+) -> SearchedSplit:
+    """Search every image of `split` and read its labels; shows progress under `title`.
 
     `names` are the dataset's classes in the order of its class ids. They are matched to the
     model's by name: a class that the model does not know counts as never found, and the model's
@@ -63,8 +114,10 @@ def evaluate_package(
         for result in pool.map(search, pairs):
             found.append(result)
             advance()
+    curve, operating, truths = zip(*found, strict=True) if found else ((), (), ())
     conf = detector.manifest.conf if options.conf is None else options.conf
-    return evaluate_detections([f[0] for f in found], [f[1] for f in found], [f[2] for f in found], names, conf)
+    iou = detector.manifest.iou if options.iou is None else options.iou
+    return SearchedSplit(tuple(names), curve, operating, truths, conf, iou)
 
 
 def _renamed(boxes: Boxes, to_dataset: NDArray[np.intp]) -> Boxes:

@@ -15,6 +15,7 @@ from transect.engine import (
     WEIGHTS_FILE,
     Detector,
     PackageManifest,
+    ValidationCounts,
     Variant,
     hash_files,
     verify_package,
@@ -53,6 +54,7 @@ def build_package(
     run_id: str = "",
     created_at: datetime | None = None,
     variants: Sequence[Variant] = (),
+    validation_counts: ValidationCounts | None = None,
 ) -> Path:
     """Build the model package `out` and return it; see PackageManifest for the fields.
 
@@ -93,6 +95,7 @@ def build_package(
             "created_at": created_at or datetime.now(UTC),
             "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE, *extra)),
             "variants": tuple(variants),
+            "validation_counts": validation_counts,
         }
         write_manifest(folder, _manifest(out, fields))
         _write_mlmodel(folder, run_id)

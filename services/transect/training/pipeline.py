@@ -121,6 +121,7 @@ def _run(plan: Plan, provenance: Provenance, log: RunLog, folder: Path, settings
         versions=provenance.versions,
         run_id=log.run_id,
         variants=report.passed,
+        validation_counts=found.counts,
     )
     tags = {
         tag_names.TAG_MAP50: f"{metrics['mAP50']:.4f}",

@@ -6,7 +6,7 @@ import yaml
 
 from packages import make_variant
 from toys import COLOURS, SIZE, build_toy_package, paint, write_toy_onnx
-from transect.engine import INT8_FILES, Detector, read_manifest, verify_package
+from transect.engine import INT8_FILES, Detector, ValidationCounts, read_manifest, verify_package
 from transect.engine.backends.openvino_cpu import import_openvino
 from transect.errors import PackageError
 from transect.registry import build_package
@@ -24,6 +24,7 @@ def test_a_package_holds_what_the_contract_names(tmp_path: Path) -> None:
         git_dirty=True,
         versions={"numpy": "2"},
         run_id="run",
+        validation_counts=ValidationCounts(images=2, conf=0.25, iou=0.5, counts={"red": ((1, 3, 0, 1),)}),
     )
     assert sorted(path.name for path in package.iterdir()) == ["MLmodel", "model.onnx", "package.json", "weights.pt"]
     manifest = verify_package(package)
@@ -32,6 +33,8 @@ def test_a_package_holds_what_the_contract_names(tmp_path: Path) -> None:
     assert manifest.training_gsd_m == 0.02
     assert manifest.class_metrics == {"red": {"mAP50": 0.8}}
     assert manifest.git_dirty
+    assert manifest.validation_counts is not None
+    assert manifest.validation_counts.counts == {"red": ((1, 3, 0, 1),)}
     assert set(manifest.files) == {"model.onnx", "weights.pt"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

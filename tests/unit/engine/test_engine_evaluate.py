@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toys import build_toy_package, write_toy_dataset
+from transect.datasets import load_dataset
+from transect.engine import DetectOptions, Detector, evaluate_package, search_split
+from transect.engine.heads import decode
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95), st.sampled_from([3, 300]))
+def test_a_search_at_a_low_threshold_holds_that_at_a_higher_one(seed: int, conf: float, max_det: int) -> None:
+    generator = np.random.default_rng(seed)
+    # Sixty boxes that crowd one another, of two classes.
+    output = generator.uniform(0, 1, (1, 6, 60)).astype(np.float32)
+    output[0, :2] *= 40
+    output[0, 2:4] = 8 + 8 * output[0, 2:4]
+    low, high = (
+        decode(output, "anchor-free", conf=at, iou=0.5, class_ids=None, max_det=max_det, multi_label=False)
+        for at in (0.05, conf)
+    )
+    kept = low.take(low.scores > conf)
+    assert np.array_equal(kept.xyxy, high.xyxy)
+    assert np.array_equal(kept.scores, high.scores)
+    assert np.array_equal(kept.class_ids, high.class_ids)
+
+
+def test_a_split_searched_once_is_as_one_searched_again(tmp_path: Path) -> None:
+    dataset = load_dataset(write_toy_dataset(tmp_path / "data"))
+    split, names = dataset.splits["val"], dataset.names
+    with Detector.open(build_toy_package(tmp_path / "package", shift=4), threads=1) as detector:
+        low = search_split(detector, split, names, options=DetectOptions(tile="off", conf=0.05))
+        high = DetectOptions(tile="off", conf=0.4)
+        again = search_split(detector, split, names, options=high)
+        evaluated = evaluate_package(detector, split, names, options=high)
+    assert low.at(0.4).validation_counts() == again.validation_counts()
+    assert low.at(0.4).evaluation() == again.evaluation() == evaluated
+    counts = low.at(0.4).validation_counts()
+    assert (counts.images, counts.conf, counts.iou) == (4, 0.4, 0.5)
+    assert set(counts.counts) == set(names)
+    with pytest.raises(ValueError, match=r"searched at 0.4, so nothing is known at 0.05"):
+        again.at(0.05)
