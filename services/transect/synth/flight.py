@@ -47,6 +47,10 @@ class PositionNoise:
     height_m: float = 0.3
 
 
+_WIND = PositionNoise(gps_m=1.0, yaw_deg=1.5, height_m=0.5)
+"""How far the aircraft strays from its plan."""
+
+
 @dataclass(frozen=True)
 class Shot:
     """One frame of the flight."""
@@ -68,49 +72,71 @@ class Flight:
     height_m: float
 
 
+SPEED_M_S = 12.0
+BREAK_S = 1200.0
+
 _SPACING_M = 375.0
 _MARGIN_M = 4.0
-_SPEED_M_S = 12.0
 _TURN_S = 40.0
+_TICK_S = 0.1
 _START = datetime(2025, 7, 15, 10, 0, 0)  # noqa: DTZ001  # cameras write local time without a zone
 
 
-def plan_flight(
-    frames: int,
-    seed: int,
-    *,
-    camera: Camera,
-    height_m: float,
-    overlap: float,
-    transects: int | None = None,
-    noise: PositionNoise | None = None,
-) -> Flight:
-    """Lay `frames` frames along parallel transects, flown back and forth.
+@dataclass(frozen=True)
+class Route:
+    """How the lines are flown.
 
-    overlap: share of a frame that the next one of its transect shows again. transects: how many;
-    by default eight for 96 frames and as the square root of their number otherwise, at least two.
+    overlap: share of a frame that the next one of its line shows again. side_overlap: share that the next line
+    shows again, where lines then cover all of the stratum; without it they are 375 m apart, a sample. transects:
+    lines; by default eight for 96 frames and as the square root of their number otherwise, at least two.
+    speed_m_s: the aircraft's. passes: how often all lines are flown, with `break_s` seconds on the ground between.
+    """
+
+    height_m: float
+    overlap: float
+    side_overlap: float | None = None
+    transects: int | None = None
+    speed_m_s: float = SPEED_M_S
+    passes: int = 1
+    break_s: float = BREAK_S
+
+
+def plan_flight(frames: int, seed: int, route: Route, *, camera: Camera, noise: PositionNoise | None = None) -> Flight:
+    """Lay `frames` frames along parallel lines, flown back and forth, and the same again for each further pass.
+
+    The first pass of a line is the transect `T01`, its second `T01-2`. Photos are a tenth of a second apart or more.
     """
     noise = noise or PositionNoise()
-    count = transects or max(2, round(8 * np.sqrt(frames / 96)))
+    count = route.transects or max(2, round(8 * np.sqrt(frames / 96)))
     sizes = [frames // count + (1 if i < frames % count else 0) for i in range(count)]
-    along = camera.gsd(height_m) * camera.height
-    step = along * (1 - overlap)
+    along, across = (camera.gsd(route.height_m) * side for side in (camera.height, camera.width))
+    step = along * (1 - route.overlap)
     tall = (max(sizes) - 1) * step + along + 2 * _MARGIN_M
+    first, spacing, wide = _lines(count, across, route.side_overlap)
+    pause = timedelta(seconds=max(_TICK_S, round(step / route.speed_m_s, 1)))
     rng = np.random.default_rng((seed, 41))
     clock, shots = _START, []
-    for line, size in enumerate(sizes):
-        transect = f"T{line + 1:02d}"
-        x = (line + 0.5) * _SPACING_M
-        length = (size - 1) * step
-        for i in range(size):
-            along_line = (tall - length) / 2 + i * step
-            north_bound = line % 2 == 0
-            plan = Pose(x, along_line if north_bound else tall - along_line, height_m, 0.0 if north_bound else 180.0)
-            true = _shaken(rng, plan, PositionNoise(1.0, 1.5, 0.5))
-            shots.append(Shot(f"{transect}_{i + 1:04d}", transect, true, _shaken(rng, true, noise), clock))
-            clock += timedelta(seconds=round(step / _SPEED_M_S, 1))
-        clock += timedelta(seconds=_TURN_S)
-    return Flight(camera, tuple(shots), count * _SPACING_M, tall)
+    for number in range(1, route.passes + 1):
+        for line, size in enumerate(sizes):
+            transect = f"T{line + 1:02d}" + (f"-{number}" if number > 1 else "")
+            for i in range(size):
+                along_line = (tall - (size - 1) * step) / 2 + i * step
+                north_bound = line % 2 == 0
+                y, yaw = (along_line, 0.0) if north_bound else (tall - along_line, 180.0)
+                true = _shaken(rng, Pose(first + line * spacing, y, route.height_m, yaw), _WIND)
+                shots.append(Shot(f"{transect}_{i + 1:04d}", transect, true, _shaken(rng, true, noise), clock))
+                clock += pause
+            clock += timedelta(seconds=_TURN_S)
+        clock += timedelta(seconds=route.break_s)
+    return Flight(camera, tuple(shots), wide, tall)
+
+
+def _lines(count: int, across: float, side_overlap: float | None) -> tuple[float, float, float]:
+    """The first line's place, the lines' spacing and the stratum's width, metres from its western border."""
+    if side_overlap is None:
+        return 0.5 * _SPACING_M, _SPACING_M, count * _SPACING_M
+    spacing = across * (1 - side_overlap)
+    return across / 2 + _MARGIN_M, spacing, (count - 1) * spacing + across + 2 * _MARGIN_M
 
 
 def _shaken(rng: np.random.Generator, pose: Pose, noise: PositionNoise) -> Pose:

@@ -72,6 +72,8 @@ class Animal:
     length_m: float
     look: Look
     seed: int
+    velocity: tuple[float, float] = (0.0, 0.0)
+    """Metres a second east and north, at the survey's first photo."""
 
 
 def draw_animal(rng: np.random.Generator, species: int, x: float, y: float, heading_deg: float) -> Animal:

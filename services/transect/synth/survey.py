@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..errors import InputError
 from ..files import atomic_write_json
 from ..progress import progress
-from .flight import Camera, Flight, PositionNoise, Shot, plan_flight
+from .flight import BREAK_S, SPEED_M_S, PositionNoise, Shot
 from .geo import LocalFrame
 from .light import develop
 from .metadata import Site, write_frame
 from .output import GENERATOR, building, finished, spread
-from .population import draw_population
-from .savanna import survey_cover, survey_ground, survey_light, survey_optics
-from .scene import Scene, expose
-from .species import SPECIES, Animal
+from .plan import SurveyDesign, SurveyPlan, plan_survey
+from .savanna import survey_optics
+from .scene import expose
+from .sightings import perfect_sightings
+from .species import SPECIES
 
 PLACE = LocalFrame(latitude=-1.5, longitude=35.1)
 """South-west corner of the sample stratum, in the Mara-Serengeti plains."""
@@ -45,23 +45,9 @@ class SurveyTruth:
 
 
 @dataclass(frozen=True)
-class SurveyPlan:
-    """A survey before its pictures are taken."""
-
-    seed: int
-    flight: Flight
-    scene: Scene
-
-    def frames_of(self, animal: Animal) -> list[str]:
-        """Names of the frames that hold the animal's centre."""
-        camera = self.flight.camera
-        return [shot.name for shot in self.flight.shots if camera.view(shot.true).holds(animal.x, animal.y)]
-
-
-@dataclass(frozen=True)
 class _Job:
     folder: Path
-    parameters: tuple[tuple[str, Any], ...]
+    design: SurveyDesign
     index: int
 
 
@@ -74,63 +60,42 @@ def make_survey(
     height_m: float = 64.0,
     transects: int | None = None,
     noise: PositionNoise | None = None,
+    side_overlap: float | None = None,
+    passes: int = 1,
+    break_s: float = BREAK_S,
+    speed_m_s: float = SPEED_M_S,
+    animal_speed_m_s: float = 0.0,
     processes: int = 2,
 ) -> SurveyTruth:
     """Make `out/images/T01/T01_0001.jpg` ..., `out/survey.yaml` and `out/truth.geojson`.
 
-    frames: 2 or more. overlap: share of a frame that its follower shows again, 0 to 0.8. height_m: above
-    ground, 20 to 200; the default gives 5 cm a pixel. noise: errors of the recorded positions.
-    A finished survey of the same parameters is left as it is; the frames do not depend on `processes`.
+    The parameters are those of SurveyDesign. A finished survey of the same parameters is left as it is; the
+    frames do not depend on `processes`.
     Raises InputError for a bad parameter or when `out` holds something else.
     """
-    if frames < 2 or seed < 0 or not 0 <= overlap <= 0.8 or not 20 <= height_m <= 200:
-        raise InputError(
-            "A sample survey needs at least 2 frames, a seed from 0 on, an overlap of 0 to 0.8 "
-            "and a height of 20 to 200 m."
-        )
-    if transects is not None and not 1 <= transects <= frames:
-        raise InputError(f"{frames} frames cannot make {transects} transects; ask for 1 to {frames}.")
-    noise = noise or PositionNoise()
-    parameters = {
-        "kind": "survey",
-        "frames": frames,
-        "seed": seed,
-        "overlap": overlap,
-        "height_m": height_m,
-        "transects": transects,
-        "gps_noise_m": noise.gps_m,
-        "yaw_noise_deg": noise.yaw_deg,
-        "height_noise_m": noise.height_m,
-    }
+    design = SurveyDesign(
+        frames=frames,
+        seed=seed,
+        overlap=overlap,
+        height_m=height_m,
+        transects=transects,
+        noise=noise or PositionNoise(),
+        side_overlap=side_overlap,
+        passes=passes,
+        break_s=break_s,
+        speed_m_s=speed_m_s,
+        animal_speed_m_s=animal_speed_m_s,
+    )
+    parameters = design.parameters()
     if not finished(out, parameters):
         with building(out, parameters) as part:
-            _build(part, parameters, processes)
+            _build(part, design, processes)
     return _read_truth(out)
 
 
-def plan_survey(parameters: dict[str, Any]) -> SurveyPlan:
-    """The flight, the land and its animals, from the parameters that synth.json holds."""
-    seed = parameters["seed"]
-    noise = PositionNoise(parameters["gps_noise_m"], parameters["yaw_noise_deg"], parameters["height_noise_m"])
-    flight = plan_flight(
-        parameters["frames"],
-        seed,
-        camera=Camera(),
-        height_m=parameters["height_m"],
-        overlap=parameters["overlap"],
-        transects=parameters["transects"],
-        noise=noise,
-    )
-    animals = draw_population(flight.width_m, flight.height_m, seed)
-    world = int(np.random.SeedSequence((seed, 40)).generate_state(1)[0])
-    light = survey_light(np.random.default_rng((seed, 43)))
-    return SurveyPlan(seed, flight, Scene(world, survey_ground(), survey_cover(), light, animals))
-
-
-def _build(part: Path, parameters: dict[str, Any], processes: int) -> None:
-    key = tuple(sorted(parameters.items()))
-    plan = _planned(key)
-    jobs = [_Job(part, key, index) for index in range(len(plan.flight.shots))]
+def _build(part: Path, design: SurveyDesign, processes: int) -> None:
+    plan = _planned(design)
+    jobs = [_Job(part, design, index) for index in range(len(plan.flight.shots))]
     with progress("Making sample survey", len(jobs), "frames") as advance:
         for _ in spread(_take, jobs, processes):
             advance()
@@ -139,17 +104,17 @@ def _build(part: Path, parameters: dict[str, Any], processes: int) -> None:
 
 
 @lru_cache(maxsize=2)
-def _planned(key: tuple[tuple[str, Any], ...]) -> SurveyPlan:
-    return plan_survey(dict(key))
+def _planned(design: SurveyDesign) -> SurveyPlan:
+    return plan_survey(design)
 
 
 def _take(job: _Job) -> None:
     """Take one frame from its true pose and write its recorded pose."""
-    plan = _planned(job.parameters)
-    shot, camera = plan.flight.shots[job.index], plan.flight.camera
-    radiance, _ = expose(plan.scene, camera.view(shot.true))
-    optics = survey_optics(np.random.default_rng((plan.seed, 44)))
-    rng = np.random.default_rng((plan.seed, 45, job.index))
+    plan = _planned(job.design)
+    shot, camera, seed = plan.flight.shots[job.index], plan.flight.camera, plan.design.seed
+    radiance, _ = expose(plan.scene_of(shot), camera.view(shot.true))
+    optics = survey_optics(np.random.default_rng((seed, 44)))
+    rng = np.random.default_rng((seed, 45, job.index))
     optics = replace(optics, exposure=optics.exposure * float(rng.uniform(0.96, 1.04)))
     pixels = develop(radiance, optics, rng)
     write_frame(frame_path(job.folder, shot), pixels, shot, Site(PLACE, ELEVATION_M, camera), quality=optics.quality)
@@ -169,7 +134,7 @@ def _survey_yaml(plan: SurveyPlan) -> dict[str, Any]:
         "name": "sample",
         "camera": {"sensor_width_mm": flight.camera.sensor_width_mm, "focal_mm": flight.camera.focal_mm},
         "height": {"source": "relative_altitude"},
-        "sampling": "strip",
+        "sampling": "strip" if plan.design.side_overlap is None else "total",
         "strata": [
             {"name": _STRATUM, "area_km2": round(flight.width_m * flight.height_m / 1e6, 6), "polygon": polygon}
         ],
@@ -179,25 +144,37 @@ def _survey_yaml(plan: SurveyPlan) -> dict[str, Any]:
 
 
 def _truth(plan: SurveyPlan) -> dict[str, Any]:
+    """Each animal where it is at the first photo, and the frames that hold its middle when they are taken."""
     features = []
     population: Counter[str] = Counter({kind.name: 0 for kind in SPECIES})
     photographed: Counter[str] = Counter({kind.name: 0 for kind in SPECIES})
-    for number, animal in enumerate(plan.scene.animals):
+    moving = plan.design.animal_speed_m_s > 0
+    for number, (animal, frames) in enumerate(zip(plan.scene.animals, _frames(plan), strict=True)):
         name = SPECIES[animal.species].name
-        frames = plan.frames_of(animal)
         population[name] += 1
         photographed[name] += bool(frames)
         properties = {
             "id": number, "species": name, "length_m": round(animal.length_m, 3),
             "photographed": bool(frames), "frames": frames,
         }  # fmt: skip
+        if moving:
+            properties["velocity_m_s"] = [round(speed, 4) for speed in animal.velocity]
         geometry = {"type": "Point", "coordinates": list(_rounded(animal.x, animal.y))}
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     summary = {
-        "seed": plan.seed, "frames": len(plan.flight.shots), "version": GENERATOR,
+        "seed": plan.design.seed, "frames": len(plan.flight.shots), "version": GENERATOR,
         "population": dict(population), "photographed": dict(photographed),
     }  # fmt: skip
     return {"type": "FeatureCollection", "features": features, "transect": summary}
+
+
+def _frames(plan: SurveyPlan) -> list[list[str]]:
+    """For each animal the names of the frames that hold it."""
+    frames: list[list[str]] = [[] for _ in plan.scene.animals]
+    sightings = perfect_sightings(plan)
+    for animal, frame in zip(sightings.animal.tolist(), sightings.frame.tolist(), strict=True):
+        frames[animal].append(plan.flight.shots[frame].name)
+    return frames
 
 
 def _rounded(x: float, y: float) -> tuple[float, float]:

@@ -1,9 +1,12 @@
 """Where a picture lies on the ground: metres (east, north) to pixels and back."""
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class View:
         x, y = self.to_ground(left + width / 2, top + height / 2)
         return replace(self, x=x, y=y, width=width, height=height)
 
-    def to_pixels(self, x: float, y: float) -> tuple[float, float]:
-        """Column and row, where pixel i covers [i, i + 1)."""
+    def to_pixels(self, x: Number, y: Number) -> tuple[Number, Number]:
+        """Column and row, where pixel i covers [i, i + 1); of one ground point or of arrays of them."""
         east, north = (x - self.x) / self.gsd, (y - self.y) / self.gsd
         right, up = self.right, self.up
         return (

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from transect.synth.flight import Camera, PositionNoise, plan_flight
+from transect.synth.flight import Camera, PositionNoise, Route, plan_flight
 
 CAMERA = Camera()
+ROUTE = Route(height_m=64.0, overlap=0.25)
 
 
 def test_the_ground_sample_distance_is_that_of_the_design() -> None:
@@ -13,7 +14,7 @@ def test_the_ground_sample_distance_is_that_of_the_design() -> None:
 
 @pytest.mark.parametrize("frames", [2, 3, 8, 31, 96, 400])
 def test_all_frames_lie_in_the_stratum(frames: int) -> None:
-    flight = plan_flight(frames, 3, camera=CAMERA, height_m=64.0, overlap=0.25)
+    flight = plan_flight(frames, 3, ROUTE, camera=CAMERA)
     assert len({shot.name for shot in flight.shots}) == len(flight.shots) == frames
     assert len({shot.transect for shot in flight.shots}) >= 2
     for shot in flight.shots:
@@ -24,7 +25,7 @@ def test_all_frames_lie_in_the_stratum(frames: int) -> None:
 
 
 def test_the_default_survey_has_eight_transects_flown_back_and_forth() -> None:
-    flight = plan_flight(96, 0, camera=CAMERA, height_m=64.0, overlap=0.25)
+    flight = plan_flight(96, 0, ROUTE, camera=CAMERA)
     names = sorted({shot.transect for shot in flight.shots})
     assert names == [f"T{i:02d}" for i in range(1, 9)]
     north = [abs((s.true.yaw_deg + 180) % 360 - 180) < 90 for s in flight.shots if s.name.endswith("0001")]
@@ -34,7 +35,7 @@ def test_the_default_survey_has_eight_transects_flown_back_and_forth() -> None:
 
 
 def test_neighbours_overlap_and_transects_do_not() -> None:
-    flight = plan_flight(24, 1, camera=CAMERA, height_m=64.0, overlap=0.25)
+    flight = plan_flight(24, 1, ROUTE, camera=CAMERA)
     for a, b in zip(flight.shots, flight.shots[1:], strict=False):
         distance = np.hypot(a.true.x - b.true.x, a.true.y - b.true.y)
         if a.transect == b.transect:
@@ -45,7 +46,7 @@ def test_neighbours_overlap_and_transects_do_not() -> None:
 
 def test_recorded_positions_are_off_as_asked() -> None:
     noise = PositionNoise(gps_m=2.0, yaw_deg=3.0, height_m=1.0)
-    flight = plan_flight(400, 9, camera=CAMERA, height_m=64.0, overlap=0.1, noise=noise)
+    flight = plan_flight(400, 9, Route(height_m=64.0, overlap=0.1), camera=CAMERA, noise=noise)
     east = [s.recorded.x - s.true.x for s in flight.shots]
     up = [s.recorded.height_m - s.true.height_m for s in flight.shots]
     turn = [(s.recorded.yaw_deg - s.true.yaw_deg + 180) % 360 - 180 for s in flight.shots]
@@ -55,10 +56,10 @@ def test_recorded_positions_are_off_as_asked() -> None:
 
 
 def test_without_noise_the_records_are_true() -> None:
-    flight = plan_flight(6, 2, camera=CAMERA, height_m=64.0, overlap=0.25, noise=PositionNoise(0, 0, 0))
+    flight = plan_flight(6, 2, ROUTE, camera=CAMERA, noise=PositionNoise(0, 0, 0))
     assert all(shot.true == shot.recorded for shot in flight.shots)
 
 
 def test_time_goes_on() -> None:
-    times = [shot.taken_at for shot in plan_flight(24, 1, camera=CAMERA, height_m=64.0, overlap=0.25).shots]
+    times = [shot.taken_at for shot in plan_flight(24, 1, ROUTE, camera=CAMERA).shots]
     assert times == sorted(set(times))

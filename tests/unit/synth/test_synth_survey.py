@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 
 from transect.errors import InputError
-from transect.synth import SPECIES, SurveyTruth, make_survey
+from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, SurveyTruth, make_survey, plan_survey
 from transect.synth.scene import expose
-from transect.synth.survey import ELEVATION_M, PLACE, SurveyPlan, frame_path, plan_survey
+from transect.synth.survey import ELEVATION_M, PLACE, frame_path
 
 # With this seed each species is photographed, some animals twice.
 WISH: dict[str, Any] = {"frames": 4, "seed": 7, "overlap": 0.5, "transects": 2}
@@ -23,9 +23,8 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> SurveyTruth:
 
 
 @pytest.fixture(scope="module")
-def plan(truth: SurveyTruth) -> SurveyPlan:
-    mark: dict[str, Any] = json.loads((truth.folder / "synth.json").read_text())
-    return plan_survey(mark)
+def plan() -> SurveyPlan:
+    return plan_survey(SurveyDesign(**WISH))
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +147,8 @@ def test_a_survey_is_deterministic_and_resumable(truth: SurveyTruth, tmp_path: P
     assert (again.folder / "truth.geojson").stat().st_mtime_ns == stamp
 
 
-def test_another_seed_is_another_land(plan: SurveyPlan, truth: SurveyTruth) -> None:
-    mark = json.loads((truth.folder / "synth.json").read_text())
-    other = plan_survey(mark | {"seed": 3})
+def test_another_seed_is_another_land(plan: SurveyPlan) -> None:
+    other = plan_survey(SurveyDesign(**WISH | {"seed": 3}))
     assert other.scene.animals != plan.scene.animals
     assert other.scene.seed != plan.scene.seed
     assert other.flight.shots[0].true != plan.flight.shots[0].true
@@ -160,8 +158,17 @@ def test_another_seed_is_another_land(plan: SurveyPlan, truth: SurveyTruth) -> N
     ("bad", "message"),
     [
         ({"frames": 1}, "at least 2 frames"),
-        ({"frames": 4, "overlap": 0.95}, "overlap of 0 to 0.8"),
+        ({"seed": -1}, "a seed from 0 on"),
+        ({"frames": 4, "overlap": 0.95}, "an overlap of 0 to 0.9"),
+        ({"frames": 4, "overlap": float("nan")}, "an overlap of 0 to 0.9"),
+        ({"frames": 4, "side_overlap": 1.0}, "side overlap of 0 to 0.9"),
         ({"frames": 4, "height_m": 5.0}, "height of 20 to 200"),
+        ({"frames": 4, "passes": 0}, "1 to 20 passes"),
+        ({"frames": 4, "break_s": -1.0}, "break of 0 to 86400"),
+        ({"frames": 4, "speed_m_s": 0.0}, "aircraft's speed of 1 to 100"),
+        ({"frames": 4, "animal_speed_m_s": float("inf")}, "animals' speed of 0 to 20"),
+        ({"frames": 4, "noise": PositionNoise(gps_m=-1.0)}, "noise from 0 on"),
+        ({"frames": 1, "overlap": 2.0}, "at least 2 frames and an overlap"),
         ({"frames": 4, "transects": 9}, "4 frames cannot make 9 transects"),
     ],
 )

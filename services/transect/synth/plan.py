@@ -1,0 +1,127 @@
+"""A sample survey before its pictures are taken: what is wished for, the flight, the land and its animals."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .flight import BREAK_S, SPEED_M_S, Camera, Flight, PositionNoise, Route, Shot, plan_flight
+from .motion import Tracks, moved
+from .population import draw_population
+from .savanna import survey_cover, survey_ground, survey_light
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class SurveyDesign:
+    """The parameters of a sample survey; the same parameters give the same survey.
+
+    frames: photos of one pass, 2 or more. overlap: share of a frame that its follower shows again, 0 to 0.9.
+    height_m: above ground, 20 to 200; the default gives 5 cm a pixel. transects: lines, by default as many as suit
+    the frames. noise: errors of the recorded positions. side_overlap: share of a frame that the next line shows
+    again, 0 to 0.9, and the whole stratum is photographed; by default lines are 375 m apart, a sample. passes: how
+    often all lines are flown, with `break_s` seconds between. speed_m_s: the aircraft's, 1 to 100.
+    animal_speed_m_s: that of the fastest animal, 0 to 20; at 0 all stand.
+    Raises InputError for a parameter out of its range.
+    """
+
+    frames: int = 96
+    seed: int = 0
+    overlap: float = 0.25
+    height_m: float = 64.0
+    transects: int | None = None
+    noise: PositionNoise = field(default_factory=PositionNoise)
+    side_overlap: float | None = None
+    passes: int = 1
+    break_s: float = BREAK_S
+    speed_m_s: float = SPEED_M_S
+    animal_speed_m_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        noise = self.noise
+        checks = (
+            (self.frames >= 2, "at least 2 frames"),
+            (self.seed >= 0, "a seed from 0 on"),
+            (0 <= self.overlap <= 0.9, "an overlap of 0 to 0.9"),
+            (self.side_overlap is None or 0 <= self.side_overlap <= 0.9, "a side overlap of 0 to 0.9"),
+            (20 <= self.height_m <= 200, "a height of 20 to 200 m"),
+            (1 <= self.passes <= 20, "1 to 20 passes"),
+            (0 <= self.break_s <= 86_400, "a break of 0 to 86400 s"),
+            (1 <= self.speed_m_s <= 100, "an aircraft's speed of 1 to 100 m/s"),
+            (0 <= self.animal_speed_m_s <= 20, "an animals' speed of 0 to 20 m/s"),
+            (
+                all(0 <= error < math.inf for error in (noise.gps_m, noise.yaw_deg, noise.height_m)),
+                "noise from 0 on",
+            ),
+        )
+        missing = [wanted for kept, wanted in checks if not kept]
+        if missing:
+            raise InputError(f"A sample survey needs {' and '.join(missing)}.")
+        if self.transects is not None and not 1 <= self.transects <= self.frames:
+            raise InputError(
+                f"{self.frames} frames cannot make {self.transects} transects; ask for 1 to {self.frames}."
+            )
+
+    def parameters(self) -> dict[str, Any]:
+        """What synth.json holds. What came later than the first surveys is named where it is used."""
+        later = {
+            name: value
+            for name in ("side_overlap", "passes", "break_s", "speed_m_s", "animal_speed_m_s")
+            if (value := getattr(self, name)) != getattr(SurveyDesign, name)
+        }
+        return {
+            "kind": "survey",
+            "frames": self.frames,
+            "seed": self.seed,
+            "overlap": self.overlap,
+            "height_m": self.height_m,
+            "transects": self.transects,
+            "gps_noise_m": self.noise.gps_m,
+            "yaw_noise_deg": self.noise.yaw_deg,
+            "height_noise_m": self.noise.height_m,
+            **later,
+        }
+
+    def route(self) -> Route:
+        """How its lines are flown."""
+        return Route(
+            height_m=self.height_m,
+            overlap=self.overlap,
+            side_overlap=self.side_overlap,
+            transects=self.transects,
+            speed_m_s=self.speed_m_s,
+            passes=self.passes,
+            break_s=self.break_s,
+        )
+
+
+@dataclass(frozen=True)
+class SurveyPlan:
+    """A survey before its pictures are taken."""
+
+    design: SurveyDesign
+    flight: Flight
+    scene: Scene
+    """At second 0, when the first photo is taken."""
+    tracks: Tracks
+
+    def seconds(self, shot: Shot) -> float:
+        """When a photo is taken, in seconds after the first one."""
+        return (shot.taken_at - self.flight.shots[0].taken_at).total_seconds()
+
+    def scene_of(self, shot: Shot) -> Scene:
+        """The land with the animals, in their order, where they are when a photo is taken."""
+        return replace(self.scene, animals=moved(self.scene.animals, self.tracks, self.seconds(shot)))
+
+
+def plan_survey(design: SurveyDesign) -> SurveyPlan:
+    """The flight, the land and its animals."""
+    seed = design.seed
+    flight = plan_flight(design.frames, seed, design.route(), camera=Camera(), noise=design.noise)
+    animals = draw_population(flight.width_m, flight.height_m, seed, speed_m_s=design.animal_speed_m_s)
+    world = int(np.random.SeedSequence((seed, 40)).generate_state(1)[0])
+    light = survey_light(np.random.default_rng((seed, 43)))
+    scene = Scene(world, survey_ground(), survey_cover(), light, animals)
+    return SurveyPlan(design, flight, scene, Tracks.of(animals, flight.width_m, flight.height_m))

@@ -1,0 +1,71 @@
+"""What a detector without faults would report of a planned survey, without taking its pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .plan import SurveyPlan
+from .species import SPECIES
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PerfectSightings:
+    """A row for each animal in each frame that holds its middle at the time of the frame, in order of frames.
+
+    `frame` counts the plan's `flight.shots`, which hold the recorded poses, and `animal` its `scene.animals`.
+    """
+
+    frame: Indices
+    animal: Indices
+    species: Indices
+    """Class number, as in SPECIES."""
+    middle_px: Floats
+    """(n, 2) column and row of the animal's middle, where pixel i covers [i, i + 1)."""
+    box_px: Floats
+    """(n, 4) x1, y1, x2, y2 around its body, cut at the border of the picture."""
+    seconds: Floats
+    """When each frame (not each row) was taken, after the first one."""
+
+    def photographed(self) -> Indices:
+        """The animals that are in at least one frame, each once, in their order."""
+        return np.unique(self.animal)
+
+
+def perfect_sightings(plan: SurveyPlan) -> PerfectSightings:
+    """All animals of all frames of a plan.
+
+    The box is that of an ellipse as long as the body and as wide, turned as the animal is: what a picture shows to
+    within a few pixels.
+    """
+    half_length, half_width, species = _bodies(plan)
+    seconds = np.array([plan.seconds(shot) for shot in plan.flight.shots])
+    frames, found, middles, halves = [], [], [], []
+    camera = plan.flight.camera
+    for number, shot in enumerate(plan.flight.shots):
+        view = camera.view(shot.true)
+        x, y, heading = plan.tracks.at(float(seconds[number]))
+        column, row = view.to_pixels(x, y)
+        here = np.flatnonzero((column >= 0) & (column < view.width) & (row >= 0) & (row < view.height))
+        turn = np.radians(heading[here] - view.yaw_deg)
+        long, wide = half_length[here] / view.gsd, half_width[here] / view.gsd
+        sin, cos = np.sin(turn), np.cos(turn)
+        frames.append(np.full(here.size, number, dtype=np.int64))
+        found.append(here.astype(np.int64))
+        middles.append(np.stack([column[here], row[here]], axis=1))
+        halves.append(np.stack([np.hypot(long * sin, wide * cos), np.hypot(long * cos, wide * sin)], axis=1))
+    animal, middle, half = np.concatenate(found), np.concatenate(middles), np.concatenate(halves)
+    size = np.array([camera.width, camera.height], dtype=np.float64)
+    box = np.hstack([np.maximum(middle - half, 0), np.minimum(middle + half, size)])
+    return PerfectSightings(np.concatenate(frames), animal, species[animal], middle, box, seconds)
+
+
+def _bodies(plan: SurveyPlan) -> tuple[Floats, Floats, Indices]:
+    """Half length and half width in metres and the class number of each animal."""
+    animals = plan.scene.animals
+    length = np.array([animal.length_m for animal in animals], dtype=np.float64)
+    width = np.array([SPECIES[animal.species].half_width * animal.look.width for animal in animals], dtype=np.float64)
+    return length / 2, length * width, np.array([animal.species for animal in animals], dtype=np.int64)
