@@ -7,18 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from shapely import STRtree, area, centroid, get_coordinates, intersection, union_all
 
 from transect.census.cameras import cameras_of
 from transect.census.config import CensusConfig
 from transect.census.coverage import Coverage
-from transect.census.geometry import FloatArray
 from transect.census.lonlat import middle_longitude
-from transect.census.plan import Plan, plan_census
+from transect.census.overlap import Overlap, ground_areas_m2, measure_overlap
+from transect.census.plan import plan_census
 from transect.census.positions import Frame, Placement
 from transect.census.result import Failure
 from transect.census.survey import Survey
@@ -27,8 +25,6 @@ from transect.errors import ImageError
 from transect.imagery import open_raster
 from transect.settings import Settings
 
-# The overlap is that of so many photos, evenly chosen; more say no more.
-_MOST_ASKED = 1000
 _TIMED = 2
 
 
@@ -39,21 +35,6 @@ class Spread:
     least: float
     median: float
     most: float
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How much of a photo's ground others show too, as shares of its ground.
-
-    `forward` is the median share that the next photo of the same transect shows (None without transects);
-    `across` the mean share that photos of other transects show, `shared` that any other photo shows. `looks` is how
-    often a place is photographed on average.
-    """
-
-    forward: float | None
-    across: float
-    shared: float
-    looks: float
 
 
 @dataclass(frozen=True)
@@ -116,7 +97,7 @@ def dry_run(
     frames, shown = plan.frames, plan.coverage.footprints
     placed = [frame.placement for frame in frames if frame.placement is not None]
     photos = [placement for placement in placed if isinstance(placement, Placement)]
-    areas = _ground_areas(plan)
+    areas = ground_areas_m2(plan.coverage, plan.grid)
     expected = ExpectedTime(why_not=why_not)
     if detector is not None:
         expected = _expected_time(frames, detector, config, settings)
@@ -139,7 +120,7 @@ def dry_run(
         bounds=_bounds([(placement.longitude, placement.latitude) for placement in placed]),
         footprint_m2=_spread(areas.tolist()),
         area_km2=plan.coverage.area_km2,
-        overlap=_overlap(plan, areas),
+        overlap=measure_overlap(frames, plan.coverage, plan.grid),
         transects=len({frames[number].transect for number in shown} - {None}),
         strata=_strata(plan.coverage),
         time=expected,
@@ -159,12 +140,6 @@ def _bounds(lonlat: Sequence[tuple[float, float]]) -> tuple[float, float, float,
     return float(west), float(places[:, 1].min()), float(east), float(places[:, 1].max())
 
 
-def _ground_areas(plan: Plan) -> FloatArray:
-    """The ground of each footprint in m2, without the others."""
-    grounds = np.array(list(plan.coverage.footprints.values()), object)
-    return np.asarray(area(grounds) / plan.grid.scale_at(get_coordinates(centroid(grounds))) ** 2, np.float64)
-
-
 def _strata(coverage: Coverage) -> tuple[StratumPlan, ...]:
     found = []
     for region in coverage.regions:
@@ -172,40 +147,6 @@ def _strata(coverage: Coverage) -> tuple[StratumPlan, ...]:
         sampled = sum(unit.area_km2 for unit in units)
         found.append(StratumPlan(region.name, region.area_km2, len(units), sampled, sampled / region.area_km2))
     return tuple(found)
-
-
-def _overlap(plan: Plan, ground_areas: FloatArray) -> Overlap | None:
-    shown, frames = plan.coverage.footprints, plan.frames
-    numbers = list(shown)
-    if len(numbers) < 2:
-        return None
-    grounds = np.array(list(shown.values()), object)
-    areas = area(grounds)
-    tree = STRtree(grounds)
-    across, shared = [], []
-    for index in range(0, len(numbers), -(-len(numbers) // _MOST_ASKED)):
-        own, transect = grounds[index], frames[numbers[index]].transect
-        others = np.setdiff1d(tree.query(own, predicate="intersects"), [index])
-        elsewhere = [other for other in others if frames[numbers[other]].transect != transect]
-        shared.append(own.intersection(union_all(grounds[others])).area / areas[index])
-        across.append(own.intersection(union_all(grounds[elsewhere])).area / areas[index])
-    forward = _forward(frames, numbers, grounds)
-    looks = float(ground_areas.sum()) / 1e6 / plan.coverage.area_km2
-    return Overlap(forward, float(np.mean(across)), float(np.mean(shared)), looks)
-
-
-def _forward(frames: Sequence[Frame], numbers: Sequence[int], grounds: Any) -> float | None:
-    """The median share of a photo's ground that the next one of its transect shows; frames are in order of time."""
-    by_transect: dict[str, list[int]] = {}
-    for index, number in enumerate(numbers):
-        transect = frames[number].transect
-        if transect is not None:
-            by_transect.setdefault(transect, []).append(index)
-    pairs = np.array([pair for members in by_transect.values() for pair in pairwise(members)], np.int64).reshape(-1, 2)
-    if len(pairs) == 0:
-        return None
-    one, other = grounds[pairs[:, 0]], grounds[pairs[:, 1]]
-    return float(np.median(area(intersection(one, other)) / area(one)))
 
 
 def _expected_time(
