@@ -21,8 +21,7 @@ from urllib.parse import quote
 
 from transect.engine import ModelRef, PackageManifest, package_sha256, read_manifest, verify_package
 from transect.errors import PackageError, RegistryError
-from transect.files import atomic_write_json
-from transect.registry.locks import locked, locked_if_free
+from transect.files import atomic_write_json, locked, locked_if_free
 
 _log = logging.getLogger(__name__)
 _IN_USE = ".in-use"

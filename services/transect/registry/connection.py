@@ -19,7 +19,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from transect.errors import RegistryError
-from transect.registry.locks import locked
+from transect.files import locked
 from transect.settings import Settings
 
 _PROBE_TIMEOUT_S = 5
