@@ -11,13 +11,40 @@ app = typer.Typer(help="Make sample surveys and training sets with known truth."
 @app.command()
 def survey(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    frames: Annotated[int, typer.Option(min=2, help="How many frames.")] = 96,
+    frames: Annotated[int, typer.Option(min=2, help="How many frames a pass has.")] = 96,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    overlap: Annotated[float, typer.Option(help="Share of a frame that the next one shows again, 0 to 0.9.")] = 0.25,
+    side_overlap: Annotated[
+        float | None,
+        typer.Option(help="Share of a frame that the next line shows again, 0 to 0.9; without it lines are a sample."),
+    ] = None,
+    transects: Annotated[int | None, typer.Option(help="How many lines; by default as many as suit.")] = None,
+    passes: Annotated[int, typer.Option(help="How often all lines are flown.")] = 1,
+    break_s: Annotated[float, typer.Option("--break", help="Seconds between two passes.")] = 1200.0,
+    height: Annotated[float, typer.Option(help="Metres above ground, 20 to 200.")] = 64.0,
+    speed: Annotated[float, typer.Option(help="The aircraft's, metres a second.")] = 12.0,
+    animal_speed: Annotated[float, typer.Option(help="The fastest animal's, metres a second; 0: all stand.")] = 0.0,
+    gps_noise: Annotated[float, typer.Option(help="Standard deviation of recorded positions, metres.")] = 0.5,
+    yaw_noise: Annotated[float, typer.Option(help="Standard deviation of recorded headings, degrees.")] = 0.7,
+    height_noise: Annotated[float, typer.Option(help="Standard deviation of recorded heights, metres.")] = 0.3,
 ) -> None:
     """Photograph a landscape with animals at known positions: frames, survey.yaml, truth.geojson."""
-    from transect.synth import make_survey
+    from transect.synth import PositionNoise, make_survey
 
-    truth = make_survey(out, frames=frames, seed=seed)
+    truth = make_survey(
+        out,
+        frames=frames,
+        seed=seed,
+        overlap=overlap,
+        height_m=height,
+        transects=transects,
+        noise=PositionNoise(gps_noise, yaw_noise, height_noise),
+        side_overlap=side_overlap,
+        passes=passes,
+        break_s=break_s,
+        speed_m_s=speed,
+        animal_speed_m_s=animal_speed,
+    )
     print(f"{truth.frames} frames in {out}")
     for species, count in truth.photographed.items():
         print(f"  {species}: {count} photographed of {truth.population[species]} in the area")
