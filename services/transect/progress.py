@@ -4,30 +4,66 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 _LOG_EVERY_S = 10.0
 
 
 class Advance(Protocol):
-    """Says that `steps` more units of work are done; `note` is a short text beside the bar."""
+    """Says that `steps` more units of work are done; `note` is a short text beside the bar.
 
-    def __call__(self, steps: int = 1, note: str = "") -> None:
+    `resumed` steps were done by an earlier run: they are done, but tell nothing of the time that the rest takes.
+    """
+
+    def __call__(self, steps: int = 1, note: str = "", *, resumed: bool = False) -> None:
         """Add `steps`."""
 
 
+class Pace:
+    """How fast work goes, and when it will be done, from the steps that were worked on and the time they took."""
+
+    def __init__(self, total: int, now: float) -> None:
+        self.total = total
+        self.done = 0
+        self._worked = 0
+        self._busy_s = 0.0
+        self._last = now
+
+    def advance(self, steps: int, now: float, *, resumed: bool) -> None:
+        """Note that `steps` are done at `now`, in seconds of any steady clock."""
+        self.done += steps
+        if not resumed:
+            self._worked += steps
+            self._busy_s += now - self._last
+        self._last = now
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second; None before the first one that was worked on."""
+        return self._worked / max(self._busy_s, 1e-9) if self._worked else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all is done, if nothing more was done earlier; None where the rate is not known."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
 class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
+    def __init__(self, pace: Pace, unit: str) -> None:
         super().__init__()
+        self.pace = pace
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} {self.unit}/s" if speed else f"- {self.unit}/s")
+        rate, left = self.pace.rate, self.pace.left_s
+        if rate is None or left is None:
+            return Text(f"- {self.unit}/s")
+        return Text(f"{rate:.1f} {self.unit}/s, {timedelta(seconds=round(left))} left")
 
 
 @contextmanager
@@ -48,18 +84,19 @@ def progress(title: str, total: int, unit: str = "images") -> Iterator[Advance]:
 
 
 def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+    pace = Pace(total, time.monotonic())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(),
+        _Rate(pace, unit),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="")
 
-        def advance(steps: int = 1, note: str = "") -> None:
+        def advance(steps: int = 1, note: str = "", *, resumed: bool = False) -> None:
+            pace.advance(steps, time.monotonic(), resumed=resumed)
             bar.update(task, advance=steps, note=note)
 
         yield advance
@@ -67,22 +104,21 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
 
 def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
     start = last = time.monotonic()
-    done = 0
+    pace = Pace(total, start)
 
-    def advance(steps: int = 1, note: str = "") -> None:
-        nonlocal done, last
-        done += steps
+    def advance(steps: int = 1, note: str = "", *, resumed: bool = False) -> None:
+        nonlocal last
         now = time.monotonic()
-        if done < total and now - last < _LOG_EVERY_S:
+        pace.advance(steps, now, resumed=resumed)
+        if pace.done < total and now - last < _LOG_EVERY_S:
             return
         last = now
-        rate = done / max(now - start, 1e-9)
-        left = (total - done) / rate if rate else 0.0
-        tail = f", {left:.0f} s left" if done < total else f" in {now - start:.1f} s"
-        print(
-            f"{title}: {done}/{total} {unit}, {rate:.1f} {unit}/s{tail}{' ' + note if note else ''}",
-            file=sys.stderr,
-            flush=True,
-        )
+        parts = [f"{title}: {pace.done}/{total} {unit}"]
+        if pace.rate is not None:
+            parts.append(f"{pace.rate:.1f} {unit}/s")
+        if pace.done < total and pace.left_s is not None:
+            parts.append(f"{pace.left_s:.0f} s left")
+        tail = f" in {now - start:.1f} s" if pace.done >= total else ""
+        print(f"{', '.join(parts)}{tail}{' ' + note if note else ''}", file=sys.stderr, flush=True)
 
     yield advance

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import logging
+import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -12,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect import __version__
-from transect.census.positions import Frame
+from transect.census.positions import Frame, Stamp, stamp_of
 from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
 from transect.imagery import open_raster
 from transect.progress import progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,42 +69,71 @@ def search_frames(
 
     Each result is written to `work` whole, under the hash of the photo, the model package and the options, as
     soon as it is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
-    becomes a failure. Memory does not grow with the pixels: at most `workers` photos are decoded at a time,
-    each of at most `max_pixels`; larger TIFFs are read in windows.
+    becomes a failure, and so does one that is written to while the census runs. Memory does not grow with the
+    pixels: at most `workers` photos are decoded at a time, each of at most `max_pixels`; larger TIFFs are read in
+    windows. Raises OSError when `work` cannot be written.
     """
-    folder = work / search_key(detector, options)[:16]
-
-    def one(frame: Frame) -> Found:
-        if frame.unreadable:
-            return _failed(frame.problem)
-        return _search(frame, detector, options, folder, max_pixels)
-
+    stop = threading.Event()
+    search = _Search(detector, options, work / search_key(detector, options)[:16], max_pixels, stop)
     results: list[Found] = []
     pool = ThreadPoolExecutor(workers)
     try:
         with progress("Detecting", len(frames)) as advance:
-            for found in pool.map(one, frames):
+            for found in pool.map(search.one, frames):
                 results.append(found)
-                advance()
+                advance(resumed=found.reused)
     finally:
+        # Whoever breaks this off does not wait for the rest of a large map.
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+    reused = sum(found.reused for found in results)
+    logger.info("%d photos searched, %d found earlier.", len(results) - reused, reused)
     return results
 
 
-def _search(frame: Frame, detector: Detector, options: DetectOptions, folder: Path, max_pixels: int) -> Found:
-    try:
-        digest = sha256_file(frame.path)
-    except OSError as error:
-        return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
-    kept = folder / digest[:2] / f"{digest}.json"
-    earlier = _read(kept, digest)
-    if earlier is not None:
-        return earlier
-    try:
-        with open_raster(frame.path, name=frame.name, max_pixels=max_pixels) as raster:
-            result = detector.detect(raster, name=frame.name, options=options, in_turn=True)
-    except ImageError as error:
-        return _failed(str(error), digest)
+@dataclass(frozen=True)
+class _Search:
+    detector: Detector
+    options: DetectOptions
+    folder: Path
+    max_pixels: int
+    stop: threading.Event
+
+    def one(self, frame: Frame) -> Found:
+        """What was found in a photo earlier, or is found now and kept."""
+        if frame.unreadable:
+            return _failed(frame.problem)
+        try:
+            stamp = frame.stamp or stamp_of(frame.path)
+            digest = sha256_file(frame.path)
+            _require_unchanged(frame, stamp)
+            kept = self.folder / digest[:2] / f"{digest}.json"
+            earlier = _read(kept, digest)
+            if earlier is not None:
+                return earlier
+            result = self._detect(frame)
+            _require_unchanged(frame, stamp)
+        except OSError as error:
+            return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
+        except ImageError as error:
+            return _failed(str(error))
+        return _keep(result, kept, digest)
+
+    def _detect(self, frame: Frame) -> ImageResult:
+        try:
+            with open_raster(frame.path, name=frame.name, max_pixels=self.max_pixels) as raster:
+                return self.detector.detect(raster, name=frame.name, options=self.options, stop=self.stop, in_turn=True)
+        except ImageError as error:
+            return ImageResult.failed(frame.name, self.detector.ref, str(error))
+
+
+def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
+    """Raise ImageError if the photo was written to, since its place or its boxes are then another photo's."""
+    if stamp_of(frame.path) != stamp:
+        raise ImageError(f"{frame.name} changed while the census ran; run it again when nothing writes to the photos.")
+
+
+def _keep(result: ImageResult, kept: Path, digest: str) -> Found:
     if result.failure is not None:
         return _failed(result.failure, digest)
     record = _record(result)
@@ -131,7 +165,8 @@ def _found(record: dict[str, Any], digest: str, *, reused: bool) -> Found:
         int(record["height"]),
         np.array([detection["box"] for detection in detections], np.float64).reshape(-1, 4),
         np.array([detection["score"] for detection in detections], np.float64),
-        tuple(str(detection["class_name"]) for detection in detections),
+        # One string a class, not one a box.
+        tuple(sys.intern(str(detection["class_name"])) for detection in detections),
         int(record["tiles"]),
         bool(record["truncated"]),
         reused=reused,

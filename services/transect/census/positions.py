@@ -28,6 +28,8 @@ _CONTRADICTION_M = 1000.0
 _STEEPEST_RAY_DEG = 80.0
 _TIFF = frozenset({".tif", ".tiff"})
 
+Stamp = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -57,7 +59,7 @@ class Placement:
 class Frame:
     """One photo or map. `placement` is None where `problem` says why; `unreadable` where it is no image at all.
 
-    `remark` says what is odd about one that counts all the same.
+    `remark` says what is odd about one that counts all the same. `stamp` is the file's when its position was read.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Frame:
     problem: str = ""
     unreadable: bool = False
     remark: str = ""
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class _Read:
     metadata: FrameMetadata
     map: Georeference | str | None = None
     failure: str = ""
+    stamp: Stamp | None = None
 
 
 def place_frames(survey: Survey, max_off_nadir_deg: float) -> tuple[tuple[Frame, ...], tuple[FlightRow, ...]]:
@@ -109,9 +113,21 @@ def _flown_order(frame: Frame) -> tuple[bool, datetime, str]:
     return frame.taken_at is None, frame.taken_at or datetime.min, frame.name  # noqa: DTZ901 - camera clocks have no zone
 
 
+def stamp_of(path: Path) -> Stamp:
+    """When a file was last written, in ns, and its size: another stamp is another content. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def _read(name: str, path: Path, row: FlightRow | None) -> _Read:
+    if path.exists() and not path.is_file():
+        # A pipe would be waited for.
+        return _Read(name, path, row, FrameMetadata(), failure=f"{name} is no regular file.")
     try:
+        stamp = stamp_of(path)
         metadata = read_frame_metadata(path)
+    except OSError as error:
+        return _Read(name, path, row, FrameMetadata(), failure=f"{name} cannot be read: {error.strerror or error}.")
     except ImageError as error:
         return _Read(name, path, row, FrameMetadata(), failure=str(error))
     georeference = read_georeference(path) if path.suffix.lower() in _TIFF else None
@@ -119,7 +135,7 @@ def _read(name: str, path: Path, row: FlightRow | None) -> _Read:
         georeference = (
             "no position: it is a map with an EXIF orientation, so it could be meant either way; export it anew."
         )
-    return _Read(name, path, row, metadata, georeference)
+    return _Read(name, path, row, metadata, georeference, stamp=stamp)
 
 
 def _frame(read: _Read, spec: SurveySpec, max_off_nadir_deg: float, ground: Ground | None) -> Frame:
@@ -139,7 +155,7 @@ def _frame(read: _Read, spec: SurveySpec, max_off_nadir_deg: float, ground: Grou
     found = read.map if read.map is not None else place(metadata, row, spec, max_off_nadir_deg, ground)
     problem, placement = (found, None) if isinstance(found, str) else ("", found)
     size = (metadata.width or 0, metadata.height or 0)
-    return Frame(read.name, read.path, transect, taken_at, *size, placement, problem, remark=remark)
+    return Frame(read.name, read.path, transect, taken_at, *size, placement, problem, remark=remark, stamp=read.stamp)
 
 
 def _transect(name: str, row: FlightRow | None, spec: SurveySpec) -> str | None:

@@ -1,5 +1,6 @@
 """Photos to boxes: large maps in windows, damage listed, nothing looked for twice."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from toys import build_toy_package, paint
 from transect.census import detect
 from transect.census.detect import Found, search_frames
-from transect.census.positions import Frame
+from transect.census.positions import Frame, stamp_of
 from transect.engine import DetectOptions, Detector
 from transect.imagery import open_raster
 
@@ -85,3 +86,24 @@ def test_a_map_that_breaks_off_is_a_listed_failure_and_the_rest_goes_on(tmp_path
 
 def test_a_photo_that_is_gone_is_a_listed_failure(tmp_path: Path, package: Path) -> None:
     assert "a.jpg cannot be read" in search([tmp_path / "a.jpg"], tmp_path, package)[0].failure
+
+
+def test_a_photo_that_changes_after_its_position_was_read_is_named_and_not_kept(tmp_path: Path, package: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(paint(MARKS, SIDE)).save(path)
+    (before,) = frames(path)
+    before = replace(before, stamp=stamp_of(path))
+    Image.fromarray(paint(MARKS[:1], SIDE)).save(path)
+    with Detector.open(package) as detector:
+        (found,) = search_frames(
+            [before], detector=detector, options=TILES, work=tmp_path / "work", workers=1, max_pixels=10**6
+        )
+    assert found.failure.startswith("a.png changed while the census ran")
+    assert not list((tmp_path / "work").rglob("*.json"))
+
+
+def test_where_nothing_can_be_kept_the_search_ends_with_the_reason(tmp_path: Path, package: Path) -> None:
+    Image.fromarray(paint(MARKS, SIDE)).save(tmp_path / "a.png")
+    (tmp_path / "work").write_text("a file")
+    with pytest.raises(OSError, match="Not a directory"):
+        search([tmp_path / "a.png"], tmp_path, package)
