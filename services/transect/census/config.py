@@ -18,7 +18,8 @@ class CensusConfig(BaseModel):
     """Options of a census. A value of None means: what the settings say, else the model package.
 
     `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
-    pose; the tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
+    pose (None: estimated from the survey itself, where enough animals are in two photos, else what is usual); the
+    tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
     several photos is counted once; photos more than `time_window_s` apart are never matched, and animals move up to
     `animal_speed_m_s` between photos. `method` makes the 95% limits.
     """
@@ -30,13 +31,13 @@ class CensusConfig(BaseModel):
     tile: Literal["auto", "off"] | int | None = None
     overlap: int | None = Field(default=None, ge=0)
     workers: int = Field(default=2, ge=1, le=64)
-    gps_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
-    yaw_error_deg: float = Field(default=1.5, ge=0, le=45, allow_inf_nan=False)
+    gps_error_m: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    yaw_error_deg: float | None = Field(default=None, ge=0, le=45, allow_inf_nan=False)
     height_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     counting: Counting = "matching"
-    time_window_s: float = Field(default=60.0, ge=0, le=86400, allow_inf_nan=False)
+    time_window_s: float = Field(default=20.0, ge=0, le=86400, allow_inf_nan=False)
     animal_speed_m_s: float = Field(default=1.0, ge=0, le=30, allow_inf_nan=False)
-    match_sigmas: float = Field(default=3.0, gt=0, le=10, allow_inf_nan=False)
+    match_sigmas: float = Field(default=4.0, gt=0, le=10, allow_inf_nan=False)
     max_off_nadir_deg: float = Field(default=20.0, gt=0, le=45, allow_inf_nan=False)
     method: StripMethod = DEFAULT_METHOD
     thumbnails: int = Field(default=12, ge=0, le=40)

@@ -51,7 +51,8 @@ class Photographed:
     ) -> None:
         self._numbers = np.array([n for n, shape in enumerate(footprints) if shape is not None], np.int64)
         self._tree = STRtree([shape for shape in footprints if shape is not None])
-        self._middles, self._seconds, self._window_s = middles, seconds, window_s
+        self.seconds = seconds
+        self._middles, self._window_s = middles, window_s
 
     def at(self, xy: FloatArray, frame: IntArray) -> Looks:
         """Looks at places (n, 2) found in frames (n,). The own photo always shows its place."""
@@ -69,7 +70,7 @@ class Photographed:
         other = photo != frame[place]
         place = np.concatenate([place[other], np.arange(len(xy))])
         photo = np.concatenate([photo[other], frame])
-        when = np.nan_to_num(self._seconds[photo], nan=-np.inf)
+        when = np.nan_to_num(self.seconds[photo], nan=-np.inf)
         order = np.lexsort((photo, when, place))
         place, photo, when = place[order], photo[order], when[order]
         count = np.bincount(place, minlength=len(xy)).astype(np.int64)

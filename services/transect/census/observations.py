@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.census.config import CensusConfig
 from transect.census.detect import Found
 from transect.census.geometry import FloatArray, GroundView
 from transect.census.looks import Photographed
@@ -36,8 +35,8 @@ class Observations:
 
     `frame` and `species` are numbers; `box` (n, 4) xyxy in pixels; `xy` (n, 2) in grid metres, NaN where the
     photo has no position; `placed` says which have one; `cut` is true where the photo's edge cuts the box;
-    `inside` where the animal's middle lies in the photo. `shared_sd`, `own_sd`: see unique.Sightings. `looks` is how
-    many photos of the survey show the place; 0 for a box that does not count there.
+    `inside` where the animal's middle lies in the photo. `lever`, `rise`, `said_sd`, `box_sd`: see
+    pose_errors.Located. `looks` is how many photos of the survey show the place; 0 for a box that does not count there.
     """
 
     frame: IntArray
@@ -49,8 +48,10 @@ class Observations:
     placed: BoolArray
     cut: BoolArray
     inside: BoolArray
-    shared_sd: FloatArray
-    own_sd: FloatArray
+    lever: FloatArray
+    rise: FloatArray
+    said_sd: FloatArray
+    box_sd: FloatArray
     looks: IntArray
 
     def __len__(self) -> int:
@@ -61,7 +62,6 @@ def observe(
     found: Sequence[Found],
     poses: Sequence[GroundView | None],
     species_of: Mapping[str, int],
-    config: CensusConfig,
     photographed: Photographed,
 ) -> Observations:
     """Put every box of a reported species on the ground.
@@ -88,14 +88,13 @@ def observe(
     inside: BoolArray = np.all((middle >= 0) & (middle <= size), axis=1)
 
     xy = views.to_ground(frame, middle)
-    turning = views.turning_sd(frame, xy, config.yaw_error_deg, config.height_error_m)
-    own = np.hypot(turning, np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical)
+    lever, rise = views.turning_sd(frame, xy, math.degrees(1), 0), views.turning_sd(frame, xy, 0, 1)
+    box_sd = np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical
     said = views.position_sd_m[frame]
-    shared = np.where(np.isnan(said), config.gps_error_m, said)
     looks = np.zeros(len(frame), np.int64)
     counting = placed & inside
     looks[counting] = photographed.at(xy[counting], frame[counting]).count
-    return Observations(frame, species, names, score, box, xy, placed, cut, inside, shared, own, looks)
+    return Observations(frame, species, names, score, box, xy, placed, cut, inside, lever, rise, said, box_sd, looks)
 
 
 def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:

@@ -1,12 +1,14 @@
 """Each animal once: boxes of one animal in several photos are found and joined.
 
 Photos are taken in the order in which they were flown. Each is laid over the animals known so far, photo by photo
-in which these were last seen: a shift between the two photos (their GPS errors) is looked for that explains most
-boxes at once, then boxes and animals are joined one to one within a tolerance that follows from the errors that
-remain. So two boxes of one photo are never one animal, whatever the chain of photos between them, errors do not
-add up along the chain, and the work grows with the number of boxes.
+in which these were last seen: a shift between the two photos (their GPS errors, the herd's walk) is looked for that
+explains most boxes at once, then boxes and animals are joined one to one within a tolerance that follows from the
+errors that remain and from how far an animal walks in between. So two boxes of one photo are never one animal,
+whatever the chain of photos between them, errors do not add up along the chain, and the work grows with the number
+of boxes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ BoolArray = NDArray[np.bool_]
 _LEAST_AGREEING = 3
 # Boxes tried for the shift of one photo; a herd of thousands says no more than some hundred of it.
 _MOST_TRIED = 200
+# Speeds spread evenly from 0 to v, in any direction, have this share of v as standard deviation along each axis.
+_SPEED_SD = math.sqrt(1 / 6)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Sightings:
 
     `xy` (n, 2) is in metres; `species` and `frame` are numbers, `frame` in the order of flight; `shared_sd` is
     the standard deviation (m, each axis) of the error that all boxes of a photo share (GPS), `own_sd` of the
-    error that grows with the distance from the photo's centre (yaw, height) and of the box itself.
+    error that grows with the distance from the photo's centre (yaw, height) and of the box itself; `seconds` is when
+    the photo was taken (NaN: not known, and then of any time).
     """
 
     xy: FloatArray
@@ -38,23 +43,48 @@ class Sightings:
     frame: IntArray
     shared_sd: FloatArray
     own_sd: FloatArray
+    seconds: FloatArray
 
 
-def unique_animals(sightings: Sightings, *, sigmas: float = 3.0) -> IntArray:
+@dataclass(frozen=True)
+class Matching:
+    """When two boxes may be one animal.
+
+    Closer than `sigmas` standard deviations of the difference of their positions, in photos at most `window_s` seconds
+    apart, where an animal moves at up to `speed_m_s`.
+    """
+
+    sigmas: float = 4.0
+    window_s: float = 20.0
+    speed_m_s: float = 1.0
+
+    def walked_sd(self, seconds: FloatArray) -> FloatArray:
+        """Standard deviation in metres along each axis of an animal's walk in so many seconds."""
+        return np.asarray(_SPEED_SD * self.speed_m_s * np.abs(seconds), np.float64)
+
+
+def unique_animals(sightings: Sightings, matching: Matching) -> IntArray:
     """The animal of each box: numbers from 0 without gaps, (n,), in order of first sight.
 
-    Two boxes can be one animal only if they are of one species, in different photos, and closer than `sigmas`
-    standard deviations of the difference of their positions.
+    Two boxes can be one animal only if they are of one species and in different photos, and as `matching` says.
     """
     animal = np.full(len(sightings.frame), -1, np.int64)
     if len(animal) == 0:
         return animal
-    known = _Known(cell=2 * sigmas * float(np.hypot(sightings.shared_sd, sightings.own_sd).max()) + 1e-9)
+    known = _Known(cell=_farthest(sightings, matching))
     for rows in _by_frame(sightings.frame):
-        joined = _join(sightings, rows, known, sigmas)
+        joined = _join(sightings, rows, known, matching)
         known.update(sightings, rows, joined)
         animal[rows] = joined
     return animal
+
+
+def _farthest(seen: Sightings, matching: Matching) -> float:
+    """No two boxes of one animal are further apart, in metres."""
+    placed = math.sqrt(2) * float(np.hypot(seen.shared_sd, seen.own_sd).max())
+    known = seen.seconds[~np.isnan(seen.seconds)]
+    longest = min(matching.window_s, float(np.ptp(known))) if len(known) else 0.0
+    return matching.sigmas * math.hypot(placed, float(matching.walked_sd(np.array(longest)))) + 1e-9
 
 
 def _by_frame(frame: IntArray) -> Iterator[IntArray]:
@@ -99,13 +129,15 @@ class _Known:
         return [(int(i), int(j)) for i, j in np.floor(xy / self.cell).tolist()]
 
 
-def _join(seen: Sightings, rows: IntArray, known: _Known, sigmas: float) -> IntArray:
+def _join(seen: Sightings, rows: IntArray, known: _Known, matching: Matching) -> IntArray:
     """For each box of one photo the animal that it shows, -1 for none known."""
     joined = np.full(len(rows), -1, np.int64)
     animals = known.near(seen.xy[rows])
+    since = seen.seconds[rows[0]] - seen.seconds[known.last[animals]]
+    animals = animals[~(np.abs(since) > matching.window_s)]
     if len(animals) == 0:
         return joined
-    pairs = _Pairs.of(seen, rows, known.last[animals], sigmas)
+    pairs = _Pairs.of(seen, rows, known.last[animals], matching)
     last_photo = seen.frame[known.last[animals]]
     shifts = np.zeros((len(animals), 2))
     for photo in np.unique(last_photo)[::-1]:
@@ -136,12 +168,13 @@ class _Pairs:
     sigmas: float
 
     @classmethod
-    def of(cls, seen: Sightings, rows: IntArray, last: IntArray, sigmas: float) -> "_Pairs":
+    def of(cls, seen: Sightings, rows: IntArray, last: IntArray, matching: Matching) -> "_Pairs":
         apart = seen.xy[rows][:, None] - seen.xy[last][None]
         same = seen.species[rows][:, None] == seen.species[last][None]
-        own = np.hypot(seen.own_sd[rows][:, None], seen.own_sd[last][None])
+        walked = matching.walked_sd(np.nan_to_num(seen.seconds[rows[0]] - seen.seconds[last]))
+        own = np.hypot(seen.own_sd[rows][:, None], np.hypot(seen.own_sd[last], walked)[None])
         shared = np.hypot(seen.shared_sd[rows][:, None], seen.shared_sd[last][None])
-        return cls(apart, same, sigmas * np.hypot(own, shared), own, sigmas)
+        return cls(apart, same, matching.sigmas * np.hypot(own, shared), own, matching.sigmas)
 
     def part(self, boxes: IntArray, animals: IntArray) -> tuple[FloatArray, BoolArray, FloatArray]:
         """How far apart these boxes and animals are, whether they can be the same, and `own`."""

@@ -41,7 +41,7 @@ def count(xy: list[tuple[float, float]], species: list[int], coverage: Coverage,
     ones = np.ones(len(kinds))
     seen = Observations(
         kinds * 0, kinds, ("",) * len(kinds), ones, np.zeros((len(kinds), 4)), places,
-        ones > 0, ones < 0, ones > 0, ones, ones, kinds * 0 + 1,
+        ones > 0, ones < 0, ones > 0, ones, ones, ones, ones, kinds * 0 + 1,
     )  # fmt: skip
     unit = assign_to_units(places, coverage, 10.0)
     animals = Animals(places, kinds, kinds * 0 + 1, ones, unit)

@@ -27,11 +27,14 @@ def pose(x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Pose:
     return Pose(x, y, yaw, 64.0, GSD, WIDTH, HEIGHT)
 
 
-def observed(frames: Sequence[Found], poses: Sequence[Pose | None]) -> Observations:
+def ground(poses: Sequence[Pose | None], seconds: Sequence[float] | None = None) -> Photographed:
     shapes = [None if one is None else footprint(one) for one in poses]
     middles = np.array([(math.nan, math.nan) if one is None else (one.x, one.y) for one in poses])
-    photographed = Photographed(shapes, middles, np.zeros(len(poses)), window_s=60)
-    return observe(frames, poses, SPECIES, CensusConfig(), photographed)
+    return Photographed(shapes, middles, np.array(seconds or [0.0] * len(poses)), window_s=60)
+
+
+def observed(frames: Sequence[Found], poses: Sequence[Pose | None]) -> Observations:
+    return observe(frames, poses, SPECIES, ground(poses))
 
 
 def test_middle_of_the_photo_is_below_the_camera() -> None:
@@ -52,22 +55,25 @@ def test_boxes_without_a_position_are_kept_apart() -> None:
     seen = observed([found([[10, 10, 40, 40]]), found([[900, 700, 930, 730]])], [None, pose()])
     assert seen.placed.tolist() == [False, True]
     assert np.isnan(seen.xy[0]).all()
-    animal, animals = count_once(seen, 3.0)
-    assert animal.tolist() == [-1, 0]
-    assert len(animals.species) == 1
+    counted = count_once(seen, ground([None, pose()]), CensusConfig())
+    assert counted.animal_of.tolist() == [-1, 0]
+    assert len(counted.animals.species) == 1
 
 
 def test_a_survey_without_a_box_has_no_animal() -> None:
     seen = observed([found([]), found([])], [pose(), None])
-    animal, animals = count_once(seen, 3.0)
-    assert len(seen) == len(animal) == len(animals.species) == 0
-    assert animals.xy.shape == (0, 2)
+    counted = count_once(seen, ground([pose(), None]), CensusConfig())
+    assert len(seen) == len(counted.animal_of) == len(counted.animals.species) == 0
+    assert counted.animals.xy.shape == (0, 2)
 
 
 def test_error_grows_with_the_distance_from_the_middle() -> None:
     seen = observed([found([[945, 705, 975, 735], [1800, 1300, 1830, 1330]])], [pose()])
-    assert seen.own_sd[1] > seen.own_sd[0] + 1
-    assert seen.shared_sd.tolist() == [1.0, 1.0]
+    # A degree of heading, and a metre of height, move a place by its distance from the middle.
+    distance = np.hypot(*seen.xy.T)
+    assert seen.lever == pytest.approx(distance)
+    assert seen.rise == pytest.approx(distance / 64.0)
+    assert np.isnan(seen.said_sd).all()
 
 
 def body(middle: NDArray[np.float64], heading: float, length: float, width: float) -> list[float]:
@@ -124,7 +130,7 @@ def test_one_animal_in_two_turned_photos_is_one() -> None:
     for one in poses:
         x, y = ground_to_pixel(place, one)[0]
         frames.append(found([[x - 12, y - 10, x + 12, y + 10]]))
-    animal, animals = count_once(observed(frames, poses), 3.0)
-    assert animal.tolist() == [0, 0]
-    assert animals.xy[0] == pytest.approx(place[0], abs=1e-6)
-    assert animals.sightings.tolist() == [2]
+    counted = count_once(observed(frames, poses), ground(poses), CensusConfig())
+    assert counted.animal_of.tolist() == [0, 0]
+    assert counted.animals.xy[0] == pytest.approx(place[0], abs=1e-6)
+    assert counted.animals.sightings.tolist() == [2]

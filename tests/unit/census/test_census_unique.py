@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transect.census.unique import Sightings, unique_animals
+from transect.census.unique import Matching, Sightings, unique_animals
 
 WIDTH_M, HEIGHT_M = 96.0, 72.0
 
@@ -20,41 +20,46 @@ def sightings(
         np.array(frame, np.int64),
         np.full(count, shared),
         np.full(count, own),
+        np.full(count, np.nan),
     )
 
 
+# Two positions that differ by three standard deviations are of two animals.
+NEAR = Matching(sigmas=3.0)
+
+
 def test_nothing_seen_is_no_animal() -> None:
-    assert len(unique_animals(sightings(np.empty((0, 2)), []))) == 0
+    assert len(unique_animals(sightings(np.empty((0, 2)), []), NEAR)) == 0
 
 
 def test_two_boxes_of_one_photo_are_two_animals_however_close() -> None:
-    assert unique_animals(sightings(np.array([[0, 0], [0.1, 0]]), [0, 0])).tolist() == [0, 1]
+    assert unique_animals(sightings(np.array([[0, 0], [0.1, 0]]), [0, 0]), NEAR).tolist() == [0, 1]
 
 
 def test_a_chain_of_photos_never_joins_two_boxes_of_one_photo() -> None:
     # Photo 1's box lies between the two of photo 0; photo 2's two boxes see both again.
     xy = np.array([[0, 0], [2, 0], [1, 0], [0.2, 0], [1.8, 0]])
-    found = unique_animals(sightings(xy, [0, 0, 1, 2, 2]))
+    found = unique_animals(sightings(xy, [0, 0, 1, 2, 2]), NEAR)
     assert found.max() == 1
     assert found[0] != found[1]
     assert found[3] != found[4]
 
 
 def test_species_are_never_joined() -> None:
-    assert unique_animals(sightings(np.array([[0, 0], [0, 0]]), [0, 1], [0, 1])).tolist() == [0, 1]
+    assert unique_animals(sightings(np.array([[0, 0], [0, 0]]), [0, 1], [0, 1]), NEAR).tolist() == [0, 1]
 
 
 def test_tolerance_follows_from_the_errors() -> None:
     apart = np.array([[0, 0], [3, 0]])
-    assert unique_animals(sightings(apart, [0, 1], shared=1.0)).tolist() == [0, 0]
-    assert unique_animals(sightings(apart, [0, 1], shared=0.2)).tolist() == [0, 1]
+    assert unique_animals(sightings(apart, [0, 1], shared=1.0), NEAR).tolist() == [0, 0]
+    assert unique_animals(sightings(apart, [0, 1], shared=0.2), NEAR).tolist() == [0, 1]
 
 
 def test_a_common_shift_is_found_where_the_nearest_animal_is_the_wrong_one() -> None:
     # A row of animals 2 m apart; the second photo is recorded 2 m off and shows all but the first.
     row = np.stack([np.array([0.0, 2.3, 4.1, 6.6, 8.5, 11.2]), np.zeros(6)], axis=-1)
     seen_again = row[1:] + np.array([2.0, 0.3])
-    found = unique_animals(sightings(np.concatenate([row, seen_again]), [0] * 6 + [1] * 5, shared=1.0, own=0.2))
+    found = unique_animals(sightings(np.concatenate([row, seen_again]), [0] * 6 + [1] * 5, shared=1.0, own=0.2), NEAR)
     assert found[6:].tolist() == [1, 2, 3, 4, 5]
 
 
@@ -67,7 +72,7 @@ def test_well_separated_animals_are_counted_exactly(seed: int, animals: int, pho
     shown[0] = True
     photo, animal = np.nonzero(shown)
     xy = true[animal] + rng.normal(0, 0.2, (photos, 2))[photo]
-    found = unique_animals(sightings(xy, photo.tolist(), shared=0.5))
+    found = unique_animals(sightings(xy, photo.tolist(), shared=0.5), NEAR)
     assert found.max() + 1 == animals
     assert all(len(set(found[animal == one].tolist())) == 1 for one in range(animals))
 
@@ -78,7 +83,7 @@ def test_count_lies_between_the_fullest_photo_and_all_boxes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     photo = np.sort(rng.integers(0, 5, 40))
     kinds = rng.integers(0, 3, 40)
-    found = unique_animals(sightings(rng.uniform(0, 15, (40, 2)), photo.tolist(), kinds.tolist()))
+    found = unique_animals(sightings(rng.uniform(0, 15, (40, 2)), photo.tolist(), kinds.tolist()), NEAR)
     assert sorted(set(found.tolist())) == list(range(found.max() + 1))
     for one in range(5):
         assert len(set(found[photo == one].tolist())) == int((photo == one).sum())
@@ -121,7 +126,9 @@ def fly(seed: int, overlap: float, gps_m: float, yaw_deg: float) -> tuple[int, i
         distance += np.hypot(*away[rows].T).tolist()
     own = np.hypot(np.array(distance) * np.radians(yaw_deg), 0.2)
     placed = sightings(np.concatenate(xy), frames, species, shared=gps_m)
-    found = unique_animals(Sightings(placed.xy, placed.species, placed.frame, placed.shared_sd, own))
+    found = unique_animals(
+        Sightings(placed.xy, placed.species, placed.frame, placed.shared_sd, own, placed.seconds), Matching()
+    )
     return len(seen), int(found.max()) + 1
 
 
