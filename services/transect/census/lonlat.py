@@ -46,6 +46,17 @@ def middle_longitude(longitudes: FloatArray) -> float:
     return float((about + np.median(offset) + 180) % 360 - 180)
 
 
+def lonlat_bounds(places: FloatArray) -> tuple[float, float, float, float]:
+    """West, south, east and north of positions (n, 2) in degrees, n > 0.
+
+    West is the larger number where they lie across the antimeridian (RFC 7946, 5.2).
+    """
+    middle = middle_longitude(places[:, 0])
+    offset = (places[:, 0] - middle + 180) % 360 - 180
+    west, east = ((middle + limit + 180) % 360 - 180 for limit in (offset.min(), offset.max()))
+    return float(west), float(places[:, 1].min()), float(east), float(places[:, 1].max())
+
+
 def flat(corners: Sequence[tuple[float, float]]) -> Polygon:
     """The polygon in the plane of degrees; longitudes beyond 180 where it lies across the antimeridian."""
     array = np.array(corners, np.float64)

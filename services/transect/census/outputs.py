@@ -1,60 +1,105 @@
-"""The result as files that other programs read: Parquet, GeoJSON, CSV, JSON. Each is whole or absent."""
+"""The result as files that other programs read: Parquet, GeoPackage, GeoJSON, CSV, JSON. Each is whole or absent.
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+Equal results are equal bytes: nothing here writes the time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from shapely import transform
-from shapely.geometry import mapping
-from shapely.geometry.base import BaseGeometry
 
 from transect.census.animals import Animals
 from transect.census.correction import correction_record
 from transect.census.coverage import Coverage
+from transect.census.detect import Found
+from transect.census.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
 from transect.census.geometry import Grid
-from transect.census.lonlat import cut_at_antimeridian
-from transect.census.observations import Observations
+from transect.census.interchange import Searched, write_coco, write_megadetector
+from transect.census.observations import IntArray, Observations
 from transect.census.positions import Frame
 from transect.census.result import Failure
+from transect.census.streams import write_csv
 from transect.census.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
-from transect.files import atomic_path, atomic_write, atomic_write_json
+from transect.files import atomic_path, atomic_write_json, sha256_file
 
-# Seven decimals of a degree are about a centimetre.
-_DEGREES = 7
-_ANIMAL_COLUMNS = (
-    *("animal", "species", "lon", "lat", "easting", "northing"),
-    *("stratum", "transect", "photos", "best_score"),
+DATA_FILES = (
+    *("animals.csv", "animals.geojson", "animals.gpkg", "coco.json", "counts.csv", "coverage.geojson"),
+    *("detections.parquet", "estimate.csv", "estimate.json", "failures.csv", "megadetector.json", "transects.csv"),
 )
+"""What `write_outputs` writes."""
+
 _ESTIMATE_COLUMNS = (
     *("stratum", "species", "method", "n", "seen", "area_km2", "density"),
     *("estimate", "variance", "se", "ci95", "note", "df", "stratum_km2", "uncorrected"),
 )
 
 
-def write_detections(
-    path: Path,
-    *,
-    frames: Sequence[Frame],
-    observations: Observations,
-    names: Sequence[str],
-    animal_of: np.ndarray[Any, np.dtype[np.int64]],
-    grid: Grid,
-) -> None:
-    """Every box of a reported species: where in which photo, where on the ground, which animal (null: none)."""
+@dataclass(frozen=True)
+class Counted:
+    """A finished count: the photos and what was found in them, boxes, animals, and all that was made of them.
+
+    `frames` and `found` are aligned; `animal_of` has the animal of each box, -1 for none; species number `names`.
+    """
+
+    frames: Sequence[Frame]
+    found: Sequence[Found]
+    grid: Grid
+    coverage: Coverage
+    observations: Observations
+    animal_of: IntArray
+    animals: Animals
+    tally: Tally
+    failures: Sequence[Failure]
+    names: Sequence[str]
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The photos that were not searched, or stand there twice, each with its reason."""
+        return {one.file: one.reason for one in self.failures if one.kind in ("unreadable", "duplicate")}
+
+
+def write_outputs(folder: Path, counted: Counted, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write every file but the report and the manifest; the SHA-256 and size in bytes of each, by name."""
+    frames, observations, coverage = counted.frames, counted.observations, counted.coverage
+    animals = animal_table(counted.animals, counted.names, coverage, counted.grid)
+    write_detections(folder / "detections.parquet", counted)
+    write_csv(folder / "animals.csv", animals.column_names, rows_of(animals))
+    write_animals(folder / "animals.geojson", animals)
+    write_geopackage(
+        folder / "animals.gpkg",
+        animals=animals,
+        frames=frames,
+        boxes=np.bincount(observations.frame, minlength=len(frames)),
+        coverage=coverage,
+        counts=counted.tally.units,
+        grid=counted.grid,
+    )
+    write_coverage(folder / "coverage.geojson", frames, coverage, counted.grid)
+    searched = Searched(frames, counted.found, counted.left_out, observations, counted.animal_of, counted.names)
+    write_coco(folder / "coco.json", searched, manifest)
+    write_megadetector(folder / "megadetector.json", searched, manifest)
+    write_tables(folder, counted.tally, counted.failures)
+    return {name: _identity(folder / name) for name in DATA_FILES}
+
+
+def write_detections(path: Path, counted: Counted) -> None:
+    """Every box of a reported species: where in which photo, where on the ground, which animal (null: none).
+
+    `looks` is how many photos show its place.
+    """
+    observations, animal_of, grid = counted.observations, counted.animal_of, counted.grid
     lonlat = np.full_like(observations.xy, np.nan)
     lonlat[observations.placed] = grid.inverse(observations.xy[observations.placed])
-    frame = observations.frame
+    frame = pa.array(observations.frame)
     table = pa.table(
         {
-            "image": pa.array([frames[number].name for number in frame], pa.string()),
-            "transect": pa.array([frames[number].transect for number in frame], pa.string()),
-            "species": pa.array([names[number] for number in observations.species], pa.string()),
+            "image": pa.array([one.name for one in counted.frames], pa.string()).take(frame),
+            "transect": pa.array([one.transect for one in counted.frames], pa.string()).take(frame),
+            "species": pa.array(counted.names, pa.string()).take(pa.array(observations.species)),
             "class_name": pa.array(observations.class_name, pa.string()),
             "score": pa.array(observations.score),
             **{name: pa.array(observations.box[:, i]) for i, name in enumerate(("x1", "y1", "x2", "y2"))},
@@ -64,6 +109,7 @@ def write_detections(
             "lat": pa.array(lonlat[:, 1], from_pandas=True),
             "easting": pa.array(observations.xy[:, 0], from_pandas=True),
             "northing": pa.array(observations.xy[:, 1], from_pandas=True),
+            "looks": pa.array(observations.looks),
             "animal": pa.array(animal_of + 1, pa.int64(), mask=animal_of < 0),
         }
     )
@@ -72,71 +118,20 @@ def write_detections(
         pq.write_table(table, temporary, compression="zstd")
 
 
-def animal_records(animals: Animals, names: Sequence[str], coverage: Coverage, grid: Grid) -> list[dict[str, Any]]:
-    """One record an animal, numbered from 1: species, position, how many photos, the best score."""
-    lonlat = grid.inverse(animals.xy).round(_DEGREES)
-    records = []
-    for number in range(len(animals.species)):
-        unit = coverage.units[animals.unit[number]] if animals.unit[number] >= 0 else None
-        records.append(
-            {
-                "animal": number + 1,
-                "species": names[animals.species[number]],
-                "lon": float(lonlat[number, 0]),
-                "lat": float(lonlat[number, 1]),
-                "easting": round(float(animals.xy[number, 0]), 3),
-                "northing": round(float(animals.xy[number, 1]), 3),
-                "stratum": unit.stratum if unit else "",
-                "transect": unit.transect if unit else "",
-                "photos": int(animals.sightings[number]),
-                "best_score": float(animals.score[number]),
-            }
-        )
-    return records
-
-
-def write_animals(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """animals.csv and animals.geojson."""
-    write_csv(folder / "animals.csv", _ANIMAL_COLUMNS, records)
-    features = [
-        _feature(
-            {"type": "Point", "coordinates": [record["lon"], record["lat"]]},
-            {key: value for key, value in record.items() if key not in ("lon", "lat")},
-        )
-        for record in records
-    ]
-    _write_features(folder / "animals.geojson", features)
-
-
-def write_coverage(path: Path, frames: Sequence[Frame], coverage: Coverage, grid: Grid) -> None:
-    """Strata, the ground of each transect, and the footprint of each photo, as WGS84 polygons."""
-    features = []
-    for region in coverage.regions:
-        if region.polygon is not None:
-            properties = {"kind": "stratum", "name": region.name, "area_km2": region.area_km2}
-            features.append(_feature(_degrees(region.polygon, grid), properties))
-    for unit in coverage.units:
-        properties = {"kind": "transect", "name": unit.transect, "stratum": unit.stratum, "area_km2": unit.area_km2}
-        features.append(_feature(_degrees(unit.polygon, grid), properties))
-    for number, polygon in coverage.footprints.items():
-        frame = frames[number]
-        properties = {"kind": "photo", "name": frame.name, "transect": frame.transect}
-        features.append(_feature(_degrees(polygon, grid), properties))
-    _write_features(path, features)
-
-
 def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure]) -> None:
     """counts.csv, transects.csv, estimate.csv, estimate.json and failures.csv."""
     counts = [_with_limits(asdict(row)) for row in tally.rows]
-    write_csv(folder / "counts.csv", _with_limit_columns([field.name for field in fields(SpeciesRow)]), counts)
+    _write_records(folder / "counts.csv", _with_limit_columns([field.name for field in fields(SpeciesRow)]), counts)
     units = [asdict(unit) for unit in tally.units]
-    write_csv(folder / "transects.csv", [field.name for field in fields(UnitCount)], units)
+    _write_records(folder / "transects.csv", [field.name for field in fields(UnitCount)], units)
     estimates = [estimate_record(one) for one in tally.estimates]
-    write_csv(folder / "estimate.csv", _with_limit_columns(_ESTIMATE_COLUMNS), [_with_limits(one) for one in estimates])
+    limited = [_with_limits(one) for one in estimates]
+    _write_records(folder / "estimate.csv", _with_limit_columns(_ESTIMATE_COLUMNS), limited)
     corrections = [correction_record(one) for one in tally.corrections]
     atomic_write_json(folder / "estimate.json", {"estimates": estimates, "corrections": corrections})
-    listed = [{"file": one.file, "reason": one.reason, "kind": one.kind} for one in failures]
-    write_csv(folder / "failures.csv", ["file", "reason", "kind"], listed)
+    write_csv(
+        folder / "failures.csv", ("file", "reason", "kind"), [(one.file, one.reason, one.kind) for one in failures]
+    )
 
 
 def estimate_record(one: StratumEstimate) -> dict[str, Any]:
@@ -161,13 +156,12 @@ def estimate_record(one: StratumEstimate) -> dict[str, Any]:
     }
 
 
-def write_csv(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
-    """A CSV file in UTF-8; None is an empty cell."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    atomic_write(path, stream.getvalue())
+def _write_records(path: Path, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:
+    write_csv(path, columns, [[record[column] for column in columns] for record in records])
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_file(path), "size": path.stat().st_size}
 
 
 def _with_limits(record: dict[str, Any]) -> dict[str, Any]:
@@ -178,15 +172,3 @@ def _with_limits(record: dict[str, Any]) -> dict[str, Any]:
 def _with_limit_columns(columns: Sequence[str]) -> list[str]:
     at = columns.index("ci95")
     return [*columns[:at], "ci95_low", "ci95_high", *columns[at + 1 :]]
-
-
-def _degrees(shape: BaseGeometry, grid: Grid) -> Mapping[str, Any]:
-    return dict(mapping(cut_at_antimeridian(transform(shape, lambda xy: grid.inverse(xy).round(_DEGREES)))))
-
-
-def _feature(geometry: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "Feature", "geometry": geometry, "properties": properties}
-
-
-def _write_features(path: Path, features: Sequence[Mapping[str, Any]]) -> None:
-    atomic_write_json(path, {"type": "FeatureCollection", "features": features})

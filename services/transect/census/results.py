@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transect.census.streams import unguarded
 from transect.errors import InputError
 
 _ESTIMATES, _MANIFEST, _UNITS = "estimate.json", "manifest.json", "transects.csv"
 # These differ between any two runs and say nothing about the surveys.
-_NOT_FACTS = ("schema", "run", "created_at")
+_NOT_FACTS = ("schema", "run", "created_at", "files")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def _units(path: Path) -> dict[tuple[str, str], dict[str, tuple[float, int]]]:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 counted = (float(row["area_km2"]), int(row["count"]))
-                units.setdefault((row["stratum"], row["species"]), {})[row["transect"]] = counted
+                stratum, species, transect = (unguarded(row[key]) for key in ("stratum", "species", "transect"))
+                units.setdefault((stratum, species), {})[transect] = counted
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{path} is not what a census writes ({error}); run the census again.") from error
     return units

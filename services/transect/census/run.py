@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from transect import __version__
-from transect.census import outputs
 from transect.census.animals import Animals, count_once
 from transect.census.cameras import cameras_of
 from transect.census.config import CensusConfig
@@ -23,6 +22,7 @@ from transect.census.detect import Found, package_identity, search_frames, searc
 from transect.census.geometry import GroundView
 from transect.census.looks import Photographed
 from transect.census.observations import IntArray, Observations, observe
+from transect.census.outputs import Counted, write_outputs
 from transect.census.plan import Plan, plan_census
 from transect.census.positions import Frame, Placement
 from transect.census.report import ReportInput, write_report
@@ -72,9 +72,8 @@ def run_census(
         transects = {number: plan.frames[number].transect for number in numbered}
         coverage = cover(numbered, transects, coverage.regions, loaded.spec, plan.grid.scale_at)
     photographed = photographed_ground(plan.frames, poses, coverage, config)
-    observations = observe(searched, poses, species_of, photographed)
-    counted_once = count_once(observations, photographed, config)
-    animal_of, animals = counted_once.animal_of, counted_once.animals
+    observations = observe(searched, poses, species_of, config, photographed)
+    animal_of, animals = count_once(observations, config.match_sigmas)
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
     corrections = species_corrections(loaded, names, species_of, detector.manifest, options)
     counted = tally(names, observations, animals, coverage, loaded.spec, method=config.method, corrections=corrections)
@@ -195,18 +194,20 @@ def _write(
         config=config,
         created_at=_created_at(folder),
     )
-    records = outputs.animal_records(census.animals, census.names, census.coverage, plan.grid)
-    outputs.write_detections(
-        folder / "detections.parquet",
-        frames=plan.frames,
-        observations=census.observations,
-        names=census.names,
-        animal_of=census.animal_of,
-        grid=plan.grid,
+    counted = Counted(
+        plan.frames,
+        census.found,
+        plan.grid,
+        census.coverage,
+        census.observations,
+        census.animal_of,
+        census.animals,
+        census.tally,
+        census.failures,
+        census.names,
     )
-    outputs.write_animals(folder, records)
-    outputs.write_coverage(folder / "coverage.geojson", plan.frames, census.coverage, plan.grid)
-    outputs.write_tables(folder, census.tally, census.failures)
+    # The report shows the whole manifest, so its own hash cannot stand there.
+    manifest["files"] = write_outputs(folder, counted, manifest)
     write_report(
         folder / "report.html",
         ReportInput(

@@ -17,8 +17,8 @@ from PIL.TiffImagePlugin import IFDRational
 from transect.census import CensusConfig, Plan, load_survey, plan_census
 from transect.census.cameras import cameras_of
 from transect.census.dry_run import DryRun, dry_run
+from transect.census.geodata import write_coverage
 from transect.census.geometry import Grid, Pose
-from transect.census.outputs import write_coverage
 from transect.errors import SurveyError
 from transect.settings import load_settings
 

@@ -1,0 +1,63 @@
+"""JSON and CSV of any length: written record by record, whole or absent."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transect.files import atomic_path
+
+_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+
+
+def encode(value: Any) -> str:
+    """`value` as JSON in one line; NaN and infinity raise ValueError, since JSON has neither."""
+    return _JSON.encode(value)
+
+
+def write_json(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) -> None:
+    """Write one JSON object: the members of `head`, then lists whose items are JSON already, one a line.
+
+    The lists may be generators: no more than an item of them is held.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        opening = "{\n"
+        for key, value in head.items():
+            stream.write(f"{opening}{encode(key)}:{encode(value)}")
+            opening = ",\n"
+        for key, items in lists.items():
+            stream.write(f"{opening}{encode(key)}:[")
+            between = "\n"
+            for item in items:
+                stream.write(f"{between}{item}")
+                between = ",\n"
+            stream.write("\n]")
+            opening = ",\n"
+        stream.write("\n}\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file in UTF-8; None is an empty cell, and a text that a spreadsheet would compute is `guarded`."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+
+
+def guarded(text: str) -> str:
+    """A text as a spreadsheet shows it instead of computing it: with an apostrophe before `=`, `+`, `-`, `@` or a tab.
+
+    File and folder names come from strangers, and a cell that begins so is a formula, which may fetch and send
+    (OWASP, CSV Injection). Numbers stay. `unguarded` takes it back.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def unguarded(text: str) -> str:
+    """The text that `guarded` was given."""
+    return text[1:] if _GUARDED.match(text) else text
