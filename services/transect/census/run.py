@@ -72,8 +72,9 @@ def run_census(
         transects = {number: plan.frames[number].transect for number in numbered}
         coverage = cover(numbered, transects, coverage.regions, loaded.spec, plan.grid.scale_at)
     photographed = photographed_ground(plan.frames, poses, coverage, config)
-    observations = observe(searched, poses, species_of, config, photographed)
-    animal_of, animals = count_once(observations, config.match_sigmas)
+    observations = observe(searched, poses, species_of, photographed)
+    counted_once = count_once(observations, photographed, config)
+    animal_of, animals = counted_once.animal_of, counted_once.animals
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
     corrections = species_corrections(loaded, names, species_of, detector.manifest, options)
     counted = tally(names, observations, animals, coverage, loaded.spec, method=config.method, corrections=corrections)
