@@ -1,23 +1,22 @@
 """What changed between two censuses, and whether the numbers of animals did: a test of each difference.
 
-Two surveys on their own transects are compared by Welch's t, the difference over the root of the summed variances,
-with Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34: 28-35; for aerial counts Norton-Griffiths 1978,
-Counting Animals). Two results of the same photos share their sampling error, so they are compared transect by
-transect: Jolly's method II of the differences of the counts.
+Two surveys on their own transects are compared by the limits that each states (MOVER), which hold what they say also
+where one has far fewer transects than the other; benchmarks/differences.py measures it. Two results of the same photos
+share their sampling error, so they are compared transect by transect: Jolly's method II of the differences of counts.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
+from transect.census.difference import Contrast, Estimated, mover, paired, symmetric, welch
 from transect.census.results import SavedCensus, SavedEstimate
 from transect.errors import InputError
 
-Test = Literal["welch", "paired"]
+Test = Literal["mover", "welch", "paired"]
 Key = tuple[str, str]
 # Ground that differs by more is other ground.
 _SAME_GROUND = 1e-3
@@ -36,7 +35,8 @@ class Change:
 class Difference:
     """B - A for one species in one stratum, with its 95% limits and a two-sided test of no difference.
 
-    `ratio` is B / A; its limits come from the log scale. What does not exist is None, and `note` says why.
+    `ratio` is B / A. `test` is `mover` (from the limits of both), `welch` where one has no limits, `paired` where both
+    are of the same photos. What does not exist is None, and `note` says why.
     """
 
     stratum: str
@@ -105,26 +105,6 @@ def compare(a: SavedCensus, b: SavedCensus) -> Comparison:
     )
 
 
-def welch(a: SavedEstimate, b: SavedEstimate) -> tuple[float, float]:
-    """Standard error of the difference of two independent estimates, and Satterthwaite's degrees of freedom."""
-    variances = (a.variance or 0.0, b.variance or 0.0)
-    total = sum(variances)
-    below = sum(variance**2 / df for variance, df in zip(variances, (a.degrees, b.degrees), strict=True))
-    return math.sqrt(total), total**2 / below if below > 0 else a.degrees + b.degrees
-
-
-def paired(counts_a: np.ndarray, counts_b: np.ndarray, areas: np.ndarray, ground: float) -> tuple[float, float]:
-    """Standard error and degrees of freedom of the difference of two counts on the same transects (n,).
-
-    Jolly's method II of d = b - a on `areas` km2 in a stratum of `ground` km2, N = ground / mean area.
-    """
-    n, difference = len(areas), counts_b - counts_a
-    possible = max(ground * n / float(areas.sum()), n)
-    residuals = difference - difference.sum() / areas.sum() * areas
-    variance = possible * (possible - n) / n * float(np.var(residuals, ddof=1))
-    return math.sqrt(max(variance, 0.0)), float(n - 1)
-
-
 def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) -> Difference:
     one, other = a.estimates[key], b.estimates[key]
     plain = Difference(*key, one.estimate, other.estimate, None)
@@ -135,17 +115,35 @@ def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) 
         difference=other.estimate - one.estimate,
         ratio=other.estimate / one.estimate if one.estimate > 0 else None,
     )
+    why = _untestable(one, other)
+    if why:
+        return replace(plain, note=why)
+    return _paired_difference(plain, a, b, key) if same_photos else _independent_difference(plain, one, other)
+
+
+def _untestable(one: SavedEstimate, other: SavedEstimate) -> str:
     if one.estimate == other.estimate == 0:
-        return replace(plain, note="None was seen in either.")
+        return "None was seen in either."
     if one.corrected != other.corrected:
         which = "first" if one.corrected else "second"
-        return replace(plain, note=f"Only the {which} is corrected for what the detector got wrong: no test.")
-    if same_photos:
-        return _paired_difference(plain, a, b, key)
+        return f"Only the {which} is corrected for what the detector got wrong: no test."
+    return ""
+
+
+def _independent_difference(plain: Difference, one: SavedEstimate, other: SavedEstimate) -> Difference:
     if one.variance is None or other.variance is None:
         return replace(plain, note="An estimate without a variance allows no test.")
-    se, df = welch(one, other)
-    return _tested(plain, "welch", se, df, _log_error(one, other))
+    if one.variance == other.variance == 0:
+        return replace(plain, note="Neither estimate has a sampling error, so there is no test.")
+    ours, theirs = _estimated(one), _estimated(other)
+    found = mover(ours, theirs)
+    if found is not None:
+        return _filled(plain, "mover", found)
+    which = "first" if one.ci95 is None else "second"
+    note = f"The {which} has no limits, so the test is Welch's and rests on the error of the other alone."
+    if one.ci95 is not None and other.ci95 is not None:
+        note = "The limits end at the estimates, so the test is Welch's."
+    return replace(_filled(plain, "welch", welch(ours, theirs)), note=note)
 
 
 def _paired_difference(plain: Difference, a: SavedCensus, b: SavedCensus, key: Key) -> Difference:
@@ -161,7 +159,7 @@ def _paired_difference(plain: Difference, a: SavedCensus, b: SavedCensus, key: K
     if variance == 0:
         return replace(plain, note="The counts differ alike on all transects, so there is no test.")
     df = variance**2 / sum(se**4 / df for se, df in known)
-    return _tested(plain, "paired", math.sqrt(variance), df, None)
+    return _filled(plain, "paired", symmetric(plain.difference or 0.0, math.sqrt(variance), df))
 
 
 def _paired_error(a: SavedCensus, b: SavedCensus, key: Key) -> tuple[float, float] | None:
@@ -177,24 +175,16 @@ def _paired_error(a: SavedCensus, b: SavedCensus, key: Key) -> tuple[float, floa
     return paired(before, after, areas, ground)
 
 
-def _tested(plain: Difference, test: Test, se: float, df: float, log_se: float | None) -> Difference:
-    if se == 0 or plain.difference is None:
-        return replace(plain, note="Neither estimate has a sampling error, so there is no test.")
-    t, reach = plain.difference / se, float(stdtrit(df, 0.975))
-    limits = (plain.difference - reach * se, plain.difference + reach * se)
-    ratio = None
-    if log_se is not None and plain.ratio:
-        ratio = (plain.ratio * math.exp(-reach * log_se), plain.ratio * math.exp(reach * log_se))
-    p = float(2 * stdtr(df, -abs(t)))
-    return replace(plain, test=test, se=se, df=df, t=t, p=p, ci95=limits, ratio_ci95=ratio)
+def _estimated(saved: SavedEstimate) -> Estimated:
+    # A total coverage has no transects, and the error of its correction no degrees of freedom of its own.
+    degrees = math.inf if saved.method == "total" else saved.degrees
+    return Estimated(saved.estimate or 0.0, saved.variance or 0.0, degrees, saved.ci95)
 
 
-def _log_error(one: SavedEstimate, other: SavedEstimate) -> float | None:
-    """Standard error of ln(other / one): sqrt(ln(1 + CV2) + ln(1 + CV2))."""
-    if not one.estimate or not other.estimate:
-        return None
-    squares = [(each.variance or 0.0) / (each.estimate or 1.0) ** 2 for each in (one, other)]
-    return math.sqrt(sum(math.log1p(square) for square in squares))
+def _filled(plain: Difference, test: Test, found: Contrast) -> Difference:
+    values = {field.name: getattr(found, field.name) for field in fields(found)}
+    # JSON knows no infinity: without degrees of freedom the test is the normal one.
+    return replace(plain, test=test, **values | {"df": found.df if math.isfinite(found.df) else None})
 
 
 def _check_ground(a: SavedCensus, b: SavedCensus, key: Key) -> None:

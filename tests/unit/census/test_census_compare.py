@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from scipy import stats
 
-from transect.census.compare import compare, paired
+from transect.census.compare import compare
 from transect.census.estimate import Method
 from transect.census.outputs import estimate_record
 from transect.census.results import read_census
@@ -63,24 +62,49 @@ def manifest(digest: str, **options: object) -> dict[str, Any]:
     }
 
 
-def test_welch_agrees_with_scipy(save: Save) -> None:
+def test_two_surveys_are_compared_by_their_limits(save: Save) -> None:
     a, b = read_census(save("a", PLAIN)), read_census(save("b", MORE))
     (found,) = compare(a, b).differences
     one, other = a.estimates["plain", "zebra"], b.estimates["plain", "zebra"]
-    expected = stats.ttest_ind_from_stats(
-        *(other.estimate or 0, math.sqrt((other.variance or 0) * 6), 6),
-        *(one.estimate or 0, math.sqrt((one.variance or 0) * 5), 5),
-        equal_var=False,
-    )
-    assert found.test == "welch"
-    assert found.t == pytest.approx(expected.statistic)
-    assert found.p == pytest.approx(expected.pvalue)
+    assert one.ci95 is not None
+    assert other.ci95 is not None
+    assert found.test == "mover"
     assert found.difference == pytest.approx((other.estimate or 0) - (one.estimate or 0))
+    down = math.hypot((other.estimate or 0) - other.ci95[0], one.ci95[1] - (one.estimate or 0))
     assert found.ci95 is not None
-    assert sum(found.ci95) / 2 == pytest.approx(found.difference)
+    assert found.ci95[0] == pytest.approx((found.difference or 0) - down)
     assert found.ratio is not None
     assert found.ratio_ci95 is not None
-    assert math.sqrt(math.prod(found.ratio_ci95)) == pytest.approx(found.ratio)
+    assert found.ratio_ci95[0] < found.ratio < found.ratio_ci95[1]
+
+
+def test_a_survey_that_saw_none_is_compared_by_the_error_of_the_other(save: Save) -> None:
+    none = StratumSample("plain", 180, None, (0, 0, 0, 0), (4, 3, 5, 4))
+    a = read_census(save("a", none))
+    b = read_census(save("b", PLAIN))
+    (found,) = compare(a, b).differences
+    error = math.sqrt(b.estimates["plain", "zebra"].variance or 0)
+    assert (found.test, found.ratio, found.ratio_ci95) == ("welch", None, None)
+    assert found.se == pytest.approx(error)
+    assert found.df == pytest.approx(4)
+    assert "The first has no limits" in found.note
+
+
+def test_corrected_total_coverage_has_a_normal_test(save: Save) -> None:
+    def total(estimate: float) -> Callable[[dict[str, Any]], None]:
+        def change(record: dict[str, Any]) -> None:
+            limits = [estimate - 20, estimate + 30]
+            record.update(method="total", n=0, df=None, estimate=estimate, variance=144.0, ci95=limits, uncorrected=90)
+
+        return change
+
+    a, b = save("a", PLAIN, change=total(100)), save("b", PLAIN, change=total(160))
+    comparison = compare(read_census(a), read_census(b))
+    (found,) = comparison.differences
+    assert found.df is None
+    assert found.se == pytest.approx(math.hypot(20, 30) / 1.959963984540054)
+    assert found.p == pytest.approx(2 * stats.norm.sf(60 / (found.se or 1)))
+    json.dumps(comparison.to_json(), allow_nan=False)
 
 
 def test_a_difference_has_its_limits_on_one_side_of_zero_exactly_where_p_is_small(save: Save) -> None:
@@ -119,14 +143,6 @@ def test_the_same_photos_are_tested_transect_by_transect(save: Save) -> None:
     assert found.se < 20
     assert found.p is not None
     assert found.p < 0.1
-
-
-def test_paired_of_equal_areas_is_the_paired_t_test() -> None:
-    before, after = np.array([3.0, 0, 8, 2, 5, 9]), np.array([5.0, 1, 9, 2, 9, 10])
-    se, df = paired(before, after, np.ones(6), 1e12)
-    expected = stats.ttest_rel(after, before)
-    assert df == 5
-    assert 1e12 * (after - before).mean() / se == pytest.approx(expected.statistic, rel=1e-6)
 
 
 def test_the_sum_of_strata_is_tested_by_their_summed_variances(save: Save) -> None:
@@ -196,7 +212,7 @@ def test_other_ground_is_refused(save: Save) -> None:
 
 def test_a_file_of_estimates_is_enough(save: Save) -> None:
     a, b = save("a", PLAIN) / "estimate.json", save("b", MORE)
-    assert compare(read_census(a), read_census(b)).differences[0].test == "welch"
+    assert compare(read_census(a), read_census(b)).differences[0].test == "mover"
 
 
 @pytest.mark.parametrize(
