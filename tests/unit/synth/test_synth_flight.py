@@ -63,3 +63,51 @@ def test_without_noise_the_records_are_true() -> None:
 def test_time_goes_on() -> None:
     times = [shot.taken_at for shot in plan_flight(24, 1, ROUTE, camera=CAMERA).shots]
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.6, 0.8, 0.9])
+@pytest.mark.parametrize("side_overlap", [0.0, 0.3, 0.6, 0.9])
+def test_frames_and_lines_overlap_as_promised(overlap: float, side_overlap: float) -> None:
+    route = Route(height_m=80.0, overlap=overlap, side_overlap=side_overlap, transects=4)
+    flight = plan_flight(60, 5, route, camera=CAMERA)
+    across, along = CAMERA.gsd(80.0) * CAMERA.width, CAMERA.gsd(80.0) * CAMERA.height
+    lines = [[s for s in flight.shots if s.transect == f"T{i:02d}"] for i in range(1, 5)]
+    middle = [float(np.mean([s.true.x for s in line])) for line in lines]
+    # The wind moves a frame by a metre, so the mean of 15 by a quarter.
+    assert 1 - np.diff(middle) / across == pytest.approx(side_overlap, abs=1.2 / across)
+    for line in lines:
+        first, last = line[0].true.y, line[-1].true.y
+        assert 1 - abs(last - first) / (len(line) - 1) / along == pytest.approx(overlap, abs=5 / 14 / along)
+    assert flight.width_m == pytest.approx(across * (1 + 3 * (1 - side_overlap)), abs=9)
+
+
+def test_lines_that_overlap_photograph_the_whole_stratum() -> None:
+    route = Route(height_m=64.0, overlap=0.6, side_overlap=0.3, transects=5)
+    flight = plan_flight(40, 2, route, camera=CAMERA)
+    views = [CAMERA.view(shot.true) for shot in flight.shots]
+    rng = np.random.default_rng(0)
+    places = rng.uniform((8, 8), (flight.width_m - 8, flight.height_m - 8), (400, 2))
+    assert all(any(view.holds(x, y) for view in views) for x, y in places)
+
+
+def test_a_further_pass_flies_the_same_lines_again() -> None:
+    route = Route(height_m=64.0, overlap=0.5, transects=3, passes=3, break_s=600.0)
+    flight = plan_flight(12, 8, route, camera=CAMERA)
+    once = plan_flight(12, 8, Route(height_m=64.0, overlap=0.5, transects=3), camera=CAMERA)
+    assert flight.shots[:12] == once.shots
+    assert [s.transect for s in flight.shots[12::4]] == ["T01-2", "T02-2", "T03-2", "T01-3", "T02-3", "T03-3"]
+    assert flight.shots[12].name == "T01-2_0001"
+    assert len({shot.name for shot in flight.shots}) == 36
+    for first, again in zip(flight.shots[:12], flight.shots[12:24], strict=True):
+        assert np.hypot(first.true.x - again.true.x, first.true.y - again.true.y) < 2 * 2.5 * 2**0.5
+        assert first.true != again.true, "another wind"
+    assert (flight.shots[12].taken_at - flight.shots[11].taken_at).total_seconds() > 600
+    assert (flight.width_m, flight.height_m) == (once.width_m, once.height_m)
+
+
+def test_time_between_photos_follows_from_the_speed() -> None:
+    slow, fast, fastest = (
+        plan_flight(4, 0, Route(height_m=64.0, overlap=0.8, transects=1, speed_m_s=speed), camera=CAMERA).shots
+        for speed in (6.0, 12.0, 1000.0)
+    )
+    assert [(s[1].taken_at - s[0].taken_at).total_seconds() for s in (slow, fast, fastest)] == [2.4, 1.2, 0.1]

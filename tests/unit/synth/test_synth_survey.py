@@ -9,7 +9,18 @@ import yaml
 from PIL import Image
 
 from transect.errors import InputError
-from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, SurveyTruth, make_survey, plan_survey
+from transect.files import sha256_file
+from transect.imagery import read_frame_metadata
+from transect.synth import (
+    SPECIES,
+    PositionNoise,
+    SurveyDesign,
+    SurveyPlan,
+    SurveyTruth,
+    make_survey,
+    perfect_sightings,
+    plan_survey,
+)
 from transect.synth.scene import expose
 from transect.synth.survey import ELEVATION_M, PLACE, frame_path
 
@@ -97,6 +108,21 @@ def test_truth_adds_up(truth: SurveyTruth, geojson: dict[str, Any]) -> None:
     assert geojson["transect"]["seed"] == 7
 
 
+def test_surveys_of_the_first_parameters_stay_what_they_were(truth: SurveyTruth) -> None:
+    """Figures of generator 4 before animals walked; pictures are compared coarsely, since CPUs round differently."""
+    assert json.loads((truth.folder / "synth.json").read_text()) == {
+        "generator": 4, "kind": "survey", "frames": 4, "seed": 7, "overlap": 0.5, "height_m": 64.0, "transects": 2,
+        "gps_noise_m": 0.5, "yaw_noise_deg": 0.7, "height_noise_m": 0.3,
+    }  # fmt: skip
+    assert (
+        sha256_file(truth.folder / "truth.geojson")
+        == "edb294edfa7e5fd4ab5ae5191595a69c888982305e848a7fd9397ae3200fe3f4"
+    )
+    with Image.open(truth.folder / "images/T01/T01_0001.jpg") as image:
+        tones = np.asarray(image.resize((4, 3), Image.Resampling.BOX).convert("L"), dtype=np.float64)
+    assert tones == pytest.approx(np.array([[100, 105, 110, 108], [99, 93, 98, 112], [102, 100, 100, 106]]), abs=1.01)
+
+
 def test_truth_stands_where_the_pictures_show_it(plan: SurveyPlan) -> None:
     """Each animal well within a true footprint has a box there, and no box lacks its animal."""
     missing = found = 0
@@ -152,6 +178,65 @@ def test_another_seed_is_another_land(plan: SurveyPlan) -> None:
     assert other.scene.animals != plan.scene.animals
     assert other.scene.seed != plan.scene.seed
     assert other.flight.shots[0].true != plan.flight.shots[0].true
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> tuple[SurveyPlan, SurveyTruth]:
+    wish: dict[str, Any] = {
+        "frames": 2, "seed": 9, "overlap": 0.8, "side_overlap": 0.6, "transects": 1, "passes": 2, "break_s": 30.0,
+        "animal_speed_m_s": 1.0,
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("synth") / "moving"
+    return plan_survey(SurveyDesign(**wish)), make_survey(folder, **wish, processes=1)
+
+
+def test_the_truth_of_walkers_is_who_was_in_which_frame(moving: tuple[SurveyPlan, SurveyTruth]) -> None:
+    plan, truth = moving
+    features = json.loads((truth.folder / "truth.geojson").read_text())["features"]
+    sightings = perfect_sightings(plan)
+    frames: list[list[str]] = [[] for _ in features]
+    for frame, animal in zip(sightings.frame, sightings.animal, strict=True):
+        frames[animal].append(plan.flight.shots[frame].name)
+    assert [feature["properties"]["frames"] for feature in features] == frames
+    assert sum(truth.photographed.values()) == len(sightings.photographed()) > 3
+    assert any("T01_0001" in names and "T01-2_0001" not in names for names in frames), "some walked out"
+    for feature, animal in zip(features, plan.scene.animals, strict=True):
+        assert feature["geometry"]["coordinates"] == pytest.approx(PLACE.to_lonlat(animal.x, animal.y), abs=1e-9)
+        assert feature["properties"]["velocity_m_s"] == pytest.approx(list(animal.velocity), abs=1e-4)
+
+
+def test_what_was_asked_for_is_remembered(moving: tuple[SurveyPlan, SurveyTruth]) -> None:
+    plan, truth = moving
+    mark = json.loads((truth.folder / "synth.json").read_text())
+    later = {name: mark[name] for name in ("side_overlap", "passes", "break_s", "animal_speed_m_s")}
+    assert later == {"side_overlap": 0.6, "passes": 2, "break_s": 30.0, "animal_speed_m_s": 1.0}
+    assert "speed_m_s" not in mark
+    survey = yaml.safe_load((truth.folder / "survey.yaml").read_text())
+    assert survey["sampling"] == "total"
+    assert sorted(path.name for path in (truth.folder / "images").iterdir()) == ["T01", "T01-2"]
+    assert truth.frames == len(plan.flight.shots) == 4
+
+
+def test_photos_tell_parts_of_a_second(moving: tuple[SurveyPlan, SurveyTruth]) -> None:
+    plan, truth = moving
+    times = [read_frame_metadata(frame_path(truth.folder, shot)).taken_at for shot in plan.flight.shots]
+    assert times == [shot.taken_at for shot in plan.flight.shots]
+    assert times[0] is not None
+    assert times[1] is not None
+    assert (times[1] - times[0]).total_seconds() == 1.2
+
+
+def test_the_picture_shows_walkers_where_they_are_by_then(moving: tuple[SurveyPlan, SurveyTruth]) -> None:
+    plan, truth = moving
+    last, view = plan.flight.shots[-1], plan.flight.camera.view(plan.flight.shots[-1].true)
+    with Image.open(frame_path(truth.folder, last)) as image:
+        written = np.asarray(image.convert("L"), dtype=np.float64)
+    now = expose(plan.scene_of(last), view)[0].mean(axis=2) ** (1 / 2.2)
+    start = expose(plan.scene, view)[0].mean(axis=2) ** (1 / 2.2)
+    changed = np.abs(now - start) > 0.05
+    assert changed.sum() > 500
+    assert np.corrcoef(now[changed], written[changed])[0, 1] > 0.9
+    assert np.corrcoef(start[changed], written[changed])[0, 1] < 0.5
 
 
 @pytest.mark.parametrize(
