@@ -1,12 +1,12 @@
 """How a census is run: one small YAML file, every value with a default."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transect.census.estimate import DEFAULT_METHOD, StripMethod
+from transect.census.yaml_file import read_yaml_mapping
 from transect.engine import DetectOptions
 from transect.errors import InputError
 from transect.settings import Settings
@@ -60,26 +60,6 @@ def load_config(path: Path | None = None) -> CensusConfig:
         return CensusConfig.model_validate(read_yaml_mapping(path, InputError))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}.") from error
-
-
-def read_yaml_mapping(path: Path, failure: type[InputError]) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping; an empty one is an empty mapping. Raises `failure`."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise failure(f"{path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise failure(f"{path} is not UTF-8 text.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise failure(f"{path} is not valid YAML{place}: {problem}.") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise failure(f"{path} must hold `key: value` lines, not a {type(content).__name__}.")
-    return content
 
 
 def first_problem(error: ValidationError) -> str:

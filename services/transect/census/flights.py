@@ -106,6 +106,9 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
         raise SurveyError(f"{path} has no column image; its columns are {', '.join(COLUMNS)}.")
     if unknown:
         raise SurveyError(f"{path} has an unknown column {unknown[0]!r}; its columns are {', '.join(COLUMNS)}.")
+    twice = [name for name in COLUMNS if names.count(name) > 1]
+    if twice:
+        raise SurveyError(f"{path} has the column {twice[0]} twice.")
 
 
 def _row(path: Path, line: int, cells: Mapping[str | None, str | list[str] | None]) -> FlightRow:
@@ -140,7 +143,8 @@ def _number(path: Path, line: int, column: str, text: Mapping[str, str]) -> floa
         return None
     low, high = _LIMITS[column]
     try:
-        value = float(cell)
+        # Python reads 3_5 as 35; a slip of the hand is none.
+        value = float(cell.replace("_", "?"))
     except ValueError as error:
         raise SurveyError(f"{path} line {line}: {column} is {cell!r}, which is not a number.") from error
     if not (math.isfinite(value) and low <= value <= high):

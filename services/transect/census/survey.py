@@ -1,15 +1,18 @@
 """The survey folder: survey.yaml, the photos below images/, and what the two must agree on."""
 
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from transect.census.config import first_problem, read_yaml_mapping
+from transect.census.config import first_problem
 from transect.census.correction import SpeciesFactors
 from transect.census.lonlat import flat, polygon_area_km2
+from transect.census.yaml_file import read_yaml_mapping
 from transect.errors import SurveyError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
@@ -191,8 +194,12 @@ class Survey:
         return self.folder / "flights.csv"
 
     def name_of(self, image: Path) -> str:
-        """A photo's path below images/, with forward slashes: its name in every output."""
-        return image.relative_to(self.images_folder).as_posix()
+        """A photo's path below images/, with forward slashes: its name in every output.
+
+        Bytes of a file name that are no UTF-8 are written as \\xff.
+        """
+        name = image.relative_to(self.images_folder).as_posix()
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def load_survey(folder: Path) -> Survey:
@@ -200,10 +207,14 @@ def load_survey(folder: Path) -> Survey:
 
     Raises SurveyError in one sentence for a missing folder or file, a bad key or value, or no photos.
     """
-    if not folder.is_dir():
-        raise SurveyError(f"Survey folder {folder} does not exist.")
     path = folder / "survey.yaml"
-    if not path.is_file():
+    try:
+        exists, described = folder.is_dir(), path.is_file()
+    except OSError as error:
+        raise SurveyError(f"Survey folder {folder} cannot be read: {error.strerror or error}.") from error
+    if not exists:
+        raise SurveyError(f"Survey folder {folder} does not exist.")
+    if not described:
         raise SurveyError(f"{path} is missing: a survey folder holds survey.yaml and images/.")
     try:
         spec = SurveySpec.model_validate({"name": _default_name(folder)} | read_yaml_mapping(path, SurveyError))
@@ -212,16 +223,35 @@ def load_survey(folder: Path) -> Survey:
     survey = Survey(folder, spec, ())
     if not survey.images_folder.is_dir():
         raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
-    images = tuple(sorted(path for path in survey.images_folder.rglob("*") if _is_photo(path)))
+    images = tuple(sorted(_photos(survey.images_folder)))
     if not images:
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         raise SurveyError(f"{survey.images_folder} holds no photos (files ending in {endings}).")
     return Survey(folder, spec, images)
 
 
+def _photos(folder: Path) -> Iterator[Path]:
+    """Photos at any depth, through links too, each real folder once: links may lead round in circles."""
+    seen, waiting = set[tuple[int, int]](), [folder]
+    while waiting:
+        for place, folders, files in os.walk(waiting.pop(0), onerror=_refuse_folder):
+            status = Path(place).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            yield from (Path(place, name) for name in files if _is_photo(Path(name)))
+            waiting += [link for name in sorted(folders) if (link := Path(place, name)).is_symlink()]
+
+
+def _refuse_folder(error: OSError) -> None:
+    # The photos in it would be missing from the count without a word.
+    raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}; allow it, or move it away.")
+
+
 def _is_photo(path: Path) -> bool:
     # Names with a leading dot are hidden files, such as the shadow copies that macOS leaves on memory cards.
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _default_name(folder: Path) -> str:

@@ -1,3 +1,5 @@
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_name_defaults_to_the_folder(tmp_path: Path) -> None:
     [
         ("name: [a\n", "not valid YAML at line"),
         ("- a\n- b\n", "must hold `key: value` lines"),
+        ("sampling: total\nsampling: strip\n", "line 2: 'sampling' stands in line 1 already"),
+        ("strata: [{name: a, area_km2: 1, area_km2: 2}]\n", "'area_km2' stands in line 1 already"),
+        ("name: 2026-02-30\n", "holds a value that cannot be read"),
+        (f"name: {'9' * 5000}\n", "holds a value that cannot be read"),
+        (f"strata: [{{name: a, area_km2: 1{'0' * 400}}}]\n", "area_km2"),
+        ("[" * 5000 + "\n", "nested too deeply"),
+        ("name: \x01\n", "not valid YAML"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nstrata: [*c, *c]\n", "strata"),
+        ("strata: &s [*s]\n", "strata"),
         ("nmae: north\n", "nmae is not a key"),
         ("schema: 2\n", "schema"),
         ("name: a/b\n", "name"),
@@ -88,6 +99,54 @@ def test_area_of_a_stratum_comes_from_its_polygon(tmp_path: Path) -> None:
     assert load_survey(make(tmp_path / "s", text)).spec.strata[0].total_area_km2 == pytest.approx(1.231, abs=1e-3)
 
 
+def test_linked_folders_are_read_once_and_loops_end(tmp_path: Path) -> None:
+    folder = make(tmp_path / "s", photos=("T1/a.jpg", "T2/b.jpg"))
+    card = tmp_path / "card"
+    card.mkdir()
+    (card / "c.jpg").write_bytes(b"photo")
+    (card / "back").symlink_to(folder / "images")
+    (folder / "images" / "T3").symlink_to(card)
+    (folder / "images" / "T1" / "self").symlink_to(folder)
+    (folder / "images" / "A1").symlink_to(folder / "images" / "T1")
+    (folder / "images" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    survey = load_survey(folder)
+    assert [survey.name_of(path) for path in survey.images] == ["T1/a.jpg", "T2/b.jpg", "T3/c.jpg", "gone.jpg"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    # Root may read everything, and pytest's own folder is the user's alone.
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = make(Path(place) / "s", photos=("T1/a.jpg", "T2/b.jpg"))
+        closed = folder / "images" / "T2"
+        closed.chmod(0)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(SurveyError, match=r"images/T2 cannot be read: Permission denied"):
+                load_survey(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+            closed.chmod(0o755)
+
+
+def test_names_that_are_no_text_are_written_so_that_they_are(tmp_path: Path) -> None:
+    folder = make(tmp_path / "s")
+    for name in (b"line\nbreak.jpg", b"caf\xe9.jpg"):
+        Path(os.fsdecode(bytes(folder / "images") + b"/" + name)).write_bytes(b"photo")
+    survey = load_survey(folder)
+    names = [survey.name_of(path) for path in survey.images]
+    assert names == ["T1/a.jpg", "caf\\xe9.jpg", "line\nbreak.jpg"]
+    assert all(name.encode() for name in names)
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match="cannot be read: File name too long"):
+        load_survey(tmp_path / ("s" * 10_000))
+
+
 HEADER = "image,transect,lat,lon,height_agl_m,yaw_deg,time\n"
 
 
@@ -123,6 +182,10 @@ def test_flights_are_read_and_empty_cells_are_absent(tmp_path: Path) -> None:
         ("image\n\na.jpg\na.jpg\n", "in line 3 and in line 4"),
         ("image,lat\n,1\n", "line 2 names no image"),
         ("image,lat\na.jpg,1,2\n", "more cells than the header"),
+        ("image,lat,lat\na.jpg,1,2\n", "the column lat twice"),
+        ("image,lat\na.jpg,3_5\n", "lat is '3_5', which is not a number"),
+        ("image,lat\na.jpg,1\x00\n", "lat is '1"),
+        (f"image\n{'a' * 200_000}\n", "field larger than field limit"),
     ],
 )
 def test_a_bad_flights_file_names_its_line(tmp_path: Path, text: str, words: str) -> None:

@@ -1,0 +1,37 @@
+"""The folder that a census works in: held by one process at a time, and free of what killed ones left half written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transect.errors import InputError
+from transect.files import locked_if_free, remove_partial
+
+_LOCK = ".lock"
+# The folders that a census makes: work/KEY/XX of search_frames, and RUN.
+_KEPT = "work/*/[0-9a-f][0-9a-f]"
+_RUN = "[0-9a-f]" * 12
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold the result folder `out`, made when missing, for the length of a `with` block.
+
+    Raises InputError where another census holds it, and for any file that cannot be written below it in the block.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with locked_if_free(out / _LOCK) as free:
+            if not free:
+                raise InputError(
+                    f"Another census is writing to {out}; wait until it has ended, or give this one another --out."
+                )
+            for folder in (*out.glob(_KEPT), *out.glob(_RUN)):
+                remove_partial(folder)
+            yield
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise InputError(
+            f"Results cannot be written to {out}{place}: {error.strerror or error}. What was found so far is kept; "
+            "mend that and run the same command again, or give another --out."
+        ) from error
