@@ -3,6 +3,9 @@
 A count C becomes C precision / recall / (availability perception). Precision and recall of one species come from
 the validation images of the model's own training; availability (the share of animals that could be seen at all)
 and perception (the share of those that a perfect reader of the photos would mark) from the user, with their errors.
+
+Precision and recall are of one look, so they correct what one look at each place would have shown (looks.py), and not
+the unique animals of overlapping photos: with more looks fewer animals are missed, and each look adds its false ones.
 """
 
 import math
@@ -84,6 +87,23 @@ class Correction:
         """The share of the detections that are animals; 1 where it is not corrected for."""
         return 1.0 if self.detector is None else self.detector.precision
 
+    def chance_variance(self, count: float) -> float:
+        """The relative variance of a corrected `count` that chance alone makes, were every factor known exactly.
+
+        A survey draws errors of its own: as those of the validation images scatter, the count of C animals scatters
+        with the variance cv2 objects / C, since the cv of precision / recall, a ratio over images, falls as one over
+        the root of the animals in them (Cochran 1977, Sampling Techniques, eq. 6.13). It takes animals to be seen in
+        one photo each, which is on the safe side where more photos show them. Of N animals each is available and
+        perceived by itself, which adds the binomial (1 - availability perception) / C.
+        """
+        detector, factors = self.detector, self.factors
+        if not count > 0:
+            return 0.0
+        missed = 1 - factors.availability * factors.perception
+        if detector is None:
+            return missed / count
+        return (detector.cv**2 * detector.objects + missed) / (count * detector.factor)
+
 
 def correct_species(
     species: str,
@@ -144,9 +164,14 @@ def detector_error(classes: Sequence[str], counts: ValidationCounts) -> Detector
 def corrected(estimate: Estimate, correction: Correction) -> Estimate:
     """The estimate times the correction's factor; squared coefficients of variation add (Goodman 1960, to first order).
 
+    `estimate` is made from what one look would have shown where the detector's errors are corrected, else from unique
+    animals. The chance errors of the survey's own photos are within the variance between transects but for the finite
+    population correction, which takes their share in the sampled ground out: they are added there (two stages: Cochran
+    1977, eq. 10.15), and wholly where everything was photographed.
+
     Limits: for `jolly2` estimate -+ t SE. Else the distances of the limits from the estimate on the log scale and
     the correction's own are added as squares, which keeps the asymmetry of each (MOVER: Zou and Donner 2008,
-    Stat. Med. 27: 1693-1702). The lower limit is never below the seen animals times precision.
+    Stat. Med. 27: 1693-1702). The lower limit is never below the count of one look times precision.
     """
     if estimate.estimate is None or not correction.applies:
         return estimate
@@ -156,12 +181,13 @@ def corrected(estimate: Estimate, correction: Correction) -> Estimate:
     if estimate.variance is None and estimate.method != "total":
         return scaled
     sampling = 0.0 if estimate.variance is None else estimate.variance
-    cv = math.hypot(math.sqrt(sampling) / estimate.estimate, correction.cv) if estimate.estimate > 0 else 0.0
+    own = _own_cv(estimate, correction)
+    cv = math.hypot(math.sqrt(sampling) / estimate.estimate, own) if estimate.estimate > 0 else 0.0
     scaled = replace(scaled, variance=(cv * value) ** 2, se=cv * value)
     if estimate.method == "total":
         note = estimate.note.replace(", so no interval", "")
         scaled = replace(scaled, note=f"{note} The limits hold the error of the correction alone.".strip())
-    limits = _limits(estimate, correction, value, cv)
+    limits = _limits(estimate, correction, value, (cv, own))
     return scaled if limits is None else replace(scaled, ci95=limits)
 
 
@@ -200,7 +226,17 @@ def _why_not(classes: Sequence[str], counts: ValidationCounts | None, conf: floa
     return ""
 
 
-def _limits(estimate: Estimate, correction: Correction, value: float, cv: float) -> tuple[float, float] | None:
+def _own_cv(estimate: Estimate, correction: Correction) -> float:
+    """The correction's own coefficient of variation: of its factors, and of chance in the ground that was sampled."""
+    share = 1.0 if estimate.method == "total" or estimate.sampled_share is None else min(estimate.sampled_share, 1.0)
+    return math.sqrt(correction.cv**2 + share * correction.chance_variance(estimate.seen))
+
+
+def _limits(
+    estimate: Estimate, correction: Correction, value: float, cvs: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Limits around `value`; `cvs` are the coefficients of variation in all, and of the correction alone."""
+    cv, own_cv = cvs
     floor = estimate.seen * correction.precision
     if value == 0:
         return None
@@ -216,7 +252,7 @@ def _limits(estimate: Estimate, correction: Correction, value: float, cv: float)
         low, high = estimate.ci95[0] / estimate.estimate, estimate.ci95[1] / estimate.estimate
     df = math.inf if correction.detector is None else float(max(correction.detector.images - 1, 1))
     quantile = 1.959963984540054 if math.isinf(df) else float(stdtrit(df, 0.975))
-    own = quantile * math.sqrt(math.log1p(correction.cv**2))
+    own = quantile * math.sqrt(math.log1p(own_cv**2))
     down, up = math.hypot(math.log(low), own), math.hypot(math.log(high), own)
     return max(value * math.exp(-down), floor), max(value * math.exp(up), floor)
 

@@ -24,13 +24,14 @@ _SAME_DENSITY = "all transects happen to have one density, which tells nothing a
 class Estimate:
     """One estimate. Areas in km2, density per km2; `variance`, `se` and `ci95` are None where they do not exist.
 
-    `n` is the number of transects, `seen` the animals counted in the sampled `area_km2` of `stratum_km2`, `df` the
-    degrees of freedom of the variance; `note` says in a sentence what a reader must know.
+    `n` is the number of transects, `seen` the animals counted in the sampled `area_km2` of `stratum_km2` (a fraction
+    where boxes were weighted), `df` the degrees of freedom of the variance; `note` says in a sentence what a reader
+    must know.
     """
 
     method: Method
     n: int
-    seen: int
+    seen: float
     area_km2: float
     density: float | None
     estimate: float | None
@@ -91,7 +92,7 @@ def jolly2(
     return estimate_strip([StripSample.of(counts, areas, stratum_area, transects_possible)], "jolly2")
 
 
-def total_coverage(seen: int, covered_km2: float, stratum_area: float) -> Estimate:
+def total_coverage(seen: float, covered_km2: float, stratum_area: float) -> Estimate:
     """A survey that meant to see everything: the count over the covered share of the area, without limits."""
     if not (covered_km2 > 0 and stratum_area > 0):
         raise ValueError("the covered area and the stratum's area must be above zero")
@@ -128,7 +129,7 @@ def _point(sample: StripSample, method: Method) -> Estimate:
     point = Estimate(
         method,
         sample.n,
-        round(sample.seen),
+        int(sample.seen) if sample.seen.is_integer() else sample.seen,
         sample.sampled,
         sample.ratio,
         sample.estimate,

@@ -1,4 +1,4 @@
-"""From unique animals to the table: seen, unique, per transect, estimated. Pure."""
+"""From unique animals to the table: seen, unique, corrected, per transect, estimated. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from transect.census.animals import Animals
 from transect.census.correction import Correction, corrected
-from transect.census.coverage import Coverage
+from transect.census.coverage import Coverage, assign_to_units
 from transect.census.estimate import (
     DEFAULT_METHOD,
     Estimate,
@@ -23,6 +23,10 @@ from transect.census.observations import Observations
 from transect.census.survey import SurveySpec
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+UNIT_REACH_M = 10.0
+"""A position is a mean over photos, or off by a GPS error: it may leave its transect's ground by about this much."""
 
 _NOTHING_FLOWN = "No transect was flown in a stratum, so there is no total."
 
@@ -34,9 +38,10 @@ class SpeciesRow:
     `seen` counts boxes in photos with a position, `seen_unplaced` those in photos without one, `unique` each
     animal once, `outside` those of them that lie in no stratum or transect. `single_look` is what one photo of every
     place would have shown: each box weighted by 1 / the photos that show its place. `corrected` is the count after the
-    correction for what the detector got wrong (None where there is none). `estimate`, `se` and `ci95` are for
-    the whole study area (None where they do not exist; `note` says why). `area_km2` is the ground that was
-    sampled, `density_per_km2` the animals per km2 of the study area; without strata, of the photographed ground.
+    correction (None where there is none): of `single_look` where the detector's errors are corrected, else of
+    `unique`. `estimate`, `se` and `ci95` are for the whole study area (None where they do not exist; `note` says
+    why). `area_km2` is the ground that was sampled, `density_per_km2` the animals per km2 of the study area; without
+    strata, of the photographed ground.
     """
 
     species: str
@@ -58,7 +63,7 @@ class SpeciesRow:
 class UnitCount:
     """Unique animals of one species in one transect of one stratum: one y_i and z_i of Jolly's method.
 
-    `single_look`: see SpeciesRow.
+    `single_look` and `seen` (boxes): see SpeciesRow.
     """
 
     stratum: str
@@ -67,13 +72,14 @@ class UnitCount:
     area_km2: float
     count: int
     single_look: float = 0.0
+    seen: int = 0
 
 
 @dataclass(frozen=True)
 class StratumEstimate:
     """The estimate for a species in a stratum; `stratum` is `all` for the sum of several.
 
-    `uncorrected` is the estimate before the correction of the count; None where nothing was corrected.
+    `uncorrected` is the estimate from unique animals; None where nothing was corrected.
     """
 
     stratum: str
@@ -84,13 +90,18 @@ class StratumEstimate:
 
 @dataclass(frozen=True)
 class StratumSample:
-    """The transects of one stratum as a species was counted on them; none where `areas` is empty."""
+    """The transects of one stratum as a species was counted on them; none where `areas` is empty.
+
+    `counts` are unique animals, `single_look` what one look at each place would have shown; empty where only one
+    look was had, or it is not known.
+    """
 
     stratum: str
     stratum_km2: float
     transects_possible: float | None
     counts: tuple[int, ...]
     areas: tuple[float, ...]
+    single_look: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,22 +129,19 @@ def tally(
     `method` is for strip samples; `corrections` are by species.
     """
     how: Method = "total" if spec.sampling == "total" else method
+    boxes = _Boxes.of(observations, coverage)
     rows: list[SpeciesRow] = []
     units: list[UnitCount] = []
     estimates: list[StratumEstimate] = []
     for number, name in enumerate(names):
-        mine = animals.species == number
-        counted = [
-            UnitCount(unit.stratum, unit.transect, name, unit.area_km2, int((mine & (animals.unit == index)).sum()))
-            for index, unit in enumerate(coverage.units)
-        ]
+        mine = animals.unit[animals.species == number]
+        counted = _unit_counts(name, mine, boxes.of_species(number), coverage)
         correction = (corrections or {}).get(name)
         found = estimate_species(name, _samples(counted, coverage), how, correction)
         units += counted
         estimates += found
-        placed = observations.placed[observations.species == number]
         whole = found[-1].estimate if found else None
-        rows.append(_row(name, placed, animals.unit[mine], coverage, whole, correction=correction))
+        rows.append(_row(name, boxes.of_species(number), mine, coverage, whole, correction=correction))
     given = tuple(corrections[name] for name in names if name in corrections) if corrections else ()
     return Tally(tuple(rows), tuple(units), tuple(estimates), given)
 
@@ -141,42 +149,104 @@ def tally(
 def estimate_species(
     species: str, samples: Sequence[StratumSample], method: Method, correction: Correction | None = None
 ) -> list[StratumEstimate]:
-    """The estimate of `species` in each stratum and, where there are several, their sum as stratum `all`."""
-    plain = [(sample.stratum, _estimate([sample], method)) for sample in samples]
+    """The estimate of `species` in each stratum and, where there are several, their sum as stratum `all`.
+
+    The correction of a detector's errors starts from the samples' `single_look`, any other from their `counts`.
+    """
+    parts = [(sample.stratum, [sample]) for sample in samples]
     if len(samples) > 1:
-        plain.append(("all", _estimate(samples, method)))
+        parts.append(("all", list(samples)))
+    plain = [(stratum, _estimate(part, method)) for stratum, part in parts]
     if correction is None or not correction.applies:
         return [StratumEstimate(stratum, species, estimate) for stratum, estimate in plain]
-    return [StratumEstimate(stratum, species, corrected(estimate, correction), estimate) for stratum, estimate in plain]
+    looked = plain
+    if correction.detector is not None:
+        looked = [(stratum, _estimate(part, method, single_look=True)) for stratum, part in parts]
+    return [
+        StratumEstimate(stratum, species, corrected(start, correction), estimate)
+        for (stratum, estimate), (_, start) in zip(plain, looked, strict=True)
+    ]
 
 
 def _samples(counted: Sequence[UnitCount], coverage: Coverage) -> list[StratumSample]:
     samples = []
     for region in coverage.regions:
         mine = [unit for unit in counted if unit.stratum == region.name]
-        counts, areas = tuple(unit.count for unit in mine), tuple(unit.area_km2 for unit in mine)
-        samples.append(StratumSample(region.name, region.area_km2, region.transects_possible, counts, areas))
+        samples.append(
+            StratumSample(
+                region.name,
+                region.area_km2,
+                region.transects_possible,
+                tuple(unit.count for unit in mine),
+                tuple(unit.area_km2 for unit in mine),
+                tuple(unit.single_look for unit in mine),
+            )
+        )
     return samples
 
 
-def _estimate(samples: Sequence[StratumSample], method: Method) -> Estimate:
+def _estimate(samples: Sequence[StratumSample], method: Method, *, single_look: bool = False) -> Estimate:
     """The total of `samples`; without a number where no transect was flown in one of them."""
+    counts: list[Sequence[float]] = [(one.single_look if single_look else ()) or one.counts for one in samples]
     if not all(sample.areas for sample in samples):
         flown = [sample for sample in samples if sample.areas]
-        seen, area = sum(sum(sample.counts) for sample in flown), sum(sum(sample.areas) for sample in flown)
+        seen, area = sum(sum(mine) for mine in counts), sum(sum(sample.areas) for sample in flown)
         ground = sum(sample.stratum_km2 for sample in samples)
         n = 0 if method == "total" else sum(len(sample.areas) for sample in flown)
         return Estimate(method, n, seen, area, None, None, note=_NOTHING_FLOWN, stratum_km2=ground)
     if method == "total":
-        return add_strata([total_coverage(sum(one.counts), sum(one.areas), one.stratum_km2) for one in samples])
+        return add_strata(
+            [
+                total_coverage(sum(mine), sum(one.areas), one.stratum_km2)
+                for mine, one in zip(counts, samples, strict=True)
+            ]
+        )
     return estimate_strip(
-        [StripSample.of(one.counts, one.areas, one.stratum_km2, one.transects_possible) for one in samples], method
+        [
+            StripSample.of(mine, one.areas, one.stratum_km2, one.transects_possible)
+            for mine, one in zip(counts, samples, strict=True)
+        ],
+        method,
     )
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Boxes as they count: species, whether their photo has a position, weight 1 / looks (0: none), and unit (-1)."""
+
+    species: IntArray
+    placed: NDArray[np.bool_]
+    weight: FloatArray
+    unit: IntArray
+
+    @classmethod
+    def of(cls, observations: Observations, coverage: Coverage) -> "_Boxes":
+        rows = np.flatnonzero(observations.looks > 0)
+        weight = np.zeros(len(observations))
+        weight[rows] = 1.0 / observations.looks[rows]
+        unit = np.full(len(observations), -1, np.int64)
+        unit[rows] = assign_to_units(observations.xy[rows], coverage, UNIT_REACH_M)
+        return cls(observations.species, observations.placed, weight, unit)
+
+    def of_species(self, number: int) -> "_Boxes":
+        mine = self.species == number
+        return _Boxes(self.species[mine], self.placed[mine], self.weight[mine], self.unit[mine])
+
+
+def _unit_counts(name: str, animal_units: IntArray, boxes: _Boxes, coverage: Coverage) -> list[UnitCount]:
+    many, inside = len(coverage.units), boxes.unit >= 0
+    counts = np.bincount(animal_units[animal_units >= 0], minlength=many)
+    looks = np.bincount(boxes.unit[inside], boxes.weight[inside], minlength=many)
+    seen = np.bincount(boxes.unit[inside], minlength=many)
+    return [
+        UnitCount(one.stratum, one.transect, name, one.area_km2, int(count), float(look), int(boxes_seen))
+        for one, count, look, boxes_seen in zip(coverage.units, counts, looks, seen, strict=True)
+    ]
 
 
 def _row(
     name: str,
-    boxes_placed: NDArray[np.bool_],
+    boxes: _Boxes,
     units: IntArray,
     coverage: Coverage,
     whole: Estimate | None,
@@ -185,19 +255,23 @@ def _row(
 ) -> SpeciesRow:
     factor = correction.factor if correction is not None and correction.applies else None
     why = "" if correction is None else correction.note
+    single_look = float(boxes.weight.sum())
+    start = single_look if correction is not None and correction.detector is not None else float(len(units))
+    count = len(units) if factor is None else start * factor
     row = SpeciesRow(
         species=name,
-        seen=int(boxes_placed.sum()),
-        seen_unplaced=int((~boxes_placed).sum()),
+        seen=int(boxes.placed.sum()),
+        seen_unplaced=int((~boxes.placed).sum()),
         unique=len(units),
         outside=int((units < 0).sum()) if coverage.regions else 0,
         estimate=None,
         se=None,
         ci95=None,
-        density_per_km2=len(units) / coverage.area_km2 if coverage.area_km2 > 0 else None,
+        density_per_km2=count / coverage.area_km2 if coverage.area_km2 > 0 else None,
         area_km2=coverage.area_km2,
         note=_joined("survey.yaml names no strata, so there is nothing to estimate for.", why),
-        corrected=None if factor is None else len(units) * factor,
+        corrected=None if factor is None else count,
+        single_look=single_look,
     )
     if whole is None:
         return row

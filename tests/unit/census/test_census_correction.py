@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from transect.census.correction import (
     Correction,
+    DetectorError,
     SpeciesFactors,
     correct_species,
     corrected,
@@ -35,7 +36,8 @@ def made(images: int = 400, seed: int = 1) -> ValidationCounts:
 
 
 def factor(value: float, cv: float) -> Correction:
-    return Correction("zebra", value, cv, None, SpeciesFactors(availability=0.5), "")
+    """A factor without chance errors of its own: the validation images all err alike."""
+    return Correction("zebra", value, cv, DetectorError(1.0, 0.0, 1 / value, 0.0, value, 0.0, 40, 400), NONE, "")
 
 
 def test_precision_and_recall_are_of_the_sums() -> None:
@@ -167,9 +169,42 @@ def test_total_coverage_gets_the_limits_of_the_correction() -> None:
     assert found.estimate == 100
     assert found.se == pytest.approx(10)
     assert found.ci95 is not None
-    # exp(1.96 sqrt(ln 1.01)) = 1.2159.
-    assert found.ci95 == pytest.approx((100 / 1.2159, 121.59), abs=0.01)
+    # exp(2.0227 sqrt(ln 1.01)) = 1.2235, with t(0.975, 39).
+    assert found.ci95 == pytest.approx((100 / 1.2235, 122.35), abs=0.01)
     assert found.note == "Total coverage has no sampling error. The limits hold the error of the correction alone."
+
+
+def test_animals_that_cannot_be_seen_add_chance() -> None:
+    # Of N animals each is there to be seen by itself: with 50 seen and a half available, CV2 is 0.5 / 50.
+    known = Correction("zebra", 2.0, 0.1, None, SpeciesFactors(availability=0.5, availability_se=0.05), "")
+    assert corrected(total_coverage(50, 5, 5), known).se == pytest.approx(100 * math.sqrt(0.1**2 + 0.01))
+    # Of a strip survey the share in the sampled ground is added; the rest is between the transects.
+    plain = jolly2(COUNTS, AREAS, STRATUM)
+    sampled, seen = sum(AREAS) / STRATUM, sum(COUNTS)
+    cv2 = (plain.variance or 0) / (plain.estimate or 1) ** 2 + 0.1**2 + sampled * 0.5 / seen
+    assert corrected(plain, known).variance == pytest.approx(cv2 * (2 * (plain.estimate or 0)) ** 2)
+
+
+def test_the_survey_errs_as_its_validation_images_do() -> None:
+    # Total coverage by 60 photos of herds like those of 240 validation images: only the detector errs.
+    sure = hits = 0
+    surveys = 150
+    for number in range(surveys):
+        correction = correct_species("zebra", ["zebra"], made(240, seed=number), conf=0.25, iou=0.6)
+        rows = made(60, seed=10_000 + number).counts["zebra"]
+        counted = sum(found + wrong for _, found, wrong, _ in rows)
+        truth = sum(found + missed for _, found, _, missed in rows)
+        assert correction.detector is not None
+        own, chance = correction.cv**2, correction.chance_variance(counted)
+        # A quarter of the images, so about four times the variance.
+        assert 1.5 < chance / own < 12
+        limits = corrected(total_coverage(counted, 5, 5), correction).ci95
+        assert limits is not None
+        hits += limits[0] <= truth <= limits[1]
+        sure += abs(math.log(truth / (counted * correction.factor))) <= 1.96 * correction.cv
+    assert hits / surveys >= 0.9
+    # Without the chance of the survey itself the limits would be far too narrow.
+    assert sure / surveys < 0.8
 
 
 @pytest.mark.parametrize("plain", [jolly2([7], [2.0], 10), jolly2([0, 0, 0], [1, 2, 3], 60)])

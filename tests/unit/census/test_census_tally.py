@@ -1,19 +1,27 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from shapely.geometry import box
 
-from transect.census.correction import Correction, SpeciesFactors
+from transect.census.animals import Animals
+from transect.census.correction import Correction, DetectorError, SpeciesFactors
+from transect.census.coverage import Coverage, Region, Unit
+from transect.census.observations import Observations
 from transect.census.run import species_corrections
 from transect.census.survey import Survey, SurveySpec
-from transect.census.tally import StratumSample, estimate_species
+from transect.census.tally import StratumSample, Tally, estimate_species, tally
 from transect.engine import DetectOptions, PackageManifest
 from transect.errors import SurveyError
 
 PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5))
 HILL = StratumSample("hill", 40, 16, (1, 4, 2), (1, 2, 1))
 BEACH = StratumSample("beach", 9, None, (), ())
+# A detector whose factor of 1.25 is known exactly.
+SURE = DetectorError(1.0, 0.0, 0.8, 0.0, 1.25, 0.0, images=100, objects=1000)
 
 
 def test_one_stratum_has_no_sum() -> None:
@@ -47,7 +55,7 @@ def test_total_coverage_divides_by_the_covered_share() -> None:
 
 
 def test_a_correction_is_common_to_all_strata() -> None:
-    correction = Correction("zebra", 1.25, 0.1, None, SpeciesFactors(availability=0.8, availability_se=0.08), "")
+    correction = Correction("zebra", 1.25, 0.1, SURE, SpeciesFactors(), "")
     plain = estimate_species("zebra", [PLAIN, HILL], "jolly2")
     found = estimate_species("zebra", [PLAIN, HILL], "jolly2", correction)
     assert [one.uncorrected for one in found] == [one.estimate for one in plain]
@@ -56,6 +64,76 @@ def test_a_correction_is_common_to_all_strata() -> None:
     before, after = plain[2].estimate, found[2].estimate
     cv2 = (before.variance or 0) / (before.estimate or 1) ** 2 + 0.1**2
     assert after.variance == pytest.approx(cv2 * (after.estimate or 0) ** 2)
+
+
+def test_a_detector_is_corrected_from_one_look_and_known_shares_from_unique_animals() -> None:
+    looked = replace(PLAIN, single_look=(10.5, 4.0, 1.5, 18.25, 7.75))
+    detected = Correction("zebra", 1.25, 0.0, SURE, SpeciesFactors(), "")
+    (found,) = estimate_species("zebra", [looked], "jolly2", detected)
+    assert found.estimate.seen == 42
+    assert found.estimate.estimate == pytest.approx(1.25 * 42 / 18 * 180)
+    assert found.uncorrected is not None
+    assert (found.uncorrected.seen, found.uncorrected.estimate) == (47, pytest.approx(470))
+    known = Correction("zebra", 1.25, 0.05, None, SpeciesFactors(availability=0.8, availability_se=0.04), "")
+    (found,) = estimate_species("zebra", [looked], "jolly2", known)
+    assert found.estimate.estimate == pytest.approx(1.25 * 470)
+    (found,) = estimate_species("zebra", [looked], "total", detected)
+    assert found.estimate.estimate == pytest.approx(1.25 * 42 * 10)
+
+
+def observed(looks: list[int], xy: list[tuple[float, float]]) -> Observations:
+    """Boxes of one species; with 0 looks one that does not count where it is."""
+    many = len(looks)
+    zeros, ones = np.zeros(many, np.int64), np.ones(many)
+    return Observations(
+        zeros, zeros, ("zebra",) * many, ones, np.zeros((many, 4)), np.array(xy, np.float64).reshape(-1, 2),
+        ones > 0, ones < 0, np.array(looks) > 0, ones, ones, ones, ones, np.array(looks, np.int64),
+    )  # fmt: skip
+
+
+def two_transects() -> Coverage:
+    grounds = [box(0, 0, 1000, 1000), box(5000, 0, 6000, 1000)]
+    units = tuple(Unit("plain", f"T{n + 1}", ground, 1.0, (n,)) for n, ground in enumerate(grounds))
+    return Coverage(dict(enumerate(grounds)), (Region("plain", 10.0, None, None),), units, 2.0, {})
+
+
+def counted(seen: Observations, unique: int, correction: Correction | None) -> Tally:
+    """Tallied with `unique` animals in the middle of the first transect."""
+    zeros = np.zeros(unique, np.int64)
+    animals = Animals(np.full((unique, 2), 500.0), zeros, zeros, np.ones(unique), zeros)
+    known = {"zebra": correction} if correction else None
+    spec = SurveySpec.model_validate({"name": "s"})
+    return tally(["zebra"], seen, animals, two_transects(), spec, method="jolly2", corrections=known)
+
+
+def test_each_box_counts_by_its_looks_where_it_lies() -> None:
+    # An animal in all of four photos, one in one of two, one alone; a box cut off by the edge; one beside every transect.
+    seen = observed(
+        [4, 4, 4, 4, 2, 1, 0, 2],
+        [(500, 500)] * 4 + [(900, 900), (5500, 500), (500, 1), (3000, 0)],
+    )
+    found = counted(seen, 2, None)
+    assert [(unit.transect, unit.seen, unit.single_look) for unit in found.units] == [("T1", 5, 1.5), ("T2", 1, 1.0)]
+    assert (found.rows[0].seen, found.rows[0].single_look, found.rows[0].corrected) == (8, 3.0, None)
+    corrected = counted(seen, 2, Correction("zebra", 1.25, 0.0, SURE, SpeciesFactors(), "")).rows[0]
+    assert corrected.corrected == pytest.approx(3.75)
+    assert corrected.estimate == pytest.approx(1.25 * 2.5 * 5)
+
+
+def test_the_lower_limit_stands_on_one_look_because_every_look_has_its_own_false_alarms() -> None:
+    # 80% overlap: five looks at each of 100 animals, of which a look finds 70 and takes 10 other things for animals.
+    boxes = 5 * (70 + 10)
+    unique = 100 + 5 * 10
+    seen = observed([5] * boxes, [(500.0, 500.0)] * boxes)
+    detector = DetectorError(0.875, 0.01, 0.7, 0.02, 1.25, 0.02, images=100, objects=1000)
+    result = counted(seen, unique, Correction("zebra", 1.25, 0.02, detector, SpeciesFactors(), ""))
+    # Unique animals times precision would be more than there are.
+    assert unique * detector.precision > 125
+    assert result.rows[0].corrected == pytest.approx(100)
+    estimate = result.estimates[0].estimate
+    assert estimate.ci95 is not None
+    assert estimate.ci95[0] == pytest.approx(result.rows[0].single_look * detector.precision)
+    assert estimate.ci95[0] < 100
 
 
 def manifest(**changes: Any) -> PackageManifest:
