@@ -1,21 +1,21 @@
-"""The report's pictures as SVG text: a map, bars, a histogram. No library, no network, sharp in print."""
+"""The report's charts as SVG text: counts on transects, scores. No library, no network, sharp in print."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from shapely.geometry.base import BaseGeometry
 
 from transect.census.geometry import FloatArray
+from transect.census.wording import count_text
 from transect.imagery import PALETTE
 
 # Which colours of the palette come first: those that show both on photos and on white paper.
 _ORDER = (2, 1, 3, 4, 5, 6, 0)
-_INK, _QUIET, _GRID = "#24312b", "#66736c", "#dfe4e0"
-# Beyond so many, single footprints and animals are too small to tell apart and would only swell the file.
-MOST_SHAPES, MOST_ANIMALS = 2_000, 20_000
+_INK, _QUIET, _GRID, _ALERT = "#1f2a25", "#5a6761", "#dde3df", "#a3271f"
+_BINS = 25
+# So many names fit below the bars; beyond, every second or third is written.
+_MOST_NAMES = 60
 
 
 def palette_index(species: int) -> int:
@@ -28,155 +28,87 @@ def colour(species: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*PALETTE[palette_index(species)])
 
 
-def count_text(value: float | None) -> str:
-    """A whole number with thin spaces between thousands; a dash for None."""
-    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+def axis(top: float) -> list[float]:
+    """Five evenly spaced values from 0 to a round number not below `top`."""
+    limit = _next_round(max(top, 1e-9))
+    return [limit * part / 4 for part in range(5)]
 
 
-@dataclass(frozen=True)
-class MapLayers:
-    """What the map shows, in grid metres: strata, photos (or transects, where photos are too many), animals."""
-
-    strata: Sequence[tuple[str, BaseGeometry]]
-    grounds: Sequence[BaseGeometry]
-    labels: Sequence[tuple[str, float, float]]
-    animals: FloatArray
-    species: Sequence[int]
-
-
-def draw_map(layers: MapLayers, width: int = 1000) -> str:
-    """The map, north up, with a scale bar; `width` is in SVG units. Empty text where there is nothing to draw."""
-    shapes = [shape for _, shape in layers.strata] + list(layers.grounds)
-    if not shapes:
+def draw_bars(names: Sequence[str], counts: Sequence[int], species: int, title: str, *, named: bool = True) -> str:
+    """Animals of one species in each transect; `named` writes the transects below. Empty text where there are none."""
+    if not names:
         return ""
-    bounds = np.array([shape.bounds for shape in shapes])
-    west, south = bounds[:, :2].min(axis=0)
-    east, north = bounds[:, 2:].max(axis=0)
-    margin = 0.03 * max(east - west, north - south)
-    west, east, south, north = west - margin, east + margin, south - margin, north + margin * 1.6
-    # A tall survey is held to a page's height.
-    scale = min(width / (east - west), 900 / (north - south))
-    height = (north - south) * scale + 34
-
-    def at(x: float, y: float) -> str:
-        return f"{(x - west) * scale:.1f} {(north - y) * scale:.1f}"
-
-    def outline(shape: BaseGeometry) -> str:
-        parts = getattr(shape, "geoms", [shape])
-        rings = [ring for part in parts if part.geom_type == "Polygon" for ring in (part.exterior, *part.interiors)]
-        return "".join("M" + "L".join(at(x, y) for x, y in ring.coords) + "Z" for ring in rings)
-
-    body = [f'<path class="stratum" d="{outline(shape)}"/>' for _, shape in layers.strata]
-    body.append('<path class="ground" d="' + "".join(outline(shape) for shape in layers.grounds) + '"/>')
-    for name, x, y in layers.labels:
-        px, py = at(x, y).split()
-        body.append(f'<text class="label" x="{px}" y="{py}" dy="-0.45em">{escape(name)}</text>')
-    for (x, y), species in zip(layers.animals, layers.species, strict=True):
-        px, py = at(x, y).split()
-        body.append(f'<circle cx="{px}" cy="{py}" r="3.2" fill="{colour(species)}"/>')
-    box = f"0 0 {(east - west) * scale:.0f} {height:.0f}"
-    return (
-        f'<svg id="map" class="map" viewBox="{box}" role="img" aria-label="Map of the survey">'
-        f"<g>{''.join(body)}</g>{_scale_bar(scale, height)}{_north((east - west) * scale)}</svg>"
-    )
-
-
-def _scale_bar(scale: float, height: float) -> str:
-    metres = _round_number(170 / scale)
-    text = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
-    length, y = metres * scale, height - 12
-    return (
-        f'<g class="furniture"><path d="M10 {y - 5:.0f}V{y:.0f}H{10 + length:.1f}V{y - 5:.0f}" fill="none"/>'
-        f'<text x="{18 + length:.1f}" y="{y:.0f}">{text}</text></g>'
-    )
-
-
-def _north(width: float) -> str:
-    x = width - 22
-    return (
-        f'<g class="furniture"><path class="arrow" d="M{x:.0f} 10l6 18l-6 -5l-6 5z"/>'
-        f'<text x="{x:.0f}" y="42" text-anchor="middle">N</text></g>'
-    )
-
-
-def draw_bars(names: Sequence[str], counts: Sequence[Sequence[int]], width: int = 1000) -> str:
-    """Animals in each transect (`names`), one bar a species; `counts[species][transect]`."""
-    if not names or not counts:
-        return ""
-    top = max((value for row in counts for value in row), default=0)
-    limit = _round_number(max(top, 1) * 1.05, up=True)
-    left, bottom, height = 46, 210, 190
+    width, left, height, top = 1000, 46, 84, 8
+    ticks = axis(max(4, *counts))
+    bottom = top + height
     slot = (width - left) / len(names)
-    bar = max(slot * 0.78 / len(counts), 0.5)
-    body = _rules(limit, left, bottom, height, width)
-    for index, name in enumerate(names):
-        start = left + slot * index + slot * 0.11
-        for species, row in enumerate(counts):
-            tall = height * row[index] / limit
-            body.append(
-                f'<rect x="{start + bar * species:.1f}" y="{bottom - tall:.1f}" width="{bar * 0.94:.1f}" '
-                f'height="{tall:.1f}" fill="{colour(species)}"><title>{escape(name)}: {row[index]}</title></rect>'
-            )
-        if len(names) <= 60 or index % math.ceil(len(names) / 60) == 0:
-            x = start + slot * 0.39
-            turn = f' transform="rotate(-50 {x:.1f} {bottom + 14})" text-anchor="end"' if len(names) > 14 else ""
-            anchor = "" if turn else ' text-anchor="middle"'
-            body.append(f'<text x="{x:.1f}" y="{bottom + 16}"{anchor}{turn}>{escape(name)}</text>')
-    deep = bottom + (64 if len(names) > 14 else 26)
-    return _chart(width, deep, body, "Animals counted on each transect")
-
-
-def draw_histogram(scores: Sequence[FloatArray], width: int = 1000) -> str:
-    """How certain the detector was: boxes by score in twenty bins, species stacked."""
-    bins = np.linspace(0, 1, 21)
-    heights = np.array([np.histogram(one, bins)[0] for one in scores]).reshape(-1, 20)
-    top = int(heights.sum(axis=0).max()) if heights.size else 0
-    if top == 0:
-        return ""
-    limit = _round_number(top * 1.05, up=True)
-    left, bottom, height = 46, 170, 150
-    slot = (width - left) / 20
-    body = _rules(limit, left, bottom, height, width)
-    below = np.zeros(20)
-    for species, row in enumerate(heights):
-        for index, value in enumerate(row):
-            tall = height * value / limit
-            y = bottom - height * below[index] / limit - tall
-            if value:
-                body.append(
-                    f'<rect x="{left + slot * index + 1:.1f}" y="{y:.1f}" width="{slot - 2:.1f}" '
-                    f'height="{tall:.1f}" fill="{colour(species)}"/>'
-                )
-        below += row
-    for index in range(0, 21, 2):
+    bar = min(slot * 0.72, 46.0)
+    body = _rules((ticks[0], ticks[2], ticks[4]), left, bottom, height, width)
+    turned = max((len(name) for name in names), default=0) * 7 > slot
+    for index, (name, count) in enumerate(zip(names, counts, strict=True)):
+        middle, tall = left + slot * (index + 0.5), height * count / ticks[-1]
         body.append(
-            f'<text x="{left + slot * index:.1f}" y="{bottom + 16}" text-anchor="middle">{index / 20:.1f}</text>'
+            f'<rect x="{middle - bar / 2:.1f}" y="{bottom - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}" '
+            f'fill="{colour(species)}"><title>{escape(name)}: {count}</title></rect>'
         )
-    return _chart(width, bottom + 26, body, "Detections by score")
+        if named and index % math.ceil(len(names) / _MOST_NAMES) == 0:
+            turn = f' transform="rotate(-45 {middle:.1f} {bottom + 15})"' if turned else ""
+            anchor = "end" if turned else "middle"
+            body.append(
+                f'<text x="{middle:.1f}" y="{bottom + 15}" text-anchor="{anchor}"{turn}>{escape(_short(name))}</text>'
+            )
+    deep = bottom + (4 if not named else 62 if turned else 24)
+    return _chart(width, deep, body, title)
 
 
-def _rules(limit: float, left: int, bottom: int, height: int, width: int) -> list[str]:
+def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) -> str:
+    """Boxes of one species by score in bins of 0.04, with the threshold as a line. Empty text for no boxes."""
+    if len(scores) == 0:
+        return ""
+    width, left, height, top = 330, 42, 110, 16
+    heights, _ = np.histogram(scores, np.linspace(0, 1, _BINS + 1))
+    ticks = axis(max(int(heights.max()), 4))
+    bottom, slot = top + height, (width - left) / _BINS
+    body = _rules((ticks[0], ticks[2], ticks[4]), left, bottom, height, width)
+    for index in np.flatnonzero(heights).tolist():
+        tall = height * heights[index] / ticks[-1]
+        body.append(
+            f'<rect x="{left + slot * index + 0.5:.1f}" y="{bottom - tall:.1f}" width="{slot - 1:.1f}" '
+            f'height="{tall:.1f}" fill="{colour(species)}"/>'
+        )
+    x = left + (width - left) * min(max(threshold, 0.0), 1.0)
+    body.append(f'<path d="M{x:.1f} {top - 4}V{bottom}" stroke="{_ALERT}" stroke-width="1.6" stroke-dasharray="4 3"/>')
+    body.append(f'<text x="{x:.1f}" y="{top - 6}" text-anchor="middle" fill="{_ALERT}">{threshold:.2f}</text>')
+    for part in range(6):
+        place = left + (width - left) * part / 5
+        anchor = "end" if part == 5 else "middle"
+        body.append(f'<text x="{place:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{part / 5:.1f}</text>')
+    return _chart(width, bottom + 20, body, title)
+
+
+def _rules(values: Sequence[float], left: int, bottom: int, height: int, width: int) -> list[str]:
     body = []
-    for part in range(5):
-        value = limit * part / 4
-        y = bottom - height * part / 4
-        body.append(f'<path d="M{left} {y:.1f}H{width}" stroke="{_QUIET if part == 0 else _GRID}"/>')
+    for value in values:
+        y = bottom - height * value / values[-1]
+        body.append(f'<path d="M{left} {y:.1f}H{width}" stroke="{_GRID if value else _QUIET}"/>')
         text = f"{value:g}" if value < 1000 else count_text(value)
-        body.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+        body.append(f'<text x="{left - 7}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     return body
 
 
 def _chart(width: int, height: int, body: Sequence[str], title: str) -> str:
     return (
-        f'<svg class="chart" viewBox="-14 0 {width + 28} {height}" role="img" aria-label="{escape(title)}" '
-        f'fill="{_INK}" font-size="13">{"".join(body)}</svg>'
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
+        f'fill="{_INK}" font-size="12">{"".join(body)}</svg>'
     )
 
 
-def _round_number(value: float, *, up: bool = False) -> float:
-    """1, 2, 4, 5 or 8 times a power of ten near `value`: the next one above, or the last one below."""
+def _short(name: str, most: int = 12) -> str:
+    """A name that fits below a bar; its end tells transects apart."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def _next_round(value: float) -> float:
+    """1, 2, 4 or 8 times a power of ten, the next one not below `value`."""
     power = 10.0 ** math.floor(math.log10(value))
-    steps = [step * power for step in (1, 2, 4, 5, 8, 10)]
-    if up:
-        return next(max(step, 4.0) for step in steps if step >= value * (1 - 1e-12))
-    return max(step for step in steps if step <= value * (1 + 1e-12))
+    return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= value * (1 - 1e-12))

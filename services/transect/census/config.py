@@ -40,7 +40,7 @@ class CensusConfig(BaseModel):
     match_sigmas: float = Field(default=4.0, gt=0, le=10, allow_inf_nan=False)
     max_off_nadir_deg: float = Field(default=20.0, gt=0, le=45, allow_inf_nan=False)
     method: StripMethod = DEFAULT_METHOD
-    thumbnails: int = Field(default=12, ge=0, le=40)
+    thumbnails: int = Field(default=20, ge=0, le=40)
 
     def detect_options(self, settings: Settings) -> DetectOptions:
         """What the detector is asked for: this file's values, else the settings'."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from transect import __version__
-from transect.census.animals import Animals, count_once
+from transect.census.animals import CountedOnce, count_once
 from transect.census.cameras import cameras_of
 from transect.census.config import CensusConfig
 from transect.census.correction import Correction, correct_species
@@ -21,7 +21,7 @@ from transect.census.coverage import Coverage, assign_to_units, cover
 from transect.census.detect import Found, package_identity, search_frames, search_key
 from transect.census.geometry import GroundView
 from transect.census.looks import Photographed
-from transect.census.observations import IntArray, Observations, observe
+from transect.census.observations import Observations, observe
 from transect.census.outputs import Counted, write_outputs
 from transect.census.plan import Plan, plan_census
 from transect.census.positions import Frame, Placement
@@ -29,6 +29,7 @@ from transect.census.report import ReportInput, write_report
 from transect.census.result import CensusResult, Failure
 from transect.census.survey import Survey, load_survey
 from transect.census.tally import Tally, tally
+from transect.census.workplace import alone_in, writing_to
 from transect.engine import DetectOptions, Detector, PackageManifest
 from transect.errors import SurveyError
 from transect.files import atomic_write_json, sha256_file
@@ -41,28 +42,60 @@ _UNIT_REACH_M = 10.0
 
 
 def run_census(
-    survey: Path, *, out: Path, detector: Detector, config: CensusConfig, settings: Settings
+    survey: Path,
+    *,
+    out: Path,
+    detector: Detector,
+    config: CensusConfig,
+    settings: Settings,
+    record: Callable[[CensusResult], None] | None = None,
 ) -> CensusResult:
     """Count a survey and write the results to `out`/RUN.
 
-    RUN follows from the photos, survey.yaml, flights.csv, the model package and the options, so that the same
-    command goes on with the same folder; what was found in each photo is kept in `out`/work. Raises SurveyError
-    for a survey that cannot be counted; a photo that cannot be used is listed with its reason.
+    RUN follows from the photos, survey.yaml, flights.csv, the DEM, the model package and the options, so that the
+    same command goes on with the same folder; what was found in each photo is kept in `out`/work. `record` is called
+    with the result while no other census can work in `out`. Raises SurveyError for a survey that cannot be counted or
+    that changes meanwhile, InputError for an `out` that cannot be written or that another census holds; a photo that
+    cannot be used is listed with its reason.
     """
     loaded = load_survey(survey)
+    inputs = input_digests(loaded)
     names, species_of = reported_species(loaded, detector.manifest.names)
-    plan = plan_census(loaded, config)
     options = config.detect_options(settings)
-    found = search_frames(
-        plan.frames,
-        detector=detector,
-        options=options,
-        work=out / "work",
-        workers=config.workers,
-        max_pixels=settings.max_pixels,
-    )
+    corrections = species_corrections(loaded, names, species_of, detector.manifest, options)
+    plan = plan_census(loaded, config)
+    with alone_in(out):
+        with writing_to(out):
+            found = search_frames(
+                plan.frames,
+                detector=detector,
+                options=options,
+                work=out / "work",
+                workers=config.workers,
+                max_pixels=settings.max_pixels,
+            )
+            _require_unchanged(loaded, inputs)
+            census = _count(plan, found, names, species_of, config, corrections)
+            digest = survey_digest(inputs, plan.frames, found)
+            result = _write(
+                census, out, digest, detector=detector, options=options, config=config, max_pixels=settings.max_pixels
+            )
+        if record is not None:
+            record(result)
+    return result
+
+
+def _count(
+    plan: Plan,
+    found: Sequence[Found],
+    names: tuple[str, ...],
+    species_of: Mapping[str, int],
+    config: CensusConfig,
+    corrections: Mapping[str, Correction],
+) -> "_Census":
+    spec = plan.survey.spec
     if all(one.failure for one in found):
-        raise SurveyError(f"No photo of survey {survey} could be searched; the first: {found[0].failure}")
+        raise SurveyError(f"No photo of survey {plan.survey.folder} could be searched; the first: {found[0].failure}")
     usable, failures = _sort_out(plan, found)
     poses = tuple(pose if ok else None for pose, ok in zip(plan.poses, usable, strict=True))
     searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
@@ -70,16 +103,14 @@ def run_census(
     coverage = plan.coverage
     if len(numbered) < len(coverage.footprints):
         transects = {number: plan.frames[number].transect for number in numbered}
-        coverage = cover(numbered, transects, coverage.regions, loaded.spec, plan.grid.scale_at)
+        coverage = cover(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
     photographed = photographed_ground(plan.frames, poses, coverage, config)
     observations = observe(searched, poses, species_of, photographed)
     counted_once = count_once(observations, photographed, config)
     animal_of, animals = counted_once.animal_of, counted_once.animals
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
-    corrections = species_corrections(loaded, names, species_of, detector.manifest, options)
-    counted = tally(names, observations, animals, coverage, loaded.spec, method=config.method, corrections=corrections)
-    census = _Census(plan, found, usable, coverage, observations, animal_of, animals, counted, failures, names)
-    return _write(census, out, detector=detector, options=options, config=config, max_pixels=settings.max_pixels)
+    counted = tally(names, observations, animals, coverage, spec, method=config.method, corrections=corrections)
+    return _Census(plan, found, usable, coverage, observations, animal_of, animals, counted, failures, names)
 
 
 def reported_species(survey: Survey, classes: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -153,8 +184,7 @@ class _Census:
     usable: Sequence[bool]
     coverage: Coverage
     observations: Observations
-    animal_of: IntArray
-    animals: Animals
+    once: CountedOnce
     tally: Tally
     failures: tuple[Failure, ...]
     names: tuple[str, ...]
@@ -179,10 +209,16 @@ def _sort_out(plan: Plan, found: Sequence[Found]) -> tuple[list[bool], tuple[Fai
 
 
 def _write(
-    census: _Census, out: Path, *, detector: Detector, options: DetectOptions, config: CensusConfig, max_pixels: int
+    census: _Census,
+    out: Path,
+    digest: str,
+    *,
+    detector: Detector,
+    options: DetectOptions,
+    config: CensusConfig,
+    max_pixels: int,
 ) -> CensusResult:
     plan, spec = census.plan, census.plan.survey.spec
-    digest = survey_digest(plan.survey, plan.frames, census.found)
     key = json.dumps([digest, search_key(detector, options), config.model_dump()], sort_keys=True)
     run = hashlib.sha256(key.encode()).hexdigest()[:12]
     folder = out / run
@@ -201,8 +237,8 @@ def _write(
         plan.grid,
         census.coverage,
         census.observations,
-        census.animal_of,
-        census.animals,
+        census.once.animal_of,
+        census.once.animals,
         census.tally,
         census.failures,
         census.names,
@@ -216,7 +252,7 @@ def _write(
             plan.frames,
             census.coverage,
             census.observations,
-            census.animals,
+            census.once.animals,
             census.tally,
             census.failures,
             census.names,
@@ -231,11 +267,31 @@ def _write(
     return CensusResult(spec.name, folder, census.tally.rows, census.failures, folder / "report.html", manifest, files)
 
 
-def survey_digest(survey: Survey, frames: Sequence[Frame], found: Sequence[Found]) -> str:
-    """SHA-256 over survey.yaml, flights.csv, and the name and content of every photo."""
-    lines = [f"survey.yaml {sha256_file(survey.folder / 'survey.yaml')}"]
-    if survey.flights_path.exists():
-        lines.append(f"flights.csv {sha256_file(survey.flights_path)}")
+def input_digests(survey: Survey) -> dict[str, str]:
+    """SHA-256 of the survey's files that are no photos, by name: survey.yaml, flights.csv and the DEM."""
+    dem = survey.spec.height.dem
+    paths = {"survey.yaml": survey.folder / "survey.yaml", "flights.csv": survey.flights_path}
+    if dem is not None:
+        paths[f"dem {dem}"] = survey.folder / dem
+    try:
+        return {name: sha256_file(path) for name, path in paths.items() if path.is_file()}
+    except OSError as error:
+        raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}.") from error
+
+
+def _require_unchanged(survey: Survey, inputs: Mapping[str, str]) -> None:
+    now = input_digests(survey)
+    for name in {**inputs, **now}:
+        if inputs.get(name) != now.get(name):
+            raise SurveyError(
+                f"{name} of survey {survey.folder} changed while the census ran, so its numbers would be of neither; "
+                "run the same command again: what was found in the photos is kept."
+            )
+
+
+def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Sequence[Found]) -> str:
+    """SHA-256 over the survey's other files (see input_digests), and the name and content of every photo."""
+    lines = [f"{name} {digest}" for name, digest in inputs.items()]
     lines += sorted(f"images/{frame.name} {one.sha256}" for frame, one in zip(frames, found, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -262,6 +318,7 @@ def _manifest(
     placed = [frame.placement for frame, ok in zip(plan.frames, census.usable, strict=True) if ok and frame.placement]
     times = [frame.taken_at for frame in plan.frames if frame.taken_at is not None]
     kinds = [failure.kind for failure in census.failures]
+    errors = census.once.errors
     return {
         "schema": 1,
         "run": run,
@@ -301,6 +358,16 @@ def _manifest(
             "counted": sum(1 for pose in census.coverage.footprints),
             **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect")},
             "truncated": sum(one.truncated for one in census.found),
+        },
+        "positions": {
+            "counting": config.counting,
+            "gps_error_m": errors.gps_m,
+            "gps_error": errors.gps,
+            "yaw_error_deg": errors.yaw_deg,
+            "yaw_error": errors.yaw,
+            "height_error_m": errors.height_m,
+            "photo_pairs": errors.pairs,
+            "repeated_animals": census.once.repeated,
         },
         "tiles": sum(one.tiles for one in census.found),
         "area_km2": census.coverage.area_km2,
