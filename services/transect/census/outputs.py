@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transect.census.animals import Animals
-from transect.census.correction import correction_record
 from transect.census.coverage import Coverage
 from transect.census.detect import Found
 from transect.census.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
@@ -22,6 +21,7 @@ from transect.census.interchange import Searched, write_coco, write_megadetector
 from transect.census.observations import IntArray, Observations
 from transect.census.positions import Frame
 from transect.census.result import Failure
+from transect.census.steps import correction_records
 from transect.census.streams import write_csv
 from transect.census.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
 from transect.files import atomic_path, atomic_write_json, sha256_file
@@ -127,7 +127,7 @@ def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure]) -> Non
     estimates = [estimate_record(one) for one in tally.estimates]
     limited = [_with_limits(one) for one in estimates]
     _write_records(folder / "estimate.csv", _with_limit_columns(_ESTIMATE_COLUMNS), limited)
-    corrections = [correction_record(one) for one in tally.corrections]
+    corrections = correction_records(tally)
     atomic_write_json(folder / "estimate.json", {"estimates": estimates, "corrections": corrections})
     write_csv(
         folder / "failures.csv", ("file", "reason", "kind"), [(one.file, one.reason, one.kind) for one in failures]

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from transect.census.correction import Correction
-from transect.census.tally import SpeciesRow
+from transect.census.correction import Correction, correction_record
+from transect.census.tally import SpeciesRow, StratumEstimate, Tally
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,34 @@ def species_steps(row: SpeciesRow, correction: Correction | None) -> tuple[Step,
     return tuple(steps)
 
 
-def step_records(row: SpeciesRow, correction: Correction | None) -> list[dict[str, object]]:
-    """The steps as JSON, unrounded."""
-    return [asdict(step) for step in species_steps(row, correction)]
+def correction_records(tally: Tally) -> list[dict[str, Any]]:
+    """For each species, as JSON and unrounded: its correction, the steps of the whole survey, and those by stratum."""
+    rows = {row.species: row for row in tally.rows}
+    return [
+        {
+            **correction_record(correction),
+            "steps": [asdict(step) for step in species_steps(rows[correction.species], correction)],
+            "strata": [
+                _stratum_record(one, tally, correction) for one in tally.estimates if one.species == correction.species
+            ],
+        }
+        for correction in tally.corrections
+    ]
+
+
+def _stratum_record(one: StratumEstimate, tally: Tally, correction: Correction) -> dict[str, Any]:
+    units = [unit for unit in tally.units if unit.species == one.species and one.stratum in (unit.stratum, "all")]
+    unique, single_look = sum(unit.count for unit in units), sum(unit.single_look for unit in units)
+    start = unique if correction.detector is None else single_look
+    return {
+        "stratum": one.stratum,
+        "seen": sum(unit.seen for unit in units),
+        "unique": unique,
+        "single_look": single_look,
+        "corrected": start * correction.factor if correction.applies else None,
+        "estimate": one.estimate.estimate,
+        "uncorrected": None if one.uncorrected is None else one.uncorrected.estimate,
+    }
 
 
 def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:

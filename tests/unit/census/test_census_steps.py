@@ -3,8 +3,8 @@ import json
 import pytest
 
 from transect.census.correction import Correction, DetectorError, SpeciesFactors
-from transect.census.steps import species_steps, step_records
-from transect.census.tally import SpeciesRow
+from transect.census.steps import correction_records, species_steps
+from transect.census.tally import SpeciesRow, StratumSample, Tally, UnitCount, estimate_species
 
 DETECTOR = DetectorError(0.9, 0.018, 0.75, 0.03, 1.2, 0.05, images=80, objects=400)
 KNOWN = SpeciesFactors(availability=0.8, availability_se=0.04)
@@ -47,6 +47,23 @@ def test_known_shares_alone_multiply_the_unique_animals() -> None:
     assert steps[2].value == pytest.approx(137.5)
 
 
-def test_records_are_json() -> None:
-    records = step_records(row(150.0), BOTH)
-    assert json.loads(json.dumps(records, allow_nan=False)) == records
+def test_records_hold_the_steps_of_each_stratum() -> None:
+    units = (
+        UnitCount("plain", "T1", "zebra", 1.0, 60, single_look=50.0, seen=200),
+        UnitCount("hill", "T2", "zebra", 1.0, 50, single_look=50.0, seen=100),
+        UnitCount("hill", "T2", "gnu", 1.0, 9, single_look=9.0, seen=9),
+    )
+    samples = [
+        StratumSample("plain", 5, None, (60,), (1.0,), (50.0,)),
+        StratumSample("hill", 2, None, (50,), (1.0,), (50.0,)),
+    ]
+    estimates = estimate_species("zebra", samples, "total", BOTH)
+    (record,) = correction_records(Tally((row(150.0),), units, tuple(estimates), (BOTH,)))
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert [step["name"] for step in record["steps"]][:3] == ["seen", "unique", "single look"]
+    plain, hill, whole = record["strata"]
+    assert plain == {
+        "stratum": "plain", "seen": 200, "unique": 60, "single_look": 50, "corrected": 75, "estimate": 375,
+        "uncorrected": 300,
+    }  # fmt: skip
+    assert (hill["estimate"], whole["seen"], whole["corrected"], whole["estimate"]) == (150, 300, 150, 525)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_a_detector_is_corrected_from_one_look_and_known_shares_from_unique_anim
     assert found.estimate.seen == 42
     assert found.estimate.estimate == pytest.approx(1.25 * 42 / 18 * 180)
     assert found.uncorrected is not None
-    assert (found.uncorrected.seen, found.uncorrected.estimate) == (47, pytest.approx(470))
+    assert found.uncorrected.seen == 47
+    assert found.uncorrected.estimate == pytest.approx(470)
     known = Correction("zebra", 1.25, 0.05, None, SpeciesFactors(availability=0.8, availability_se=0.04), "")
     (found,) = estimate_species("zebra", [looked], "jolly2", known)
     assert found.estimate.estimate == pytest.approx(1.25 * 470)
@@ -81,7 +83,7 @@ def test_a_detector_is_corrected_from_one_look_and_known_shares_from_unique_anim
     assert found.estimate.estimate == pytest.approx(1.25 * 42 * 10)
 
 
-def observed(looks: list[int], xy: list[tuple[float, float]]) -> Observations:
+def observed(looks: Sequence[int], xy: Sequence[tuple[float, float]]) -> Observations:
     """Boxes of one species; with 0 looks one that does not count where it is."""
     many = len(looks)
     zeros, ones = np.zeros(many, np.int64), np.ones(many)
@@ -107,7 +109,7 @@ def counted(seen: Observations, unique: int, correction: Correction | None) -> T
 
 
 def test_each_box_counts_by_its_looks_where_it_lies() -> None:
-    # An animal in all of four photos, one in one of two, one alone; a box cut off by the edge; one beside every transect.
+    # An animal in all of four photos, one in one of two, one alone; one cut off by the edge; one beside all transects.
     seen = observed(
         [4, 4, 4, 4, 2, 1, 0, 2],
         [(500, 500)] * 4 + [(900, 900), (5500, 500), (500, 1), (3000, 0)],
