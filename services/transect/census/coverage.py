@@ -1,11 +1,24 @@
 """The ground that was looked at: footprints, transects and strata as polygons, and their areas without overlap."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely import STRtree, area, centroid, covers, get_coordinates, get_parts, points, prepare, union_all
+from shapely import (
+    STRtree,
+    area,
+    centroid,
+    disjoint_subset_union_all,
+    distance,
+    get_coordinates,
+    get_parts,
+    intersection,
+    intersects_xy,
+    points,
+    union_all,
+)
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -19,6 +32,7 @@ from transect.errors import SurveyError
 _NO_AREA_KM2 = 1e-6
 # By so much an area that was measured may pass one that was stated.
 _AREA_TOLERANCE = 1e-3
+_THREADS = 2
 
 Scale = float | Callable[[FloatArray], FloatArray]
 """Grid metres a ground metre: one for the whole survey, or at positions (n, 2)."""
@@ -37,8 +51,7 @@ class Region:
         """Which positions (n, 2) lie in it."""
         if self.polygon is None:
             return np.ones(len(xy), bool)
-        prepare(self.polygon)
-        return np.asarray(covers(self.polygon, points(xy)), bool)
+        return np.asarray(intersects_xy(self.polygon, xy[:, 0], xy[:, 1]), bool)
 
 
 @dataclass(frozen=True)
@@ -109,44 +122,60 @@ def cover(
     """
     outlines = Views(list(views.values())).footprints()
     shown = {number: outline for number, outline in zip(views, outlines, strict=True) if outline is not None}
-    grounds = _Grounds(shown, transects)
     held = _held(shown, {number for number, view in views.items() if isinstance(view, Mosaic)}, regions)
+    grounds = _Grounds(shown, transects, held)
     region_of: dict[int, str] = {}
     units: list[Unit] = []
-    for region, numbers in zip(regions, held, strict=True):
+    for row, (region, numbers) in enumerate(zip(regions, held, strict=True)):
         members: dict[str, list[int]] = {}
         for number in numbers:
             region_of.setdefault(number, region.name)
             transect = "all" if spec.sampling == "total" else transects[number]
             if transect is not None:
                 members.setdefault(transect, []).append(number)
-        units += _units(region, members, grounds, scale)
+        shapes = {name: grounds.of(row, None if spec.sampling == "total" else name) for name in members}
+        units += _units(region, members, shapes, scale)
     return Coverage(shown, tuple(regions), tuple(units), ground_area_km2(grounds.whole(), scale), region_of)
 
 
 class _Grounds:
-    """Unions of footprints, each made once: those of whole transects serve for the strata and for the survey."""
+    """Unions of footprints. Each footprint is taken up once: with those of its transect in the same regions."""
 
-    def __init__(self, shown: Mapping[int, BaseGeometry], transects: Mapping[int, str | None]) -> None:
-        self._shown = shown
-        members: dict[str, list[int]] = {}
-        for number in shown:
-            members.setdefault(transects[number] or "", []).append(number)
-        self._unions = {tuple(sorted(numbers)): self._union(numbers) for numbers in members.values()}
+    def __init__(
+        self,
+        shown: Mapping[int, BaseGeometry],
+        transects: Mapping[int, str | None],
+        held: Sequence[Sequence[int]],
+    ) -> None:
+        inside: dict[int, tuple[int, ...]] = dict.fromkeys(shown, ())
+        for region, numbers in enumerate(held):
+            for number in numbers:
+                inside[number] += (region,)
+        members: dict[tuple[str | None, tuple[int, ...]], list[BaseGeometry]] = {}
+        for number, outline in shown.items():
+            members.setdefault((transects[number], inside[number]), []).append(outline)
+        # GEOS lets go of the interpreter while it works.
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._unions = list(pool.map(union_all, members.values()))
+        self._merged: dict[tuple[int, ...], BaseGeometry] = {(): Polygon()}
+        self._parts: dict[tuple[int, str | None], list[int]] = {}
+        for part, (transect, regions) in enumerate(members):
+            for region in regions:
+                for name in {transect, None}:
+                    self._parts.setdefault((region, name), []).append(part)
 
-    def _union(self, numbers: Sequence[int]) -> BaseGeometry:
-        return union_all([self._shown[number] for number in numbers])
-
-    def of(self, numbers: Sequence[int]) -> BaseGeometry:
-        """The ground that these frames show."""
-        key = tuple(sorted(numbers))
-        if key not in self._unions:
-            self._unions[key] = self.whole() if len(key) == len(self._shown) else self._union(key)
-        return self._unions[key]
+    def of(self, region: int, transect: str | None) -> BaseGeometry:
+        """The ground that the frames of a region show: those of one transect, or all of them (None)."""
+        return self._together(tuple(self._parts[region, transect]))
 
     def whole(self) -> BaseGeometry:
         """The ground that all frames show."""
-        return union_all(list(self._unions.values())) if self._unions else Polygon()
+        return self._together(tuple(range(len(self._unions))))
+
+    def _together(self, parts: tuple[int, ...]) -> BaseGeometry:
+        if parts not in self._merged:
+            self._merged[parts] = disjoint_subset_union_all([self._unions[part] for part in parts])
+        return self._merged[parts]
 
 
 def _held(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[Region]) -> list[list[int]]:
@@ -165,19 +194,27 @@ def _held(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[R
     return held
 
 
-def _units(region: Region, members: Mapping[str, list[int]], grounds: "_Grounds", scale: Scale) -> list[Unit]:
-    units: list[Unit] = []
-    for transect in sorted(members):
-        ground = grounds.of(members[transect])
-        if region.polygon is not None:
-            ground = ground.intersection(region.polygon)
-        for earlier in units:
-            if earlier.polygon.intersects(ground):
-                ground = ground.difference(earlier.polygon)
+def _units(
+    region: Region, members: Mapping[str, list[int]], grounds: Mapping[str, BaseGeometry], scale: Scale
+) -> list[Unit]:
+    names = sorted(members)
+    shapes = np.array([grounds[name] for name in names], object)
+    if region.polygon is not None:
+        shapes = intersection(shapes, region.polygon)
+    before: list[list[int]] = [[] for _ in names]
+    for later, earlier in STRtree(shapes).query(shapes, predicate="intersects").T.tolist():
+        if earlier < later:
+            before[later].append(earlier)
+    units: dict[int, Unit] = {}
+    for row, name in enumerate(names):
+        ground = shapes[row]
+        for earlier in sorted(before[row]):
+            if earlier in units:
+                ground = ground.difference(units[earlier].polygon)
         found_km2 = ground_area_km2(ground, scale)
         if found_km2 > _NO_AREA_KM2:
-            units.append(Unit(region.name, transect, ground, found_km2, tuple(sorted(members[transect]))))
-    return units
+            units[row] = Unit(region.name, name, ground, found_km2, tuple(sorted(members[name])))
+    return list(units.values())
 
 
 def check_against_strata(coverage: Coverage, spec: SurveySpec) -> None:
@@ -211,11 +248,23 @@ def assign_to_units(xy: FloatArray, coverage: Coverage, reach_m: float) -> NDArr
     """
     unit = np.full(len(xy), -1, np.int64)
     for region in coverage.regions:
-        numbers = [number for number, one in enumerate(coverage.units) if one.stratum == region.name]
+        numbers = np.array([row for row, one in enumerate(coverage.units) if one.stratum == region.name], np.int64)
         inside = np.flatnonzero(region.holds(xy))
-        if not numbers or len(inside) == 0:
-            continue
-        tree = STRtree([coverage.units[number].polygon for number in numbers])
-        asked, nearest = tree.query_nearest(points(xy[inside]), max_distance=reach_m, all_matches=False)
-        unit[inside[asked]] = np.array(numbers, np.int64)[nearest]
+        if len(numbers) and len(inside):
+            polygons = np.array([coverage.units[number].polygon for number in numbers], object)
+            row = _nearest(polygons, points(xy[inside]), reach_m)
+            unit[inside[row >= 0]] = numbers[row[row >= 0]]
     return unit
+
+
+def _nearest(polygons: NDArray[np.object_], places: NDArray[np.object_], reach_m: float) -> NDArray[np.int64]:
+    """For each place (n,) the first polygon that holds it, else the nearest within reach, else -1."""
+    found = np.full(len(places), -1, np.int64)
+    # The tree is of the places: it prepares what it is asked for, and polygons have many corners.
+    polygon, place = STRtree(places).query(polygons, predicate="intersects")
+    found[place[::-1]] = polygon[::-1]
+    rest = np.flatnonzero(found < 0)
+    polygon, place = STRtree(places[rest]).query(polygons, predicate="dwithin", distance=reach_m)
+    order = np.argsort(distance(polygons[polygon], places[rest[place]]), kind="stable")[::-1]
+    found[rest[place[order]]] = polygon[order]
+    return found

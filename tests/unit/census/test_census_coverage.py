@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from shapely import points, union_all
 from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
 
 from transect.census.animals import Animals
 from transect.census.coverage import Coverage, Region, assign_to_units, check_against_strata, cover
@@ -150,3 +154,34 @@ def test_without_strata_there_is_a_density_and_no_estimate() -> None:
     assert (row.estimate, row.outside) == (None, 0)
     assert row.density_per_km2 == pytest.approx(100)
     assert "no strata" in row.note
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from(["strip", "total"]))
+def test_units_are_what_one_union_after_the_other_gives(seed: int, photos: int, sampling: str) -> None:
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(-400, 400, (photos, 2)).tolist()
+    flown = [(x, y, [None, "A", "B", "C"][int(rng.integers(4))]) for x, y in places]
+    regions = [region("west", 1, (-500, -500, 0, 500)), region("east", 1, (0, -500, 500, 500))]
+    coverage = laid(flown, regions, sampling)
+    shown = [box(x - SIDE / 2, y - SIDE / 2, x + SIDE / 2, y + SIDE / 2) for x, y, _ in flown]
+    assert coverage.area_km2 == pytest.approx(union_all(shown).area / 1e6)
+    expected: dict[tuple[str, str], BaseGeometry] = {}
+    for one in regions:
+        taken: list[BaseGeometry] = []
+        for name in ["all"] if sampling == "total" else ["A", "B", "C"]:
+            mine = [shape for shape, (x, _, transect) in zip(shown, flown, strict=True)
+                    if (x <= 0) == (one.name == "west") and (sampling == "total" or transect == name)]  # fmt: skip
+            ground = union_all(mine).intersection(one.polygon).difference(union_all(taken))
+            if ground.area > 1:
+                expected[one.name, name] = ground
+                taken.append(ground)
+    assert [(unit.stratum, unit.transect) for unit in coverage.units] == list(expected)
+    for unit, ground in zip(coverage.units, expected.values(), strict=True):
+        assert unit.polygon.symmetric_difference(ground).area == pytest.approx(0, abs=1e-3)
+    asked = rng.uniform(-500, 500, (200, 2))
+    for place, found in zip(points(asked), assign_to_units(asked, coverage, 10.0).tolist(), strict=True):
+        own = [row for row, unit in enumerate(coverage.units) if unit.stratum == ("west" if place.x <= 0 else "east")]
+        apart = {row: coverage.units[row].polygon.distance(place) for row in own}
+        nearest = min(apart, key=apart.__getitem__, default=-1)
+        assert found == (nearest if apart.get(nearest, 11.0) <= 10 else -1)
