@@ -176,6 +176,7 @@ def _summary(
             "truth": truth.photographed.get(row.species, 0),
             "seen": row.seen,
             "unique": row.unique,
+            "corrected": row.corrected,
             "truth_in_area": truth.population.get(row.species, 0),
             "estimate": row.estimate,
             "ci95": None if row.ci95 is None else list(row.ci95),
@@ -196,23 +197,24 @@ def _summary(
 
 
 def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> None:
-    table = Table("species", "truth", "seen", "unique", "truth in the area", "estimate", "95% limits")
+    table = Table("species", "truth", "seen", "unique", "corrected", "truth in the area", "estimate", "95% limits")
     for row in summary["census"]["species"]:
-        limits = "-" if row["ci95"] is None else f"{row['ci95'][0]:.0f} to {row['ci95'][1]:.0f}"
-        estimate = "-" if row["estimate"] is None else f"{row['estimate']:.0f}"
+        low, high = row["ci95"] or (None, None)
         table.add_row(
-            row["species"],
-            str(row["truth"]),
-            str(row["seen"]),
-            str(row["unique"]),
-            str(row["truth_in_area"]),
-            estimate,
-            limits,
+            *(row["species"], str(row["truth"]), str(row["seen"]), str(row["unique"]), _whole(row["corrected"])),
+            *(str(row["truth_in_area"]), _whole(row["estimate"]), "-" if low is None else f"{low:.0f} to {high:.0f}"),
         )
     print()
     Console().print(table)
     print("truth: animals on the photographed ground; seen: in all frames; unique: each animal once;")
+    print(
+        "corrected: for what the model missed and mistook in its validation images, seen from one look at each place;"
+    )
     print("estimate: for the whole area, from the photographed strips (Jolly's method II, limits by bootstrap).")
     print(f"\nReport:    {result.report}")
     print(f"Summary:   {out / 'summary.json'}")
     print(f"MLflow UI: make ui STORE={out}   (then open http://127.0.0.1:5000)")
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
