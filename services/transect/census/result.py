@@ -1,5 +1,7 @@
 """What a census hands back."""
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +68,14 @@ class CensusResult:
         tags = {
             "transect.kind": "census",
             "transect.census_run": self.manifest["run"],
+            "transect.census_results": self._results_digest(),
             "transect.model_run_id": model["run_id"],
             "transect.package_sha256": model["package_sha256"],
             "transect.survey_digest": survey["digest"],
         }
         return params, metrics, tags, list(self.files)
+
+    def _results_digest(self) -> str:
+        """SHA-256 of the manifest, which holds the hashes of the results, without the time of its making."""
+        content = {key: value for key, value in self.manifest.items() if key != "created_at"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -75,7 +75,7 @@ def run_census(
                 max_pixels=settings.max_pixels,
             )
             _require_unchanged(loaded, inputs)
-            census = _count(plan, found, names, species_of, config, corrections)
+            census = _count(plan, found, _Species(names, species_of), config, corrections)
             digest = survey_digest(inputs, plan.frames, found)
             result = _write(
                 census, out, digest, detector=detector, options=options, config=config, max_pixels=settings.max_pixels
@@ -86,12 +86,7 @@ def run_census(
 
 
 def _count(
-    plan: Plan,
-    found: Sequence[Found],
-    names: tuple[str, ...],
-    species_of: Mapping[str, int],
-    config: CensusConfig,
-    corrections: Mapping[str, Correction],
+    plan: Plan, found: Sequence[Found], species: "_Species", config: CensusConfig, corrections: Mapping[str, Correction]
 ) -> "_Census":
     spec = plan.survey.spec
     if all(one.failure for one in found):
@@ -105,12 +100,13 @@ def _count(
         transects = {number: plan.frames[number].transect for number in numbered}
         coverage = cover(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
     photographed = photographed_ground(plan.frames, poses, coverage, config)
-    observations = observe(searched, poses, species_of, photographed)
-    counted_once = count_once(observations, photographed, config)
-    animal_of, animals = counted_once.animal_of, counted_once.animals
-    animals = replace(animals, unit=assign_to_units(animals.xy, coverage, _UNIT_REACH_M))
-    counted = tally(names, observations, animals, coverage, spec, method=config.method, corrections=corrections)
-    return _Census(plan, found, usable, coverage, observations, animal_of, animals, counted, failures, names)
+    observations = observe(searched, poses, species.of, photographed)
+    once = count_once(observations, photographed, config)
+    units = assign_to_units(once.animals.xy, coverage, _UNIT_REACH_M)
+    once = replace(once, animals=replace(once.animals, unit=units))
+    names = species.names
+    counted = tally(names, observations, once.animals, coverage, spec, method=config.method, corrections=corrections)
+    return _Census(plan, found, usable, coverage, observations, once, counted, failures, names)
 
 
 def reported_species(survey: Survey, classes: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -175,6 +171,12 @@ def photographed_ground(
     )
     shapes = [coverage.footprints.get(number) for number in range(len(frames))]
     return Photographed(shapes, middles.reshape(-1, 2), seconds, window_s=config.time_window_s)
+
+
+@dataclass(frozen=True)
+class _Species:
+    names: tuple[str, ...]
+    of: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ def _write(
             census.names,
             manifest,
             max_pixels,
+            plan.grid,
         ),
     )
     # The manifest comes last: where it stands, the folder is complete.

@@ -1,7 +1,7 @@
 """The folder that a census works in: held by one process at a time, and free of what killed ones left half written."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from transect.errors import InputError
@@ -17,18 +17,27 @@ _RUN = "[0-9a-f]" * 12
 def alone_in(out: Path) -> Iterator[None]:
     """Hold the result folder `out`, made when missing, for the length of a `with` block.
 
-    Raises InputError where another census holds it, and for any file that cannot be written below it in the block.
+    Raises InputError where another census holds it, and where it cannot be written.
     """
+    with ExitStack() as held:
+        with writing_to(out):
+            out.mkdir(parents=True, exist_ok=True)
+            free = held.enter_context(locked_if_free(out / _LOCK))
+            if free:
+                for folder in (*out.glob(_KEPT), *out.glob(_RUN)):
+                    remove_partial(folder)
+        if not free:
+            raise InputError(
+                f"Another census is writing to {out}; wait until it has ended, or give this one another --out."
+            )
+        yield
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Raise InputError, with what to do, for a file below `out` that the block cannot write."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with locked_if_free(out / _LOCK) as free:
-            if not free:
-                raise InputError(
-                    f"Another census is writing to {out}; wait until it has ended, or give this one another --out."
-                )
-            for folder in (*out.glob(_KEPT), *out.glob(_RUN)):
-                remove_partial(folder)
-            yield
+        yield
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         raise InputError(

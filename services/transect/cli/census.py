@@ -10,8 +10,9 @@ from rich.table import Table
 
 from transect.cli.census_plan import print_plan
 from transect.cli.defaults import config_file, open_detector
-from transect.errors import InputError
-from transect.settings import load_settings
+from transect.cli.interrupt import stoppable
+from transect.errors import InputError, RegistryError
+from transect.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from transect.census import CensusResult
@@ -35,30 +36,49 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Detect, place on the ground, count each animal once, estimate, report. Run again to go on."""
+    with stoppable():
+        settings = load_settings()
+        if dry_run:
+            _plan(survey, model, config, settings, as_json=as_json)
+        elif as_json:
+            raise InputError("--json is for --dry-run; a census writes its JSON into its result folder.")
+        else:
+            _count(survey, out, model, config, settings)
+
+
+def _plan(survey: Path, model: str, config: Path | None, settings: Settings, *, as_json: bool) -> None:
+    from transect.census import load_config
+
+    print_plan(survey, model, load_config(config or config_file("census.yaml")), settings, as_json=as_json)
+
+
+def _count(survey: Path, out: Path | None, model: str, config: Path | None, settings: Settings) -> None:
     from transect.census import load_config, load_survey, run_census
     from transect.registry import connect
 
-    settings = load_settings()
-    if dry_run:
-        chosen = load_config(config or config_file("census.yaml"))
-        print_plan(survey, model, chosen, settings, as_json=as_json)
-        return
-    if as_json:
-        raise InputError("--json is for --dry-run; a census writes its JSON into its result folder.")
+    chosen = load_config(config or config_file("census.yaml"))
     definition = load_survey(survey)
-    detector = open_detector(settings, model or definition.model or "")
-    result = run_census(
-        survey,
-        out=out or Path("results") / definition.name,
-        detector=detector,
-        config=load_config(config or config_file("census.yaml")),
-        settings=settings,
-    )
-    params, metrics, tags, artifacts = result.as_run()
-    run_id = connect(settings).log_census_run(definition.name, params, metrics, tags, artifacts)
-    print_counts(result)
-    print(f"Report: {result.report}")
-    print(f"MLflow run: {run_id}")
+
+    def record(result: "CensusResult") -> None:
+        print_counts(result)
+        print(f"Report: {result.report}", flush=True)
+        try:
+            run_id = connect(settings).log_census_run(definition.name, *result.as_run())
+        except RegistryError as error:
+            raise RegistryError(
+                f"{error} The results are in {result.folder}; run the same command again to log them."
+            ) from error
+        print(f"MLflow run: {run_id}")
+
+    with open_detector(settings, model or definition.model or "") as detector:
+        run_census(
+            survey,
+            out=out or Path("results") / definition.name,
+            detector=detector,
+            config=chosen,
+            settings=settings,
+            record=record,
+        )
 
 
 @app.command()
@@ -156,13 +176,20 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 def print_counts(result: "CensusResult") -> None:
     """Print a census as a table, and how many files there are to look at."""
-    table = Table("species", "seen", "unique", "estimate", "95% limits", "animals/km²")
+    corrected = any(row.corrected is not None for row in result.rows)
+    table = Table(
+        "species", "seen", "unique", *(["corrected"] if corrected else []), "estimate", "95% limits", "per km²"
+    )
     for row in result.rows:
-        limits = "-" if row.ci95 is None else f"{row.ci95[0]:.0f} to {row.ci95[1]:.0f}"
-        estimate = "-" if row.estimate is None else f"{row.estimate:.0f}"
-        density = "-" if row.density_per_km2 is None else f"{row.density_per_km2:.2f}"
-        table.add_row(row.species, str(row.seen), str(row.unique), estimate, limits, density)
+        table.add_row(
+            *(row.species, str(row.seen), str(row.unique), *([_number(row.corrected)] if corrected else [])),
+            *(_number(row.estimate), _limits(row.ci95), _number(row.density_per_km2, 2)),
+        )
     Console().print(table)
+    if corrected:
+        print(
+            "corrected: for what the detector misses and mistakes and survey.yaml's factors; counts.csv has each step."
+        )
     if result.failures:
         print(
             f"{len(result.failures)} files or rows to look at; failures.csv and the report name each with its reason."

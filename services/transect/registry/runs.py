@@ -44,6 +44,29 @@ def log_finished_run(
     return run_id
 
 
+def finished_run(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> str | None:
+    """The id of the oldest finished run of the experiment that has these tags, if there is one."""
+    runs = _runs_tagged(client, experiment_id, tags, "FINISHED")
+    return runs[-1] if runs else None
+
+
+def end_killed_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> None:
+    """Mark KILLED what claims to be running with these tags, where the caller knows that no such run is."""
+    for run_id in _runs_tagged(client, experiment_id, tags, "RUNNING"):
+        client.set_terminated(run_id, "KILLED")
+
+
+def _runs_tagged(client: MlflowClient, experiment_id: str, tags: Mapping[str, str], status: str) -> list[str]:
+    """Ids of runs, newest first."""
+    wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    found = client.search_runs(
+        [experiment_id],
+        " and ".join([f"attributes.status = '{status}'", *wanted]),
+        order_by=["attributes.start_time DESC"],
+    )
+    return [str(run.info.run_id) for run in found]
+
+
 def plain_name(name: str) -> str:
     """`name` with every character that MLflow refuses in a metric or parameter replaced by `_`."""
     return re.sub(r"[^\w\-. /:]", "_", name)

@@ -14,11 +14,18 @@ from transect.errors import NotRegisteredError, RegistryError
 from transect.registry.cache import LocalCache, ResolvedVersion
 from transect.registry.connection import is_embedded, open_client, shown, translated
 from transect.registry.listing import VersionRow, describe, rows_of
-from transect.registry.names import CANDIDATE, PREVIOUS, PRODUCTION, TAG_SHA256
+from transect.registry.names import (
+    CANDIDATE,
+    PREVIOUS,
+    PRODUCTION,
+    TAG_CENSUS_RESULTS,
+    TAG_CENSUS_RUN,
+    TAG_SHA256,
+)
 from transect.registry.publish import ModelVersion, publish
 from transect.registry.questions import all_versions, or_none
 from transect.registry.reference import Reference, parse_reference
-from transect.registry.runs import log_finished_run
+from transect.registry.runs import end_killed_runs, finished_run, log_finished_run
 from transect.settings import Settings
 
 _NEXT_STEP = {
@@ -153,11 +160,18 @@ class Registry:
     ) -> str:
         """Log a finished census as a run named `name` in the experiment `census`; returns its id.
 
+        The tag transect.census_run names the census and transect.census_results what came out: a run that has both
+        and is finished is not logged again, and what a killed process left running under the first is marked KILLED.
         A run that could not be logged in full is marked FAILED. Raises RegistryError; the results on
         disk are not touched.
         """
         experiment = self.experiment("census")
+        known = {key: tags[key] for key in (TAG_CENSUS_RUN, TAG_CENSUS_RESULTS) if key in tags}
         with translated(self.uri, f"logging the census {name!r}"):
+            if TAG_CENSUS_RUN in known:
+                end_killed_runs(self.client, experiment, {TAG_CENSUS_RUN: known[TAG_CENSUS_RUN]})
+            if len(known) == 2 and (finished := finished_run(self.client, experiment, known)) is not None:
+                return finished
             return log_finished_run(
                 self.client, experiment, name=name, params=params, metrics=metrics, tags=tags, artifacts=artifacts
             )
