@@ -20,7 +20,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-unique starter clean
 
 # Say what there is.
 help:
@@ -147,6 +147,10 @@ bench-overload: setup
 # How often the 95% limits of a census hold the truth, method by method, in simulated surveys; ARGS=--markdown
 bench-intervals: setup
 	@.venv/bin/python -m benchmarks.intervals $(ARGS)
+
+# Whether each animal is counted once: walking herds, overlapping photos, errors of position; SEEDS=20, ARGS=--markdown
+bench-unique: setup
+	@.venv/bin/python -m benchmarks.unique $(if $(SEEDS),--seeds "$(SEEDS)") $(ARGS)
 
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed

@@ -7,7 +7,7 @@ import numpy as np
 from transect.census.config import CensusConfig
 from transect.census.geometry import FloatArray
 from transect.census.looks import Photographed
-from transect.census.observations import IntArray, Observations
+from transect.census.observations import BoolArray, IntArray, Observations
 from transect.census.pose_errors import Located, PoseErrors, pose_errors
 from transect.census.unique import Matching, Sightings, unique_animals
 
@@ -102,7 +102,7 @@ def _gather(seen: Sightings, score: FloatArray, animal: IntArray) -> Animals:
     return Animals(middle, kind, sightings, best, np.full(count, -1, np.int64))
 
 
-def _part(animals: Animals, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Animals:
+def _part(animals: Animals, kept: BoolArray) -> Animals:
     return Animals(
         animals.xy[kept], animals.species[kept], animals.sightings[kept], animals.score[kept], animals.unit[kept]
     )
