@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from transect.census.cameras import Camera, camera_name, camera_of, cameras_of, known_cameras
@@ -30,13 +32,58 @@ def test_every_row_of_the_table_is_a_camera_that_can_be() -> None:
         assert 0.0007 < across <= 0.012, row
         assert row.focal_mm is None or 2 < row.focal_mm < 60, row
     keys = [(row.model, row.focal_mm) for row in known_cameras()]
-    assert len(set(keys)) == len(keys) > 45
+    assert len(set(keys)) == len(keys) > 70
 
 
 def test_the_table_gives_what_makers_say_of_ground_sample_distance() -> None:
     """Published: Phantom 4 RTK H/36.5 cm (H in m), Zenmuse P1 with 35 mm H/80 cm."""
     assert found(photo("FC6310R")).focal_px == pytest.approx(3650, rel=0.01)
     assert found(photo("ZenmuseP1", 8192, 5460, 35.0)).focal_px == pytest.approx(8000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "focal_px", "tolerance"),
+    [
+        (photo("FC6310R"), 3666.666504, 1e-4),
+        (photo("XT705", make="Autel Robotics", focal=10.57), 4404.166667, 1e-4),
+        (photo("M3E", 5280, 3956, 12.29), 3725.151611, 2e-3),
+    ],
+)
+def test_the_table_gives_what_makers_write_into_their_photos(
+    metadata: FrameMetadata, focal_px: float, tolerance: float
+) -> None:
+    """CalibratedFocalLength, the lens's design in pixels, of the XMP of published photos."""
+    assert found(metadata).focal_px == pytest.approx(focal_px, rel=tolerance)
+
+
+# Crop factors of the Lensfun database 0.3.4: the diagonal of 36 x 24 mm over the sensor's.
+CROP_FACTORS = {
+    **dict.fromkeys(("ILCE-5100", "ILCE-6000", "ILCE-6100", "ILCE-6300", "ILCE-6400", "ILCE-6500", "NEX-7"), 1.534),
+    **dict.fromkeys(("ILCE-7", "ILCE-7M3", "ILCE-7M4", "ILCE-7R", "ILCE-7RM2", "ILCE-7RM3", "ILCE-7RM4"), 1.0),
+    **dict.fromkeys(("ILCE-7RM4A", "ILCE-7RM5", "DSC-RX1RM2"), 1.0),
+    **dict.fromkeys(("DSC-RX100", "DSC-RX100M2", "DSC-RX100M3", "FC6310", "FC3411"), 2.73),
+    **dict.fromkeys(("Canon EOS 5D Mark II", "Canon EOS 5D Mark III", "Canon EOS 5D Mark IV", "Canon EOS 5DS"), 1.0),
+    **dict.fromkeys(("Canon EOS 5DS R", "Canon EOS R", "Canon EOS R5"), 1.0),
+    **dict.fromkeys(("Canon EOS 6D", "Canon EOS 6D Mark II"), 1.005),
+    **dict.fromkeys(("NIKON D610", "NIKON D750", "NIKON D800", "NIKON D800E", "NIKON D810", "NIKON D850"), 1.0),
+    **dict.fromkeys(("NIKON Z 7", "NIKON Z 7_2"), 1.0),
+    **dict.fromkeys(("NIKON D5300", "NIKON D5600", "NIKON D7100", "NIKON D7200", "NIKON D7500"), 1.534),
+    "NIKON D3200": 1.554,
+    "FC300X": 5.5,
+    "FC220": 5.64,
+    "FC2103": 5.6,
+    "L1D-20c": 2.8,
+    "L2D-20c": 1.953,
+}
+
+
+@pytest.mark.parametrize("model", CROP_FACTORS)
+def test_sensors_are_as_large_as_lensfun_says(model: str) -> None:
+    rows = [row for row in known_cameras() if row.model == model]
+    assert rows
+    for row in rows:
+        diagonal = math.hypot(row.sensor_width_mm, row.sensor_height_mm)
+        assert math.hypot(36, 24) / diagonal == pytest.approx(CROP_FACTORS[model], rel=0.03)
 
 
 def test_a_strip_of_the_sensor_keeps_its_scale_and_a_smaller_copy_does_not() -> None:
@@ -112,4 +159,4 @@ def test_cameras_are_listed_with_their_photos() -> None:
     big, small = found(photo("FC6310")), found(photo("FC3411", focal=8.38))
     listed = cameras_of([Placed(big), Placed(small), Placed(big)])
     assert [(one["camera"], one["photos"]) for one in listed] == [("DJI FC3411", 1), ("DJI FC6310", 2)]
-    assert listed[1]["pixel_pitch_um"] == pytest.approx(2.412, abs=1e-3)
+    assert listed[1]["pixel_pitch_um"] == pytest.approx(2.4, abs=1e-3)
