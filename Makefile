@@ -20,7 +20,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-unique starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-unique bench-accuracy starter clean
 
 # Say what there is.
 help:
@@ -151,6 +151,11 @@ bench-intervals: setup
 # Whether each animal is counted once: walking herds, overlapping photos, errors of position; SEEDS=20, ARGS=--markdown
 bench-unique: setup
 	@.venv/bin/python -m benchmarks.unique $(if $(SEEDS),--seeds "$(SEEDS)") $(ARGS)
+
+# Whether corrected counts and limits are right: a real detector on made surveys; SEEDS=20, MODEL=package, ARGS=--markdown
+bench-accuracy: setup
+	@.venv/bin/python -m benchmarks.survey_accuracy $(if $(SEEDS),--seeds "$(SEEDS)") \
+		$(if $(MODEL),--package "$(MODEL)") $(ARGS)
 
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed

@@ -1,0 +1,304 @@
+"""Whether corrected counts and their limits are right: a real detector on made surveys of known truth.
+
+    python -m benchmarks.survey_accuracy [--seeds 20] [--frames 120] [--package FOLDER] [--work FOLDER] [--markdown]
+
+Each survey is flown at 80% overlap over herds that walk, photographed, and searched once with the model package;
+every second photo of it is a survey at 60%. Positions and headings are then recorded with errors, and the census
+counts what was found: unique animals, what one look would have shown, and the corrected count, against the animals
+that were in any photo; and the 95% limits of the strip estimate against all animals of the stratum. Photos and
+detections are kept in the work folder, so that a second run takes minutes. The exit code is 1 where a bar is not met.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from benchmarks.measure import Bar, Report, Table
+from benchmarks.models import fastest_passed, made_package
+
+from transect.census.animals import count_once
+from transect.census.config import CensusConfig
+from transect.census.correction import Correction, correct_species
+from transect.census.coverage import Region, assign_to_units, cover
+from transect.census.detect import Found, search_frames
+from transect.census.geometry import Pose
+from transect.census.looks import Photographed
+from transect.census.observations import observe
+from transect.census.positions import Frame
+from transect.census.survey import SurveySpec
+from transect.census.tally import UNIT_REACH_M, StratumSample, Tally, UnitCount, estimate_species, tally
+from transect.engine import DetectOptions, Detector, PackageManifest, read_manifest
+from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, make_survey, perfect_sightings, plan_survey
+from transect.synth.survey import frame_path
+
+OVERLAP, ANIMAL_SPEED_M_S, YAW_DEG, HEIGHT_M = 0.8, 1.0, 2.0, 0.3
+TRANSECTS = 10
+ALL = "all"
+MOST_ERROR, LEAST_HELD = 0.05, 0.9
+_NAMES = tuple(kind.name for kind in SPECIES)
+_MANY_PIXELS = 10**9
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table: of the photos every `step`-th, and the error of recorded positions."""
+
+    name: str
+    step: int
+    gps_m: float
+
+
+SETTINGS = tuple(
+    Setting(f"{1 - step * (1 - OVERLAP):.0%} overlap, GPS {gps:g} m", step, gps)
+    for step in (2, 1)
+    for gps in (1.0, 3.0)
+)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One species, or all, in one survey: animals in any photo and in the stratum, and what the census says."""
+
+    photographed: int
+    population: int
+    unique: float
+    single_look: float
+    corrected: float
+    limits: tuple[float, float] | None
+
+    @property
+    def held(self) -> bool:
+        """Whether the limits hold the animals of the stratum."""
+        return self.limits is not None and self.limits[0] <= self.population <= self.limits[1]
+
+    def error(self, count: float) -> float:
+        """A count against the animals in any photo, relative."""
+        return count / self.photographed - 1
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A photographed survey and what was found in each photo."""
+
+    plan: SurveyPlan
+    found: list[Found]
+
+
+def search(design: SurveyDesign, work: Path, detector: Detector) -> Searched:
+    """Photograph and search one survey, or take what was kept of it."""
+    folder = work / f"{design.frames}-frames-{design.seed:02d}"
+    make_survey(
+        folder,
+        frames=design.frames,
+        seed=design.seed,
+        overlap=design.overlap,
+        transects=design.transects,
+        noise=design.noise,
+        animal_speed_m_s=design.animal_speed_m_s,
+    )
+    plan = plan_survey(design)
+    camera = plan.flight.camera
+    frames = [
+        Frame(shot.name, frame_path(folder, shot), shot.transect, shot.taken_at, camera.width, camera.height, None)
+        for shot in plan.flight.shots
+    ]
+    found = search_frames(
+        frames, detector=detector, options=DetectOptions(), work=work / "found", workers=2, max_pixels=_MANY_PIXELS
+    )
+    return Searched(plan, found)
+
+
+def count(searched: Searched, setting: Setting, package: PackageManifest) -> dict[str, Counted]:
+    """Count one survey in one setting, by species and for all."""
+    plan, spec = searched.plan, SurveySpec.model_validate({"name": "accuracy"})
+    chosen = _every(plan, setting.step)
+    shots = [plan.flight.shots[row] for row in chosen]
+    poses = _recorded(plan, chosen, setting)
+    config = CensusConfig()
+    flight = plan.flight
+    # The stratum has no border here: its animals are where they are, whatever was recorded.
+    region = Region("plain", flight.width_m * flight.height_m / 1e6, None, None)
+    coverage = cover(
+        dict(enumerate(poses)), {row: shot.transect for row, shot in enumerate(shots)}, (region,), spec, 1.0
+    )
+    ground = Photographed(
+        [coverage.footprints.get(row) for row in range(len(poses))],
+        np.array([(pose.x, pose.y) for pose in poses]),
+        np.array([plan.seconds(shot) for shot in shots]),
+        window_s=config.time_window_s,
+    )
+    species_of = {name: row for row, name in enumerate(_NAMES)}
+    seen = observe([searched.found[row] for row in chosen], poses, species_of, ground)
+    animals = count_once(seen, ground, config).animals
+    animals = replace(animals, unit=assign_to_units(animals.xy, coverage, UNIT_REACH_M))
+    corrections = {name: correction(package, name, [name]) for name in _NAMES}
+    counted = tally(_NAMES, seen, animals, coverage, spec, method=config.method, corrections=corrections)
+    return _compared(plan, chosen, counted, region, correction(package, ALL, _NAMES))
+
+
+def correction(package: PackageManifest, name: str, classes: Sequence[str]) -> Correction:
+    """That of the package for `classes` taken together, searched at its own thresholds."""
+    return correct_species(name, classes, package.validation_counts, conf=package.conf, iou=package.iou)
+
+
+def _every(plan: SurveyPlan, step: int) -> list[int]:
+    transects = [shot.transect for shot in plan.flight.shots]
+    return [row for row, transect in enumerate(transects) if (row - transects.index(transect)) % step == 0]
+
+
+def _recorded(plan: SurveyPlan, chosen: Sequence[int], setting: Setting) -> list[Pose]:
+    """The true poses with errors, the same ones in every run."""
+    rng = np.random.default_rng((plan.design.seed, setting.step, round(10 * setting.gps_m)))
+    camera, poses = plan.flight.camera, []
+    for row in chosen:
+        true = plan.flight.shots[row].true
+        east, north, turn, up = rng.normal(0, 1, 4) * (setting.gps_m, setting.gps_m, YAW_DEG, HEIGHT_M)
+        height = true.height_m + up
+        poses.append(
+            Pose(
+                true.x + east,
+                true.y + north,
+                true.yaw_deg + turn,
+                height,
+                camera.gsd(height),
+                camera.width,
+                camera.height,
+            )
+        )
+    return poses
+
+
+def _compared(
+    plan: SurveyPlan, chosen: Sequence[int], counted: Tally, region: Region, together: Correction
+) -> dict[str, Counted]:
+    sightings = perfect_sightings(plan)
+    shown = np.unique(sightings.animal[np.isin(sightings.frame, chosen)])
+    lives = np.array([animal.species for animal in plan.scene.animals])
+    limits = {one.species: one.estimate.ci95 for one in counted.estimates}
+    found = {
+        row.species: Counted(
+            int((lives[shown] == number).sum()),
+            int((lives == number).sum()),
+            row.unique,
+            row.single_look,
+            row.single_look if row.corrected is None else row.corrected,
+            limits[row.species],
+        )
+        for number, row in enumerate(counted.rows)
+    }
+    (whole,) = estimate_species(ALL, [_pooled(counted.units, region)], counted.estimates[0].estimate.method, together)
+    return found | {
+        ALL: Counted(
+            len(shown),
+            len(lives),
+            sum(one.unique for one in found.values()),
+            sum(one.single_look for one in found.values()),
+            sum(one.corrected for one in found.values()),
+            whole.estimate.ci95,
+        )
+    }
+
+
+def _pooled(units: Sequence[UnitCount], region: Region) -> StratumSample:
+    """The transects with all species together."""
+    names = list(dict.fromkeys(unit.transect for unit in units))
+    rows = [[unit for unit in units if unit.transect == name] for name in names]
+    return StratumSample(
+        region.name,
+        region.area_km2,
+        None,
+        tuple(sum(unit.count for unit in row) for row in rows),
+        tuple(row[0].area_km2 for row in rows),
+        tuple(sum(unit.single_look for unit in row) for row in rows),
+    )
+
+
+def _rows(setting: Setting, found: Sequence[Mapping[str, Counted]]) -> list[tuple[str, ...]]:
+    rows = []
+    for name in (ALL, *_NAMES):
+        mine = [one[name] for one in found]
+        cells = [
+            _cell([one.error(getattr(one, way)) for one in mine]) for way in ("unique", "single_look", "corrected")
+        ]
+        animals = f"{np.mean([one.photographed for one in mine]):.0f}"
+        rows.append((f"{setting.name}, {name}", animals, *cells, f"{sum(one.held for one in mine)}/{len(mine)}"))
+    return rows
+
+
+def _cell(errors: Sequence[float]) -> str:
+    sizes = np.abs(errors)
+    return f"{np.median(sizes):.1%} / {sizes.max():.1%} ({np.mean(errors):+.1%})"
+
+
+def _bars(setting: Setting, found: Sequence[Mapping[str, Counted]]) -> list[Bar]:
+    mine = [one[ALL] for one in found]
+    errors = [abs(one.error(one.corrected)) for one in mine]
+    held = sum(one.held for one in mine) / len(mine)
+    return [
+        Bar(f"median error when corrected, {setting.name}", float(np.median(errors)), MOST_ERROR),
+        Bar(f"limits that hold the truth, {setting.name}", held, LEAST_HELD, at_least=True),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=120, help="photos of each survey, in ten transects")
+    parser.add_argument("--package", type=Path, help="model package (default: the starter weights at 640 pixels)")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for what is made")
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    work = arguments.work / "accuracy"
+    work.mkdir(parents=True, exist_ok=True)
+    package = arguments.package or _own_package(work, arguments.work)
+    manifest = read_manifest(package)
+    if manifest.validation_counts is None:
+        parser.error(f"{package} holds no validation counts, so there is nothing to correct with; train it again.")
+    noise = PositionNoise(0.0, 0.0, 0.0)
+    found: dict[Setting, list[dict[str, Counted]]] = {setting: [] for setting in SETTINGS}
+    with Detector.open(package, precision=fastest_passed(manifest)) as detector:
+        for seed in range(arguments.seeds):
+            design = SurveyDesign(
+                arguments.frames, seed, OVERLAP, transects=TRANSECTS, noise=noise, animal_speed_m_s=ANIMAL_SPEED_M_S
+            )
+            searched = search(design, work, detector)
+            for setting in SETTINGS:
+                found[setting].append(count(searched, setting, manifest))
+        precision = detector.precision
+    columns = ("survey", "animals", "unique", "one look", "corrected", "limits held")
+    rows = [row for setting in SETTINGS for row in _rows(setting, found[setting])]
+    report = Report(
+        "Counts of a real detector",
+        f"Median / worst (mean) error of {arguments.seeds} surveys of {arguments.frames} photos at {OVERLAP:.0%} "
+        f"overlap, against the animals in any photo; animals walk up to {ANIMAL_SPEED_M_S:g} m/s, headings are off by "
+        f"{YAW_DEG:g} degrees; {manifest.architecture} in {precision}. Limits: of the whole stratum.",
+        (_known(manifest), Table(columns, tuple(rows))),
+        tuple(bar for setting in SETTINGS for bar in _bars(setting, found[setting])),
+    )
+    print(report.show(markdown=arguments.markdown))
+    return 0 if all(bar.met for bar in report.bars) else 1
+
+
+def _known(manifest: PackageManifest) -> Table:
+    """What the package says of its errors."""
+    rows = []
+    for name, classes in ((ALL, _NAMES), *((name, (name,)) for name in _NAMES)):
+        known = correction(manifest, name, classes).detector
+        if known is not None:
+            spread = f"{known.factor:.3f} ({known.cv:.1%})"
+            rows.append((name, f"{known.precision:.3f}", f"{known.recall:.3f}", spread, f"{known.objects}"))
+    return Table(("validation", "precision", "recall", "factor (CV)", "animals"), tuple(rows))
+
+
+def _own_package(work: Path, shared: Path) -> Path:
+    folder = work / "model"
+    if not (folder / "package").is_dir():
+        folder.mkdir(exist_ok=True)
+        made_package(folder, shared)
+    return folder / "package"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
