@@ -92,7 +92,7 @@ class Correction:
 
         A survey draws errors of its own: as those of the validation images scatter, the count of C animals scatters
         with the variance cv2 objects / C, since the cv of precision / recall, a ratio over images, falls as one over
-        the root of the animals in them (Cochran 1977, Sampling Techniques, eq. 6.13). It takes animals to be seen in
+        the root of the animals in them (Cochran 1977, Sampling Techniques, ch. 6). It takes animals to be seen in
         one photo each, which is on the safe side where more photos show them. Of N animals each is available and
         perceived by itself, which adds the binomial (1 - availability perception) / C.
         """
@@ -167,7 +167,7 @@ def corrected(estimate: Estimate, correction: Correction) -> Estimate:
     `estimate` is made from what one look would have shown where the detector's errors are corrected, else from unique
     animals. The chance errors of the survey's own photos are within the variance between transects but for the finite
     population correction, which takes their share in the sampled ground out: they are added there (two stages: Cochran
-    1977, eq. 10.15), and wholly where everything was photographed.
+    1977, ch. 10), and wholly where everything was photographed.
 
     Limits: for `jolly2` estimate -+ t SE. Else the distances of the limits from the estimate on the log scale and
     the correction's own are added as squares, which keeps the asymmetry of each (MOVER: Zou and Donner 2008,

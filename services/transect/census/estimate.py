@@ -52,7 +52,7 @@ def estimate_strip(samples: Sequence[StripSample], method: StripMethod = DEFAULT
     """The total of one stratum, or of several independent ones, with 95% limits.
 
     Point estimate, variance and SE are those of Jolly's method II (1969) for every method; the methods differ in
-    their limits alone. (The usual ratio estimator, Cochran 1977 eq. 6.13, is the same one: with N given, or
+    their limits alone. (The usual ratio estimator, Cochran 1977 ch. 6, is the same one: with N given, or
     N = Z / mean z, its variance is Jolly's.)
 
     bootstrap   studentised bootstrap, and where log-normal limits lie further out or resampling gives none, those
@@ -108,7 +108,7 @@ def total_coverage(seen: float, covered_km2: float, stratum_area: float) -> Esti
 def add_strata(parts: Sequence[Estimate]) -> Estimate:
     """Strata are independent: estimates and variances add.
 
-    The degrees of freedom are Satterthwaite's (Cochran 1977, Sampling Techniques, eq. 5.16); for one stratum
+    The degrees of freedom are Satterthwaite's (Cochran 1977, Sampling Techniques, section 5.4); for one stratum
     they are its own. Limits are given for `jolly2` and `lognormal`, which follow from the sums; a bootstrap needs
     the transects: `estimate_strip`.
     """

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -198,6 +199,18 @@ def test_lehtonen_and_pahkinen_province_91() -> None:
     found = jolly2([4123, 760, 721, 142, 187, 331, 127, 219], households, 4 * 41238, transects_possible=32)
     assert (found.seen, found.area_km2) == (6610, 41238)
     assert found.density == pytest.approx(0.16028905, abs=5e-9)
+
+
+@given(transects, st.integers(31, 500))
+def test_variance_is_that_of_the_fish_and_wildlife_service(data: list[tuple[int, float]], possible: int) -> None:
+    # The form of PhotoEstimate in AKaerial, by which the U.S. Fish and Wildlife Service counts on strips of photos:
+    # M2 (1 - m / M) / m (s2_count + d2 s2_area - 2 d cov).
+    y, z = np.array([y for y, _ in data], float), np.array([z for _, z in data])
+    density = y.sum() / z.sum()
+    spread = y.var(ddof=1) + density**2 * z.var(ddof=1) - 2 * density * np.cov(y, z)[0, 1]
+    expected = possible**2 * (1 - len(data) / possible) / len(data) * spread
+    found = jolly2(list(y), list(z), 20 * float(z.sum()), transects_possible=possible)
+    assert found.variance == pytest.approx(expected, rel=1e-6, abs=1e-9 * possible**2 * (1 + y.max() ** 2))
 
 
 def test_every_method_shares_estimate_and_variance() -> None:
