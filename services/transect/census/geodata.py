@@ -203,7 +203,7 @@ def _photo_layer(frames: Sequence[Frame], boxes: IntArray, coverage: Coverage, g
             # A camera's clock has no zone, and a GeoPackage's times are in UTC.
             "taken_at": pa.array(times, pa.string()),
             "gsd_m": pa.array([None if one.placement is None else one.placement.gsd_m for one in shown], pa.float64()),
-            "area_m2": pa.array(ground_areas_m2(coverage, grid), pa.float64()),
+            "area_m2": pa.array(ground_areas_m2(coverage, grid) if numbers else [], pa.float64()),
             "boxes": pa.array(boxes[np.array(numbers, np.int64)], pa.int64()),
         },
     )

@@ -164,9 +164,9 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"sha256": sha256_file(path), "size": path.stat().st_size}
 
 
-def _with_limits(record: dict[str, Any]) -> dict[str, Any]:
-    low, high = record.pop("ci95") or (None, None)
-    return record | {"ci95_low": low, "ci95_high": high}
+def _with_limits(record: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = record["ci95"] or (None, None)
+    return {**record, "ci95_low": low, "ci95_high": high}
 
 
 def _with_limit_columns(columns: Sequence[str]) -> list[str]:

@@ -4,12 +4,14 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from transect.files import atomic_path
 
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+_ROW_END = "\r\n"
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -44,9 +46,19 @@ def write_json(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterable
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A CSV file in UTF-8; None is an empty cell, and a text that a spreadsheet would compute is `guarded`."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = csv.writer(_Lines(stream))
         writer.writerow(columns)
         writer.writerows([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Ends rows with a line feed; a writer that is told to do so itself leaves a carriage return in a cell bare."""
+
+    stream: TextIO
+
+    def write(self, row: str) -> int:
+        return self.stream.write(f"{row.removesuffix(_ROW_END)}\n")
 
 
 def guarded(text: str) -> str:
