@@ -41,14 +41,14 @@ def _of_positions(
     unplaced, outside = sum(row.seen_unplaced for row in rows), sum(row.outside for row in rows)
     if unplaced:
         notes.append(
-            f"{unplaced} detections are in {manifest['images']['unplaced']} photos without a usable position. "
+            f"Detections in photos without a usable position: {unplaced}, in {_many(manifest['images']['unplaced'])}. "
             "They are in no count of unique animals and in no estimate."
         )
     if outside:
-        notes.append(f"{outside} unique animals lie outside every stratum or transect; they are in no estimate.")
+        notes.append(f"Unique animals outside every stratum or transect, which are in no estimate: {outside}.")
     lone = sum(1 for number in coverage.footprints if frames[number].transect is None)
     if lone and spec.sampling == "strip" and coverage.regions:
-        notes.append(f"{lone} photos are on no transect; their animals count as unique, but not in the estimate.")
+        notes.append(f"On no transect: {_many(lone)}. Their animals count as unique, but not in the estimate.")
     return notes
 
 
@@ -56,16 +56,20 @@ def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
     images, cameras = manifest["images"], manifest["cameras"]
     notes = []
     if len(cameras) > 1:
-        told = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {one['photos']} photos" for one in cameras)
+        told = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {_many(one['photos'])}" for one in cameras)
         notes.append(f"The photos come from several cameras, each with its own scale: {told}.")
     if images["suspect"]:
         notes.append(
-            f"{images['suspect']} photos count although their time or place contradicts that of others; they are named "
-            "among the exclusions."
+            f"Counted although time or place contradicts that of other photos: {_many(images['suspect'])}, named among "
+            "the exclusions."
         )
     if images["truncated"]:
         notes.append(
-            f"In {images['truncated']} photos the detector reached its limit of objects in a tile; "
+            f"In {_many(images['truncated'])} the detector reached its limit of objects in a tile; "
             "animals may be missing there."
         )
     return notes
+
+
+def _many(photos: int) -> str:
+    return f"{photos} {'photo' if photos == 1 else 'photos'}"

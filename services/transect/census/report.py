@@ -71,6 +71,7 @@ def render_report(content: ReportInput) -> str:
         estimates=_estimates(content),
         methods={one.estimate.method for one in content.tally.estimates},
         map=survey_map.draw_map(_layers(content)),
+        drawn=_animals_per_mark(content.animals),
         strata=_strata(content),
         overlap=measure_overlap(content.frames, content.coverage, content.grid),
         bars=_bars(content),
@@ -108,7 +109,6 @@ def _template() -> Template:
         loader=PackageLoader("transect.census", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
@@ -187,7 +187,7 @@ def _layers(content: ReportInput) -> survey_map.MapLayers:
     coverage, animals = content.coverage, content.animals
     few = len(coverage.footprints) <= survey_map.MOST_SHAPES
     grounds = list(coverage.footprints.values()) if few else [unit.polygon for unit in coverage.units]
-    step = -(-max(len(animals.species), 1) // survey_map.MOST_ANIMALS)
+    step = _animals_per_mark(animals)
     labels = []
     for unit in coverage.units if content.spec.sampling == "strip" else ():
         west, _, east, north = unit.polygon.bounds
@@ -200,6 +200,10 @@ def _layers(content: ReportInput) -> survey_map.MapLayers:
         animals.xy[::step],
         animals.species[::step].tolist(),
     )
+
+
+def _animals_per_mark(animals: Animals) -> int:
+    return -(-max(len(animals.species), 1) // survey_map.MOST_ANIMALS)
 
 
 def _by_unit(content: ReportInput) -> list[tuple[str, str, list[UnitCount]]]:

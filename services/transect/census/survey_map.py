@@ -15,9 +15,11 @@ from transect.census.lonlat import unwrapped
 # Beyond so many, single footprints and animals are too small to tell apart and would only swell the file.
 MOST_SHAPES, MOST_ANIMALS = 2_000, 20_000
 _MOST_LABELS = 60
-# In SVG units: the drawing's width, its greatest height (a page's), and the room for degrees around it.
-_WIDTH, _TALLEST, _LEFT, _BELOW, _ABOVE, _RIGHT = 1000.0, 1000.0, 62.0, 24.0, 6.0, 4.0
+# In SVG units: the drawing's width, its greatest height (a page's), and the room for degrees, scale and north.
+_WIDTH, _TALLEST, _LEFT, _BELOW, _ABOVE, _RIGHT = 1000.0, 1000.0, 66.0, 70.0, 6.0, 2.0
 _EDGE_POINTS = 33
+# What is smaller, in SVG units, cannot be seen.
+_FINEST = 0.15
 _STEPS_DEG = tuple(step * 10.0**power for power in range(-5, 2) for step in (1, 2, 5))
 # Marks that differ in form too, for print in black and white; each is as large as a circle of radius 3.
 _MARKS = (
@@ -116,6 +118,7 @@ def draw_map(layers: MapLayers) -> str:
 
 
 def _outline(shape: BaseGeometry, frame: _Frame) -> str:
+    shape = shape.simplify(_FINEST / frame.scale, preserve_topology=False)
     parts = getattr(shape, "geoms", [shape])
     rings = [ring for part in parts if part.geom_type == "Polygon" for ring in (part.exterior, *part.interiors)]
     return "".join("M" + "L".join(frame.at(x, y) for x, y in ring.coords) + "Z" for ring in rings)
@@ -181,11 +184,10 @@ def _scale_bar(grid: Grid, frame: _Frame) -> str:
     power = 10.0 ** math.floor(math.log10(longest))
     metres = max(step * power for step in (1, 2, 5) if step * power <= longest)
     text = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
-    length, left, y = metres * unit, _LEFT + 14, _ABOVE + frame.height - 14
-    back = f'<rect class="plate" x="{left - 8:.1f}" y="{y - 17:.1f}" width="{length + 78:.1f}" height="25"/>'
+    length, left, y = metres * unit, _LEFT, _ABOVE + frame.height + 50
     half = f'<rect x="{left:.1f}" y="{y - 6:.1f}" width="{length / 2:.1f}" height="6"/>'
     whole = f'<path d="M{left:.1f} {y - 6:.1f}h{length:.1f}v6h{-length:.1f}z"/>'
-    return f'{back}<g class="bar">{half}{whole}</g><text x="{left + length + 8:.1f}" y="{y:.1f}">{text}</text>'
+    return f'<g class="bar">{half}{whole}</g><text x="{left + length + 8:.1f}" y="{y + 1:.1f}">{text}</text>'
 
 
 def _north(grid: Grid, frame: _Frame) -> str:
@@ -193,10 +195,9 @@ def _north(grid: Grid, frame: _Frame) -> str:
     middle = np.array([[(frame.west + frame.east) / 2, (frame.south + frame.north) / 2]])
     lon, lat = grid.inverse(middle)[0]
     turn = -float(grid.factors(np.array([lon]), np.array([lat]))[0][0])
-    x, y = _WIDTH - _RIGHT - 26, _ABOVE + 40
+    x, y = _WIDTH - _RIGHT - 14, _ABOVE + frame.height + 45
     return (
-        f'<rect class="plate" x="{x - 18:.1f}" y="{y - 34:.1f}" width="36" height="58"/>'
         f'<path class="arrow" transform="rotate({turn:.2f} {x:.1f} {y:.1f})" '
-        f'd="M{x:.1f} {y - 28:.1f}l8 26l-8 -6l-8 6z"/>'
-        f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">N</text>'
+        f'd="M{x:.1f} {y - 15:.1f}l8 28l-8 -6l-8 6z"/>'
+        f'<text x="{x - 14:.1f}" y="{y + 6:.1f}" text-anchor="end">N</text>'
     )
