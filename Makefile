@@ -20,7 +20,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-unique bench-accuracy starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-scale bench-unique bench-accuracy starter clean
 
 # Say what there is.
 help:
@@ -156,6 +156,10 @@ bench-unique: setup
 bench-accuracy: setup
 	@.venv/bin/python -m benchmarks.survey_accuracy $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(MODEL),--package "$(MODEL)") $(ARGS)
+
+# How the census grows up to 100,000 photos with a million boxes, stage by stage; ARGS="--sizes 1000 10000 --markdown"
+bench-scale: setup
+	@.venv/bin/python -m benchmarks.scale $(ARGS)
 
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed

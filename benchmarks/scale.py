@@ -35,12 +35,11 @@ from transect.census.coverage import assign_to_units, check_against_strata, cove
 from transect.census.observations import Observations, observe
 from transect.census.poses import put_on_grid
 from transect.census.run import photographed_ground
-from transect.census.tally import tally
+from transect.census.tally import UNIT_REACH_M, tally
 
 SIZES = (1_000, 10_000, 100_000)
 MOST_S, MOST_GB, CORES = 60.0, 2.0, 2
 PEER_DISTANCES_M = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
-_REACH_M = 10.0
 
 T = TypeVar("T")
 
@@ -79,11 +78,14 @@ class Outcome:
         return next(stage.seconds for stage in self.stages if stage.name == "each animal once")
 
 
-class _Stages:
+class Stages:
+    """A stopwatch for one stage after the other."""
+
     def __init__(self) -> None:
         self.done: list[Stage] = []
 
     def run(self, name: str, work: Callable[[], T]) -> T:
+        """Do it, and note how long it took."""
         start = time.perf_counter()
         result = work()
         self.done.append(Stage(name, time.perf_counter() - start, peak_gb()))
@@ -100,7 +102,7 @@ def measure(photos: int, seed: int) -> Outcome:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     flown, config = fly(photos, seed), CensusConfig()
-    before, stages = peak_gb(), _Stages()
+    before, stages = peak_gb(), Stages()
     observations, unique = count(flown, config, stages)
     peer_s, peer_m, peer_unique = peer(observations, flown.truth)
     return Outcome(
@@ -108,7 +110,7 @@ def measure(photos: int, seed: int) -> Outcome:
     )
 
 
-def count(flown: Flown, config: CensusConfig, stages: _Stages) -> tuple[Observations, int]:
+def count(flown: Flown, config: CensusConfig, stages: Stages) -> tuple[Observations, int]:
     """What transect.census.run does once the photos are searched: the boxes on the ground, and the animals."""
     grid, frames, poses = stages.run("photos to the grid", lambda: put_on_grid(flown.frames))
     numbered = {row: pose for row, pose in enumerate(poses) if pose is not None}
@@ -121,11 +123,9 @@ def count(flown: Flown, config: CensusConfig, stages: _Stages) -> tuple[Observat
     stages.run("consistency", lambda: (unsampled(frames, coverage), suspects(frames, poses)))
     photographed = stages.run("index of places", lambda: photographed_ground(frames, poses, coverage, config))
     species_of = {name: row for row, name in enumerate(SPECIES)}
-    observations = stages.run(
-        "boxes to the ground", lambda: observe(flown.found, poses, species_of, photographed)
-    )
-    animals = stages.run("each animal once", lambda: count_once(observations, photographed, config)).animals
-    unit = stages.run("animals to units", lambda: assign_to_units(animals.xy, coverage, _REACH_M))
+    observations = stages.run("boxes to the ground", lambda: observe(flown.found, poses, species_of, photographed))
+    animals = stages.run("each animal once", lambda: count_once(observations, photographed, config).animals)
+    unit = stages.run("animals to units", lambda: assign_to_units(animals.xy, coverage, UNIT_REACH_M))
     animals = replace(animals, unit=unit)
     stages.run("estimates", lambda: tally(SPECIES, observations, animals, coverage, flown.spec, method=config.method))
     return observations, len(animals.score)
@@ -217,7 +217,7 @@ def _counts(one: Outcome) -> tuple[str, ...]:
         f"{one.peer_unique / one.truth - 1:+.1%}",
         f"{one.once_s:.2f}",
         f"{one.peer_s:.2f}",
-        f"{one.once_s / one.peer_s:.1f}",
+        number(one.once_s / one.peer_s),
     )
 
 

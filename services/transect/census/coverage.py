@@ -11,12 +11,10 @@ from shapely import (
     area,
     centroid,
     disjoint_subset_union_all,
-    distance,
     get_coordinates,
     get_parts,
     intersection,
     intersects_xy,
-    points,
     union_all,
 )
 from shapely.geometry import Polygon
@@ -24,6 +22,7 @@ from shapely.geometry.base import BaseGeometry
 
 from transect.census.geometry import FloatArray, Grid, GroundView
 from transect.census.orthomosaic import Mosaic
+from transect.census.places import nearest_polygon
 from transect.census.survey import Stratum, SurveySpec
 from transect.census.views import Views
 from transect.errors import SurveyError
@@ -249,22 +248,14 @@ def assign_to_units(xy: FloatArray, coverage: Coverage, reach_m: float) -> NDArr
     unit = np.full(len(xy), -1, np.int64)
     for region in coverage.regions:
         numbers = np.array([row for row, one in enumerate(coverage.units) if one.stratum == region.name], np.int64)
+        mine = [coverage.units[number] for number in numbers]
         inside = np.flatnonzero(region.holds(xy))
-        if len(numbers) and len(inside):
-            polygons = np.array([coverage.units[number].polygon for number in numbers], object)
-            row = _nearest(polygons, points(xy[inside]), reach_m)
-            unit[inside[row >= 0]] = numbers[row[row >= 0]]
+        row = nearest_polygon(
+            xy[inside],
+            np.array([one.polygon for one in mine], object),
+            np.array([coverage.footprints[frame] for one in mine for frame in one.frames], object),
+            np.repeat(np.arange(len(mine)), [len(one.frames) for one in mine]),
+            reach_m,
+        )
+        unit[inside[row >= 0]] = numbers[row[row >= 0]]
     return unit
-
-
-def _nearest(polygons: NDArray[np.object_], places: NDArray[np.object_], reach_m: float) -> NDArray[np.int64]:
-    """For each place (n,) the first polygon that holds it, else the nearest within reach, else -1."""
-    found = np.full(len(places), -1, np.int64)
-    # The tree is of the places: it prepares what it is asked for, and polygons have many corners.
-    polygon, place = STRtree(places).query(polygons, predicate="intersects")
-    found[place[::-1]] = polygon[::-1]
-    rest = np.flatnonzero(found < 0)
-    polygon, place = STRtree(places[rest]).query(polygons, predicate="dwithin", distance=reach_m)
-    order = np.argsort(distance(polygons[polygon], places[rest[place]]), kind="stable")[::-1]
-    found[rest[place[order]]] = polygon[order]
-    return found
