@@ -57,6 +57,8 @@ class CensusResult:
                 "seen": row.seen,
                 "seen_unplaced": row.seen_unplaced,
                 "unique": row.unique,
+                "single_look": row.single_look,
+                "corrected": row.corrected,
                 "estimate": row.estimate,
                 "se": row.se,
                 "ci95_low": row.ci95[0] if row.ci95 else None,
