@@ -22,7 +22,7 @@ from shapely.geometry import Point
 
 from transect.census import CensusConfig, CensusResult, load_survey, plan_census, run_census
 from transect.census.geometry import Grid
-from transect.engine import Detector
+from transect.engine import Detector, ValidationCounts, read_manifest, write_manifest
 from transect.errors import SurveyError
 from transect.settings import load_settings
 from transect.synth import make_survey
@@ -151,6 +151,43 @@ def test_estimate_is_the_density_times_the_area(painted: Painted, result: Census
         assert row.unique <= row.ci95[0] <= row.estimate <= row.ci95[1]  # type: ignore[operator] # not None, see above
 
 
+def test_every_step_of_a_correction_is_written_down(painted: Painted, dot_package: Path, tmp_path: Path) -> None:
+    # Of ten boxes in each of forty validation images nine were right, and of twelve animals nine were found.
+    package = Path(shutil.copytree(dot_package, tmp_path / "package"))
+    manifest = read_manifest(package)
+    rows = tuple((image, 9, 1, 3) for image in range(40))
+    counts = ValidationCounts(images=40, conf=manifest.conf, iou=manifest.iou, counts={"sheep": rows})
+    write_manifest(package, manifest.model_copy(update={"validation_counts": counts}))
+    with Detector.open(package, threads=1) as detector:
+        result = count(painted.folder, tmp_path / "out", detector)
+    sheep, goat, _ = result.rows
+    # The model makes no mistakes here, so one look shows about what all of them do: animals stand where photos overlap.
+    assert sheep.single_look == pytest.approx(sheep.unique, rel=0.1)
+    assert sheep.corrected == pytest.approx(sheep.single_look * 1.2)
+    assert sheep.estimate == pytest.approx(sheep.corrected / sheep.area_km2 * 1.2)
+    assert goat.corrected is None
+    assert "found no goat rightly" in goat.note
+
+    row = rows_of(result.folder / "counts.csv")[0]
+    assert float(row["single_look"]) == sheep.single_look
+    assert float(row["corrected"]) == sheep.corrected
+    units = [unit for unit in rows_of(result.folder / "transects.csv") if unit["species"] == "sheep"]
+    assert sum(float(unit["single_look"]) for unit in units) == pytest.approx(sheep.single_look)
+    assert sum(int(unit["seen"]) for unit in units) == sheep.seen
+
+    written = json.loads((result.folder / "estimate.json").read_text())
+    correction = written["corrections"][0]
+    assert (correction["species"], correction["precision"], correction["recall"]) == ("sheep", 0.9, 0.75)
+    steps = {step["name"]: step["value"] for step in correction["steps"]}
+    assert steps["seen"] == sheep.seen
+    assert steps["corrected"] == pytest.approx(steps["recall"]) == pytest.approx(sheep.corrected)
+    assert steps["estimate"] == sheep.estimate
+    assert correction["strata"][0]["unique"] == sheep.unique
+    assert written["estimates"][0]["uncorrected"] == pytest.approx(sheep.unique / sheep.area_km2 * 1.2)
+    _, metrics, _, _ = result.as_run()
+    assert metrics["sheep.corrected"] == sheep.corrected
+
+
 def test_outputs_agree_with_each_other(painted: Painted, result: CensusResult) -> None:
     animals = rows_of(result.folder / "animals.csv")
     assert len(animals) == sum(painted.photographed.values())
@@ -187,7 +224,8 @@ def test_report_needs_nothing_else(result: CensusResult) -> None:
     links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']{0,40})|url\(([^)]{0,40})|@import""", html)
     assert links
     assert all(src.startswith("data:image/jpeg;base64,") for src, _ in links)
-    assert html.count("<circle") == sum(row.unique for row in result.rows)
+    marks = "".join(re.findall(r'<g class="animals".*?</g>', html))
+    assert marks.count("<path") == sum(row.unique for row in result.rows)
     for row in result.rows:
         assert row.species in html
     assert result.manifest["survey"]["digest"] in html
@@ -364,7 +402,7 @@ _RUN = """
 import sys
 from pathlib import Path
 from transect.census import CensusConfig, run_census
-from transect.engine import Detector
+from transect.engine import Detector, ValidationCounts, read_manifest, write_manifest
 from transect.settings import load_settings
 
 with Detector.open(Path(sys.argv[3]), threads=1) as detector:

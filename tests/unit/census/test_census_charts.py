@@ -2,54 +2,39 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from shapely.geometry import MultiPolygon, box
 
-from transect.census.charts import MapLayers, colour, count_text, draw_bars, draw_histogram, draw_map
-
-
-def layers(**changes: object) -> MapLayers:
-    content: dict[str, object] = {
-        "strata": [("plain", box(0, 0, 3000, 600))],
-        "grounds": [box(100, 0, 200, 600), MultiPolygon([box(400, 0, 500, 90), box(400, 100, 500, 190)])],
-        "labels": [("T<1>", 150, 600)],
-        "animals": np.array([[150.0, 300.0], [450.0, 50.0]]),
-        "species": [0, 1],
-    }
-    return MapLayers(**(content | changes))  # type: ignore[arg-type] # fields by name
+from transect.census.charts import axis, draw_bars, draw_scores
 
 
-def test_map_is_well_formed_and_shows_every_animal_in_its_colour() -> None:
-    root = ElementTree.fromstring(draw_map(layers()))
-    circles = root.findall(".//circle")
-    assert [circle.get("fill") for circle in circles] == [colour(0), colour(1)]
-    # North is up: the animal at y = 300 is above the one at y = 50.
-    assert float(circles[0].get("cy", "0")) < float(circles[1].get("cy", "0"))
-    assert "500 m" in "".join(root.itertext())
-
-
-def test_map_of_nothing_is_nothing() -> None:
-    assert draw_map(layers(strata=[], grounds=[])) == ""
+def heights_of(svg: str) -> list[float]:
+    return [float(bar.get("height", "0")) for bar in ElementTree.fromstring(svg).findall("rect")]
 
 
 def test_bars_are_well_formed_and_as_tall_as_their_counts() -> None:
-    root = ElementTree.fromstring(draw_bars(["A & B", "C"], [[10, 0], [5, 20]]))
-    heights = [float(bar.get("height", "0")) for bar in root.findall("rect")]
-    assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
-    assert heights[3] == pytest.approx(2 * heights[0], abs=0.2)
-    assert heights[2] == 0
-    ElementTree.fromstring(draw_bars([f"T{i}" for i in range(200)], [[1] * 200]))
-    assert draw_bars([], [[]]) == ""
+    heights = heights_of(draw_bars(["A & B", "<C>", "D"], [10, 0, 20], 1, 'animals of "A & B"'))
+    assert heights[2] == pytest.approx(2 * heights[0], abs=0.2)
+    assert heights[1] == 0
+    assert draw_bars([], [], 0, "none") == ""
 
 
-def test_histogram_holds_every_score_also_0_and_1() -> None:
-    root = ElementTree.fromstring(draw_histogram([np.array([0.0, 1.0, 1.0]), np.array([0.97])]))
-    heights = [float(bar.get("height", "0")) for bar in root.findall("rect")]
-    assert sum(heights) == pytest.approx(4 * min(heights), abs=0.5)
-    assert draw_histogram([np.empty(0)]) == ""
+def test_long_and_many_names_below_the_bars_stay_readable() -> None:
+    root = ElementTree.fromstring(draw_bars([f"a very long name {i}" for i in range(200)], [1] * 200, 0, "many"))
+    names = [text for text in root.findall("text") if text.get("transform")]
+    assert 50 <= len(names) <= 60
+    assert all(len(text.text or "") <= 12 for text in names)
+    assert (names[1].text or "").endswith("name 4")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0, "0"), (999.6, "1\u202f000"), (1234567, "1\u202f234\u202f567")]
-)
-def test_counts_are_grouped(value: float | None, text: str) -> None:
-    assert count_text(value) == text
+def test_scores_of_0_and_1_are_drawn_and_the_threshold_stands_where_it_is() -> None:
+    svg = draw_scores(np.array([0.0, 1.0, 1.0, 0.97]), 0, 0.25, "scores")
+    heights = heights_of(svg)
+    assert sorted(heights) == pytest.approx([min(heights), 3 * min(heights)], abs=0.3)
+    root = ElementTree.fromstring(svg)
+    line = next(path for path in root.findall("path") if path.get("stroke-dasharray"))
+    assert line.get("d", "").startswith("M114.0 ")
+    assert draw_scores(np.empty(0), 0, 0.25, "none") == ""
+
+
+@pytest.mark.parametrize(("top", "limit"), [(3, 4), (4, 4), (5, 8), (790, 800), (801, 1000), (0.3, 0.4)])
+def test_axes_end_at_the_next_round_number(top: float, limit: float) -> None:
+    assert axis(top) == pytest.approx([0, limit / 4, limit / 2, 3 * limit / 4, limit])

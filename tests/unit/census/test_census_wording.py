@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import pytest
+
+from transect.census.result import Failure
+from transect.census.tally import SpeciesRow
+from transect.census.wording import (
+    count_text,
+    figures,
+    kinds_of,
+    limits_text,
+    number_text,
+    percent,
+    summary_sentence,
+    with_error,
+)
+
+ROW = SpeciesRow("buffalo", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0, "0"), (999.6, "1\u202f000"), (1234567, "1\u202f234\u202f567")]
+)
+def test_counts_are_grouped(value: float | None, text: str) -> None:
+    assert count_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (98765.4, "98\u202f765")]
+)
+def test_figures_are_never_exponents(value: float | None, text: str) -> None:
+    assert figures(value) == text
+
+
+def test_numbers_errors_limits_and_shares() -> None:
+    assert [number_text(value) for value in (None, 68.0, 65.53, 1234.5)] == ["–", "68", "65.5", "1\u202f234"]
+    assert [with_error(*pair) for pair in ((None, None), (0.95, 0.012), (1.0, 0.0))] == ["–", "0.950 ± 0.012", "1.000"]
+    assert [limits_text(one) for one in (None, (12.4, 1200.0))] == ["–", "12 – 1\u202f200"]
+    assert [percent(share) for share in (None, 0.2536)] == ["–", "25.4\u202f%"]
+
+
+def test_the_summary_says_number_and_limits() -> None:
+    assert summary_sentence(ROW) == (
+        "An estimated 470 buffalo",
+        "95% limits 129 to 811; 47 animals were counted in the photos.",
+    )
+    one = replace(ROW, unique=1, ci95=None)
+    assert summary_sentence(one) == (
+        "An estimated 470 buffalo",
+        "without limits (see the remarks); 1 animal was counted in the photos.",
+    )
+
+
+def test_the_summary_does_not_estimate_what_cannot_be() -> None:
+    assert summary_sentence(replace(ROW, estimate=None, se=None, ci95=None)) == (
+        "47 buffalo on 18.0 km²",
+        "unique animals on the photographed ground; no estimate.",
+    )
+    none = replace(ROW, unique=0, estimate=0.0, ci95=None)
+    assert summary_sentence(none) == ("No buffalo was seen", "that gives no limits.")
+    apart = replace(none, seen_unplaced=3)
+    assert summary_sentence(apart)[0] == "No buffalo was seen (3 in photos without a position)"
+
+
+def test_every_kind_of_failure_is_counted_and_none_is_lost() -> None:
+    failures = [Failure("a", "suspect", ""), Failure("b", "unreadable", ""), Failure("c", "new", "")]
+    found = kinds_of([*failures, failures[0]])
+    assert [(kind, number) for kind, number, _ in found] == [("unreadable", 1), ("suspect", 2), ("new", 1)]
+    assert all(meaning for _, _, meaning in found)
+    assert kinds_of([]) == []
