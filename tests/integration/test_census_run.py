@@ -163,6 +163,7 @@ def test_every_step_of_a_correction_is_written_down(painted: Painted, dot_packag
     sheep, goat, _ = result.rows
     # The model makes no mistakes here, so one look shows about what all of them do: animals stand where photos overlap.
     assert sheep.single_look == pytest.approx(sheep.unique, rel=0.1)
+    assert sheep.corrected is not None
     assert sheep.corrected == pytest.approx(sheep.single_look * 1.2)
     assert sheep.estimate == pytest.approx(sheep.corrected / sheep.area_km2 * 1.2)
     assert goat.corrected is None
