@@ -36,6 +36,7 @@ class Views:
                 )
         self._place, self._height, self._focal, self._middle = table[:, :2], table[:, 2], table[:, 3], table[:, 4:6]
         self._axes = image_axes(table[:, 6], table[:, 7], table[:, 8], table[:, 9])
+        self._is_map = np.array([view is not None and not isinstance(view, Pose) for view in views], bool)
         self.position_sd_m = np.array(
             [math.nan if view is None or view.position_sd_m is None else view.position_sd_m for view in views]
         ).reshape(-1)
@@ -82,8 +83,10 @@ class Views:
         return np.asarray(rays, np.float64)
 
     def _maps(self, frame: IntArray) -> Iterator[tuple[IntArray, GroundView]]:
-        for number, view in enumerate(self._views):
-            if view is not None and not isinstance(view, Pose):
-                rows = np.flatnonzero(frame == number)
-                if len(rows):
-                    yield rows, view
+        """Each map with its rows."""
+        rows = np.flatnonzero(self._is_map[frame])
+        rows = rows[np.argsort(frame[rows], kind="stable")]
+        for mine in np.split(rows, np.flatnonzero(np.diff(frame[rows])) + 1) if len(rows) else ():
+            view = self._views[frame[mine[0]]]
+            if view is not None:
+                yield mine, view
