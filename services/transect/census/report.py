@@ -56,7 +56,7 @@ def render_report(content: ReportInput) -> str:
     many = int(content.manifest["config"]["thumbnails"])
     corrections = {one.species: one for one in content.tally.corrections}
     applied = [one for one in content.tally.corrections if one.applies]
-    return _template().render(
+    html = _template().render(
         spec=content.spec,
         manifest=content.manifest,
         config=content.manifest["config"],
@@ -84,6 +84,7 @@ def render_report(content: ReportInput) -> str:
         failures=content.failures[:_MOST_FAILURES],
         more_failures=max(len(content.failures) - _MOST_FAILURES, 0),
     )
+    return html.lstrip() + "\n"
 
 
 def manifest_sections(manifest: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -1,0 +1,43 @@
+"""Boxes and photos of a census as its later steps get them, with what a test does not care about left at zero."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transect.census.observations import Observations
+from transect.census.positions import Frame
+
+
+def observations(
+    boxes: Sequence[tuple[int, int, float, float, float]], *, side: float = 10.0, **columns: Any
+) -> Observations:
+    """Boxes as (frame, species, score, x, y of the middle in pixels); a pixel is a decimetre from the frame's corner.
+
+    Frames lie 1000 m apart; `columns` replaces whole columns.
+    """
+    table = np.array(boxes, np.float64).reshape(-1, 5)
+    middle = table[:, 3:]
+    content: dict[str, Any] = {
+        field.name: np.zeros(len(table)) for field in fields(Observations) if field.name != "class_name"
+    }
+    content |= {
+        "frame": table[:, 0].astype(np.int64),
+        "species": table[:, 1].astype(np.int64),
+        "class_name": tuple("x" for _ in boxes),
+        "score": table[:, 2],
+        "box": np.hstack([middle - side / 2, middle + side / 2]),
+        "xy": np.column_stack([1000 * table[:, 0] + middle[:, 0] / 10, -middle[:, 1] / 10]),
+        "placed": np.ones(len(table), bool),
+        "cut": np.zeros(len(table), bool),
+        "inside": np.ones(len(table), bool),
+        "looks": np.ones(len(table), np.int64),
+    }
+    return Observations(**content | columns)
+
+
+def frame(path: Path, *, transect: str | None = "T1", size: tuple[int, int] = (800, 600)) -> Frame:
+    """A photo at `path` without a pose."""
+    return Frame(path.name, path, transect, None, *size, None)
