@@ -5,8 +5,10 @@ metres of the survey's UTM zone, which are those that every area was computed in
 GeoJSON must be cut at the antimeridian. Any reader takes it to another system by the EPSG code in it.
 """
 
+import errno
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyogrio
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
 from shapely import (
     bounds,
     get_coordinates,
@@ -152,7 +155,7 @@ def write_geopackage(
     """animals.gpkg with the layers `animals`, `photos`, `transects` and `strata`; a layer may be empty.
 
     `animals` is the `animal_table`, `boxes` (n,) how many boxes each frame has, `counts` the tally's. Equal results
-    are equal bytes.
+    are equal bytes. Raises OSError where the file cannot be written, such as on a full disk.
     """
     layers = {
         "animals": ("Point", _animal_layer(animals)),
@@ -162,16 +165,41 @@ def write_geopackage(
     }
     with atomic_path(path) as temporary, _timeless():
         for number, (name, (kind, table)) in enumerate(layers.items()):
-            pyogrio.write_arrow(
-                table,
-                temporary,
-                layer=name,
-                driver="GPKG",
-                geometry_name="geom",
-                geometry_type=kind,
-                crs=f"EPSG:{grid.epsg}",
-                append=number > 0,
-            )
+            try:
+                pyogrio.write_arrow(
+                    table,
+                    temporary,
+                    layer=name,
+                    driver="GPKG",
+                    geometry_name="geom",
+                    geometry_type=kind,
+                    crs=f"EPSG:{grid.epsg}",
+                    append=number > 0,
+                )
+            except (DataSourceError, DataLayerError) as error:
+                raise OSError(errno.EIO, str(error), str(path)) from error
+        if not _is_complete(temporary, {name: len(table) for name, (_, table) in layers.items()}):
+            raise OSError(errno.EIO, "it was not written to its end; is the disk full?", str(path))
+
+
+def _is_complete(path: Path, rows: Mapping[str, int]) -> bool:
+    """Whether a GeoPackage holds so many rows a layer, their limits and their spatial indexes.
+
+    GDAL writes the last of it on closing, and pyogrio does not hear of errors then.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            for name, count in rows.items():
+                (found,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608 - our own names
+                (indexed,) = connection.execute(f'SELECT count(*) FROM "rtree_{name}_geom_rowid"').fetchone()  # noqa: S608
+                (limits,) = connection.execute(
+                    "SELECT count(min_x) FROM gpkg_contents WHERE table_name = ?", (name,)
+                ).fetchone()
+                if (found, indexed, limits) != (count, count, min(count, 1)):
+                    return False
+            return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))
+    except sqlite3.Error:
+        return False
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """GeoJSON by the rules of RFC 7946, and a GeoPackage that GDAL reads."""
 
 import json
+import resource
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -130,6 +131,22 @@ def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
     time.sleep(1.1)
     assert package(tmp_path / "b.gpkg", X, Y, GRID).read_bytes() == first
     assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
+
+
+@pytest.mark.parametrize("missing", [1, 5_000, 20_000, 60_000])
+def test_a_geopackage_that_does_not_fit_is_an_error_of_writing(tmp_path: Path, missing: int) -> None:
+    path = package(tmp_path / "animals.gpkg", X, Y, GRID)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # GDAL writes the indexes last, and says nothing when it cannot.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - missing, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"animals\.gpkg"):
+            package(path, X, Y, GRID, count=5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["animals.gpkg"]
 
 
 def test_geopackage_is_whole_across_the_antimeridian(tmp_path: Path) -> None:
