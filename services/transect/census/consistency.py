@@ -8,17 +8,20 @@ import numpy as np
 
 from transect.census.coverage import Coverage
 from transect.census.geometry import GroundView
-from transect.census.positions import Frame
+from transect.census.positions import Frame, Placement
 from transect.census.result import Failure
 
 # No survey aircraft flies faster, and clocks are read to a second.
 _FASTEST_M_S = 150.0
 _CLOCK_S = 1.0
+# Over hills heights differ; a zero too many, or feet for metres, differs more.
+_ODD_HEIGHT = 3.0
+_FEWEST_HEIGHTS = 5
 _DIGITS = re.compile(r"(\d+)")
 
 
 def suspects(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tuple[Failure, ...]:
-    """Photos with an odd clock, an order against their names, or too far from the photo before to have flown there."""
+    """Photos with an odd clock or height, an order against their names, or too far from the photo before."""
     found = [Failure(frame.name, "suspect", f"{frame.name}: {frame.remark}") for frame in frames if frame.remark]
     by_transect: dict[str, list[int]] = {}
     for number, frame in enumerate(frames):
@@ -27,7 +30,22 @@ def suspects(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tup
     for transect, numbers in by_transect.items():
         found += _backwards(transect, [frames[number] for number in numbers])
         found += _leaps(transect, [(frames[number], views[number]) for number in numbers])
-    return tuple(found)
+    return (*found, *_odd_heights(frames))
+
+
+def _odd_heights(frames: Sequence[Frame]) -> Iterator[Failure]:
+    heights = {frame.name: frame.placement.height_m for frame in frames if isinstance(frame.placement, Placement)}
+    if len(heights) < _FEWEST_HEIGHTS:
+        return
+    usual = float(np.median(list(heights.values())))
+    for name, height in heights.items():
+        if not usual / _ODD_HEIGHT <= height <= usual * _ODD_HEIGHT:
+            yield Failure(
+                name,
+                "suspect",
+                f"{name} was taken from {height:.4g} m above ground, where the median of the survey is {usual:.4g} m: "
+                "check its height, since its ground and its animals' places follow from it.",
+            )
 
 
 def _backwards(transect: str, frames: Sequence[Frame]) -> Iterator[Failure]:

@@ -125,7 +125,7 @@ def _read(name: str, path: Path, row: FlightRow | None) -> _Read:
         return _Read(name, path, row, FrameMetadata(), failure=f"{name} is no regular file.")
     try:
         stamp = stamp_of(path)
-        metadata = read_frame_metadata(path)
+        metadata = read_frame_metadata(path, name=name)
     except OSError as error:
         return _Read(name, path, row, FrameMetadata(), failure=f"{name} cannot be read: {error.strerror or error}.")
     except ImageError as error:

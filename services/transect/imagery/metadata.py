@@ -55,12 +55,13 @@ class FrameMetadata:
     digital_zoom: float | None = None
 
 
-def read_frame_metadata(path: Path) -> FrameMetadata:
+def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
     """Read EXIF and XMP (written as attributes or as elements) without decoding pixels.
 
-    EXIF wins over XMP. Absent or impossible values are None. Raises ImageError when the file is missing or no image.
+    EXIF wins over XMP. Absent or impossible values are None. `name` is what errors call it (default: the path).
+    Raises ImageError when the file is missing or no image.
     """
-    with open_image(path, str(path)) as image:
+    with open_image(path, name or str(path)) as image:
         main, detail, gps = _exif_blocks(image)
         xmp = xmp_items(image)
         stored_width, stored_height = image.size

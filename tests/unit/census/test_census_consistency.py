@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from transect.census.consistency import suspects, unsampled
 from transect.census.coverage import Coverage, Region, cover
 from transect.census.geometry import Pose
-from transect.census.positions import Frame
+from transect.census.positions import Frame, Placement
 from transect.census.survey import SurveySpec
 
 START = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zone
@@ -44,6 +45,17 @@ def test_a_place_that_no_aircraft_reaches_in_time_is_named() -> None:
 def test_what_a_frame_remarks_is_listed() -> None:
     (found,) = suspects([frame("a.jpg", None, remark="the camera's clock was not set.")], [pose()])
     assert found.reason == "a.jpg: the camera's clock was not set."
+
+
+def test_a_height_unlike_the_others_is_named() -> None:
+    def at(height: float, number: int) -> Frame:
+        return replace(frame(f"{number}.jpg", None), placement=Placement(-1.5, 35.1, height, 0, 0.01))
+
+    heights = [60.0, 64, 70, 90, 640, 40, 21]
+    found = suspects([at(height, number) for number, height in enumerate(heights)], [None] * len(heights))
+    assert [one.file for one in found] == ["4.jpg", "6.jpg"]
+    assert "640 m above ground" in found[0].reason
+    assert suspects([at(64, 0), at(640, 1)], [None] * 2) == ()
 
 
 def laid(photos: list[tuple[float, str]], regions: list[Region]) -> tuple[list[Frame], Coverage]:
