@@ -32,14 +32,14 @@ def test_the_census_counts_the_survey_and_every_stage_is_timed() -> None:
 
 
 def outcome(photos: int, seconds: float) -> Outcome:
-    stages = (Stage("places", seconds, 0.5), Stage("each animal once", 2 * seconds, 1.5))
+    stages = (Stage("places", seconds, 0.5, 0.5), Stage("each animal once", 2 * seconds, 2.0, 1.5))
     return Outcome(photos, 10 * photos, 0.4, stages, 303, 300, seconds / 2, 2.0, 330)
 
 
 def test_growth_is_by_box_and_the_bars_are_the_largest_survey_s() -> None:
     found = report([outcome(1000, 1.0), outcome(10_000, 15.0)])
-    assert found.tables[0].rows[0] == ("places", "1.00", "15.00", "1.50", "0.50")
-    assert found.tables[0].rows[-1] == ("all", "3.00", "45.00", "1.50", "1.50")
+    assert found.tables[0].rows[0] == ("places", "1.00", "15.00", "1.50", "0.50", "0.50")
+    assert found.tables[0].rows[-1] == ("all", "3.00", "45.00", "1.50", "2.50", "1.50")
     assert found.tables[1].rows[0][3] == "+1.00%"
     assert found.tables[1].rows[0][-1] == "4"
     assert [bar.met for bar in found.bars] == [True, True]
