@@ -179,9 +179,9 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         "Census at scale",
         "Seconds of each stage; growth is seconds a box over those of the next smaller survey, so that 1 is linear; "
         "CPU s are the largest survey's seconds of processor, which a busy machine does not change; peak is its memory "
-        f"in GB at the end of the stage, of which the simulated survey itself is {largest.before_gb:.2f}. The peer joins "
-        "boxes of a species closer than a fixed distance: of those tried the one that comes nearest to the truth, which "
-        "a user does not know.",
+        f"in GB at the end of the stage, of which the simulated survey itself is {largest.before_gb:.2f}. The peer "
+        "joins boxes of a species closer than a fixed distance: of those tried the one that comes nearest to the "
+        "truth, which a user does not know.",
         (
             Table(("stage", *sizes, *grown, "CPU s", "peak GB"), tuple(rows)),
             Table(
