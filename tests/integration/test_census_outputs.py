@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pyogrio
 import pytest
-from megadetector.postprocessing.validate_batch_results import validate_batch_results
 from PIL import Image
 from pycocotools.coco import COCO
 from shapely import from_wkb, get_coordinates
 
 from integration.test_census_run import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WIDTH, count, paint_survey, polygon
+from megadetector_judge import judge
 from transect.census import CensusResult
 from transect.census.compare import compare
 from transect.census.results import read_census
@@ -115,7 +115,7 @@ def test_coco_holds_every_photo_that_was_searched(result: CensusResult) -> None:
 
 def test_megadetector_tells_failures_from_empty_photos(result: CensusResult) -> None:
     path = result.folder / "megadetector.json"
-    judged = validate_batch_results(str(path))["validation_results"]
+    judged = judge(path)
     assert (judged["errors"], judged["warnings"]) == ([], [])
     images = {one["file"]: one for one in json.loads(path.read_text())["images"]}
     assert len(images) == 19

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from megadetector.postprocessing.validate_batch_results import ValidateBatchResultsOptions, validate_batch_results
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from megadetector_judge import judge
 from transect.census.detect import Found
 from transect.census.interchange import Searched, write_coco, write_megadetector
 from transect.census.observations import Observations
@@ -106,9 +106,7 @@ def test_nothing_found_is_no_annotation(tmp_path: Path) -> None:
 
 def validated(path: Path) -> dict[str, Any]:
     """The file, after the validator of the format has found nothing to say about it."""
-    options = ValidateBatchResultsOptions()
-    options.raise_errors = True
-    judged = validate_batch_results(str(path), options)["validation_results"]
+    judged = judge(path)
     assert (judged["errors"], judged["warnings"]) == ([], [])
     return load(path)
 
