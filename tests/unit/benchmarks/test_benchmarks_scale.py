@@ -22,7 +22,7 @@ def test_a_flown_survey_is_what_it_says() -> None:
 
 def test_the_census_counts_the_survey_and_every_stage_is_timed() -> None:
     flown, stages = fly(600), Stages()
-    observations, unique = count(flown, CensusConfig(gps_error_m=1.0, yaw_error_deg=2.0), stages)
+    observations, unique = count(flown, CensusConfig(), stages)
     assert unique == pytest.approx(flown.truth, rel=0.05)
     assert len(observations) == flown.boxes
     assert len({stage.name for stage in stages.done}) == len(stages.done) == 8
