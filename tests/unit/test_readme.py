@@ -20,7 +20,7 @@ def commands(program: str) -> list[str]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        lines = [line for block in blocks for line in block.splitlines()]
+        lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
         lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
         found.update(line.split("#")[0].strip() for line in lines if re.match(rf"(\.venv/bin/)?{program} ", line))
     return sorted(found)
