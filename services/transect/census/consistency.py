@@ -87,6 +87,7 @@ def unsampled(frames: Sequence[Frame], coverage: Coverage) -> tuple[Failure, ...
         if transect is not None:
             members.setdefault(transect, []).append(number)
     sampled = {(unit.stratum, unit.transect) for unit in coverage.units}
+    repeats = {(unit.stratum, name): unit.transect for unit in coverage.units for name in unit.again}
     failures = []
     for transect, numbers in sorted(members.items()):
         strata = {coverage.region_of[number] for number in numbers if number in coverage.region_of}
@@ -94,7 +95,13 @@ def unsampled(frames: Sequence[Frame], coverage: Coverage) -> tuple[Failure, ...
             reason = f"Transect {transect} ({len(numbers)} photos) lies in no stratum; its animals are in no estimate."
             failures.append(Failure(transect, "transect", reason))
         for stratum in sorted(strata):
-            if (stratum, transect) not in sampled:
+            if (first := repeats.get((stratum, transect))) is not None:
+                reason = (
+                    f"Transect {transect} shows the ground of transect {first} in stratum {stratum} again; together "
+                    f"they are one sample, and {transect} is no sample of its own."
+                )
+                failures.append(Failure(transect, "transect", reason))
+            elif (stratum, transect) not in sampled:
                 reason = (
                     f"Transect {transect} shows no ground of stratum {stratum} that no transect before it by name "
                     "shows; it is no sample of its own."

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ from transect.errors import SurveyError
 
 # Ground that belongs to two strata, or a transect that shows nothing new: less than this is rounding.
 _NO_AREA_KM2 = 1e-6
+# A transect with a smaller share of new ground was flown over that of others again: it is no sample of its own.
+_LEAST_NEW = 0.2
 # By so much an area that was measured may pass one that was stated.
 _AREA_TOLERANCE = 1e-3
 _THREADS = 2
@@ -55,13 +57,17 @@ class Region:
 
 @dataclass(frozen=True)
 class Unit:
-    """A sampling unit: the ground of one transect in one stratum that no earlier transect of it shows."""
+    """A sampling unit: the ground of one transect in one stratum that no earlier transect of it shows.
+
+    `again` are later transects that fly over the same ground, and are no samples of their own.
+    """
 
     stratum: str
     transect: str
     polygon: BaseGeometry
     area_km2: float
     frames: tuple[int, ...]
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,15 +211,34 @@ def _units(
         if earlier < later:
             before[later].append(earlier)
     units: dict[int, Unit] = {}
+    # What was flown again belongs to the unit that it repeats.
+    unit_of: dict[int, int] = {}
     for row, name in enumerate(names):
         ground = shapes[row]
-        for earlier in sorted(before[row]):
-            if earlier in units:
-                ground = ground.difference(units[earlier].polygon)
-        found_km2 = ground_area_km2(ground, scale)
-        if found_km2 > _NO_AREA_KM2:
-            units[row] = Unit(region.name, name, ground, found_km2, tuple(sorted(members[name])))
+        near = sorted({unit_of[earlier] for earlier in before[row] if earlier in unit_of})
+        for unit in near:
+            ground = ground.difference(units[unit].polygon)
+        frames = tuple(sorted(members[name]))
+        if near and ground.area < _LEAST_NEW * shapes[row].area:
+            first = max(near, key=lambda unit: units[unit].polygon.intersection(shapes[row]).area)
+            units[first] = _joined(units[first], ground, scale, frames, name)
+            unit_of[row] = first
+        elif (found_km2 := ground_area_km2(ground, scale)) > _NO_AREA_KM2:
+            units[row] = Unit(region.name, name, ground, found_km2, frames)
+            unit_of[row] = row
     return list(units.values())
+
+
+def _joined(unit: Unit, ground: BaseGeometry, scale: Scale, frames: tuple[int, ...], name: str) -> Unit:
+    """The unit with what a transect that repeats it shows besides: slivers, where the aircraft flew a little aside."""
+    polygon = unit.polygon.union(ground)
+    return replace(
+        unit,
+        polygon=polygon,
+        area_km2=ground_area_km2(polygon, scale),
+        frames=tuple(sorted((*unit.frames, *frames))),
+        again=(*unit.again, name),
+    )
 
 
 def check_against_strata(coverage: Coverage, spec: SurveySpec) -> None:

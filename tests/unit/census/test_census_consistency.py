@@ -70,7 +70,7 @@ def test_transects_that_sample_nothing_are_named() -> None:
     frames, coverage = laid([(0, "T1"), (0, "T2"), (300, "T3"), (9000, "T4"), (9100, "T4")], [plain])
     found = unsampled(frames, coverage)
     assert [(one.file, one.kind) for one in found] == [("T2", "transect"), ("T4", "transect")]
-    assert "shows no ground of stratum plain that no transect before it" in found[0].reason
+    assert "shows the ground of transect T1 in stratum plain again" in found[0].reason
     assert "Transect T4 (2 photos) lies in no stratum" in found[1].reason
 
 

@@ -75,6 +75,18 @@ def test_a_transect_that_shows_nothing_new_is_no_sample() -> None:
     assert [unit.transect for unit in coverage.units] == ["T1"]
 
 
+def test_a_transect_flown_again_a_little_aside_is_one_sample_with_the_first() -> None:
+    coverage = laid([(0, 0, "T1"), (500, 0, "T2"), (10, 0, "T1-2"), (505, 0, "T2-2"), (545, 0, "T3")], [region()])
+    assert [(unit.transect, unit.again) for unit in coverage.units] == [
+        ("T1", ("T1-2",)),
+        ("T2", ("T2-2",)),
+        ("T3", ()),
+    ]
+    assert [unit.area_km2 for unit in coverage.units] == pytest.approx([0.011, 0.0105, 0.004])
+    assert coverage.units[0].frames == (0, 2)
+    assert sum(unit.area_km2 for unit in coverage.units) == pytest.approx(coverage.area_km2)
+
+
 def test_ground_outside_the_stratum_is_not_sampled_and_its_animals_are_outside() -> None:
     coverage = laid([(0, 0, "T1"), (500, 0, "T2")], [region(bounds=(-1000, -1000, 1000, 0))])
     assert [unit.area_km2 for unit in coverage.units] == pytest.approx([0.005, 0.005])
