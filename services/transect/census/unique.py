@@ -139,17 +139,22 @@ def _join(seen: Sightings, rows: IntArray, known: _Known, matching: Matching) ->
         return joined
     pairs = _Pairs.of(seen, rows, known.last[animals], matching)
     last_photo = seen.frame[known.last[animals]]
-    shifts = np.zeros((len(animals), 2))
+    shifts, taken = np.zeros((len(animals), 2)), np.zeros(len(animals), bool)
     for photo in np.unique(last_photo)[::-1]:
         group = np.flatnonzero(last_photo == photo)
         free = np.flatnonzero(joined < 0)
+        if min(len(free), len(group)) < _LEAST_AGREEING:
+            continue
         shift = _common_shift(*pairs.part(free, group))
         if shift is not None:
             boxes, columns = pairs.assign(free, group, shift)
             joined[boxes] = animals[columns]
+            taken[columns] = True
             shifts[group] = shift
-    boxes, columns = pairs.rest(np.flatnonzero(joined < 0), np.flatnonzero(~np.isin(animals, joined)), shifts)
-    joined[boxes] = animals[columns]
+    free, left = np.flatnonzero(joined < 0), np.flatnonzero(~taken)
+    if len(free) and len(left):
+        boxes, columns = pairs.rest(free, left, shifts)
+        joined[boxes] = animals[columns]
     return joined
 
 
@@ -158,11 +163,13 @@ class _Pairs:
     """Boxes of a photo (rows) against known animals (columns): how far apart, whether and how well they fit.
 
     `apart` (b, a, 2) in metres; `same` (b, a) says which are of one species; `limit` (b, a) is the whole tolerance
-    in metres, `own` (b, a) the standard deviation that remains when the photos' common shift is taken out.
+    in metres, and `near` those of one species within it; `own` (b, a) is the standard deviation that remains when the
+    photos' common shift is taken out.
     """
 
     apart: FloatArray
     same: BoolArray
+    near: BoolArray
     limit: FloatArray
     own: FloatArray
     sigmas: float
@@ -174,24 +181,24 @@ class _Pairs:
         walked = matching.walked_sd(np.nan_to_num(seen.seconds[rows[0]] - seen.seconds[last]))
         own = np.hypot(seen.own_sd[rows][:, None], np.hypot(seen.own_sd[last], walked)[None])
         shared = np.hypot(seen.shared_sd[rows][:, None], seen.shared_sd[last][None])
-        return cls(apart, same, matching.sigmas * np.hypot(own, shared), own, matching.sigmas)
+        limit = matching.sigmas * np.hypot(own, shared)
+        return cls(apart, same, same & (_length(apart) <= limit), limit, own, matching.sigmas)
 
     def part(self, boxes: IntArray, animals: IntArray) -> tuple[FloatArray, BoolArray, FloatArray]:
         """How far apart these boxes and animals are, whether they can be the same, and `own`."""
-        chosen = np.ix_(boxes, animals)
-        apart = self.apart[chosen]
-        return apart, self.same[chosen] & (_length(apart) <= self.limit[chosen]), self.own[chosen]
+        chosen = boxes[:, None], animals
+        return self.apart[chosen], self.near[chosen], self.own[chosen]
 
     def assign(self, boxes: IntArray, animals: IntArray, shift: FloatArray) -> tuple[IntArray, IntArray]:
         """One-to-one pairs of these boxes and animals, once the shift between the photos is taken out."""
-        chosen = np.ix_(boxes, animals)
+        chosen = boxes[:, None], animals
         distance = _length(self.apart[chosen] - shift)
         rows, columns = _assign(distance, self.same[chosen] & (distance <= self.sigmas * self.own[chosen]))
         return boxes[rows], animals[columns]
 
     def rest(self, boxes: IntArray, animals: IntArray, shifts: FloatArray) -> tuple[IntArray, IntArray]:
         """One-to-one pairs of what is left over, within the whole tolerance; `shifts` (a, 2) is by animal."""
-        chosen = np.ix_(boxes, animals)
+        chosen = boxes[:, None], animals
         distance = _length(self.apart[chosen] - shifts[animals])
         rows, columns = _assign(distance, self.same[chosen] & (distance <= self.limit[chosen]))
         return boxes[rows], animals[columns]
@@ -199,9 +206,9 @@ class _Pairs:
 
 def _common_shift(apart: FloatArray, possible: BoolArray, own: FloatArray) -> FloatArray | None:
     """The shift (2,) of a photo that brings most of its boxes onto an animal, or None when too few agree."""
-    boxes, animals = np.nonzero(possible)
-    if len(set(boxes.tolist())) < _LEAST_AGREEING:
+    if np.count_nonzero(possible.any(axis=1)) < _LEAST_AGREEING:
         return None
+    boxes, animals = np.nonzero(possible)
     shifts, reach = apart[boxes, animals], own[boxes, animals]
     order = np.argsort(_length(shifts), kind="stable")[:_MOST_TRIED]
     close = _length(shifts[order][:, None] - shifts[None]) <= reach[None]
@@ -218,10 +225,16 @@ def _common_shift(apart: FloatArray, possible: BoolArray, own: FloatArray) -> Fl
 
 def _assign(distance: FloatArray, possible: BoolArray) -> tuple[IntArray, IntArray]:
     """One-to-one pairs: as many as possible, and of those the closest in all."""
-    rows, columns = np.flatnonzero(possible.any(axis=1)), np.flatnonzero(possible.any(axis=0))
-    inside = possible[np.ix_(rows, columns)]
+    by_row, by_column = possible.sum(axis=1), possible.sum(axis=0)
+    if by_row.max() <= 1 and by_column.max() <= 1:
+        # Nobody has a choice.
+        alone = np.nonzero(possible)
+        return alone[0], alone[1]
+    rows, columns = np.flatnonzero(by_row), np.flatnonzero(by_column)
+    chosen = rows[:, None], columns
+    inside = possible[chosen]
     # An impossible pair costs more than all possible ones together.
-    cost = np.where(inside, distance[np.ix_(rows, columns)] ** 2, 0.0)
+    cost = np.where(inside, distance[chosen] ** 2, 0.0)
     forbidden = float(cost.max(initial=0.0)) * (min(cost.shape) + 1) + 1.0
     chosen_rows, chosen_columns = linear_sum_assignment(np.where(inside, cost, forbidden))
     kept = inside[chosen_rows, chosen_columns]
