@@ -137,16 +137,14 @@ def peer(observations: Observations, truth: int) -> tuple[float, float, int]:
     rows = np.flatnonzero(observations.placed)
     # The species are kept apart, as a script would that takes one after the other.
     places = np.column_stack([observations.xy[rows], observations.species[rows] * 1e6])
-    best = (0.0, 0.0, -truth)
+    tried: list[tuple[float, float, int]] = []
     for distance in PEER_DISTANCES_M:
         start = time.perf_counter()
         pairs = cKDTree(places).query_pairs(distance, output_type="ndarray")
         graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(rows), len(rows)))
         animals = int(connected_components(graph, directed=False)[0])
-        taken = time.perf_counter() - start
-        if abs(animals - truth) < abs(best[2] - truth):
-            best = (taken, distance, animals)
-    return best
+        tried.append((time.perf_counter() - start, distance, animals))
+    return min(tried, key=lambda one: abs(one[2] - truth))
 
 
 def report(outcomes: Sequence[Outcome]) -> Report:
