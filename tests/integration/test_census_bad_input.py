@@ -379,6 +379,17 @@ def test_a_transect_outside_the_strata_is_listed_and_in_no_estimate(run: Run, su
     assert all(one["ci95"] is None for one in estimates)
 
 
+def test_a_transect_whose_photos_cannot_be_searched_is_listed(run: Run, survey: Path) -> None:
+    for path in (survey / "images" / "T1").glob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:-200])
+    census = run(survey)
+    listed = census.listed()
+    assert listed.pop("T1")[1].startswith("Transect T1 is no sample of stratum plain, since its photos there could not")
+    assert [kind for kind, _ in listed.values()] == ["unreadable"] * 4
+    estimates = json.loads((census.results / "estimate.json").read_text())["estimates"]
+    assert all((one["n"], one["ci95"]) == (1, None) for one in estimates)
+
+
 def test_photos_that_only_touch_share_no_ground(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "touching"
     for number in range(3):

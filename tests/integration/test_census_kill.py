@@ -212,7 +212,7 @@ def moments(bench: Bench, rng: random.Random) -> Iterator[Callable[["subprocess.
         time.sleep(rng.uniform(0, 0.05))
 
     def anywhere(process: "subprocess.Popen[str]") -> None:
-        time.sleep(rng.uniform(0, 6))
+        time.sleep(rng.uniform(0, 4))
 
     yield from itertools.chain(
         [starting] * 3, [searching] * 8, [writing] * 4, [logging] * 4, itertools.repeat(anywhere)

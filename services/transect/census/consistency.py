@@ -108,3 +108,18 @@ def unsampled(frames: Sequence[Frame], coverage: Coverage) -> tuple[Failure, ...
                 )
                 failures.append(Failure(transect, "transect", reason))
     return tuple(failures)
+
+
+def lost(planned: Coverage, searched: Coverage) -> tuple[Failure, ...]:
+    """Transects that were to be a sample and are none, since none of their photos could be searched."""
+    left = {(unit.stratum, unit.transect) for unit in searched.units}
+    return tuple(
+        Failure(
+            unit.transect,
+            "transect",
+            f"Transect {unit.transect} is no sample of stratum {unit.stratum}, since its photos there could not be "
+            "searched; the estimate stands on the other transects alone.",
+        )
+        for unit in planned.units
+        if (unit.stratum, unit.transect) not in left
+    )

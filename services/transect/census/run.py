@@ -16,6 +16,7 @@ from transect import __version__
 from transect.census.animals import CountedOnce, count_once
 from transect.census.cameras import cameras_of
 from transect.census.config import CensusConfig
+from transect.census.consistency import lost
 from transect.census.correction import Correction, correct_species
 from transect.census.coverage import Coverage, assign_to_units, cover
 from transect.census.detect import Found, package_identity, search_frames, search_key
@@ -99,6 +100,7 @@ def _count(
     if len(numbered) < len(coverage.footprints):
         transects = {number: plan.frames[number].transect for number in numbered}
         coverage = cover(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
+        failures += lost(plan.coverage, coverage)
     photographed = photographed_ground(plan.frames, poses, coverage, config)
     observations = observe(searched, poses, species.of, photographed)
     once = count_once(observations, photographed, config)
