@@ -199,6 +199,20 @@ def test_a_census_is_a_run(registry: Registry, tmp_path: Path) -> None:
     assert {item.path for item in registry.client.list_artifacts(run_id)} == {"report.html", "tables"}
 
 
+def test_a_finished_census_is_logged_once_and_a_killed_one_again(registry: Registry, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>")
+    tags = {"transect.census_run": "abc", "transect.census_results": "1"}
+    killed = registry.client.create_run(registry.experiment("census"), tags=tags).info.run_id
+    other = registry.client.create_run(registry.experiment("census"), tags=tags | {"transect.census_run": "xyz"})
+    first = registry.log_census_run("my-flight", {}, {"unique": 3}, tags, [report])
+    assert registry.log_census_run("my-flight", {}, {"unique": 3}, tags, [report]) == first
+    # The same survey and settings with other results, by a newer program, is another run.
+    changed = registry.log_census_run("my-flight", {}, {"unique": 4}, tags | {"transect.census_results": "2"}, [report])
+    states = {run.info.run_id: run.info.status for run in registry.client.search_runs([registry.experiment("census")])}
+    assert states == {killed: "KILLED", other.info.run_id: "RUNNING", first: "FINISHED", changed: "FINISHED"}
+
+
 def test_a_census_that_cannot_be_logged_in_full_is_marked(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="my-flight"):
         registry.log_census_run("my-flight", {}, {"unique": 3}, {}, [tmp_path / "missing.html"])
