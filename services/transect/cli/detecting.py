@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +38,15 @@ def detect_files(
     """
     places = [Path(os.path.normpath(path.absolute())) for path in images]
     common = os.path.commonpath([place.parent for place in places])
+    below = {place: place.relative_to(common) for place in places}
+    given = frozenset(below.values())
 
     def one(path: Path, place: Path) -> Line:
         try:
             with open_raster(path, max_pixels=max_pixels) as raster:
                 result = detector.detect(raster, name=str(path), options=options, in_turn=True)
                 if out is not None:
-                    _draw(raster, result, out / _copy(place.relative_to(common)))
+                    _draw(raster, result, out / _copy(below[place], given))
         except ImageError as error:
             result = ImageResult.failed(str(path), detector.ref, str(error))
         return Line(json.dumps(result.to_json()), failed=result.failure is not None)
@@ -56,9 +58,17 @@ def detect_files(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _copy(image: Path) -> Path:
-    """The path of the drawn copy, which is a JPEG: b.png becomes b.png.jpg, beside that of b.jpg."""
-    return image if image.suffix.lower() in (".jpg", ".jpeg") else image.with_name(f"{image.name}.jpg")
+def _copy(image: Path, given: Set[Path]) -> Path:
+    """The path of the drawn copy, which is a JPEG: b.png becomes b.png.jpg, beside that of b.jpg.
+
+    Where b.png.jpg is itself among the `given` images, whose copies keep their names, it becomes b.png.jpg.jpg.
+    """
+    if image.suffix.lower() in (".jpg", ".jpeg"):
+        return image
+    copy = image.with_name(f"{image.name}.jpg")
+    while copy in given:
+        copy = copy.with_name(f"{copy.name}.jpg")
+    return copy
 
 
 def _draw(raster: Raster, result: ImageResult, target: Path) -> None:

@@ -56,6 +56,8 @@ def test_photos_of_one_name_keep_their_folders(detect: Detect, tmp_path: Path) -
 def test_copies_of_one_folder_lie_side_by_side(detect: Detect) -> None:
     detect(photo(Path("day/a.jpg"), 0), photo(Path("day/a.png"), 1), photo(Path("day/b.JPEG"), 2))
     assert copies(Path("out")) == {"a.jpg", "a.png.jpg", "b.JPEG"}
+    detect(photo(Path("more/a.png"), 0), photo(Path("more/a.png.jpg"), 1), out=Path("other"))
+    assert copies(Path("other")) == {"a.png.jpg", "a.png.jpg.jpg"}
 
 
 def test_lines_come_in_order_and_a_bad_file_is_one_of_them(detect: Detect) -> None:
