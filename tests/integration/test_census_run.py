@@ -3,13 +3,8 @@
 import csv
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -397,49 +392,6 @@ def test_a_survey_of_broken_photos_is_refused(copy: Path, detector: Detector, tm
         path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(SurveyError, match="could be searched; the first: "):
         count(copy, tmp_path / "out", detector)
-
-
-_RUN = """
-import sys
-from pathlib import Path
-from transect.census import CensusConfig, run_census
-from transect.engine import Detector, ValidationCounts, read_manifest, write_manifest
-from transect.settings import load_settings
-
-with Detector.open(Path(sys.argv[3]), threads=1) as detector:
-    run_census(Path(sys.argv[1]), out=Path(sys.argv[2]), detector=detector,
-               config=CensusConfig(overlap=16, thumbnails=4, workers=1), settings=load_settings({}, None))
-"""
-
-
-def finished(out: Path) -> list[Path]:
-    """Results of single photos, without files that are being written."""
-    return [path for path in (out / "work").rglob("*.json") if not path.name.startswith(".")]
-
-
-def test_a_killed_census_goes_on_and_ends_the_same(dot_package: Path, tmp_path: Path) -> None:
-    painted = paint_survey(tmp_path / "survey", photos=20)
-    out = tmp_path / "out"
-    command = [sys.executable, "-c", _RUN, str(painted.folder), str(out), str(dot_package)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while process.poll() is None and len(finished(out)) < 5:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in finished(out)}
-    assert 5 <= len(kept) < 80
-    assert not list(out.rglob("manifest.json"))
-    for folder in (out, tmp_path / "whole"):
-        again = [sys.executable, "-c", _RUN, str(painted.folder), str(folder), str(dot_package)]
-        subprocess.run(again, check=True, capture_output=True, env=os.environ)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    (resumed,) = [path.parent for path in out.rglob("manifest.json")]
-    (whole,) = [path.parent for path in (tmp_path / "whole").rglob("manifest.json")]
-    assert resumed.name == whole.name
-    assert digests(resumed) == digests(whole)
-    counts = {row["species"]: int(row["unique"]) for row in rows_of(resumed / "counts.csv")}
-    assert counts == painted.photographed
 
 
 def test_a_sample_survey_is_placed_from_exif_and_xmp(tmp_path: Path) -> None:
