@@ -29,7 +29,7 @@ from transect.census.positions import Frame, Placement
 from transect.census.report import ReportInput, write_report
 from transect.census.result import CensusResult, Failure
 from transect.census.survey import Survey, load_survey
-from transect.census.tally import Tally, tally
+from transect.census.tally import UNIT_REACH_M, Tally, tally
 from transect.census.workplace import alone_in, writing_to
 from transect.engine import DetectOptions, Detector, PackageManifest
 from transect.errors import SurveyError
@@ -37,9 +37,6 @@ from transect.files import atomic_write_json, sha256_file
 from transect.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-# An animal's position is a mean over photos and may leave its transect's ground by about this much.
-_UNIT_REACH_M = 10.0
 
 
 def run_census(
@@ -104,7 +101,7 @@ def _count(
     photographed = photographed_ground(plan.frames, poses, coverage, config)
     observations = observe(searched, poses, species.of, photographed)
     once = count_once(observations, photographed, config)
-    units = assign_to_units(once.animals.xy, coverage, _UNIT_REACH_M)
+    units = assign_to_units(once.animals.xy, coverage, UNIT_REACH_M)
     once = replace(once, animals=replace(once.animals, unit=units))
     names = species.names
     counted = tally(names, observations, once.animals, coverage, spec, method=config.method, corrections=corrections)
