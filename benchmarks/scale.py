@@ -31,10 +31,10 @@ from scipy.spatial import cKDTree
 from transect.census.animals import count_once
 from transect.census.config import CensusConfig
 from transect.census.consistency import suspects, unsampled
+from transect.census.counting import photographed_ground
 from transect.census.coverage import assign_to_units, check_against_strata, cover, regions_on
 from transect.census.observations import Observations, observe
 from transect.census.poses import put_on_grid
-from transect.census.run import photographed_ground
 from transect.census.tally import UNIT_REACH_M, tally
 
 SIZES = (1_000, 10_000, 100_000)

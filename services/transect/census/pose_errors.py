@@ -17,13 +17,15 @@ from transect.census.unique import Matching, Sightings, unique_animals
 
 IntArray = NDArray[np.int64]
 
-# What a drone with plain GPS and a compass does, where nothing else is known.
-USUAL_GPS_M, USUAL_YAW_DEG = 1.0, 1.5
+# Where nothing else is known: what plain GPS and a compass do on a bad day. Too wide a tolerance joins too many animals
+# only where they stand thick, and there they show the errors themselves; too narrow a one counts each animal twice.
+USUAL_GPS_M, USUAL_YAW_DEG = 3.0, 2.0
 # The search for pairs starts from errors that few surveys pass.
 _WIDE_GPS_M, _WIDE_YAW_DEG = 3.0, 3.0
 # A pair of photos says something of its shift from this many animals on; a turn needs animals that lie apart as well.
 _LEAST_ANIMALS, _LEAST_SPREAD_M2 = 4, 500.0
-_LEAST_PAIRS = 30
+# So few pairs give an error that is itself right to a third; the tolerance has room for that.
+_LEAST_PAIRS = 8
 # More boxes would say no more.
 _MOST_BOXES = 30_000
 _BLOCKS = 20

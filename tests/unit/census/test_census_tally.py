@@ -12,7 +12,7 @@ from transect.census.animals import Animals
 from transect.census.correction import Correction, DetectorError, SpeciesFactors
 from transect.census.coverage import Coverage, Region, Unit
 from transect.census.observations import Observations
-from transect.census.run import species_corrections
+from transect.census.species import ReportedSpecies, species_corrections
 from transect.census.survey import Survey, SurveySpec
 from transect.census.tally import StratumSample, Tally, estimate_species, tally
 from transect.engine import DetectOptions, PackageManifest
@@ -156,21 +156,21 @@ def survey(**keys: Any) -> Survey:
     return Survey(Path("s"), SurveySpec.model_validate({"name": "s"} | keys), ())
 
 
-CLASSES = {"bull": 0, "cow": 0}
+CATTLE = ReportedSpecies(("cattle",), {"bull": 0, "cow": 0})
 
 
 def test_species_of_several_classes_are_corrected_by_all_of_them() -> None:
     rows = {"bull": ((0, 3, 1, 1),), "cow": ((1, 5, 0, 2),), "rock": ((0, 0, 9, 0),)}
     package = manifest(validation_counts={"images": 2, "conf": 0.25, "iou": 0.6, "counts": rows})
-    found = species_corrections(survey(), ["cattle"], CLASSES, package, DetectOptions())["cattle"]
+    found = species_corrections(survey(), CATTLE, package, DetectOptions())["cattle"]
     assert found.factor == pytest.approx(11 / 9)
-    other = species_corrections(survey(), ["cattle"], CLASSES, package, DetectOptions(conf=0.4))["cattle"]
+    other = species_corrections(survey(), CATTLE, package, DetectOptions(conf=0.4))["cattle"]
     assert not other.applies
 
 
 def test_factors_of_the_survey_hold_without_validation_counts() -> None:
     known = survey(corrections={"cattle": {"availability": 0.8, "availability_se": 0.04}})
-    found = species_corrections(known, ["cattle"], CLASSES, manifest(), DetectOptions())["cattle"]
+    found = species_corrections(known, CATTLE, manifest(), DetectOptions())["cattle"]
     assert found.detector is None
     assert found.factor == pytest.approx(1.25)
     assert found.cv == pytest.approx(0.05)
@@ -180,4 +180,4 @@ def test_factors_of_the_survey_hold_without_validation_counts() -> None:
 def test_factors_of_a_species_that_is_not_reported_are_refused() -> None:
     known = survey(corrections={"catle": {"availability": 0.8}})
     with pytest.raises(SurveyError, match="corrects 'catle', which is not reported; the species are cattle"):
-        species_corrections(known, ["cattle"], CLASSES, manifest(), DetectOptions())
+        species_corrections(known, CATTLE, manifest(), DetectOptions())

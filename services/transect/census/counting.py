@@ -1,0 +1,106 @@
+"""From what was found in each photo to what is counted and estimated. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from transect.census.animals import CountedOnce, count_once
+from transect.census.config import CensusConfig
+from transect.census.consistency import lost
+from transect.census.correction import Correction
+from transect.census.coverage import Coverage, assign_to_units, cover
+from transect.census.detect import Found
+from transect.census.geometry import GroundView
+from transect.census.looks import Photographed
+from transect.census.observations import Observations, observe
+from transect.census.plan import Plan
+from transect.census.positions import Frame
+from transect.census.result import Failure
+from transect.census.species import ReportedSpecies
+from transect.census.tally import UNIT_REACH_M, Tally, tally
+from transect.errors import SurveyError
+
+_EMPTY = Found("", 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False)
+
+
+@dataclass(frozen=True)
+class Census:
+    """A survey that was searched and counted. `found` and `usable` (whether it counts) have one entry a photo."""
+
+    plan: Plan
+    species: ReportedSpecies
+    found: Sequence[Found]
+    usable: Sequence[bool]
+    coverage: Coverage
+    observations: Observations
+    once: CountedOnce
+    tally: Tally
+    failures: tuple[Failure, ...]
+
+
+def count_survey(
+    plan: Plan,
+    found: Sequence[Found],
+    species: ReportedSpecies,
+    config: CensusConfig,
+    corrections: Mapping[str, Correction],
+) -> Census:
+    """Put what was found on the ground, count each animal once, and estimate.
+
+    Raises SurveyError where no photo could be searched.
+    """
+    spec = plan.survey.spec
+    if all(one.failure for one in found):
+        raise SurveyError(f"No photo of survey {plan.survey.folder} could be searched; the first: {found[0].failure}")
+    usable, failures = _sort_out(plan, found)
+    poses = tuple(pose if ok else None for pose, ok in zip(plan.poses, usable, strict=True))
+    searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
+    numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
+    coverage = plan.coverage
+    if len(numbered) < len(coverage.footprints):
+        transects = {number: plan.frames[number].transect for number in numbered}
+        coverage = cover(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
+        failures += lost(plan.coverage, coverage)
+    photographed = photographed_ground(plan.frames, poses, coverage, config)
+    observations = observe(searched, poses, species.of_class, photographed)
+    once = count_once(observations, photographed, config)
+    units = assign_to_units(once.animals.xy, coverage, UNIT_REACH_M)
+    once = replace(once, animals=replace(once.animals, unit=units))
+    counted = tally(
+        species.names, observations, once.animals, coverage, spec, method=config.method, corrections=corrections
+    )
+    return Census(plan, species, found, usable, coverage, observations, once, counted, failures)
+
+
+def photographed_ground(
+    frames: Sequence[Frame], poses: Sequence[GroundView | None], coverage: Coverage, config: CensusConfig
+) -> Photographed:
+    """The footprints of the photos that count, with their middles and times."""
+    middles = np.array([(math.nan, math.nan) if pose is None else (pose.x, pose.y) for pose in poses])
+    times = [frame.taken_at for frame in frames]
+    start = min((time for time in times if time is not None), default=None)
+    seconds = np.array(
+        [math.nan if time is None or start is None else (time - start).total_seconds() for time in times]
+    )
+    shapes = [coverage.footprints.get(number) for number in range(len(frames))]
+    return Photographed(shapes, middles.reshape(-1, 2), seconds, window_s=config.time_window_s)
+
+
+def _sort_out(plan: Plan, found: Sequence[Found]) -> tuple[list[bool], tuple[Failure, ...]]:
+    """Which photos count, and why the others do not (or not on the ground)."""
+    usable, failures, first = [], list[Failure](), dict[str, str]()
+    for frame, one in zip(plan.frames, found, strict=True):
+        twin = first.setdefault(one.sha256, frame.name) if one.sha256 else frame.name
+        usable.append(not one.failure and twin == frame.name)
+        if one.failure:
+            failures.append(Failure(frame.name, "unreadable", one.failure))
+        elif twin != frame.name:
+            failures.append(Failure(frame.name, "duplicate", f"{frame.name} is the same photo as {twin}."))
+        elif frame.placement is None:
+            failures.append(Failure(frame.name, "unplaced", f"{frame.name} has {frame.problem}"))
+    # What does not count at all is no suspect besides.
+    left_out = {frame.name for frame, ok in zip(plan.frames, usable, strict=True) if not ok}
+    known = (one for one in plan.failures if one.kind != "suspect" or one.file not in left_out)
+    return usable, (*sorted(failures, key=lambda one: one.file), *known)

@@ -1,0 +1,134 @@
+"""What every number of a census stands on: digests of what went in, and the manifest of a run."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transect import __version__
+from transect.census.cameras import cameras_of
+from transect.census.config import CensusConfig
+from transect.census.counting import Census
+from transect.census.detect import Found, package_identity, search_key
+from transect.census.positions import Frame, Placement
+from transect.census.survey import Survey
+from transect.engine import DetectOptions, Detector
+from transect.errors import SurveyError
+from transect.files import sha256_file
+
+
+def input_digests(survey: Survey) -> dict[str, str]:
+    """SHA-256 of the survey's files that are no photos, by name: survey.yaml, flights.csv and the DEM."""
+    dem = survey.spec.height.dem
+    paths = {"survey.yaml": survey.folder / "survey.yaml", "flights.csv": survey.flights_path}
+    if dem is not None:
+        paths[f"dem {dem}"] = survey.folder / dem
+    try:
+        return {name: sha256_file(path) for name, path in paths.items() if path.is_file()}
+    except OSError as error:
+        raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}.") from error
+
+
+def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Sequence[Found]) -> str:
+    """SHA-256 over the survey's other files (see input_digests), and the name and content of every photo."""
+    lines = [f"{name} {digest}" for name, digest in inputs.items()]
+    lines += sorted(f"images/{frame.name} {one.sha256}" for frame, one in zip(frames, found, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def run_name(digest: str, detector: Detector, options: DetectOptions, config: CensusConfig) -> str:
+    """What tells a run from others: the survey (`digest`), the model and every option that changes a number."""
+    key = json.dumps([digest, search_key(detector, options), config.model_dump()], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def created_at(folder: Path) -> str:
+    """When the run in `folder` was first finished, else now; a run that is repeated keeps its date."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["created_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def census_manifest(
+    census: Census,
+    *,
+    run: str,
+    digest: str,
+    detector: Detector,
+    options: DetectOptions,
+    config: CensusConfig,
+    created_at: str,
+) -> dict[str, Any]:
+    """The manifest of a run, but for the files that it has written."""
+    package, plan = detector.manifest, census.plan
+    placed = [frame.placement for frame, ok in zip(plan.frames, census.usable, strict=True) if ok and frame.placement]
+    times = [frame.taken_at for frame in plan.frames if frame.taken_at is not None]
+    kinds = [failure.kind for failure in census.failures]
+    errors = census.once.errors
+    return {
+        "schema": 1,
+        "run": run,
+        "created_at": created_at,
+        "transect_version": __version__,
+        "survey": {
+            "name": plan.survey.spec.name,
+            "digest": digest,
+            "sampling": plan.survey.spec.sampling,
+            "first_photo": min(times).isoformat() if times else None,
+            "last_photo": max(times).isoformat() if times else None,
+            "grid": f"EPSG:{plan.grid.epsg} ({plan.grid.name})",
+        },
+        "model": {
+            "name": detector.ref.name,
+            "version": detector.ref.version,
+            "run_id": detector.ref.run_id or package.run_id,
+            "architecture": package.architecture,
+            "package_sha256": package_identity(detector),
+            "dataset": package.dataset_name,
+            "dataset_digest": package.dataset_digest,
+            "git_commit": package.git_commit,
+            "git_dirty": package.git_dirty,
+        },
+        "options": {
+            "backend": detector.backend,
+            "precision": detector.precision,
+            "conf": package.conf if options.conf is None else options.conf,
+            "iou": package.iou if options.iou is None else options.iou,
+            "tile": options.tile,
+            "overlap": options.overlap,
+            "image_size": package.image_size,
+        },
+        "config": config.model_dump(),
+        "images": {
+            "found": len(plan.frames),
+            "counted": sum(1 for pose in census.coverage.footprints),
+            **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect")},
+            "truncated": sum(one.truncated for one in census.found),
+        },
+        "positions": {
+            "counting": config.counting,
+            "gps_error_m": errors.gps_m,
+            "gps_error": errors.gps,
+            "yaw_error_deg": errors.yaw_deg,
+            "yaw_error": errors.yaw,
+            "height_error_m": errors.height_m,
+            "photo_pairs": errors.pairs,
+            "repeated_animals": census.once.repeated,
+        },
+        "tiles": sum(one.tiles for one in census.found),
+        "area_km2": census.coverage.area_km2,
+        "gsd_m": _spread([placement.gsd_m for placement in placed]),
+        "height_m": _spread([placement.height_m for placement in placed if isinstance(placement, Placement)]),
+        "cameras": cameras_of(placed),
+    }
+
+
+def _spread(values: Sequence[float]) -> Mapping[str, float] | None:
+    if not values:
+        return None
+    return {"least": float(min(values)), "median": float(np.median(values)), "most": float(max(values))}
