@@ -20,11 +20,11 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-scale bench-unique bench-accuracy starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy starter clean
 
 # Say what there is.
 help:
-	@awk '/^# /{said = substr($$0, 3); next} /^[a-z-]+:/{split($$1, name, ":"); if (said) printf "  %-14s %s\n", name[1], said} {said = ""}' Makefile
+	@awk '/^# /{said = substr($$0, 3); next} /^[a-z-]+:/{split($$1, name, ":"); if (said) printf "  %-17s %s\n", name[1], said} {said = ""}' Makefile
 
 # Make .venv with everything for training, tests and the demo; does nothing when it is up to date.
 setup: .venv/.installed
@@ -147,6 +147,10 @@ bench-overload: setup
 # How often the 95% limits of a census hold the truth, method by method, in simulated surveys; ARGS=--markdown
 bench-intervals: setup
 	@.venv/bin/python -m benchmarks.intervals $(ARGS)
+
+# How often two surveys of as many animals are called different, by test; ARGS=--markdown
+bench-differences: setup
+	@.venv/bin/python -m benchmarks.differences $(ARGS)
 
 # Whether each animal is counted once: walking herds, overlapping photos, errors of position; SEEDS=20, ARGS=--markdown
 bench-unique: setup
