@@ -26,9 +26,9 @@ from benchmarks.models import IOU, fastest_passed, made_frames, made_package, pa
 from benchmarks.sliced import sahi_search, ultralytics_onnx
 from numpy.typing import NDArray
 
-from transect.census.config import CensusConfig
-from transect.census.detect import search_frames
-from transect.census.positions import Frame
+from transect.census.ground.positions import Frame
+from transect.census.inputs.config import CensusConfig
+from transect.census.sightings.detect import search_frames
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, PackageManifest, read_manifest
 from transect.engine.package import INT8_FILES, Precision
 from transect.imagery import IMAGE_SUFFIXES, decode_image, plan_tiles

@@ -17,9 +17,9 @@ import numpy as np
 from benchmarks.intervals import CLUSTERING, MEAN, SAMPLED, UNEQUAL
 from benchmarks.measure import Bar, Report, Table, cores
 
-from transect.census.difference import Contrast, Estimated, mover, welch
-from transect.census.estimate import estimate_strip
-from transect.census.intervals import StripSample
+from transect.census.estimates.difference import Contrast, Estimated, mover, welch
+from transect.census.estimates.estimate import estimate_strip
+from transect.census.estimates.intervals import StripSample
 
 FLOWN = ((10, 10), (20, 20), (40, 40), (10, 30), (8, 40), (5, 20))
 DECLINE, WRONG = 0.25, 0.065

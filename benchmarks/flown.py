@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from transect.census.detect import Found
-from transect.census.geometry import FloatArray, Grid
-from transect.census.positions import Frame, Placement
-from transect.census.survey import SurveySpec
+from transect.census.ground.geometry import FloatArray, Grid
+from transect.census.ground.positions import Frame, Placement
+from transect.census.inputs.survey import SurveySpec
+from transect.census.sightings.detect import Found
 
 IntArray = NDArray[np.int64]
 

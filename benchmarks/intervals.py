@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from benchmarks.measure import Bar, Report, Table, cores
 
-from transect.census.estimate import DEFAULT_METHOD, STRIP_METHODS, StripMethod, estimate_strip
-from transect.census.intervals import StripSample
+from transect.census.estimates.estimate import DEFAULT_METHOD, STRIP_METHODS, StripMethod, estimate_strip
+from transect.census.estimates.intervals import StripSample
 
 CLUSTERING = (0.5, 1.0, 3.0)
 TRANSECTS = (10, 20, 40)

@@ -28,13 +28,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from transect.census.animals import count_once
-from transect.census.config import CensusConfig
 from transect.census.consistency import suspects, unsampled
 from transect.census.counting import photographed_ground
-from transect.census.coverage import assign_to_units, check_against_strata, cover, regions_on
-from transect.census.observations import Observations, observe
-from transect.census.poses import put_on_grid
+from transect.census.ground.coverage import assign_to_units, check_against_strata, cover, regions_on
+from transect.census.ground.poses import put_on_grid
+from transect.census.inputs.config import CensusConfig
+from transect.census.sightings.animals import count_once
+from transect.census.sightings.observations import Observations, observe
 from transect.census.tally import UNIT_REACH_M, tally
 
 SIZES = (1_000, 10_000, 100_000)

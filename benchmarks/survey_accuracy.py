@@ -21,16 +21,16 @@ from benchmarks.measure import Bar, Report, Table
 from benchmarks.models import fastest_passed
 from numpy.typing import NDArray
 
-from transect.census.animals import count_once
-from transect.census.config import CensusConfig
-from transect.census.correction import Correction, correct_species
-from transect.census.coverage import Region, assign_to_units, cover
-from transect.census.detect import Found, search_frames
-from transect.census.geometry import Pose
-from transect.census.looks import Photographed
-from transect.census.observations import observe
-from transect.census.positions import Frame
-from transect.census.survey import SurveySpec
+from transect.census.estimates.correction import Correction, correct_species
+from transect.census.ground.coverage import Region, assign_to_units, cover
+from transect.census.ground.geometry import Pose
+from transect.census.ground.positions import Frame
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.survey import SurveySpec
+from transect.census.sightings.animals import count_once
+from transect.census.sightings.detect import Found, search_frames
+from transect.census.sightings.looks import Photographed
+from transect.census.sightings.observations import observe
 from transect.census.tally import UNIT_REACH_M, StratumSample, Tally, UnitCount, estimate_species, tally
 from transect.engine import DetectOptions, Detector, PackageManifest, read_manifest
 from transect.settings import load_settings

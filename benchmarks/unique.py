@@ -22,13 +22,13 @@ from benchmarks.measure import Bar, Report, Table, cores
 from benchmarks.scale import peer
 from numpy.typing import NDArray
 
-from transect.census.animals import count_once
-from transect.census.config import CensusConfig
-from transect.census.detect import Found
-from transect.census.geometry import Pose
-from transect.census.looks import Photographed
-from transect.census.observations import observe
-from transect.census.views import Views
+from transect.census.ground.geometry import Pose
+from transect.census.ground.views import Views
+from transect.census.inputs.config import CensusConfig
+from transect.census.sightings.animals import count_once
+from transect.census.sightings.detect import Found
+from transect.census.sightings.looks import Photographed
+from transect.census.sightings.observations import observe
 from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, perfect_sightings, plan_survey
 
 YAW_DEG, HEIGHT_M = 2.0, 0.3

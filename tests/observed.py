@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from transect.census.observations import Observations
-from transect.census.positions import Frame
+from transect.census.ground.positions import Frame
+from transect.census.sightings.observations import Observations
 
 
 def observations(

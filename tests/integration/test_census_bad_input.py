@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from transect.census.geometry import Grid
+from transect.census.ground.geometry import Grid
 from transect.cli import main
 
 # A small copy of a Phantom 4 RTK's picture: at 64 m a photo shows 96 m by 64 m.

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transect.census.geometry import Grid
+from transect.census.ground.geometry import Grid
 from transect.registry import connect
 from transect.settings import load_settings
 

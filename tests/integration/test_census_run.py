@@ -16,7 +16,7 @@ from PIL import Image
 from shapely.geometry import Point
 
 from transect.census import CensusConfig, CensusResult, load_survey, plan_census, run_census
-from transect.census.geometry import Grid
+from transect.census.ground.geometry import Grid
 from transect.engine import Detector, ValidationCounts, read_manifest, write_manifest
 from transect.errors import SurveyError
 from transect.settings import load_settings

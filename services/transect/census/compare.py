@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transect.census.difference import Contrast, Estimated, mover, paired, symmetric, welch
+from transect.census.estimates.difference import Contrast, Estimated, mover, paired, symmetric, welch
 from transect.census.results import SavedCensus, SavedEstimate
 from transect.errors import InputError
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from transect.census.coverage import Coverage
-from transect.census.geometry import GroundView
-from transect.census.positions import Frame, Placement
+from transect.census.ground.coverage import Coverage
+from transect.census.ground.geometry import GroundView
+from transect.census.ground.positions import Frame, Placement
 from transect.census.result import Failure
 
 # No survey aircraft flies faster, and clocks are read to a second.

@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from transect.census.animals import CountedOnce, count_once
-from transect.census.config import CensusConfig
 from transect.census.consistency import lost
-from transect.census.correction import Correction
-from transect.census.coverage import Coverage, assign_to_units, cover
-from transect.census.detect import Found
-from transect.census.geometry import GroundView
-from transect.census.looks import Photographed
-from transect.census.observations import Observations, observe
+from transect.census.estimates.correction import Correction
+from transect.census.ground.coverage import Coverage, assign_to_units, cover
+from transect.census.ground.geometry import GroundView
+from transect.census.ground.positions import Frame
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.species import ReportedSpecies
 from transect.census.plan import Plan
-from transect.census.positions import Frame
 from transect.census.result import Failure
-from transect.census.species import ReportedSpecies
+from transect.census.sightings.animals import CountedOnce, count_once
+from transect.census.sightings.detect import Found
+from transect.census.sightings.looks import Photographed
+from transect.census.sightings.observations import Observations, observe
 from transect.census.tally import UNIT_REACH_M, Tally, tally
 from transect.errors import SurveyError
 

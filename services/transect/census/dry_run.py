@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from transect.census.cameras import cameras_of
-from transect.census.config import CensusConfig
-from transect.census.coverage import Coverage
+from transect.census.ground.cameras import cameras_of
+from transect.census.ground.coverage import Coverage
+from transect.census.ground.overlap import Overlap, ground_areas_m2, measure_overlap
+from transect.census.ground.positions import Frame, Placement
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.survey import Survey
 from transect.census.lonlat import middle_longitude
-from transect.census.overlap import Overlap, ground_areas_m2, measure_overlap
 from transect.census.plan import plan_census
-from transect.census.positions import Frame, Placement
 from transect.census.result import Failure
-from transect.census.survey import Survey
 from transect.engine import Detector
 from transect.errors import ImageError
 from transect.imagery import open_raster

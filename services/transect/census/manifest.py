@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from transect import __version__
-from transect.census.cameras import cameras_of
-from transect.census.config import CensusConfig
 from transect.census.counting import Census
-from transect.census.detect import Found, package_identity, search_key
-from transect.census.positions import Frame, Placement
-from transect.census.survey import Survey
+from transect.census.ground.cameras import cameras_of
+from transect.census.ground.positions import Frame, Placement
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.survey import Survey
+from transect.census.sightings.detect import Found, package_identity, search_key
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import sha256_file

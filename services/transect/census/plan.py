@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from transect.census.config import CensusConfig
 from transect.census.consistency import suspects, unsampled
-from transect.census.coverage import Coverage, check_against_strata, cover, regions_on
-from transect.census.geometry import Grid, GroundView
-from transect.census.poses import put_on_grid
-from transect.census.positions import Frame, place_frames, require_positions
+from transect.census.ground.coverage import Coverage, check_against_strata, cover, regions_on
+from transect.census.ground.geometry import Grid, GroundView
+from transect.census.ground.poses import put_on_grid
+from transect.census.ground.positions import Frame, place_frames, require_positions
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.survey import Survey
 from transect.census.result import Failure
-from transect.census.survey import Survey
 from transect.errors import SurveyError
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transect.census.streams import unguarded
+from transect.census.outputs.streams import unguarded
 from transect.errors import InputError
 
 _ESTIMATES, _MANIFEST, _UNITS = "estimate.json", "manifest.json", "transects.csv"

@@ -4,16 +4,16 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from transect.census.config import CensusConfig
 from transect.census.counting import Census, count_survey
-from transect.census.detect import search_frames
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.species import reported_species, species_corrections
+from transect.census.inputs.survey import Survey, load_survey
 from transect.census.manifest import census_manifest, created_at, input_digests, run_name, survey_digest
-from transect.census.outputs import Counted, write_outputs
+from transect.census.outputs.files import Counted, write_outputs
 from transect.census.plan import plan_census
-from transect.census.report import ReportInput, write_report
+from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
-from transect.census.species import reported_species, species_corrections
-from transect.census.survey import Survey, load_survey
+from transect.census.sightings.detect import search_frames
 from transect.census.workplace import alone_in, writing_to
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError

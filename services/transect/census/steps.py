@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transect.census.correction import Correction, correction_record
+from transect.census.estimates.correction import Correction, correction_record
 from transect.census.tally import SpeciesRow, StratumEstimate, Tally
 
 

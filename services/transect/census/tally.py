@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.census.animals import Animals
-from transect.census.correction import Correction, corrected
-from transect.census.coverage import Coverage, assign_to_units
-from transect.census.estimate import (
+from transect.census.estimates.correction import Correction, corrected
+from transect.census.estimates.estimate import (
     DEFAULT_METHOD,
     Estimate,
     Method,
@@ -18,9 +16,11 @@ from transect.census.estimate import (
     estimate_strip,
     total_coverage,
 )
-from transect.census.intervals import StripSample
-from transect.census.observations import Observations
-from transect.census.survey import SurveySpec
+from transect.census.estimates.intervals import StripSample
+from transect.census.ground.coverage import Coverage, assign_to_units
+from transect.census.inputs.survey import SurveySpec
+from transect.census.sightings.animals import Animals
+from transect.census.sightings.observations import Observations
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

@@ -100,7 +100,7 @@ def estimate(
     """Estimate numbers from counts on transects, however they were counted; needs no survey and no model."""
     import json
 
-    from transect.census.outputs import estimate_record
+    from transect.census.outputs.files import estimate_record
     from transect.census.tally import estimate_species
     from transect.census.transect_table import read_count_table
 

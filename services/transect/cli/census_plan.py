@@ -26,7 +26,7 @@ def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Setti
     """Plan a census and print what it would be. Without a model everything is told but the time."""
     from transect.census import load_survey
     from transect.census.dry_run import dry_run
-    from transect.census.species import reported_species
+    from transect.census.inputs.species import reported_species
 
     definition = load_survey(survey)
     detector, why_not = None, ""

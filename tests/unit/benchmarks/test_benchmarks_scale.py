@@ -3,7 +3,7 @@ import pytest
 from benchmarks.flown import BOXES_A_PHOTO, HEIGHT, SPECIES, WIDTH, fly
 from benchmarks.scale import PEER_DISTANCES_M, Outcome, Stage, Stages, count, peer, report
 
-from transect.census.config import CensusConfig
+from transect.census.inputs.config import CensusConfig
 
 
 def test_a_flown_survey_is_what_it_says() -> None:

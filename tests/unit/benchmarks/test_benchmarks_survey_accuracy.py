@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from benchmarks.survey_accuracy import ALL, OVERLAP, Searched, Setting, count
 
-from transect.census.detect import Found
+from transect.census.sightings.detect import Found
 from transect.engine import PackageManifest, ValidationCounts
 from transect.synth import SPECIES, PositionNoise, SurveyDesign, perfect_sightings, plan_survey
 

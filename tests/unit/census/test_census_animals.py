@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from shapely import box
 
 from transect.census import CensusConfig
-from transect.census.animals import CountedOnce, count_once
-from transect.census.looks import Photographed
-from transect.census.observations import Observations
+from transect.census.sightings.animals import CountedOnce, count_once
+from transect.census.sightings.looks import Photographed
+from transect.census.sightings.observations import Observations
 
 SIDE = 100.0
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from transect.census.cameras import Camera, camera_name, camera_of, cameras_of, known_cameras
-from transect.census.survey import SurveySpec
+from transect.census.ground.cameras import Camera, camera_name, camera_of, cameras_of, known_cameras
+from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
 
 

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from transect.census.charts import axis, draw_bars, draw_scores
+from transect.census.report.charts import axis, draw_bars, draw_scores
 
 
 def heights_of(svg: str) -> list[float]:

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from transect.census.compare import compare
-from transect.census.estimate import Method
-from transect.census.outputs import estimate_record
+from transect.census.estimates.estimate import Method
+from transect.census.outputs.files import estimate_record
 from transect.census.results import read_census
 from transect.census.tally import StratumEstimate, StratumSample, estimate_species
 from transect.errors import InputError

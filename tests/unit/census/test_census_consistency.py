@@ -3,10 +3,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from transect.census.consistency import suspects, unsampled
-from transect.census.coverage import Coverage, Region, cover
-from transect.census.geometry import Pose
-from transect.census.positions import Frame, Placement
-from transect.census.survey import SurveySpec
+from transect.census.ground.coverage import Coverage, Region, cover
+from transect.census.ground.geometry import Pose
+from transect.census.ground.positions import Frame, Placement
+from transect.census.inputs.survey import SurveySpec
 
 START = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zone
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from transect.census.correction import (
+from transect.census.estimates.correction import (
     Correction,
     DetectorError,
     SpeciesFactors,
@@ -15,8 +15,8 @@ from transect.census.correction import (
     correction_record,
     detector_error,
 )
-from transect.census.estimate import Estimate, estimate_strip, jolly2, total_coverage
-from transect.census.intervals import StripSample
+from transect.census.estimates.estimate import Estimate, estimate_strip, jolly2, total_coverage
+from transect.census.estimates.intervals import StripSample
 from transect.engine import ValidationCounts
 
 COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8, 31, 2, 9], [4, 3, 2.5, 5, 3.5, 4.5, 2, 3.7], 300.0

@@ -7,11 +7,11 @@ from shapely import points, union_all
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.animals import Animals
-from transect.census.coverage import Coverage, Region, assign_to_units, check_against_strata, cover
-from transect.census.geometry import Pose
-from transect.census.observations import Observations
-from transect.census.survey import SurveySpec
+from transect.census.ground.coverage import Coverage, Region, assign_to_units, check_against_strata, cover
+from transect.census.ground.geometry import Pose
+from transect.census.inputs.survey import SurveySpec
+from transect.census.sightings.animals import Animals
+from transect.census.sightings.observations import Observations
 from transect.census.tally import Tally, tally
 from transect.errors import SurveyError
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from toys import build_toy_package, paint
-from transect.census import detect
-from transect.census.detect import Found, search_frames
-from transect.census.positions import Frame, stamp_of
+from transect.census.ground.positions import Frame, stamp_of
+from transect.census.sightings import detect
+from transect.census.sightings.detect import Found, search_frames
 from transect.engine import DetectOptions, Detector
 from transect.imagery import open_raster
 

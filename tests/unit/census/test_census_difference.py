@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from transect.census.difference import Contrast, Estimated, mover, paired, satterthwaite, symmetric, welch
-from transect.census.estimate import estimate_strip
-from transect.census.intervals import StripSample, student
+from transect.census.estimates.difference import Contrast, Estimated, mover, paired, satterthwaite, symmetric, welch
+from transect.census.estimates.estimate import estimate_strip
+from transect.census.estimates.intervals import StripSample, student
 
 
 def plain(estimate: float, se: float, df: float = math.inf) -> Estimated:

@@ -6,8 +6,8 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from transect.census.elevation import Ground, height_above, sample_terrain
-from transect.census.survey import HeightSpec
+from transect.census.ground.elevation import Ground, height_above, sample_terrain
+from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 
 UTM = Transformer.from_crs("EPSG:4326", "EPSG:32736", always_xy=True)
@@ -69,7 +69,7 @@ def test_points_far_apart_are_read_one_by_one(tmp_path: Path, monkeypatch: pytes
         WEST + np.array([39.5, 0.5, 20.5]) * CELL, NORTH - np.array([39.5, 0.5, 3.5]) * CELL, direction="INVERSE"
     )
     at_once = sample_terrain(path, lon, lat)
-    monkeypatch.setattr("transect.census.elevation._MOST_CELLS", 4)
+    monkeypatch.setattr("transect.census.ground.elevation._MOST_CELLS", 4)
     assert sample_terrain(path, lon, lat) == pytest.approx(at_once)
     assert at_once == pytest.approx([1539, 1500, 1537], abs=1e-3)
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transect.census import add_strata, jolly2, total_coverage
-from transect.census.estimate import STRIP_METHODS, estimate_strip
-from transect.census.intervals import StripSample
+from transect.census.estimates.estimate import STRIP_METHODS, estimate_strip
+from transect.census.estimates.intervals import StripSample
 
 COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8], [4, 3, 2.5, 5, 3.5], 180.0
 

@@ -17,11 +17,11 @@ from shapely import from_wkb, get_coordinates, is_ccw, is_valid, transform
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.animals import Animals
-from transect.census.coverage import Coverage, Region, Unit
-from transect.census.geodata import animal_table, in_degrees, write_animals, write_coverage, write_geopackage
-from transect.census.geometry import Grid
-from transect.census.positions import Frame
+from transect.census.ground.coverage import Coverage, Region, Unit
+from transect.census.ground.geometry import Grid
+from transect.census.ground.positions import Frame
+from transect.census.outputs.geodata import animal_table, in_degrees, write_animals, write_coverage, write_geopackage
+from transect.census.sightings.animals import Animals
 from transect.census.tally import UnitCount
 
 GRID = Grid(32736)

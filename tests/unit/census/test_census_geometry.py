@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transect.census.geometry import (
+from transect.census.ground.geometry import (
     MOST_GRID_SCALE,
     Grid,
     Pose,
@@ -15,7 +15,7 @@ from transect.census.geometry import (
     ground_to_pixel,
     pixel_to_ground,
 )
-from transect.census.views import Views
+from transect.census.ground.views import Views
 
 
 def _camera(fields: dict[str, float], fov: float, width: int, height: int) -> Pose:

@@ -14,10 +14,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from megadetector_judge import judge
-from transect.census.detect import Found
-from transect.census.interchange import Searched, write_coco, write_megadetector
-from transect.census.observations import Observations
-from transect.census.positions import Frame
+from transect.census.ground.positions import Frame
+from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
+from transect.census.sightings.detect import Found
+from transect.census.sightings.observations import Observations
 
 MANIFEST = {
     "run": "abc",

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transect.census.estimate import STRIP_METHODS, StripMethod, estimate_strip
-from transect.census.intervals import StripSample, lognormal, percentile, student, studentised
+from transect.census.estimates.estimate import STRIP_METHODS, StripMethod, estimate_strip
+from transect.census.estimates.intervals import StripSample, lognormal, percentile, student, studentised
 
 COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8, 31, 2, 9], [4, 3, 2.5, 5, 3.5, 4.5, 2, 3.7], 300.0
 

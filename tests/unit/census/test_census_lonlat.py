@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from shapely import transform
 from shapely.geometry import Polygon, box, mapping
 
-from transect.census.geometry import Grid
+from transect.census.ground.geometry import Grid
 from transect.census.lonlat import (
     along_sides,
     cut_at_antimeridian,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely import box, union_all
 
-from transect.census.looks import Photographed
+from transect.census.sightings.looks import Photographed
 
 SIDE = 100.0
 

@@ -6,11 +6,11 @@ import pytest
 from numpy.typing import NDArray
 
 from transect.census import CensusConfig
-from transect.census.animals import count_once
-from transect.census.detect import Found
-from transect.census.geometry import Pose, footprint, ground_to_pixel
-from transect.census.looks import Photographed
-from transect.census.observations import Observations, observe
+from transect.census.ground.geometry import Pose, footprint, ground_to_pixel
+from transect.census.sightings.animals import count_once
+from transect.census.sightings.detect import Found
+from transect.census.sightings.looks import Photographed
+from transect.census.sightings.observations import Observations, observe
 
 SPECIES = {"sheep": 0, "lamb": 0, "zebra": 1}
 WIDTH, HEIGHT, GSD = 1920, 1440, 0.05

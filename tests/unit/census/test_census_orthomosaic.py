@@ -8,8 +8,8 @@ from PIL import Image
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 
-from transect.census.geometry import Grid
-from transect.census.orthomosaic import Georeference, Mosaic, read_georeference
+from transect.census.ground.geometry import Grid
+from transect.census.ground.orthomosaic import Georeference, Mosaic, read_georeference
 
 GRID = Grid(32736)
 WEST, NORTH, GSD = 700_000.0, 9_850_000.0, 0.5
@@ -85,7 +85,7 @@ def test_the_mask_of_a_large_map_is_read_small(tmp_path: Path, monkeypatch: pyte
     pixels = picture(600, 400)
     pixels[:, :, 450:] = 0
     path = write(tmp_path / "a.tif", pixels, nodata=0)
-    monkeypatch.setattr("transect.census.orthomosaic._MASK_SIDE", 60)
+    monkeypatch.setattr("transect.census.ground.orthomosaic._MASK_SIDE", 60)
     assert opened(path).outline().area == pytest.approx(450 * 400 * GSD**2, rel=0.01)
 
 

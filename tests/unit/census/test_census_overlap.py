@@ -4,9 +4,9 @@ import pytest
 from shapely.geometry import box
 
 from observed import frame
-from transect.census.coverage import Coverage
-from transect.census.geometry import Grid
-from transect.census.overlap import measure_overlap
+from transect.census.ground.coverage import Coverage
+from transect.census.ground.geometry import Grid
+from transect.census.ground.overlap import measure_overlap
 
 # On the middle of a zone the grid's metre is 0.9996 of the ground's.
 EAST, NORTH, SCALE = 500_000.0, 9_830_000.0, 0.9996

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import box, points, union_all
 
-from transect.census.places import nearest_polygon
+from transect.census.ground.places import nearest_polygon
 
 
 def squares(corners: list[tuple[float, float]], side: float = 10.0) -> np.ndarray[tuple[int], np.dtype[np.object_]]:

@@ -3,11 +3,11 @@ from datetime import datetime
 
 import pytest
 
-from transect.census.cameras import Camera
-from transect.census.elevation import Ground
-from transect.census.flights import FlightRow
-from transect.census.positions import Placement, place
-from transect.census.survey import SurveySpec
+from transect.census.ground.cameras import Camera
+from transect.census.ground.elevation import Ground
+from transect.census.ground.positions import Placement, place
+from transect.census.inputs.flights import FlightRow
+from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
 
 DRONE = FrameMetadata(

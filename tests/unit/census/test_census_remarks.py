@@ -6,9 +6,9 @@ import pytest
 from shapely.geometry import box
 
 from observed import frame
-from transect.census.coverage import Coverage, Region
-from transect.census.remarks import remarks
-from transect.census.survey import SurveySpec
+from transect.census.ground.coverage import Coverage, Region
+from transect.census.inputs.survey import SurveySpec
+from transect.census.report.remarks import remarks
 from transect.census.tally import SpeciesRow
 
 ROW = SpeciesRow("sheep", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)

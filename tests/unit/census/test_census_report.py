@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 
 from observed import frame, observations
-from transect.census.animals import Animals
-from transect.census.config import CensusConfig
-from transect.census.correction import Correction, DetectorError, SpeciesFactors
-from transect.census.coverage import Coverage, Region, Unit
-from transect.census.geometry import Grid
-from transect.census.report import ReportInput, css_string, manifest_sections, render_report, write_report
+from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors
+from transect.census.ground.coverage import Coverage, Region, Unit
+from transect.census.ground.geometry import Grid
+from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.survey import SurveySpec
+from transect.census.report.page import ReportInput, css_string, manifest_sections, render_report, write_report
 from transect.census.result import Failure
-from transect.census.survey import SurveySpec
+from transect.census.sightings.animals import Animals
 from transect.census.tally import tally
 
 EAST, NORTH = 500_000.0, 9_830_000.0

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from transect.census.correction import Correction, DetectorError, SpeciesFactors
+from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors
 from transect.census.steps import correction_records, species_steps
 from transect.census.tally import SpeciesRow, StratumSample, Tally, UnitCount, estimate_species
 

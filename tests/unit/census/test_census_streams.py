@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transect.census.streams import encode, guarded, unguarded, write_csv, write_json
+from transect.census.outputs.streams import encode, guarded, unguarded, write_csv, write_json
 
 TEXT = st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from transect.census import CensusConfig, load_config, load_survey
-from transect.census.flights import match_flights, read_flights
+from transect.census.inputs.flights import match_flights, read_flights
 from transect.errors import InputError, SurveyError
 from transect.settings import Settings
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from shapely.geometry import MultiPolygon, Point, box
 
-from transect.census.charts import colour
-from transect.census.geometry import Grid
-from transect.census.survey_map import MapLayers, draw_map, mark
+from transect.census.ground.geometry import Grid
+from transect.census.report.charts import colour
+from transect.census.report.survey_map import MapLayers, draw_map, mark
 
 # On the middle of a zone, where grid north is true north, a degree north of the equator's false northing.
 EAST, NORTH = 500_000.0, 9_830_000.0

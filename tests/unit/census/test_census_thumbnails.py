@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from observed import frame, observations
-from transect.census import thumbnails
-from transect.census.positions import Frame
-from transect.census.thumbnails import Thumbnail, least_certain, most_crowded
+from transect.census.ground.positions import Frame
+from transect.census.report import thumbnails
+from transect.census.report.thumbnails import Thumbnail, least_certain, most_crowded
 from transect.imagery import Raster, open_raster
 
 NAMES = ("sheep", "goat")

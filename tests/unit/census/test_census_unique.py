@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transect.census.unique import Matching, Sightings, unique_animals
+from transect.census.sightings.unique import Matching, Sightings, unique_animals
 
 WIDTH_M, HEIGHT_M = 96.0, 72.0
 

@@ -5,8 +5,8 @@ import pytest
 from shapely import box
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.geometry import FloatArray, GroundView, Pose
-from transect.census.views import Views
+from transect.census.ground.geometry import FloatArray, GroundView, Pose
+from transect.census.ground.views import Views
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from transect.census.result import Failure
-from transect.census.tally import SpeciesRow
-from transect.census.wording import (
+from transect.census.report.wording import (
     count_text,
     figures,
     kinds_of,
@@ -14,6 +12,8 @@ from transect.census.wording import (
     summary_sentence,
     with_error,
 )
+from transect.census.result import Failure
+from transect.census.tally import SpeciesRow
 
 ROW = SpeciesRow("buffalo", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)
 

@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: estimates, their limits, corrections, differences. Pure."""

@@ -1,0 +1,1 @@
+"""Where photos were taken and what ground they show, in grid metres."""

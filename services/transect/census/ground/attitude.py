@@ -1,0 +1,79 @@
+"""How the camera was held: yaw, pitch and roll from flights.csv or XMP, and how EXIF turns the picture."""
+
+import math
+from dataclasses import dataclass
+
+from transect.census.inputs.flights import FlightRow
+from transect.imagery import FrameMetadata
+
+# By how much the upright picture's upper edge is turned clockwise from the stored one's; the others are mirrored.
+_TURNS = {1: 0.0, 3: 180.0, 6: -90.0, 8: 90.0}
+# A gimbal that says this much roll says that it looks down over the back.
+_UPSIDE_DOWN_DEG = 90.0
+
+
+def off_nadir_deg(pitch_deg: float, roll_deg: float) -> float:
+    """The angle between a camera's axis and straight down, from pitch and roll as in geometry.Pose."""
+    cosine = math.cos(math.radians(pitch_deg + 90)) * math.cos(math.radians(roll_deg))
+    return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
+
+
+@dataclass(frozen=True)
+class Attitude:
+    """Degrees as in geometry.Pose, the yaw clockwise from true north, 0 to 360."""
+
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+    turn_deg: float
+
+    @property
+    def off_nadir_deg(self) -> float:
+        """The angle between the camera's axis and straight down."""
+        return off_nadir_deg(self.pitch_deg, self.roll_deg)
+
+
+def attitude_of(metadata: FrameMetadata, row: FlightRow) -> Attitude | str:
+    """The attitude of a photo, or a sentence that says what it lacks. flights.csv wins cell by cell.
+
+    Without a pitch the camera is taken to look straight down. A yaw that XMP gives, or flights.csv, is that of the
+    picture as the camera stored it.
+    """
+    turn = _TURNS.get(metadata.orientation)
+    if turn is None:
+        return "no heading: its EXIF orientation mirrors it; store it as the camera took it."
+    yaw = next((y for y in (row.yaw_deg, metadata.gimbal_yaw_deg, metadata.yaw_deg) if y is not None), None)
+    if yaw is None:
+        return "no heading: neither flights.csv (yaw_deg) nor XMP says which way the photo's upper edge points."
+    pitch = next((p for p in (row.pitch_deg, metadata.gimbal_pitch_deg) if p is not None), -90.0)
+    roll = next((r for r in (row.roll_deg, metadata.gimbal_roll_deg) if r is not None), 0.0)
+    roll = _signed(roll)
+    if abs(roll) > _UPSIDE_DOWN_DEG:
+        half_turn = _half_turn(metadata, row)
+        if isinstance(half_turn, str):
+            return half_turn
+        yaw, roll = yaw + half_turn, _signed(roll + 180)
+    return Attitude(yaw % 360, pitch, roll, turn)
+
+
+def _half_turn(metadata: FrameMetadata, row: FlightRow) -> float | str:
+    """What to add to the yaw of a gimbal that writes a roll of 180 degrees while it looks down.
+
+    Straight down, roll and yaw turn about one axis. Some gimbals write such a roll together with a yaw that is turned
+    by half a circle (DJI H30T, compared with poses from photogrammetry: issue 36 of leftfield-geospatial/orthority),
+    others with the right yaw. The aircraft's own heading tells which.
+    """
+    if row.yaw_deg is not None:
+        return 0.0
+    if metadata.yaw_deg is None or metadata.gimbal_yaw_deg is None:
+        return (
+            "no heading: the gimbal writes a roll of 180 degrees, and nothing says whether its yaw is turned with it."
+        )
+    apart = abs(_signed(metadata.gimbal_yaw_deg - metadata.yaw_deg))
+    if 60 < apart < 120:
+        return "no heading: the gimbal writes a roll of 180 degrees and a yaw across the aircraft's."
+    return 180.0 if apart >= 120 else 0.0
+
+
+def _signed(degrees: float) -> float:
+    return (degrees + 180) % 360 - 180

@@ -1,0 +1,174 @@
+"""Which camera took a photo: the distance of its pixels on the sensor, and its focal length.
+
+survey.yaml wins, then the table of known cameras (cameras.csv), then what EXIF says about the focal plane. A camera
+that none of them knows is a sentence that says what to write into survey.yaml, never a guess.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from transect.census.inputs.survey import CameraSpec, SurveySpec
+from transect.imagery import FrameMetadata
+
+# A focal length in EXIF is rounded; one of a known camera that is further off is another lens of it.
+_FOCAL_TOLERANCE = 0.03
+# Two shapes of picture are the same up to the rounding of their sides.
+_SHAPE_TOLERANCE = 0.01
+_SAME_SIDE = 0.005
+
+
+@dataclass(frozen=True)
+class KnownCamera:
+    """A row of cameras.csv: the whole sensor in mm and pixels; `focal_mm` None for lenses that are changed."""
+
+    make: str
+    model: str
+    name: str
+    sensor_width_mm: float
+    sensor_height_mm: float
+    width_px: int
+    height_px: int
+    focal_mm: float | None
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What turns the pixels of one photo into angles; `source` says where it comes from."""
+
+    name: str
+    pixel_pitch_mm: float
+    focal_mm: float
+    source: str
+
+    @property
+    def focal_px(self) -> float:
+        """The focal length in pixels."""
+        return self.focal_mm / self.pixel_pitch_mm
+
+
+@cache
+def known_cameras() -> tuple[KnownCamera, ...]:
+    """The table of common survey cameras."""
+    text = resources.files("transect.census.ground").joinpath("cameras.csv").read_text(encoding="utf-8")
+    return tuple(
+        KnownCamera(
+            row["make"],
+            row["model"],
+            row["name"],
+            float(row["sensor_width_mm"]),
+            float(row["sensor_height_mm"]),
+            int(row["width_px"]),
+            int(row["height_px"]),
+            float(row["focal_mm"]) if row["focal_mm"] else None,
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def camera_name(metadata: FrameMetadata) -> str:
+    """Make and model as one name, `unnamed camera` where EXIF has neither."""
+    make, model = metadata.make or "", metadata.model or ""
+    if model.lower().startswith(make.lower().split(" ")[0]):
+        make = ""
+    return f"{make} {model}".strip() or "unnamed camera"
+
+
+def cameras_of(placements: Iterable[Any]) -> list[dict[str, Any]]:
+    """Each camera with its parameters, their source and how many photos it took; maps have none."""
+    counts = Counter(camera for camera in (getattr(one, "camera", None) for one in placements) if camera is not None)
+    return [
+        {
+            "camera": camera.name,
+            "focal_mm": camera.focal_mm,
+            "pixel_pitch_um": round(camera.pixel_pitch_mm * 1000, 6),
+            "source": camera.source,
+            "photos": count,
+        }
+        for camera, count in sorted(counts.items(), key=lambda one: (one[0].name, one[0].focal_mm))
+    ]
+
+
+def camera_of(metadata: FrameMetadata, spec: SurveySpec) -> Camera | str:
+    """The camera of a photo, or a sentence that says what it lacks."""
+    if not metadata.width or not metadata.height:
+        return "no image size."
+    if (metadata.make or "").lower() == "gopro":
+        return (
+            "no usable camera: a GoPro's fisheye lens has no scale that holds over its picture; export it undistorted."
+        )
+    if metadata.digital_zoom is not None and metadata.digital_zoom > 1.01:
+        return (
+            f"no usable camera: it was taken with a digital zoom of {metadata.digital_zoom:g}, which hides its scale."
+        )
+    given = spec.cameras.get(metadata.model or "") or spec.camera
+    named = camera_name(metadata)
+    found = _known(metadata)
+    pitch, source = _pitch(metadata, given, found)
+    if pitch is None:
+        return source
+    known_focal = found.focal_mm if isinstance(found, KnownCamera) else None
+    focal = (given.focal_mm if given else None) or metadata.focal_mm or known_focal
+    if focal is None:
+        return (
+            f"no focal length: neither EXIF nor the table of cameras gives that of {named}; add focal_mm (in real "
+            "millimetres, not the 35 mm equivalent) to camera in survey.yaml."
+        )
+    return Camera(named, pitch, focal, source)
+
+
+def _pitch(
+    metadata: FrameMetadata, given: CameraSpec | None, found: KnownCamera | str
+) -> tuple[float, str] | tuple[None, str]:
+    """Millimetres a pixel and where they come from, or None and what is missing."""
+    longer = max(metadata.width or 0, metadata.height or 0)
+    if given is not None and given.pixel_pitch_um is not None:
+        return given.pixel_pitch_um / 1000, "survey.yaml"
+    if given is not None and given.sensor_width_mm is not None:
+        # The sensor's width is its long side, also for a photo that is stored upright.
+        return given.sensor_width_mm / longer, "survey.yaml"
+    if isinstance(found, KnownCamera):
+        scale = _scale(found, longer, min(metadata.width or 0, metadata.height or 0))
+        if scale is not None:
+            return found.sensor_width_mm / found.width_px / scale, "table of cameras"
+        found = (
+            f"no camera: a picture of {metadata.width} x {metadata.height} pixels is neither the whole sensor of "
+            f"{camera_name(metadata)} ({found.width_px} x {found.height_px}) nor a strip or a smaller copy of it; add "
+            "`camera: {sensor_width_mm: ...}` to survey.yaml, the millimetres of sensor that the long side shows."
+        )
+    elif metadata.pixel_pitch_um is not None:
+        return metadata.pixel_pitch_um / 1000, "EXIF focal plane"
+    return None, found
+
+
+def _known(metadata: FrameMetadata) -> KnownCamera | str:
+    """The camera in the table, or a sentence that says that it is not there."""
+    model = (metadata.model or "").lower()
+    rows = [row for row in known_cameras() if row.model.lower() == model]
+    fixed = [row for row in rows if row.focal_mm is not None]
+    if metadata.focal_mm is not None and fixed:
+        rows = [row for row in fixed if abs(metadata.focal_mm / (row.focal_mm or 1) - 1) <= _FOCAL_TOLERANCE]
+    if len(rows) == 1:
+        return rows[0]
+    if rows:
+        sized = [row for row in rows if (row.width_px, row.height_px) == (metadata.width, metadata.height)]
+        if len(sized) == 1:
+            return sized[0]
+    lens = f" with a lens of {metadata.focal_mm:g} mm" if metadata.focal_mm is not None and fixed else ""
+    return (
+        f"no camera: {camera_name(metadata)}{lens} is not in the table of cameras; add "
+        "`camera: {sensor_width_mm: ..., focal_mm: ...}` to survey.yaml, both in real millimetres."
+    )
+
+
+def _scale(camera: KnownCamera, longer: int, shorter: int) -> float | None:
+    """Pixels of the picture a pixel of the sensor; None where the picture could be anything."""
+    across, down = longer / camera.width_px, shorter / camera.height_px
+    if abs(across - 1) <= _SAME_SIDE or abs(down - 1) <= _SAME_SIDE:
+        # The whole sensor, or a strip of it (16:9 for example) at its own scale.
+        return 1.0 if max(across, down) <= 1 + _SAME_SIDE else None
+    return across if abs(across / down - 1) <= _SHAPE_TOLERANCE else None

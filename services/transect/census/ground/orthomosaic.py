@@ -1,0 +1,188 @@
+"""GeoTIFF orthomosaics: where each pixel lies by the file's own georeference, and which of them hold ground."""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from rasterio.enums import MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.features import shapes
+from shapely import segmentize, transform, union_all
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from transect.census.ground.geometry import FloatArray, Grid
+
+# The mask of a map is read at so many pixels a side, which leaves its edges known to a two-thousandth of its side.
+_MASK_SIDE = 2000
+# A map that does not say which pixels are empty, and whose border holds this share of pure black or white, has some.
+_EMPTY_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """A map's pixels in its own coordinate reference system.
+
+    `affine` is (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f, columns and rows counted from
+    the upper left corner. `valid` is the part with ground in pixels. `latitude`, `longitude` (degrees) and `gsd_m`
+    are those of its middle.
+    """
+
+    crs: str
+    affine: tuple[float, float, float, float, float, float]
+    width: int
+    height: int
+    valid: BaseGeometry
+    latitude: float
+    longitude: float
+    gsd_m: float
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A map on the survey's grid: a GroundView."""
+
+    georeference: Georeference
+    epsg: int
+    position_sd_m: float | None = None
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.georeference.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.georeference.height
+
+    @cached_property
+    def _middle(self) -> FloatArray:
+        return self.to_ground(np.array([self.width / 2, self.height / 2]))
+
+    @property
+    def x(self) -> float:
+        """Easting of its middle."""
+        return float(self._middle[0])
+
+    @property
+    def y(self) -> float:
+        """Northing of its middle."""
+        return float(self._middle[1])
+
+    def to_ground(self, pixels: FloatArray) -> FloatArray:
+        """See geometry.GroundView."""
+        a, b, c, d, e, f = self.georeference.affine
+        column, row = pixels[..., 0], pixels[..., 1]
+        x, y = _between(self.georeference.crs, self.epsg).transform(a * column + b * row + c, d * column + e * row + f)
+        return np.stack([np.asarray(x, np.float64), np.asarray(y, np.float64)], axis=-1)
+
+    def to_pixels(self, xy: FloatArray) -> FloatArray:
+        """See geometry.GroundView."""
+        a, b, c, d, e, f = self.georeference.affine
+        x, y = _between(self.georeference.crs, self.epsg).transform(xy[..., 0], xy[..., 1], direction="INVERSE")
+        x, y, area = np.asarray(x) - c, np.asarray(y) - f, a * e - b * d
+        return np.stack([(e * x - b * y) / area, (a * y - d * x) / area], axis=-1)
+
+    def scale_at(self, pixels: FloatArray) -> FloatArray:
+        """See geometry.GroundView."""
+        here = self.to_ground(pixels)
+        right, down = (self.to_ground(pixels + np.array(step)) - here for step in ((1.0, 0.0), (0.0, 1.0)))
+        return np.asarray(np.sqrt(np.abs(right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0])), np.float64)
+
+    def outline(self) -> BaseGeometry:
+        """See geometry.GroundView: the part that holds ground."""
+        fine = segmentize(self.georeference.valid, max(self.width, self.height) / 20)
+        return transform(fine, self.to_ground)
+
+    def turning_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
+        """See geometry.GroundView: a map has neither a yaw nor a height that could be wrong."""
+        return np.zeros(xy.shape[:-1])
+
+
+@lru_cache(maxsize=64)
+def _between(crs: str, epsg: int) -> Transformer:
+    return Transformer.from_crs(CRS.from_wkt(crs), CRS.from_epsg(epsg), always_xy=True)
+
+
+def read_georeference(path: Path) -> Georeference | str | None:
+    """The georeference of a TIFF; None for an ordinary photo; or a sentence that says why the map cannot be placed."""
+    # Photos as TIFF need not say where they are.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    try:
+        with rasterio.open(path.absolute(), driver="GTiff") as dataset:
+            if dataset.transform.is_identity and dataset.crs is None:
+                if dataset.gcps[0]:
+                    return "no position: it is a map by control points; warp it first, with gdalwarp for example."
+                return None
+            return _read(dataset)
+    except (RasterioError, OSError):
+        # Whether it is an image at all is for the reader of images to say.
+        return None
+
+
+def _read(dataset: Any) -> Georeference | str:
+    if dataset.crs is None:
+        return "no position: it is a map without a coordinate reference system; set it, with gdal_edit.py -a_srs."
+    affine = tuple(float(value) for value in dataset.transform[:6])
+    if dataset.transform.is_identity or not np.isfinite(affine).all() or dataset.transform.is_degenerate:
+        return "no position: it names a coordinate reference system, but no place in it; export it anew."
+    valid = _valid(dataset)
+    if isinstance(valid, str):
+        return valid
+    crs = dataset.crs.to_wkt()
+    a, b, c, d, e, f = affine
+    middle = dataset.width / 2, dataset.height / 2
+    to_degrees = Transformer.from_crs(CRS.from_wkt(crs), "EPSG:4326", always_xy=True)
+    lon, lat = to_degrees.transform(a * middle[0] + b * middle[1] + c, d * middle[0] + e * middle[1] + f)
+    if not (np.isfinite(lon) and np.isfinite(lat) and abs(lat) <= 84):
+        return "no position: its georeference does not lie between 84 S and 84 N."
+    grid = Grid.around(np.array([lon]), np.array([lat]))
+    reference = Georeference(crs, (a, b, c, d, e, f), dataset.width, dataset.height, valid, float(lat), float(lon), 0.0)
+    scale = Mosaic(reference, grid.epsg).scale_at(np.array([middle]))[0]
+    gsd = float(scale / grid.factors(np.array([lon]), np.array([lat]))[1][0])
+    return replace(reference, gsd_m=gsd)
+
+
+def _valid(dataset: Any) -> BaseGeometry | str:
+    """The part of a map that holds ground, in pixels, from its mask at reduced resolution."""
+    step = max(dataset.width, dataset.height) / _MASK_SIDE
+    size = (dataset.height, dataset.width)
+    if step > 1:
+        size = (max(round(dataset.height / step), 1), max(round(dataset.width / step), 1))
+    if all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums):
+        share = _empty_border(dataset, size)
+        if share > _EMPTY_SHARE:
+            return (
+                f"no area: {share:.0%} of it is black or white without ground, and it does not say so; mark it, with "
+                "gdal_edit.py -a_nodata 0 for example."
+            )
+        mask = np.full(size, 255, np.uint8)
+    else:
+        mask = np.asarray(dataset.dataset_mask(out_shape=size), np.uint8)
+    if not mask.any():
+        return "no area: its mask leaves nothing of it."
+    to_pixels = rasterio.Affine.scale(dataset.width / size[1], dataset.height / size[0])
+    grounds = shapes((mask > 0).astype(np.uint8), mask=mask > 0, connectivity=4, transform=to_pixels)
+    return union_all([shape(ground) for ground, _ in grounds])
+
+
+def _empty_border(dataset: Any, size: tuple[int, int]) -> float:
+    """The share of pixels that are pure black or white and hang together with the border."""
+    bands = list(range(1, min(dataset.count, 3) + 1))
+    seen = dataset.read(bands, out_shape=(len(bands), *size))
+    most = np.iinfo(seen.dtype).max if seen.dtype.kind in "ui" else 1
+    empty = 0.0
+    for value in (0, most):
+        count, labels = cv2.connectedComponents(np.all(seen == value, axis=0).astype(np.uint8), connectivity=4)
+        border: NDArray[Any] = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        touching = np.setdiff1d(np.unique(border), [0])
+        empty += float(np.isin(labels, touching).mean()) if count > 1 else 0.0
+    return empty

@@ -1,0 +1,1 @@
+"""What a survey folder and a census configuration say, checked."""

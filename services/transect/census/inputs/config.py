@@ -1,0 +1,74 @@
+"""How a census is run: one small YAML file, every value with a default."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transect.census.estimates.estimate import DEFAULT_METHOD, StripMethod
+from transect.census.yaml_file import read_yaml_mapping
+from transect.engine import DetectOptions
+from transect.errors import InputError
+from transect.settings import Settings
+
+Counting = Literal["matching", "division_line"]
+
+
+class CensusConfig(BaseModel):
+    """Options of a census. A value of None means: what the settings say, else the model package.
+
+    `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
+    pose (None: estimated from the survey itself, where enough animals are in two photos, else what is usual); the
+    tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
+    several photos is counted once; photos more than `time_window_s` apart are never matched, and animals move up to
+    `animal_speed_m_s` between photos. `method` makes the 95% limits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conf: float | None = Field(default=None, ge=0, le=1)
+    iou: float | None = Field(default=None, ge=0, le=1)
+    tile: Literal["auto", "off"] | int | None = None
+    overlap: int | None = Field(default=None, ge=0)
+    workers: int = Field(default=2, ge=1, le=64)
+    gps_error_m: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    yaw_error_deg: float | None = Field(default=None, ge=0, le=45, allow_inf_nan=False)
+    height_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    counting: Counting = "matching"
+    time_window_s: float = Field(default=20.0, ge=0, le=86400, allow_inf_nan=False)
+    animal_speed_m_s: float = Field(default=1.0, ge=0, le=30, allow_inf_nan=False)
+    match_sigmas: float = Field(default=4.0, gt=0, le=10, allow_inf_nan=False)
+    max_off_nadir_deg: float = Field(default=20.0, gt=0, le=45, allow_inf_nan=False)
+    method: StripMethod = DEFAULT_METHOD
+    thumbnails: int = Field(default=20, ge=0, le=40)
+
+    def detect_options(self, settings: Settings) -> DetectOptions:
+        """What the detector is asked for: this file's values, else the settings'."""
+        return DetectOptions(
+            conf=settings.conf if self.conf is None else self.conf,
+            iou=settings.iou if self.iou is None else self.iou,
+            tile=settings.tile if self.tile is None else self.tile,
+            overlap=settings.tile_overlap if self.overlap is None else self.overlap,
+        )
+
+
+def load_config(path: Path | None = None) -> CensusConfig:
+    """Read a census configuration; None gives the defaults. Raises InputError, naming file and key."""
+    if path is None:
+        return CensusConfig()
+    try:
+        return CensusConfig.model_validate(read_yaml_mapping(path, InputError))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}.") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first complaint of pydantic as `key: what is wrong`, without a final full stop."""
+    first = error.errors()[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        return f"{place} is not a key that is known here; check its spelling"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool) and place else ""
+    return f"{place + ': ' if place else ''}{reason[:1].lower() + reason[1:]}{shown}"

@@ -1,0 +1,262 @@
+"""The survey folder: survey.yaml, the photos below images/, and what the two must agree on."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from transect.census.estimates.correction import SpeciesFactors
+from transect.census.inputs.config import first_problem
+from transect.census.lonlat import flat, polygon_area_km2
+from transect.census.yaml_file import read_yaml_mapping
+from transect.errors import SurveyError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+# A stated area and a drawn polygon that differ by more contradict each other.
+_AREA_TOLERANCE = 0.05
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _check_place(lon: float, lat: float) -> None:
+    if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= 180 and abs(lat) <= 84):
+        raise ValueError(f"[{lon}, {lat}] is not [longitude, latitude] between 84 S and 84 N")
+
+
+class CameraSpec(_Strict):
+    """What the camera table and EXIF do not know, or know wrongly; it wins over both.
+
+    Width of the part of the sensor that the photo's long side shows, or the distance of two pixels; and the focal
+    length. All are real ones (not 35 mm equivalent).
+    """
+
+    sensor_width_mm: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    pixel_pitch_um: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] | None = None
+    focal_mm: Annotated[float, Field(gt=0, le=2000, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> "CameraSpec":
+        if self.sensor_width_mm is not None and self.pixel_pitch_um is not None:
+            raise ValueError("sensor_width_mm and pixel_pitch_um say the same; give one of them")
+        return self
+
+
+class HeightSpec(_Strict):
+    """Where height above ground comes from when flights.csv does not give it.
+
+    `dem` is a GeoTIFF of the terrain, relative to the survey folder. With it, `altitude` says what the camera's
+    height is taken from: `relative` to the terrain at `take_off` (longitude, latitude; else below the first photo),
+    or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`.
+    """
+
+    source: Literal["relative_altitude", "flights", "fixed", "gps_altitude", "dem"] = "relative_altitude"
+    height_agl_m: _Positive | None = None
+    ground_elevation_m: Annotated[float, Field(ge=-500, le=9000, allow_inf_nan=False)] | None = None
+    dem: Annotated[str, Field(min_length=1)] | None = None
+    altitude: Literal["relative", "gps"] = "relative"
+    take_off: tuple[float, float] | None = None
+    vertical_offset_m: Annotated[float, Field(ge=-200, le=200, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _dem_is_used(self) -> "HeightSpec":
+        if self.source == "dem" and self.dem is None:
+            raise ValueError("source dem needs dem, the path of a GeoTIFF of the terrain")
+        if self.source != "dem" and (self.dem or self.take_off or self.vertical_offset_m):
+            raise ValueError("dem, take_off and vertical_offset_m need source dem")
+        if self.altitude == "gps" and self.take_off is not None:
+            raise ValueError("take_off is for altitude relative; a GPS altitude does not need it")
+        if self.altitude == "relative" and self.vertical_offset_m:
+            raise ValueError("vertical_offset_m is for altitude gps; a relative altitude needs none")
+        if self.take_off is not None:
+            _check_place(*self.take_off)
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> "HeightSpec":
+        if self.source == "fixed" and self.height_agl_m is None:
+            raise ValueError("source fixed needs height_agl_m, the height above ground in metres")
+        if self.source == "gps_altitude" and self.ground_elevation_m is None:
+            raise ValueError("source gps_altitude is above sea level, so it needs ground_elevation_m")
+        return self
+
+
+class Stratum(_Strict):
+    """A part of the study area with its own estimate. `polygon` holds [longitude, latitude] corners."""
+
+    name: _Name
+    area_km2: _Positive | None = None
+    polygon: tuple[tuple[float, float], ...] | None = None
+    transects_possible: _Positive | None = None
+
+    @field_validator("polygon")
+    @classmethod
+    def _polygon_is_simple(
+        cls, value: tuple[tuple[float, float], ...] | None
+    ) -> tuple[tuple[float, float], ...] | None:
+        if value is None:
+            return None
+        if len(set(value)) < 3:
+            raise ValueError("a polygon needs at least three corners")
+        for lon, lat in value:
+            _check_place(lon, lat)
+        if not flat(value).is_valid:
+            raise ValueError("the polygon crosses itself")
+        return value
+
+    @model_validator(mode="after")
+    def _area_is_known(self) -> "Stratum":
+        if self.polygon is None and self.area_km2 is None:
+            raise ValueError(f"stratum {self.name} needs area_km2 or a polygon")
+        if self.polygon is not None and self.area_km2 is not None:
+            drawn = polygon_area_km2(self.polygon)
+            if abs(drawn - self.area_km2) > _AREA_TOLERANCE * self.area_km2:
+                raise ValueError(
+                    f"stratum {self.name} says area_km2 {self.area_km2:g}, but its polygon holds {drawn:.4g} km2"
+                )
+        return self
+
+    @property
+    def total_area_km2(self) -> float:
+        """The stated area, else the polygon's."""
+        if self.area_km2 is not None:
+            return self.area_km2
+        return polygon_area_km2(self.polygon or ())
+
+
+class TransectSpec(_Strict):
+    """What names a photo's transect: its folder below images/, flights.csv, or nothing."""
+
+    source: Literal["folder", "flights", "none"] = Field(default="folder", alias="from")
+
+
+class SurveySpec(_Strict):
+    """The content of survey.yaml. `cameras` gives by model (as EXIF writes it) what `camera` gives for all."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: str | None = None
+    camera: CameraSpec | None = None
+    cameras: dict[str, CameraSpec] = {}
+    height: HeightSpec = HeightSpec()
+    sampling: Literal["strip", "total"] = "strip"
+    strata: tuple[Stratum, ...] = ()
+    transects: TransectSpec = TransectSpec()
+    species: dict[str, _Name | None] = {}
+    corrections: dict[str, SpeciesFactors] = {}
+
+    @model_validator(mode="after")
+    def _strata_are_told_apart(self) -> "SurveySpec":
+        names = [stratum.name for stratum in self.strata]
+        if len(set(names)) < len(names):
+            raise ValueError("two strata have the same name")
+        if len(self.strata) > 1:
+            for stratum in self.strata:
+                if stratum.polygon is None:
+                    raise ValueError(f"stratum {stratum.name} needs a polygon, since there are several strata")
+        return self
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A survey folder as it was found: `images` are the photos in order of their path."""
+
+    folder: Path
+    spec: SurveySpec
+    images: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The survey's name: survey.yaml's, else the folder's."""
+        return self.spec.name
+
+    @property
+    def model(self) -> str | None:
+        """The model that survey.yaml asks for, if any: a URI, an alias, or a package folder."""
+        return self.spec.model
+
+    @property
+    def images_folder(self) -> Path:
+        """Where the photos are."""
+        return self.folder / "images"
+
+    @property
+    def flights_path(self) -> Path:
+        """The table of poses, which need not exist."""
+        return self.folder / "flights.csv"
+
+    def name_of(self, image: Path) -> str:
+        """A photo's path below images/, with forward slashes: its name in every output.
+
+        Bytes of a file name that are no UTF-8 are written as \\xff.
+        """
+        name = image.relative_to(self.images_folder).as_posix()
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def load_survey(folder: Path) -> Survey:
+    """Read survey.yaml and find the photos, at any depth and in any case of suffix.
+
+    Raises SurveyError in one sentence for a missing folder or file, a bad key or value, or no photos.
+    """
+    path = folder / "survey.yaml"
+    try:
+        exists, described = folder.is_dir(), path.is_file()
+    except OSError as error:
+        raise SurveyError(f"Survey folder {folder} cannot be read: {error.strerror or error}.") from error
+    if not exists:
+        raise SurveyError(f"Survey folder {folder} does not exist.")
+    if not described:
+        raise SurveyError(f"{path} is missing: a survey folder holds survey.yaml and images/.")
+    try:
+        spec = SurveySpec.model_validate({"name": _default_name(folder)} | read_yaml_mapping(path, SurveyError))
+    except ValidationError as error:
+        raise SurveyError(f"{path}: {first_problem(error)}.") from error
+    survey = Survey(folder, spec, ())
+    if not survey.images_folder.is_dir():
+        raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
+    images = tuple(sorted(_photos(survey.images_folder)))
+    if not images:
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise SurveyError(f"{survey.images_folder} holds no photos (files ending in {endings}).")
+    return Survey(folder, spec, images)
+
+
+def _photos(folder: Path) -> Iterator[Path]:
+    """Photos at any depth, through links too, each real folder once: links may lead round in circles."""
+    seen, waiting = set[tuple[int, int]](), [folder]
+    while waiting:
+        for place, folders, files in os.walk(waiting.pop(0), onerror=_refuse_folder):
+            status = Path(place).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            yield from (Path(place, name) for name in files if _is_photo(Path(name)))
+            waiting += [link for name in sorted(folders) if (link := Path(place, name)).is_symlink()]
+
+
+def _refuse_folder(error: OSError) -> None:
+    # The photos in it would be missing from the count without a word.
+    raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}; allow it, or move it away.")
+
+
+def _is_photo(path: Path) -> bool:
+    # Names with a leading dot are hidden files, such as the shadow copies that macOS leaves on memory cards.
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _default_name(folder: Path) -> str:
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-"
+        for letter in folder.resolve().name
+    )
+    return kept.lstrip("._-")[:100] or "survey"

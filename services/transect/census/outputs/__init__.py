@@ -1,0 +1,1 @@
+"""The result as files that other programs read."""

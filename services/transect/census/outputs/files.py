@@ -1,0 +1,174 @@
+"""The result as files that other programs read: Parquet, GeoPackage, GeoJSON, CSV, JSON. Each is whole or absent.
+
+Equal results are equal bytes: nothing here writes the time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transect.census.ground.coverage import Coverage
+from transect.census.ground.geometry import Grid
+from transect.census.ground.positions import Frame
+from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
+from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
+from transect.census.outputs.streams import write_csv
+from transect.census.result import Failure
+from transect.census.sightings.animals import Animals
+from transect.census.sightings.detect import Found
+from transect.census.sightings.observations import IntArray, Observations
+from transect.census.steps import correction_records
+from transect.census.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
+from transect.files import atomic_path, atomic_write_json, sha256_file
+
+DATA_FILES = (
+    *("animals.csv", "animals.geojson", "animals.gpkg", "coco.json", "counts.csv", "coverage.geojson"),
+    *("detections.parquet", "estimate.csv", "estimate.json", "failures.csv", "megadetector.json", "transects.csv"),
+)
+"""What `write_outputs` writes."""
+
+_ESTIMATE_COLUMNS = (
+    *("stratum", "species", "method", "n", "seen", "area_km2", "density"),
+    *("estimate", "variance", "se", "ci95", "note", "df", "stratum_km2", "uncorrected"),
+)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A finished count: the photos and what was found in them, boxes, animals, and all that was made of them.
+
+    `frames` and `found` are aligned; `animal_of` has the animal of each box, -1 for none; species number `names`.
+    """
+
+    frames: Sequence[Frame]
+    found: Sequence[Found]
+    grid: Grid
+    coverage: Coverage
+    observations: Observations
+    animal_of: IntArray
+    animals: Animals
+    tally: Tally
+    failures: Sequence[Failure]
+    names: Sequence[str]
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The photos that were not searched, or stand there twice, each with its reason."""
+        return {one.file: one.reason for one in self.failures if one.kind in ("unreadable", "duplicate")}
+
+
+def write_outputs(folder: Path, counted: Counted, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write every file but the report and the manifest; the SHA-256 and size in bytes of each, by name."""
+    frames, observations, coverage = counted.frames, counted.observations, counted.coverage
+    animals = animal_table(counted.animals, counted.names, coverage, counted.grid)
+    write_detections(folder / "detections.parquet", counted)
+    write_csv(folder / "animals.csv", animals.column_names, rows_of(animals))
+    write_animals(folder / "animals.geojson", animals)
+    write_geopackage(
+        folder / "animals.gpkg",
+        animals=animals,
+        frames=frames,
+        boxes=np.bincount(observations.frame, minlength=len(frames)),
+        coverage=coverage,
+        counts=counted.tally.units,
+        grid=counted.grid,
+    )
+    write_coverage(folder / "coverage.geojson", frames, coverage, counted.grid)
+    searched = Searched(frames, counted.found, counted.left_out, observations, counted.animal_of, counted.names)
+    write_coco(folder / "coco.json", searched, manifest)
+    write_megadetector(folder / "megadetector.json", searched, manifest)
+    write_tables(folder, counted.tally, counted.failures)
+    return {name: _identity(folder / name) for name in DATA_FILES}
+
+
+def write_detections(path: Path, counted: Counted) -> None:
+    """Every box of a reported species: where in which photo, where on the ground, which animal (null: none).
+
+    `looks` is how many photos show its place.
+    """
+    observations, animal_of, grid = counted.observations, counted.animal_of, counted.grid
+    lonlat = np.full_like(observations.xy, np.nan)
+    lonlat[observations.placed] = grid.inverse(observations.xy[observations.placed])
+    frame = pa.array(observations.frame)
+    table = pa.table(
+        {
+            "image": pa.array([one.name for one in counted.frames], pa.string()).take(frame),
+            "transect": pa.array([one.transect for one in counted.frames], pa.string()).take(frame),
+            "species": pa.array(counted.names, pa.string()).take(pa.array(observations.species)),
+            "class_name": pa.array(observations.class_name, pa.string()),
+            "score": pa.array(observations.score),
+            **{name: pa.array(observations.box[:, i]) for i, name in enumerate(("x1", "y1", "x2", "y2"))},
+            "cut_by_edge": pa.array(observations.cut),
+            "middle_in_photo": pa.array(observations.inside),
+            "lon": pa.array(lonlat[:, 0], from_pandas=True),
+            "lat": pa.array(lonlat[:, 1], from_pandas=True),
+            "easting": pa.array(observations.xy[:, 0], from_pandas=True),
+            "northing": pa.array(observations.xy[:, 1], from_pandas=True),
+            "looks": pa.array(observations.looks),
+            "animal": pa.array(animal_of + 1, pa.int64(), mask=animal_of < 0),
+        }
+    )
+    table = table.replace_schema_metadata({"crs": f"EPSG:{grid.epsg}"})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure]) -> None:
+    """counts.csv, transects.csv, estimate.csv, estimate.json and failures.csv."""
+    counts = [_with_limits(asdict(row)) for row in tally.rows]
+    _write_records(folder / "counts.csv", _with_limit_columns([field.name for field in fields(SpeciesRow)]), counts)
+    units = [asdict(unit) for unit in tally.units]
+    _write_records(folder / "transects.csv", [field.name for field in fields(UnitCount)], units)
+    estimates = [estimate_record(one) for one in tally.estimates]
+    limited = [_with_limits(one) for one in estimates]
+    _write_records(folder / "estimate.csv", _with_limit_columns(_ESTIMATE_COLUMNS), limited)
+    corrections = correction_records(tally)
+    atomic_write_json(folder / "estimate.json", {"estimates": estimates, "corrections": corrections})
+    write_csv(
+        folder / "failures.csv", ("file", "reason", "kind"), [(one.file, one.reason, one.kind) for one in failures]
+    )
+
+
+def estimate_record(one: StratumEstimate) -> dict[str, Any]:
+    """One estimate as JSON, unrounded."""
+    estimate = one.estimate
+    return {
+        "stratum": one.stratum,
+        "species": one.species,
+        "method": estimate.method,
+        "n": estimate.n,
+        "seen": estimate.seen,
+        "area_km2": estimate.area_km2,
+        "density": estimate.density,
+        "estimate": estimate.estimate,
+        "variance": estimate.variance,
+        "se": estimate.se,
+        "ci95": None if estimate.ci95 is None else list(estimate.ci95),
+        "note": estimate.note,
+        "df": estimate.df,
+        "stratum_km2": estimate.stratum_km2,
+        "uncorrected": None if one.uncorrected is None else one.uncorrected.estimate,
+    }
+
+
+def _write_records(path: Path, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:
+    write_csv(path, columns, [[record[column] for column in columns] for record in records])
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_file(path), "size": path.stat().st_size}
+
+
+def _with_limits(record: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = record["ci95"] or (None, None)
+    return {**record, "ci95_low": low, "ci95_high": high}
+
+
+def _with_limit_columns(columns: Sequence[str]) -> list[str]:
+    at = columns.index("ci95")
+    return [*columns[:at], "ci95_low", "ci95_high", *columns[at + 1 :]]

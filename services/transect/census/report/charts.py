@@ -1,0 +1,114 @@
+"""The report's charts as SVG text: counts on transects, scores. No library, no network, sharp in print."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from transect.census.ground.geometry import FloatArray
+from transect.census.report.wording import count_text
+from transect.imagery import PALETTE
+
+# Which colours of the palette come first: those that show both on photos and on white paper.
+_ORDER = (2, 1, 3, 4, 5, 6, 0)
+_INK, _QUIET, _GRID, _ALERT = "#1f2a25", "#5a6761", "#dde3df", "#a3271f"
+_BINS = 25
+# So many names fit below the bars; beyond, every second or third is written.
+_MOST_NAMES = 60
+
+
+def palette_index(species: int) -> int:
+    """The colour of a species as an index into transect.imagery.PALETTE."""
+    return _ORDER[species % len(_ORDER)]
+
+
+def colour(species: int) -> str:
+    """The colour of a species as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*PALETTE[palette_index(species)])
+
+
+def axis(top: float) -> list[float]:
+    """Five evenly spaced values from 0 to a round number not below `top`."""
+    limit = _next_round(max(top, 1e-9))
+    return [limit * part / 4 for part in range(5)]
+
+
+def draw_bars(names: Sequence[str], counts: Sequence[int], species: int, title: str, *, named: bool = True) -> str:
+    """Animals of one species in each transect; `named` writes the transects below. Empty text where there are none."""
+    if not names:
+        return ""
+    width, left, height, top = 1000, 46, 84, 8
+    ticks = axis(max(4, *counts))
+    bottom = top + height
+    slot = (width - left) / len(names)
+    bar = min(slot * 0.72, 46.0)
+    body = _rules((ticks[0], ticks[2], ticks[4]), left, bottom, height, width)
+    turned = max((len(name) for name in names), default=0) * 7 > slot
+    for index, (name, count) in enumerate(zip(names, counts, strict=True)):
+        middle, tall = left + slot * (index + 0.5), height * count / ticks[-1]
+        body.append(
+            f'<rect x="{middle - bar / 2:.1f}" y="{bottom - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}" '
+            f'fill="{colour(species)}"><title>{escape(name)}: {count}</title></rect>'
+        )
+        if named and index % math.ceil(len(names) / _MOST_NAMES) == 0:
+            turn = f' transform="rotate(-45 {middle:.1f} {bottom + 15})"' if turned else ""
+            anchor = "end" if turned else "middle"
+            body.append(
+                f'<text x="{middle:.1f}" y="{bottom + 15}" text-anchor="{anchor}"{turn}>{escape(_short(name))}</text>'
+            )
+    deep = bottom + (4 if not named else 62 if turned else 24)
+    return _chart(width, deep, body, title)
+
+
+def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) -> str:
+    """Boxes of one species by score in bins of 0.04, with the threshold as a line. Empty text for no boxes."""
+    if len(scores) == 0:
+        return ""
+    width, left, height, top = 330, 42, 110, 16
+    heights, _ = np.histogram(scores, np.linspace(0, 1, _BINS + 1))
+    ticks = axis(max(int(heights.max()), 4))
+    bottom, slot = top + height, (width - left) / _BINS
+    body = _rules((ticks[0], ticks[2], ticks[4]), left, bottom, height, width)
+    for index in np.flatnonzero(heights).tolist():
+        tall = height * heights[index] / ticks[-1]
+        body.append(
+            f'<rect x="{left + slot * index + 0.5:.1f}" y="{bottom - tall:.1f}" width="{slot - 1:.1f}" '
+            f'height="{tall:.1f}" fill="{colour(species)}"/>'
+        )
+    x = left + (width - left) * min(max(threshold, 0.0), 1.0)
+    body.append(f'<path d="M{x:.1f} {top - 4}V{bottom}" stroke="{_ALERT}" stroke-width="1.6" stroke-dasharray="4 3"/>')
+    body.append(f'<text x="{x:.1f}" y="{top - 6}" text-anchor="middle" fill="{_ALERT}">{threshold:.2f}</text>')
+    for part in range(6):
+        place = left + (width - left) * part / 5
+        anchor = "end" if part == 5 else "middle"
+        body.append(f'<text x="{place:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{part / 5:.1f}</text>')
+    return _chart(width, bottom + 20, body, title)
+
+
+def _rules(values: Sequence[float], left: int, bottom: int, height: int, width: int) -> list[str]:
+    body = []
+    for value in values:
+        y = bottom - height * value / values[-1]
+        body.append(f'<path d="M{left} {y:.1f}H{width}" stroke="{_GRID if value else _QUIET}"/>')
+        text = f"{value:g}" if value < 1000 else count_text(value)
+        body.append(f'<text x="{left - 7}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    return body
+
+
+def _chart(width: int, height: int, body: Sequence[str], title: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
+        f'fill="{_INK}" font-size="12">{"".join(body)}</svg>'
+    )
+
+
+def _short(name: str, most: int = 12) -> str:
+    """A name that fits below a bar; its end tells transects apart."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def _next_round(value: float) -> float:
+    """1, 2, 4 or 8 times a power of ten, the next one not below `value`."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= value * (1 - 1e-12))

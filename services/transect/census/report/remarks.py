@@ -1,0 +1,75 @@
+"""What a reader must know before using the numbers, one sentence or two each. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transect.census.ground.coverage import Coverage
+from transect.census.ground.positions import Frame
+from transect.census.inputs.survey import SurveySpec
+from transect.census.tally import SpeciesRow
+
+
+def remarks(
+    rows: Sequence[SpeciesRow],
+    manifest: Mapping[str, Any],
+    frames: Sequence[Frame],
+    coverage: Coverage,
+    spec: SurveySpec,
+) -> list[str]:
+    """The remarks of a census, those on the estimates first."""
+    return [*_of_estimates(rows), *_of_positions(rows, manifest, frames, coverage, spec), *_of_photos(manifest)]
+
+
+def _of_estimates(rows: Sequence[SpeciesRow]) -> list[str]:
+    """The notes of the rows, each once, with the species that it is about where it is not about all."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note and (row.unique or row.seen_unplaced):
+            about.setdefault(row.note, []).append(row.species)
+    counted = sum(1 for row in rows if row.unique or row.seen_unplaced)
+    return [note if len(names) == counted else f"{', '.join(names)}: {note}" for note, names in about.items()]
+
+
+def _of_positions(
+    rows: Sequence[SpeciesRow],
+    manifest: Mapping[str, Any],
+    frames: Sequence[Frame],
+    coverage: Coverage,
+    spec: SurveySpec,
+) -> list[str]:
+    notes = []
+    unplaced, outside = sum(row.seen_unplaced for row in rows), sum(row.outside for row in rows)
+    if unplaced:
+        notes.append(
+            f"Detections in photos without a usable position: {unplaced}, in {_many(manifest['images']['unplaced'])}. "
+            "They are in no count of unique animals and in no estimate."
+        )
+    if outside:
+        notes.append(f"Unique animals outside every stratum or transect, which are in no estimate: {outside}.")
+    lone = sum(1 for number in coverage.footprints if frames[number].transect is None)
+    if lone and spec.sampling == "strip" and coverage.regions:
+        notes.append(f"On no transect: {_many(lone)}. Their animals count as unique, but not in the estimate.")
+    return notes
+
+
+def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
+    images, cameras = manifest["images"], manifest["cameras"]
+    notes = []
+    if len(cameras) > 1:
+        told = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {_many(one['photos'])}" for one in cameras)
+        notes.append(f"The photos come from several cameras, each with its own scale: {told}.")
+    if images["suspect"]:
+        notes.append(
+            f"Counted although time or place contradicts that of other photos: {_many(images['suspect'])}, named among "
+            "the exclusions."
+        )
+    if images["truncated"]:
+        notes.append(
+            f"In {_many(images['truncated'])} the detector reached its limit of objects in a tile; "
+            "animals may be missing there."
+        )
+    return notes
+
+
+def _many(photos: int) -> str:
+    return f"{photos} {'photo' if photos == 1 else 'photos'}"

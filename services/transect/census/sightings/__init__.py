@@ -1,0 +1,1 @@
+"""From photos to boxes, from boxes to places, from places to animals, each once."""

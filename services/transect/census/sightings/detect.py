@@ -1,0 +1,177 @@
+"""Photos to boxes, resumable: what is found in a photo is kept under its content, and never looked for twice."""
+
+import hashlib
+import json
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect import __version__
+from transect.census.ground.positions import Frame, Stamp, stamp_of
+from transect.engine import DetectOptions, Detector, ImageResult
+from transect.errors import ImageError
+from transect.files import atomic_write, sha256_file
+from transect.imagery import open_raster
+from transect.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
+
+    `failure` says why the photo could not be searched; `sha256` is its content's, empty if it could not be read.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    classes: tuple[str, ...]
+    tiles: int
+    truncated: bool
+    failure: str = ""
+    reused: bool = False
+
+
+def package_identity(detector: Detector) -> str:
+    """SHA-256 of the package's manifest, which holds the hash of each of its files."""
+    return detector.package_sha256
+
+
+def search_key(detector: Detector, options: DetectOptions) -> str:
+    """Hash of everything but the photo that decides what is found in it."""
+    chosen = asdict(options) | {"classes": sorted(options.classes) if options.classes is not None else None}
+    content = {
+        "package": package_identity(detector),
+        "backend": detector.backend,
+        "precision": detector.precision,
+        "options": chosen,
+        "transect": __version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def search_frames(
+    frames: Sequence[Frame], *, detector: Detector, options: DetectOptions, work: Path, workers: int, max_pixels: int
+) -> list[Found]:
+    """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
+
+    Each result is written to `work` whole, under the hash of the photo, the model package and the options, as
+    soon as it is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
+    becomes a failure, and so does one that is written to while the census runs. Memory does not grow with the
+    pixels: at most `workers` photos are decoded at a time, each of at most `max_pixels`; larger TIFFs are read in
+    windows. Raises OSError when `work` cannot be written.
+    """
+    stop = threading.Event()
+    search = _Search(detector, options, work / search_key(detector, options)[:16], max_pixels, stop)
+    results: list[Found] = []
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with progress("Detecting", len(frames)) as advance:
+            for found in pool.map(search.one, frames):
+                results.append(found)
+                advance(resumed=found.reused)
+    finally:
+        # Whoever breaks this off does not wait for the rest of a large map.
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    reused = sum(found.reused for found in results)
+    logger.info("%d photos searched, %d found earlier.", len(results) - reused, reused)
+    return results
+
+
+@dataclass(frozen=True)
+class _Search:
+    detector: Detector
+    options: DetectOptions
+    folder: Path
+    max_pixels: int
+    stop: threading.Event
+
+    def one(self, frame: Frame) -> Found:
+        """What was found in a photo earlier, or is found now and kept."""
+        if frame.unreadable:
+            return _failed(frame.problem)
+        try:
+            stamp = frame.stamp or stamp_of(frame.path)
+            digest = sha256_file(frame.path)
+            _require_unchanged(frame, stamp)
+            kept = self.folder / digest[:2] / f"{digest}.json"
+            earlier = _read(kept, digest)
+            if earlier is not None:
+                return earlier
+            result = self._detect(frame)
+            _require_unchanged(frame, stamp)
+        except OSError as error:
+            return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
+        except ImageError as error:
+            return _failed(str(error))
+        return _keep(result, kept, digest)
+
+    def _detect(self, frame: Frame) -> ImageResult:
+        try:
+            with open_raster(frame.path, name=frame.name, max_pixels=self.max_pixels) as raster:
+                return self.detector.detect(raster, name=frame.name, options=self.options, stop=self.stop, in_turn=True)
+        except ImageError as error:
+            return ImageResult.failed(frame.name, self.detector.ref, str(error))
+
+
+def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
+    """Raise ImageError if the photo was written to, since its place or its boxes are then another photo's."""
+    if stamp_of(frame.path) != stamp:
+        raise ImageError(f"{frame.name} changed while the census ran; run it again when nothing writes to the photos.")
+
+
+def _keep(result: ImageResult, kept: Path, digest: str) -> Found:
+    if result.failure is not None:
+        return _failed(result.failure, digest)
+    record = _record(result)
+    atomic_write(kept, json.dumps(record, allow_nan=False))
+    return _found(record, digest, reused=False)
+
+
+def _record(result: ImageResult) -> dict[str, Any]:
+    # The Detection contract rounds; what is kept and what is used at once must not differ.
+    content = result.to_json()
+    return {key: content[key] for key in ("width", "height", "detections", "tiles", "truncated")}
+
+
+def _read(path: Path, digest: str) -> Found | None:
+    try:
+        return _found(json.loads(path.read_text(encoding="utf-8")), digest, reused=True)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        # Damaged from outside: it is looked for again.
+        return None
+
+
+def _found(record: dict[str, Any], digest: str, *, reused: bool) -> Found:
+    detections = record["detections"]
+    return Found(
+        digest,
+        int(record["width"]),
+        int(record["height"]),
+        np.array([detection["box"] for detection in detections], np.float64).reshape(-1, 4),
+        np.array([detection["score"] for detection in detections], np.float64),
+        # One string a class, not one a box.
+        tuple(sys.intern(str(detection["class_name"])) for detection in detections),
+        int(record["tiles"]),
+        bool(record["truncated"]),
+        reused=reused,
+    )
+
+
+def _failed(reason: str, digest: str = "") -> Found:
+    return Found(digest, 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False, failure=reason)

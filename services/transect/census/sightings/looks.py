@@ -1,0 +1,90 @@
+"""How often the survey looked at each place, and which look at it counts.
+
+A place in k photos is looked at k times. Two uses: a box weighted by 1 / k counts each animal once on average without
+knowing which boxes are one animal (the multiplicity estimator: Sirken 1970, J. Am. Stat. Assoc. 65: 257-266), so that
+precision and recall, which are of one look, correct it. And ground that was flown over again much later, when its
+animals stood elsewhere, is divided between the passes: each place belongs to the photo whose middle is nearest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import STRtree, points
+from shapely.geometry.base import BaseGeometry
+
+from transect.census.ground.geometry import FloatArray
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_CHUNK = 100_000
+
+
+@dataclass(frozen=True)
+class Looks:
+    """For each place: `count` (n,) photos that show it, and `nearest` (n,) the one whose middle is nearest (-1: none).
+
+    `own_pass` (n,) is true where the nearest photo is of the same pass over this ground as the photo asked for.
+    """
+
+    count: IntArray
+    nearest: IntArray
+    own_pass: BoolArray
+
+
+class Photographed:
+    """The footprints of a survey, to be asked which of them show a place.
+
+    `middles` (m, 2) in grid metres and `seconds` (m,) of each frame; a frame without a footprint is None, one without
+    a time NaN. Photos of one place that are more than `window_s` apart in time, with none in between, are of different
+    passes; a photo without a time is of every pass.
+
+    Usage::
+
+        looks = Photographed(footprints, middles, seconds, window_s=60).at(xy, frame)
+    """
+
+    def __init__(
+        self, footprints: Sequence[BaseGeometry | None], middles: FloatArray, seconds: FloatArray, *, window_s: float
+    ) -> None:
+        self._numbers = np.array([n for n, shape in enumerate(footprints) if shape is not None], np.int64)
+        self._tree = STRtree([shape for shape in footprints if shape is not None])
+        self.seconds = seconds
+        self._middles, self._window_s = middles, window_s
+
+    def at(self, xy: FloatArray, frame: IntArray) -> Looks:
+        """Looks at places (n, 2) found in frames (n,). The own photo always shows its place."""
+        parts = [
+            self._at(xy[start : start + _CHUNK], frame[start : start + _CHUNK]) for start in range(0, len(xy), _CHUNK)
+        ]
+        if not parts:
+            return Looks(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool))
+        return Looks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _at(self, xy: FloatArray, frame: IntArray) -> tuple[IntArray, IntArray, BoolArray]:
+        place, shape = self._tree.query(points(xy), predicate="intersects")
+        photo = self._numbers[shape]
+        # Rounding at a footprint's border must not leave out the photo that shows the place.
+        other = photo != frame[place]
+        place = np.concatenate([place[other], np.arange(len(xy))])
+        photo = np.concatenate([photo[other], frame])
+        when = np.nan_to_num(self.seconds[photo], nan=-np.inf)
+        order = np.lexsort((photo, when, place))
+        place, photo, when = place[order], photo[order], when[order]
+        count = np.bincount(place, minlength=len(xy)).astype(np.int64)
+        first = np.concatenate([[0], np.cumsum(count)[:-1]])
+        with np.errstate(invalid="ignore"):
+            later = np.diff(when, prepend=when[:1]) > self._window_s
+        later &= np.isfinite(np.roll(when, 1))
+        later[first] = False
+        passage = np.cumsum(later)
+        apart = np.hypot(*(self._middles[photo] - xy[place]).T)
+        nearest = np.lexsort((photo, apart, place))[first]
+        mine = np.empty(len(xy), np.int64)
+        own = photo == frame[place]
+        mine[place[own]] = np.flatnonzero(own)
+        timeless = ~np.isfinite(when)
+        same = (passage[nearest] == passage[mine]) | timeless[nearest] | timeless[mine]
+        return count, photo[nearest], same

@@ -1,0 +1,121 @@
+"""Boxes to places: where on the ground each detection lies, how well that is known, and whether it counts there.
+
+An animal belongs to the ground on which its middle lies. A box that the photo's edge cuts shows a part of an
+animal, and the part's middle is too far inside; counting all of them would count animals whose middle lies
+outside the footprint. So the whole box is reconstructed from the size that its species has in this survey. For
+a body of any heading, width2 + height2 of the box around it hardly changes with the heading (exactly so for an
+ellipse), so the cut side follows from the whole one. A box whose reconstructed middle is outside the photo does
+not count there; where another photo holds that middle, it counts once, there.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.census.ground.geometry import FloatArray, GroundView
+from transect.census.ground.views import Views
+from transect.census.sightings.detect import Found
+from transect.census.sightings.looks import Photographed
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+# A box that ends this close to the photo's edge may be cut by it.
+_EDGE_PX = 4.0
+# The middle of a box is known to this share of the animal's size; less well where the box is cut.
+_BOX_SD, _CUT_BOX_SD = 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class Observations:
+    """All boxes of a survey, one row each, frame by frame.
+
+    `frame` and `species` are numbers; `box` (n, 4) xyxy in pixels; `xy` (n, 2) in grid metres, NaN where the
+    photo has no position; `placed` says which have one; `cut` is true where the photo's edge cuts the box;
+    `inside` where the animal's middle lies in the photo. `lever`, `rise`, `said_sd`, `box_sd`: see
+    pose_errors.Located. `looks` is how many photos of the survey show the place; 0 for a box that does not count there.
+    """
+
+    frame: IntArray
+    species: IntArray
+    class_name: tuple[str, ...]
+    score: FloatArray
+    box: FloatArray
+    xy: FloatArray
+    placed: BoolArray
+    cut: BoolArray
+    inside: BoolArray
+    lever: FloatArray
+    rise: FloatArray
+    said_sd: FloatArray
+    box_sd: FloatArray
+    looks: IntArray
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+def observe(
+    found: Sequence[Found],
+    poses: Sequence[GroundView | None],
+    species_of: Mapping[str, int],
+    photographed: Photographed,
+) -> Observations:
+    """Put every box of a reported species on the ground.
+
+    `found` and `poses` (None: no position) are aligned, one a photo; `species_of` numbers the classes that are
+    reported: boxes of other classes are left out. `photographed` are the footprints of the same photos.
+    """
+    kept = [np.array([name in species_of for name in one.classes], bool) for one in found]
+    counts = [int(mask.sum()) for mask in kept]
+    frame = np.repeat(np.arange(len(found)), counts).astype(np.int64)
+    box = np.concatenate([one.boxes[mask] for one, mask in zip(found, kept, strict=True)] or [np.empty((0, 4))])
+    score = np.concatenate([one.scores[mask] for one, mask in zip(found, kept, strict=True)] or [np.empty(0)])
+    names = tuple(name for one in found for name in one.classes if name in species_of)
+    species = np.array([species_of[name] for name in names], np.int64)
+
+    placed = np.array([pose is not None for pose in poses], bool)[frame]
+    size = np.array([[one.width, one.height] for one in found], np.float64).reshape(-1, 2)[frame]
+    views = Views(poses)
+    scale = views.scale_at(frame, (box[:, :2] + box[:, 2:]) / 2)
+    low, high = box[:, :2] <= _EDGE_PX, box[:, 2:] >= size - _EDGE_PX
+    cut: BoolArray = np.any(low | high, axis=1)
+    typical = _typical_diagonal(box, scale, species, cut)
+    middle = _whole_middle(box, low, high, typical / np.where(np.isnan(scale), 1.0, scale))
+    inside: BoolArray = np.all((middle >= 0) & (middle <= size), axis=1)
+
+    xy = views.to_ground(frame, middle)
+    lever, rise = views.turning_sd(frame, xy, math.degrees(1), 0), views.turning_sd(frame, xy, 0, 1)
+    box_sd = np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical
+    said = views.position_sd_m[frame]
+    looks = np.zeros(len(frame), np.int64)
+    counting = placed & inside
+    looks[counting] = photographed.at(xy[counting], frame[counting]).count
+    return Observations(frame, species, names, score, box, xy, placed, cut, inside, lever, rise, said, box_sd, looks)
+
+
+def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:
+    """For each row its species' median box diagonal in metres, from whole boxes where there are any."""
+    diagonal = np.hypot(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) * scale
+    typical = np.where(np.isnan(diagonal), 0.0, diagonal)
+    for one in np.unique(species):
+        usable = (species == one) & ~np.isnan(scale)
+        whole = usable & ~cut
+        if usable.any():
+            typical[species == one] = float(np.median(diagonal[whole if whole.any() else usable]))
+    return typical
+
+
+def _whole_middle(box: FloatArray, low: BoolArray, high: BoolArray, diagonal_px: FloatArray) -> FloatArray:
+    """The middle (n, 2) in pixels of the whole animal behind each box; `low`, `high` (n, 2) say which edges cut."""
+    side = box[:, 2:] - box[:, :2]
+    other, other_cut = side[:, ::-1], (low | high)[:, ::-1]
+    # In a corner both sides are cut: the animal is taken to lie at 45 degrees.
+    known = np.where(other_cut, diagonal_px[:, None] / math.sqrt(2), np.minimum(other, diagonal_px[:, None]))
+    whole = np.maximum(side, np.sqrt(np.maximum(diagonal_px[:, None] ** 2 - known**2, 0.0)))
+    middle = (box[:, :2] + box[:, 2:]) / 2
+    middle = np.where(low & ~high, box[:, 2:] - whole / 2, middle)
+    return np.asarray(np.where(high & ~low, box[:, :2] + whole / 2, middle), np.float64)
