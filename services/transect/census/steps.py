@@ -85,8 +85,7 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
             value,
             None,
             None,
-            "What one look at each place would have shown: each box divided by the photos that show its place. An "
-            "animal in several photos has several chances to be found, and each photo its own false alarms; precision "
+            "As one look at each place would show: each box divided by the photos that show its place, since precision "
             "and recall are of one look.",
         )
         value *= detector.precision
