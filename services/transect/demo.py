@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -197,7 +198,13 @@ def _summary(
 
 
 def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> None:
-    table = Table("species", "truth", "seen", "unique", "corrected", "truth in the area", "estimate", "95% limits")
+    # Without lines between the columns it fits the 80 columns of a log.
+    table = Table(
+        *("species", "truth", "seen", "unique", "corrected", "truth in area", "estimate", "95% limits"),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for row in summary["census"]["species"]:
         low, high = row["ci95"] or (None, None)
         table.add_row(
