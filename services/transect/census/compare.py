@@ -2,7 +2,8 @@
 
 Two surveys on their own transects are compared by the limits that each states (MOVER), which hold what they say also
 where one has far fewer transects than the other; benchmarks/differences.py measures it. Two results of the same photos
-share their sampling error, so they are compared transect by transect: Jolly's method II of the differences of counts.
+share their sampling error, so they are compared transect by transect: Jolly's method II of the differences of counts,
+corrected ones where both are, and then with the errors of the corrections.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from transect.census.estimates.difference import Contrast, Estimated, mover, paired, symmetric, welch
-from transect.census.results import SavedCensus, SavedEstimate
+from transect.census.results import SavedCensus, SavedCorrection, SavedEstimate
 from transect.errors import InputError
 
 Test = Literal["mover", "welch", "paired"]
@@ -155,24 +156,48 @@ def _paired_difference(plain: Difference, a: SavedCensus, b: SavedCensus, key: K
     if len(known) < max(len(errors), 1):
         note = "Both are of the same photos and share their sampling error: no test of independent surveys applies."
         return replace(plain, note=note)
-    variance = sum(se**2 for se, _ in known)
+    sampling = sum(se**2 for se, _ in known)
+    # A correction is common to all strata, and its error has no degrees of freedom of its own.
+    variance = sampling + _correction_variance(plain, a, b)
     if variance == 0:
         return replace(plain, note="The counts differ alike on all transects, so there is no test.")
-    df = variance**2 / sum(se**4 / df for se, df in known)
+    below = sum(se**4 / df for se, df in known)
+    df = variance**2 / below if below > 0 else math.inf
     return _filled(plain, "paired", symmetric(plain.difference or 0.0, math.sqrt(variance), df))
 
 
 def _paired_error(a: SavedCensus, b: SavedCensus, key: Key) -> tuple[float, float] | None:
-    """`paired` for one stratum; None where the two have not the same transects, or are corrected."""
+    """`paired` for one stratum; None where the two have not the same transects, or are corrected by what is lost."""
     ours, theirs = a.units.get(key, {}), b.units.get(key, {})
-    if key not in a.estimates or a.estimates[key].corrected or len(ours) < 2 or set(ours) != set(theirs):
+    if key not in a.estimates or len(ours) < 2 or set(ours) != set(theirs):
         return None
-    ground = a.estimates[key].stratum_km2
-    areas = np.array([ours[name][0] for name in ours])
-    if ground is None or not np.allclose(areas, [theirs[name][0] for name in ours], rtol=_SAME_GROUND):
+    ground, corrections = a.estimates[key].stratum_km2, (_correction(a, key), _correction(b, key))
+    areas = np.array([ours[name].area_km2 for name in ours])
+    if ground is None or not np.allclose(areas, [theirs[name].area_km2 for name in ours], rtol=_SAME_GROUND):
         return None
-    before, after = (np.array([float(units[name][1]) for name in ours]) for units in (ours, theirs))
+    if corrections[0] is None or corrections[1] is None:
+        return None
+    before = np.array([ours[name].corrected(corrections[0]) for name in ours])
+    after = np.array([theirs[name].corrected(corrections[1]) for name in ours])
     return paired(before, after, areas, ground)
+
+
+def _correction(census: SavedCensus, key: Key) -> SavedCorrection | None:
+    """How the counts of an estimate were corrected; None where they were, and the census does not say how."""
+    if not census.estimates[key].corrected:
+        return SavedCorrection(1.0, 0.0, of_single_look=False)
+    return census.corrections.get(key[1])
+
+
+def _correction_variance(plain: Difference, a: SavedCensus, b: SavedCensus) -> float:
+    """What the errors of both corrections do to the difference; one and the same moves both estimates alike."""
+    key = (plain.stratum, plain.species)
+    before, after = _correction(a, key), _correction(b, key)
+    if before is None or after is None:
+        return 0.0
+    if before == after:
+        return (before.cv * (plain.difference or 0.0)) ** 2
+    return (before.cv * (plain.a or 0.0)) ** 2 + (after.cv * (plain.b or 0.0)) ** 2
 
 
 def _estimated(saved: SavedEstimate) -> Estimated:

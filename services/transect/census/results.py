@@ -37,13 +37,36 @@ class SavedEstimate:
 
 
 @dataclass(frozen=True)
+class SavedCorrection:
+    """By what the counts of a species were multiplied, how well that is known, and whether one look's were."""
+
+    factor: float
+    cv: float
+    of_single_look: bool
+
+
+@dataclass(frozen=True)
+class SavedUnit:
+    """One transect as a species was counted on it."""
+
+    area_km2: float
+    count: int
+    single_look: float
+
+    def corrected(self, correction: SavedCorrection) -> float:
+        """The count that the estimate was made from."""
+        return correction.factor * (self.single_look if correction.of_single_look else self.count)
+
+
+@dataclass(frozen=True)
 class SavedCensus:
-    """Estimates by (stratum, species), the manifest's facts, and for each of the former (km2, count) by transect."""
+    """Estimates by (stratum, species), the manifest's facts, for each of the former its transects, and corrections."""
 
     path: Path
     estimates: Mapping[tuple[str, str], SavedEstimate]
     facts: Mapping[str, Any]
-    units: Mapping[tuple[str, str], Mapping[str, tuple[float, int]]]
+    units: Mapping[tuple[str, str], Mapping[str, SavedUnit]]
+    corrections: Mapping[str, SavedCorrection]
 
     @property
     def survey_digest(self) -> str | None:
@@ -63,12 +86,14 @@ def read_census(path: Path) -> SavedCensus:
             "or the file that `transect census estimate --json` printed."
         )
     source = path / _ESTIMATES if path.is_dir() else path
-    estimates = _estimates(source, _mapping(source))
+    content = _mapping(source)
+    estimates = _estimates(source, content)
     if not path.is_dir():
-        return SavedCensus(path, estimates, {}, {})
+        return SavedCensus(path, estimates, {}, {}, {})
     facts = _mapping(path / _MANIFEST) if (path / _MANIFEST).is_file() else {}
     units = _units(path / _UNITS) if (path / _UNITS).is_file() else {}
-    return SavedCensus(path, estimates, {key: facts[key] for key in facts if key not in _NOT_FACTS}, units)
+    known = {key: facts[key] for key in facts if key not in _NOT_FACTS}
+    return SavedCensus(path, estimates, known, units, _corrections(source, content))
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -115,6 +140,18 @@ def _estimate(record: Mapping[str, Any]) -> SavedEstimate:
     )
 
 
+def _corrections(path: Path, content: Mapping[str, Any]) -> dict[str, SavedCorrection]:
+    try:
+        return {
+            str(record["species"]): SavedCorrection(
+                float(record["factor"]), float(record["cv"]), record["precision"] is not None
+            )
+            for record in content.get("corrections") or ()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: a correction lacks or misspells {error}; run the census again.") from error
+
+
 def _number(value: object) -> float | None:
     if value is None:
         return None
@@ -123,12 +160,13 @@ def _number(value: object) -> float | None:
     return float(value)
 
 
-def _units(path: Path) -> dict[tuple[str, str], dict[str, tuple[float, int]]]:
-    units: dict[tuple[str, str], dict[str, tuple[float, int]]] = {}
+def _units(path: Path) -> dict[tuple[str, str], dict[str, SavedUnit]]:
+    units: dict[tuple[str, str], dict[str, SavedUnit]] = {}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                counted = (float(row["area_km2"]), int(row["count"]))
+                count = int(row["count"])
+                counted = SavedUnit(float(row["area_km2"]), count, float(row.get("single_look") or count))
                 stratum, species, transect = (unguarded(row[key]) for key in ("stratum", "species", "transect"))
                 units.setdefault((stratum, species), {})[transect] = counted
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

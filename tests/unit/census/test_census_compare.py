@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from transect.census.compare import compare
+from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors, correction_record
 from transect.census.estimates.estimate import Method
 from transect.census.outputs.files import estimate_record
 from transect.census.results import read_census
@@ -31,20 +32,23 @@ def save(tmp_path: Path) -> Save:
         species: str = "zebra",
         method: Method = "bootstrap",
         manifest: Mapping[str, Any] | None = None,
+        correction: Correction | None = None,
         change: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        records = [estimate_record(one) for one in estimate_species(species, samples, method)]
+        records = [estimate_record(one) for one in estimate_species(species, samples, method, correction)]
         for record in records:
             change(record)
-        (folder / "estimate.json").write_text(json.dumps({"estimates": records}))
+        corrections = [] if correction is None else [correction_record(correction)]
+        (folder / "estimate.json").write_text(json.dumps({"estimates": records, "corrections": corrections}))
         if manifest is not None:
             (folder / "manifest.json").write_text(json.dumps(manifest))
-        rows = ["stratum,transect,species,area_km2,count"]
+        rows = ["stratum,transect,species,area_km2,count,single_look"]
         for sample in samples:
-            for number, (count, area) in enumerate(zip(sample.counts, sample.areas, strict=True)):
-                rows.append(f"{sample.stratum},{number},{species},{area},{count}")
+            looks = sample.single_look or sample.counts
+            for number, (count, area, look) in enumerate(zip(sample.counts, sample.areas, looks, strict=True)):
+                rows.append(f"{sample.stratum},{number},{species},{area},{count},{look}")
         (folder / "transects.csv").write_text("\n".join(rows) + "\n")
         return folder
 
@@ -163,6 +167,38 @@ def test_the_same_photos_on_other_transects_have_no_test(save: Save) -> None:
     assert found.test is None
     assert found.p is None
     assert "same photos" in found.note
+
+
+def corrected_by(recall: float, cv: float) -> Correction:
+    error = DetectorError(1.0, 0.0, recall, recall * cv, 1 / recall, cv, 200, 900)
+    return Correction("zebra", 1 / recall, cv, error, SpeciesFactors(), "")
+
+
+def test_the_same_photos_by_two_models_are_tested_as_each_was_corrected(save: Save) -> None:
+    # The second model misses half of what the first one finds, and knows it.
+    half = tuple(count / 2 for count in PLAIN.counts)
+    poor = StratumSample("plain", 180, None, (6, 3, 0, 11, 4), PLAIN.areas, half)
+    a = save("a", PLAIN, manifest=manifest("x"), correction=corrected_by(1.0, 0.02))
+    b = save("b", poor, manifest=manifest("x"), correction=corrected_by(0.5, 0.05))
+    (found,) = compare(read_census(a), read_census(b)).differences
+    assert found.test == "paired"
+    assert found.difference == pytest.approx(0, abs=1e-9)
+    # Nothing but the corrections errs.
+    assert found.se == pytest.approx(math.hypot(0.02, 0.05) * 470)
+    assert found.p == pytest.approx(1)
+
+
+def test_one_correction_of_both_leaves_its_error_in_the_difference_alone(save: Save) -> None:
+    other = StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas)
+    same = corrected_by(0.8, 0.05)
+    a = save("a", PLAIN, manifest=manifest("x"), correction=same)
+    b = save("b", other, manifest=manifest("x"), correction=same)
+    (found,) = compare(read_census(a), read_census(b)).differences
+    plain = compare(
+        read_census(save("c", PLAIN, manifest=manifest("x"))), read_census(save("d", other, manifest=manifest("x")))
+    ).differences[0]
+    assert found.difference == pytest.approx(50 / 0.8)
+    assert found.se == pytest.approx(math.hypot((plain.se or 0) / 0.8, 0.05 * 50 / 0.8))
 
 
 def test_corrected_and_uncorrected_have_no_test(save: Save) -> None:
