@@ -22,6 +22,8 @@ _LIMITS = {
 COLUMNS = ("image", "transect", *_LIMITS, "time")
 # Before it there was no digital camera in an aircraft; clocks that were not set say 1970 or 1980.
 EARLIEST_YEAR = 1995
+# The csv module has such a limit too, but any library may move it.
+_LONGEST_CELL = 20_000
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def _row(path: Path, line: int, cells: Mapping[str | None, str | list[str] | Non
     if None in cells:
         raise SurveyError(f"{path} line {line} has more cells than the header.")
     text = {str(name): str(cell or "").strip() for name, cell in cells.items()}
+    if any(len(cell) > _LONGEST_CELL for cell in text.values()):
+        raise SurveyError(f"{path} line {line} has a cell of more than {_LONGEST_CELL} letters; a quote is not closed.")
     if not text["image"]:
         raise SurveyError(f"{path} line {line} names no image.")
     lat, lon = _number(path, line, "lat", text), _number(path, line, "lon", text)
