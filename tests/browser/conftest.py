@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-# For one module and no longer: playwright's event loop runs as long as its driver, and other tests have loops of their own.
+# For one module and no longer: playwright's event loop runs as long as its driver, and other tests have their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium; skipped without one, unless REQUIRE_BROWSER=1."""
