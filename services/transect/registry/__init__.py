@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from transect.registry.build import build_package
     from transect.registry.cache import LocalCache, ResolvedVersion
     from transect.registry.gate import GateConfig, Measured, load_gate
+    from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
+    from transect.registry.lineage import run_lineage, version_lineage
     from transect.registry.listing import VersionRow
     from transect.registry.promotion import Rollback, Verdict, promote, rollback
     from transect.registry.publish import ModelVersion
     from transect.registry.reference import Reference, parse_reference
-    from transect.registry.store import Registry, connect
+    from transect.registry.store import Registry, connect, store_file
     from transect.registry.webhooks import Registration, WebhookRow, list_webhooks, register_webhook, remove_webhook
 
 __all__ = [
+    "Comparison",
     "GateConfig",
     "LocalCache",
     "Measured",
@@ -28,11 +31,15 @@ __all__ = [
     "Registry",
     "ResolvedVersion",
     "Rollback",
+    "RunRow",
     "Verdict",
     "VersionRow",
     "WebhookRow",
     "build_package",
+    "compare_runs",
     "connect",
+    "find_run",
+    "list_runs",
     "list_webhooks",
     "load_gate",
     "parse_reference",
@@ -40,9 +47,13 @@ __all__ = [
     "register_webhook",
     "remove_webhook",
     "rollback",
+    "run_lineage",
+    "store_file",
+    "version_lineage",
 ]
 
 _MODULES = {
+    "Comparison": "history",
     "GateConfig": "gate",
     "LocalCache": "cache",
     "Measured": "gate",
@@ -52,11 +63,15 @@ _MODULES = {
     "Registry": "store",
     "ResolvedVersion": "cache",
     "Rollback": "promotion",
+    "RunRow": "history",
     "Verdict": "promotion",
     "VersionRow": "listing",
     "WebhookRow": "webhooks",
     "build_package": "build",
+    "compare_runs": "history",
     "connect": "store",
+    "find_run": "history",
+    "list_runs": "history",
     "list_webhooks": "webhooks",
     "load_gate": "gate",
     "parse_reference": "reference",
@@ -64,6 +79,9 @@ _MODULES = {
     "register_webhook": "webhooks",
     "remove_webhook": "webhooks",
     "rollback": "promotion",
+    "run_lineage": "lineage",
+    "store_file": "store",
+    "version_lineage": "lineage",
 }
 
 

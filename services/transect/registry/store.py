@@ -10,12 +10,13 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
 from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manifest
-from transect.errors import NotRegisteredError, RegistryError
+from transect.errors import InputError, NotRegisteredError, RegistryError
 from transect.registry.cache import LocalCache, ResolvedVersion
-from transect.registry.connection import is_embedded, open_client, shown, translated
+from transect.registry.connection import is_embedded, open_client, shown, sqlite_path, translated
 from transect.registry.listing import VersionRow, describe, rows_of
 from transect.registry.names import (
     CANDIDATE,
+    CENSUS_EXPERIMENT,
     PREVIOUS,
     PRODUCTION,
     TAG_CENSUS_RESULTS,
@@ -43,6 +44,14 @@ def connect(settings: Settings) -> "Registry":
     the credentials are refused, or the address cannot be used.
     """
     return Registry(open_client(settings), settings)
+
+
+def store_file(settings: Settings) -> Path:
+    """The database file of the embedded store; raises InputError where MLFLOW_TRACKING_URI names something else."""
+    path = sqlite_path(settings.store_uri) if is_embedded(settings.store_uri) else None
+    if path is None:
+        raise InputError(f"MLFLOW_TRACKING_URI={shown(settings.store_uri)} is no local store; name one with --db-path.")
+    return path
 
 
 class Registry:
@@ -138,9 +147,12 @@ class Registry:
             return rows_of(model.aliases, all_versions(self.client, name))
 
     def show(self, reference: str) -> dict[str, str]:
-        """What is known about one version, as names and printable values: registry, tags, package."""
+        """What is known about one version, as names and printable values: registry, lineage, tags, package."""
+        # It asks the registry, and so stands above it.
+        from transect.registry.lineage import version_lineage
+
         resolved = self.resolve(reference)
-        return describe(resolved, self.manifest(resolved))
+        return {**version_lineage(self, resolved), **describe(resolved, self.manifest(resolved))}
 
     def manifest(self, resolved: ResolvedVersion) -> PackageManifest:
         """The manifest of a version: from the cache, else downloaded alone, without the model."""
@@ -165,7 +177,7 @@ class Registry:
         A run that could not be logged in full is marked FAILED. Raises RegistryError; the results on
         disk are not touched.
         """
-        experiment = self.experiment("census")
+        experiment = self.experiment(CENSUS_EXPERIMENT)
         known = {key: tags[key] for key in (TAG_CENSUS_RUN, TAG_CENSUS_RESULTS) if key in tags}
         with translated(self.uri, f"logging the census {name!r}"):
             if TAG_CENSUS_RUN in known:
