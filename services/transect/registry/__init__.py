@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transect.registry.build import build_package
     from transect.registry.cache import LocalCache, ResolvedVersion
-    from transect.registry.gate import GateConfig, Measured, load_gate
+    from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
     from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
     from transect.registry.lineage import run_lineage, version_lineage
     from transect.registry.listing import VersionRow
@@ -24,6 +24,7 @@ __all__ = [
     "Comparison",
     "GateConfig",
     "LocalCache",
+    "LossLimits",
     "Measured",
     "ModelVersion",
     "Reference",
@@ -56,6 +57,7 @@ _MODULES = {
     "Comparison": "history",
     "GateConfig": "gate",
     "LocalCache": "cache",
+    "LossLimits": "gate",
     "Measured": "gate",
     "ModelVersion": "publish",
     "Reference": "reference",
