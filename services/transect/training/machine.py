@@ -16,6 +16,8 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
+from transect.errors import TransectError
+
 logger = logging.getLogger(__name__)
 
 # MLflow's own interval; its pages show what starts with this prefix under "System metrics".
@@ -54,7 +56,11 @@ def watch_system(tell: Tell, interval: float = INTERVAL_S) -> Iterator[None]:
     def work() -> None:
         while True:
             ended = done.wait(interval)
-            _sample(monitors, tell)
+            try:
+                _sample(monitors, tell)
+            except TransectError:
+                # The training itself says so, as soon as it has something to tell.
+                return
             if ended:
                 return
 

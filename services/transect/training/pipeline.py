@@ -19,6 +19,7 @@ from transect.registry import names as tag_names
 from transect.settings import Settings
 from transect.training import record
 from transect.training.history import History
+from transect.training.machine import watch_system
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.provenance import Provenance, read_provenance
 from transect.training.resume import (
@@ -102,7 +103,7 @@ def _open_session(request: TrainRequest, plan: Plan, provenance: Provenance, set
     )
     status: RunStatus = "FAILED"
     try:
-        with _termination_as_interrupt(), logged_to(folder / "ultralytics.log"):
+        with _termination_as_interrupt(), logged_to(folder / "ultralytics.log"), watch_system(log.metrics):
             yield session
         status = "FINISHED"
     except KeyboardInterrupt:
