@@ -214,14 +214,10 @@ def test_no_data_is_refused(recipe: Path, settings: Settings) -> None:
         train(TrainRequest("yolo11n", recipe), settings)
 
 
-def test_an_unreachable_mlflow_is_refused_before_training(recipe: Path, data: Path, tmp_path: Path) -> None:
+def test_an_address_that_is_none_of_mlflow_is_refused_before_training(recipe: Path, data: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    environment = {
-        "TRANSECT_HOME": str(home),
-        "TRANSECT_PRETRAINED": "none",
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-    }
-    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"):
+    environment = {"TRANSECT_HOME": str(home), "TRANSECT_PRETRAINED": "none", "MLFLOW_TRACKING_URI": "ftp://127.0.0.1"}
+    with pytest.raises(RegistryError, match=r"ftp://127\.0\.0\.1 is not usable"):
         train(TrainRequest("yolo11n", recipe, data), load_settings(environment, env_file=None))
     assert not (home / "train").exists()
 

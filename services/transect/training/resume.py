@@ -106,6 +106,11 @@ def check_unchanged(run: Unfinished, plan: Plan, *, new_run: bool) -> None:
             f"{name} was {before['arguments'].get(name)} in {run.folder.name} and cannot change on the way; "
             "start a new training without --resume."
         )
+    told = max((step for name, step in run.history.metrics if name == "train/loss"), default=0)
+    epochs = plan.arguments.get("epochs")
+    # The checkpoint may be one epoch behind; the trainer, which reads it, is exact.
+    if isinstance(epochs, int) and epochs < told and not run.trained:
+        raise InputError(f"{told} epochs are trained and epochs={epochs}; give more epochs to go on.")
     if new_run and run.trained:
         raise InputError(f"{run.folder.name} is trained to its end; finish it with --resume alone.")
 
