@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transect.registry.build import build_package
     from transect.registry.cache import LocalCache, ResolvedVersion
+    from transect.registry.export import Copied, export_store, import_store
     from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
     from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
     from transect.registry.lineage import run_lineage, version_lineage
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Copied",
     "GateConfig",
     "LocalCache",
     "LossLimits",
@@ -39,7 +41,9 @@ __all__ = [
     "build_package",
     "compare_runs",
     "connect",
+    "export_store",
     "find_run",
+    "import_store",
     "list_runs",
     "list_webhooks",
     "load_gate",
@@ -55,6 +59,7 @@ __all__ = [
 
 _MODULES = {
     "Comparison": "history",
+    "Copied": "export",
     "GateConfig": "gate",
     "LocalCache": "cache",
     "LossLimits": "gate",
@@ -72,7 +77,9 @@ _MODULES = {
     "build_package": "build",
     "compare_runs": "history",
     "connect": "store",
+    "export_store": "export",
     "find_run": "history",
+    "import_store": "export",
     "list_runs": "history",
     "list_webhooks": "webhooks",
     "load_gate": "gate",
