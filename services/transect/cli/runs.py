@@ -7,12 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from transect.cli.runs_sync import sync
 from transect.settings import load_settings
 
 if TYPE_CHECKING:
     from transect.registry import Comparison, RunRow
 
-app = typer.Typer(help="Runs in MLflow: list, show, compare.", no_args_is_help=True)
+app = typer.Typer(help="Runs in MLflow: list, show, compare, and deliver what is not there yet.", no_args_is_help=True)
+app.command()(sync)
 
 _HEADLINE = ("test/mAP50-95", "test/mAP50", "val/loss")
 _RUN_HELP = "A run's id or the beginning of it, its name, or @ALIAS of the model it made."

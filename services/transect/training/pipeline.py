@@ -108,6 +108,7 @@ def _open_session(request: TrainRequest, plan: Plan, provenance: Provenance, set
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
+        logger.info("Stopped; the same command with --resume goes on where this run is.")
         raise
     finally:
         if status != "FINISHED":
