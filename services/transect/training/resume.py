@@ -74,7 +74,7 @@ def find_unfinished(plan: Plan, settings: Settings) -> Unfinished:
         history = History.read(spool)
         if (history.experiment, history.facts.get("architecture")) != wanted or history.status == "FINISHED":
             continue
-        if history.registering:
+        if spool.state.version or any(entry.kind == "register" for entry in spool.pending()):
             waiting.append(folder.name)
         elif any((folder / name).is_file() for name in (TRAINED, COMPLETE, LAST)):
             return Unfinished(folder, spool, history)
