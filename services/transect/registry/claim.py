@@ -30,10 +30,10 @@ from transect.registry.questions import or_none
 
 _log = logging.getLogger(__name__)
 
-# A holder makes a handful of calls to MLflow, and makes none after LEASE_S.
-LEASE_S = 30.0
-STALE_S = 60.0
-WAIT_S = 150.0
+# A holder makes a handful of calls to MLflow, and begins to move nothing after LEASE_S.
+LEASE_S = 60.0
+STALE_S = 120.0
+WAIT_S = 300.0
 
 
 @dataclass
@@ -46,8 +46,8 @@ class Claim:
     begun: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
-        """Raise RegistryError when the right may be gone; to be asked before every write that needs it."""
-        if time.monotonic() - self.begun > LEASE_S or self.key not in _claims(self.client, self.name):
+        """Raise RegistryError when the right may be gone; to be asked just before what needs it is written."""
+        if self.key not in _claims(self.client, self.name) or time.monotonic() - self.begun > LEASE_S:
             raise RegistryError(
                 f"MLflow took longer than {LEASE_S:.0f} s, so that another process may move the aliases of {self.name} "
                 "now; look at transect models list and run the same command again."

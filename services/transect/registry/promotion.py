@@ -1,8 +1,8 @@
 """The gate: a candidate is served only after it was measured beside what is served now.
 
-Both models are evaluated by the engine on the same test split, and the verdict is recorded before
-anything moves. The order of the writes makes every interruption harmless: tags first, then
-`previous`, then `production`, which alone changes what is served.
+Both models are evaluated by the engine on the same test split. The order of the writes makes every
+interruption harmless: first the verdict, as a run and as tags of the version; then `previous`, then
+`production`, which alone changes what is served; then who promoted it and why, which the run has too.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from transect.datasets import Dataset, dataset_digest, load_dataset
 from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, TransectError
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
-from transect.registry.claim import Claim, claimed
+from transect.registry.claim import claimed
 from transect.registry.connection import translated
 from transect.registry.gate import GateConfig, Measured, judge
 from transect.registry.side_by_side import NotComparableError, gather_evidence
@@ -85,14 +85,14 @@ def promote(
             f"with --force --reason TEXT. All figures are in the run {run_id} of the experiment promotion."
         )
     try:
-        moved = _move(registry, case, run_id)
+        moved = _move(registry, case)
     except TransectError as error:
         lost = isinstance(error, PromotionRefusedError)
-        outcome(registry, case, run_id, REFUSED if lost else FAILED, str(error))
+        outcome(registry, case, run_id, REFUSED if lost else FAILED, {names.TAG_VERDICT_REASONS: str(error)})
         raise
     if not moved:
         return _nothing_to_do(challenger)
-    outcome(registry, case, run_id, FORCED if case.forced else PROMOTED)
+    outcome(registry, case, run_id, FORCED if case.forced else PROMOTED, _promotion_tags(case))
     return Verdict(
         promoted=True,
         name=challenger.name,
@@ -206,7 +206,7 @@ def _test_split(challenger: ResolvedVersion, data: Path | None) -> Dataset:
     return dataset
 
 
-def _move(registry: Registry, case: Case, run_id: str) -> bool:
+def _move(registry: Registry, case: Case) -> bool:
     """Move the aliases, if production is still what the candidate was compared with; False if it is the candidate."""
     challenger, holder = case.challenger, case.holder
     with claimed(registry.client, registry.uri, challenger.name, actor=case.actor) as claim:
@@ -219,27 +219,22 @@ def _move(registry: Registry, case: Case, run_id: str) -> bool:
                 "while it was evaluated; run the same command again to compare with that."
             )
         _still_there(registry, challenger)
-        _write(registry, case, run_id, claim)
+        with translated(registry.uri, f"promoting {challenger}"):
+            claim.check()
+            if holder is not None:
+                registry.client.set_registered_model_alias(challenger.name, names.PREVIOUS, holder.version)
+            registry.client.set_registered_model_alias(challenger.name, names.PRODUCTION, challenger.version)
     return True
 
 
-def _write(registry: Registry, case: Case, run_id: str, claim: Claim) -> None:
-    client, name, version = registry.client, case.challenger.name, case.challenger.version
-    tags = {
+def _promotion_tags(case: Case) -> dict[str, str]:
+    return {
         names.TAG_PROMOTED_AT: now(),
         names.TAG_PROMOTED_BY: case.actor,
         names.TAG_PROMOTION_REASON: case.reason.strip() or "the gate let it through",
         # A version may be promoted more than once.
         names.TAG_FORCED_BY: case.actor if case.forced else "-",
     }
-    with translated(registry.uri, f"promoting {case.challenger}"):
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
-        claim.check()
-        if case.holder is not None:
-            client.set_registered_model_alias(name, names.PREVIOUS, case.holder.version)
-        claim.check()
-        client.set_registered_model_alias(name, names.PRODUCTION, version)
 
 
 def _still_there(registry: Registry, challenger: ResolvedVersion) -> None:

@@ -125,16 +125,16 @@ def log_verdict(registry: Registry, case: Case) -> str:
     return run_id
 
 
-def outcome(registry: Registry, case: Case, run_id: str, verdict: str, reason: str = "") -> None:
+def outcome(registry: Registry, case: Case, run_id: str, verdict: str, tags: Mapping[str, str]) -> None:
     """Say in the run and on the version what became of a case that had passed; a failure is a warning.
 
-    By then the alias has moved, or must not move any more, and no tag changes that.
+    `tags` are written beside the verdict. By then the alias has moved, or must not move any more, and
+    no tag changes that.
     """
     version = case.challenger
-    tags = {names.TAG_VERDICT: verdict} | ({names.TAG_VERDICT_REASONS: reason} if reason else {})
     try:
         with translated(registry.uri, f"recording what became of {version}"):
-            for key, value in tags.items():
+            for key, value in {names.TAG_VERDICT: verdict, **tags}.items():
                 registry.client.set_tag(run_id, key, value)
                 registry.client.set_model_version_tag(version.name, version.version, key, value)
     except RegistryError as error:
