@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.entities.model_registry import RegisteredModel
 
@@ -92,9 +93,15 @@ def _create(source: Place, target: Place, version: MlflowVersion, run_id: str) -
         f"{str(new.info.artifact_uri).rstrip('/')}/{path}",
         run_id,
         tags={**version.tags, TAG_SOURCE_VERSION: _origin(version)},
-        description=version.description,
+        description=_relinked(version.description or "", old, new),
         await_creation_for=0,
     )
+
+
+def _relinked(description: str, old: Run, new: Run) -> str:
+    """A description whose links to the run that made the version lead to its copy."""
+    link = "#/experiments/{0.experiment_id}/runs/{0.run_id}"
+    return description.replace(link.format(old.info), link.format(new.info))
 
 
 def _copy_aliases(

@@ -9,11 +9,17 @@ from transect.registry.cache import ResolvedVersion
 from transect.registry.connection import translated
 from transect.registry.history import RunRow
 from transect.registry.listing import rows_of
-from transect.registry.names import CENSUS_EXPERIMENT, TAG_CENSUS_RUN, TAG_DATASET_DIGEST, TAG_MODEL_RUN, TAG_SHA256
+from transect.registry.names import (
+    CENSUS_EXPERIMENT,
+    TAG_CENSUS_RUN,
+    TAG_COMMIT,
+    TAG_DATASET_DIGEST,
+    TAG_MODEL_RUN,
+    TAG_SHA256,
+)
 from transect.registry.questions import all_versions, or_none
 from transect.registry.store import Registry
 
-_COMMIT = "mlflow.source.git.commit"
 _DIRTY = "transect.git_dirty"
 _MOST = 1000
 
@@ -48,7 +54,7 @@ def _origin(tags: Mapping[str, str]) -> dict[str, str]:
     found = {}
     if digest := tags.get(TAG_DATASET_DIGEST):
         found["dataset digest"] = digest
-    if commit := tags.get(_COMMIT):
+    if commit := tags.get(TAG_COMMIT):
         found["commit"] = f"{commit}{' with local changes' if tags.get(_DIRTY) == 'true' else ''}"
     if parent := tags.get("transect.parent_run") or tags.get("mlflow.parentRunId"):
         found["parent run"] = parent

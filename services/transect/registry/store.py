@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import mlflow.artifacts
 from mlflow import MlflowClient
@@ -21,6 +22,8 @@ from transect.registry.names import (
     PRODUCTION,
     TAG_CENSUS_RESULTS,
     TAG_CENSUS_RUN,
+    TAG_MODEL_VERSION,
+    TAG_NOTE,
     TAG_SHA256,
 )
 from transect.registry.publish import ModelVersion, publish
@@ -44,6 +47,12 @@ def connect(settings: Settings) -> "Registry":
     the credentials are refused, or the address cannot be used.
     """
     return Registry(open_client(settings), settings)
+
+
+def _model_links(name: str, version: str) -> dict[str, str]:
+    """Tags that lead from a census to the model version that it counted with; the note is Markdown."""
+    note = f"Counted with [{name} version {version}](#/models/{quote(name, safe='')}/versions/{version})."
+    return {TAG_MODEL_VERSION: f"{name}/{version}", TAG_NOTE: note}
 
 
 def store_file(settings: Settings) -> Path:
@@ -184,6 +193,8 @@ class Registry:
                 end_killed_runs(self.client, experiment, {TAG_CENSUS_RUN: known[TAG_CENSUS_RUN]})
             if len(known) == 2 and (finished := finished_run(self.client, experiment, known)) is not None:
                 return finished
+            if params.get("model") and params.get("model_version"):
+                tags = {**tags, **_model_links(str(params["model"]), str(params["model_version"]))}
             return log_finished_run(
                 self.client, experiment, name=name, params=params, metrics=metrics, tags=tags, artifacts=artifacts
             )
