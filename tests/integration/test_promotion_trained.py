@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from transect.errors import PromotionRefusedError
-from transect.registry import GateConfig, Registry, connect, promote, rollback
+from transect.registry import GateConfig, LossLimits, Registry, connect, promote, rollback
 from transect.settings import Settings, load_settings
 from transect.training import TrainRequest, train
 
@@ -18,7 +18,10 @@ _RECIPE = (
     "train: {epochs: 6, imgsz: 96, batch: 8, optimizer: AdamW, lr0: 0.002, mosaic: 0.0, workers: 0, plots: false}\n"
     "precision: {int8: false, bf16: false}\n"
 )
-_GATE = GateConfig(max_latency_ratio=None)
+# Trainings of some seconds on 48 pictures differ by much; what a species loses that was never labelled is far more.
+_GATE = GateConfig(
+    max_latency_ratio=None, max_class_loss=LossLimits(map50_95=0.25, recall=0.4, count_error=None), min_gain=0.02
+)
 
 
 def _dataset(root: Path, hidden: Collection[str] = ()) -> Path:
@@ -55,12 +58,12 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(environment, env_file=None)
 
 
-def _train(settings: Settings, folder: Path, hidden: Collection[str] = ()) -> str:
+def _train(settings: Settings, folder: Path, *overrides: str, hidden: Collection[str] = ()) -> str:
     """Train on labels without those of the `hidden` species; the new version."""
     recipe = folder / "tiny.yaml"
     data = _dataset(folder, hidden)
     recipe.write_text(_RECIPE)
-    return train(TrainRequest("yolo11n", recipe, data), settings).version
+    return train(TrainRequest("yolo11n", recipe, data, overrides), settings).version
 
 
 def _register_again(registry: Registry, version: str) -> str:
@@ -84,10 +87,11 @@ def test_only_what_is_better_and_costs_no_species_is_served(settings: Settings, 
     _train(settings, tmp_path / "two", hidden=("red",))
     said = _refusal(registry)
     assert "red loses" in said
-    assert "gain" not in said, "it is better overall"
-    assert "pale" not in said
+    # It is better overall, and in each of the others.
+    for other in ("gain", "pale", "dark"):
+        assert other not in said
 
-    whole = _train(settings, tmp_path / "three")
+    whole = _train(settings, tmp_path / "three", "epochs=12")
     verdict = promote(registry, gate=_GATE, actor="ada")
     assert (verdict.version, verdict.was) == (whole, one_species)
 
@@ -98,7 +102,7 @@ def test_only_what_is_better_and_costs_no_species_is_served(settings: Settings, 
     assert "dark loses" in said
 
     _register_again(registry, whole)
-    assert "a gain of 0.000, and at least 0.005 is needed" in _refusal(registry)
+    assert "a gain of 0.000, and at least 0.02 is needed" in _refusal(registry)
 
     assert registry.resolve("production").version == whole
     assert rollback(registry, actor="ada").version == one_species
