@@ -185,7 +185,7 @@ def _quiet_migrations() -> Iterator[None]:
 
 
 def _refused(uri: str, doing: str, status: int, detail: str) -> RegistryError:
-    passing = status >= requests.codes.server_error or status in _PASSING
+    passing = status >= 500 or status in _PASSING
     return (UnreachableError if passing else RegistryError)(_sentence(uri, doing, status, detail))
 
 

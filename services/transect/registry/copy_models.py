@@ -85,7 +85,7 @@ def _copy_model(
 
 
 def _create(source: Place, target: Place, version: MlflowVersion, run_id: str) -> MlflowVersion:
-    old = source.registry.client.get_run(version.run_id)
+    old = source.registry.client.get_run(str(version.run_id))
     new = target.registry.client.get_run(run_id)
     path = str(version.source).removeprefix(str(old.info.artifact_uri).rstrip("/")).strip("/")
     return target.registry.client.create_model_version(

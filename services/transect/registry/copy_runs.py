@@ -64,7 +64,9 @@ def origin_of(run: Run) -> str:
 
 def all_runs(place: Place, experiment_id: str) -> list[Run]:
     """Every run of an experiment that is not deleted, oldest first."""
-    client, runs, token = place.registry.client, [], None
+    client = place.registry.client
+    runs: list[Run] = []
+    token: str | None = None
     while True:
         page = client.search_runs(
             [experiment_id], "", ViewType.ACTIVE_ONLY, _PAGE, ["attributes.start_time ASC"], page_token=token
