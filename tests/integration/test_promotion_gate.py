@@ -128,8 +128,9 @@ def test_no_move_is_made_twice(mlflow_on_sqlite: MlflowServer, tmp_path: Path) -
     settings = _settings(tmp_path / "home", mlflow_on_sqlite, "climb")
     registry = connect(settings)
     registry.client.create_registered_model(settings.model_name)
+    run = registry.client.create_run(registry.experiment("integration")).info
     for _ in range(_STEPS + 1):
-        registry.client.create_model_version(settings.model_name, "file:///nowhere", await_creation_for=0)
+        registry.client.create_model_version(settings.model_name, run.artifact_uri, run.run_id, await_creation_for=0)
     registry.client.set_registered_model_alias(settings.model_name, "production", "1")
     spawn = multiprocessing.get_context("spawn")
     answers = spawn.Queue()
