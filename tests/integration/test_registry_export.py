@@ -40,7 +40,7 @@ def _log_run(registry: Registry, name: str, scratch: Path, experiment: str = "co
     folder = scratch / "files"
     folder.mkdir(exist_ok=True)
     (folder / "table.csv").write_text(f"{name}, 1\n")
-    (folder / "empty file.txt").touch()
+    (folder / "a note.txt").write_text("of two words")
     client.log_artifacts(run_id, str(folder), "a/b")
     client.set_terminated(run_id, "FINISHED", 1_700_000_100_000)
     return run_id
