@@ -126,7 +126,9 @@ def test_a_fork_is_a_run_of_its_own(stopped: Path, place: Path, settings: Settin
     assert run.data.tags["transect.parent_run"] == _state(stopped)
     assert json.loads(run.data.tags["param_drift"])["epochs"] == {"old": "5000", "new": str(done + 2)}
     steps = [metric.step for metric in registry.client.get_metric_history(outcome.run_id, "train/loss")]
-    assert steps == [done + 1, done + 2]
+    # The last epoch in the table may have been told without its checkpoint.
+    assert steps[0] in (done, done + 1)
+    assert steps == list(range(steps[0], done + 3))
     assert registry.client.get_run(_state(stopped)).info.status == "KILLED"
 
 
