@@ -114,11 +114,7 @@ census:
 
 # Open MLflow's pages on the embedded store of the folder STORE (runs, or runs/demo).
 ui: setup
-	@store=$$(realpath "$${STORE:-runs}"); [ -f "$$store/mlflow.db" ] || \
-		{ echo "$$store/mlflow.db does not exist; train something first, or name the folder with STORE=..." >&2; exit 2; }; \
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true \
-	.venv/bin/mlflow server --host 127.0.0.1 --port $${PORT:-5000} --workers 1 \
-		--backend-store-uri "sqlite:///$$store/mlflow.db" --default-artifact-root "$$store/artifacts"
+	@.venv/bin/transect ui --port $${PORT:-5000} --db-path "$${STORE:-runs}/mlflow.db"
 
 # Make a sample survey with known truth in surveys/sample.
 sample: setup

@@ -2,7 +2,7 @@
 
 The model is a real ONNX network with a YOLO head of 16 boxes over a 64 px image; it finds a square
 of 16 px in each cell of a 4 x 4 grid by its colour. With `shift` its boxes lie beside the squares,
-which makes a worse model to compare with.
+which makes a worse model to compare with; to the colours in `blind` it is blind.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,11 @@ SIZE = 64
 CELL = 16
 
 
-def write_toy_onnx(path: Path, shift: float = 0.0) -> Path:
+def write_toy_onnx(path: Path, shift: float = 0.0, blind: Sequence[str] = ()) -> Path:
     """Write the network; its boxes lie `shift` pixels to the right of what it sees."""
     kernel = np.full((3, 3, CELL, CELL), -0.5 / CELL**2, np.float32)
     kernel[np.arange(3), np.arange(3)] = 1 / CELL**2
+    kernel[[list(COLOURS).index(colour) for colour in blind]] = 0
     middles = np.arange(CELL / 2, SIZE, CELL, dtype=np.float32)
     y, x = np.meshgrid(middles, middles, indexing="ij")
     side = np.full(16, CELL, np.float32)
@@ -62,9 +63,11 @@ def write_toy_onnx(path: Path, shift: float = 0.0) -> Path:
     return path
 
 
-def build_toy_package(out: Path, *, shift: float = 0.0, weights: bytes = b"weights", **fields: Any) -> Path:
+def build_toy_package(
+    out: Path, *, shift: float = 0.0, blind: Sequence[str] = (), weights: bytes = b"weights", **fields: Any
+) -> Path:
     """A model package around the network; `fields` as in build_package."""
-    onnx_path = write_toy_onnx(out.with_name(f"{out.name}.onnx"), shift)
+    onnx_path = write_toy_onnx(out.with_name(f"{out.name}.onnx"), shift, blind)
     weights_path = out.with_name(f"{out.name}.pt")
     weights_path.write_bytes(weights)
     known: dict[str, Any] = {

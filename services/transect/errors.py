@@ -10,7 +10,8 @@
     ├── PackageError          a model package whose hash, schema or probe inference does not hold
     ├── StoppedError          a search was told to stop (its client left, its deadline passed)
     ├── RegistryError         MLflow said no: unreachable, wrong key
-    │   └── NotRegisteredError     MLflow answered, and has no such model, version or alias
+    │   ├── NotRegisteredError     MLflow answered, and has no such model, version or alias
+    │   └── UnreachableError       MLflow is away now: it does not answer, or answers that it is in trouble
     └── PromotionRefusedError      the gate did not let a candidate through
 
 Every message says what is wrong, where, and what to do. The command line prints it without a
@@ -70,6 +71,10 @@ class RegistryError(TransectError):
 
 class NotRegisteredError(RegistryError):
     """MLflow answered that it has no such model, version or alias."""
+
+
+class UnreachableError(RegistryError):
+    """MLflow does not answer, or answers that it is in trouble: trying again later may work."""
 
 
 class PromotionRefusedError(TransectError):

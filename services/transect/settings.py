@@ -40,6 +40,13 @@ class Settings(BaseModel):
     tracking_password: str = Field(
         "", alias="MLFLOW_TRACKING_PASSWORD", description="Password of MLFLOW_TRACKING_USERNAME.", repr=False
     )
+    tracking_wait: float = Field(
+        120.0,
+        alias="TRANSECT_TRACKING_WAIT",
+        ge=0,
+        description="Longest that the end of a training waits for an MLflow that takes nothing, in seconds; what is "
+        "left then, `transect runs sync` delivers.",
+    )
     model_name: str = Field(
         "detector", alias="TRANSECT_MODEL_NAME", description="Registered model that is trained, promoted and served."
     )

@@ -26,6 +26,14 @@ _COPIED = (
     ".dockerignore", ".env.example", "LICENSE", "Makefile", "README.md", "compose.gpu.yaml", "compose.yaml",
     "configs", "docker", "pyproject.toml", "requirements", "services",
 )  # fmt: skip
+# A model trained for one epoch on a dozen pictures passes no gate worth its name.
+_OPEN_GATE = """
+min_map50: 0.0
+min_gain: -1.0
+significant_gain: false
+max_class_loss: {map50_95: null, recall: null, count_error: null}
+max_latency_ratio: null
+"""
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_", "COMPOSE_", "GRAFANA_", "ACCELERATOR", "GPU")
 
 
@@ -69,8 +77,7 @@ def checkout(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)
-    # A model trained for one epoch on a dozen pictures passes no gate worth its name.
-    (folder / "configs" / "promotion.yaml").write_text("min_map50: 0.0\nmax_loss: 1.0\n", encoding="utf-8")
+    (folder / "configs" / "promotion.yaml").write_text(_OPEN_GATE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(_OURS):

@@ -23,6 +23,8 @@ from benchmarks.processes import stop_group
 
 _BOOT_S = 300.0
 _BUCKET = "mlflow"
+# How many ports a SeaweedFS server listens on.
+_S3_PORTS = 10
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,16 @@ def mlflow_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflo
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A SeaweedFS server that speaks S3 and knows one key."""
     folder = tmp_path_factory.mktemp("s3")
+    with _s3(folder, _free_ports(_S3_PORTS)) as server:
+        yield server
+
+
+@contextmanager
+def _s3(folder: Path, taken: Sequence[int]) -> Iterator[S3Server]:
+    """A SeaweedFS server on `folder` and _S3_PORTS ports; started again on both, it has what it had."""
     access_key, secret_key = "transect", "transect-secret"
     names = ("s3", "s3.port.grpc", "master", "master.port.grpc", "volume", "volume.port.grpc", "filer")
-    ports = dict(zip((*names, "filer.port.grpc", "admin", "admin.port.grpc"), _free_ports(10), strict=True))
+    ports = dict(zip((*names, "filer.port.grpc", "admin", "admin.port.grpc"), taken, strict=True))
     flags = [f"-{name if '.port' in name else f'{name}.port'}={port}" for name, port in ports.items()]
     command = [
         str(Path(sys.executable).with_name("weed")),
@@ -156,9 +165,14 @@ def mlflow_on_postgres(
 
 @contextmanager
 def _mlflow(
-    folder: Path, store: str, artifacts: str, environment: Mapping[str, str], extra: Sequence[str]
+    folder: Path,
+    store: str,
+    artifacts: str,
+    environment: Mapping[str, str],
+    extra: Sequence[str] = (),
+    port: int | None = None,
 ) -> Iterator[str]:
-    (port,) = _free_ports(1)
+    port = port or _free_ports(1)[0]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store, "--artifacts-destination", artifacts, *extra]
     quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -11,7 +11,7 @@ from toys import build_toy_package, paint, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import Detector
 from transect.errors import PromotionRefusedError, RegistryError
-from transect.registry import Registry, connect, promote, rollback
+from transect.registry import GateConfig, Registry, connect, promote, rollback
 from transect.settings import Settings, load_settings
 
 with warnings.catch_warnings():
@@ -47,7 +47,8 @@ def _register(registry: Registry, package: Path, data: Path | None = None) -> st
 def test_from_package_to_prediction(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = registry.settings.model_name
     data = write_toy_dataset(tmp_path / "data")
-    _register(registry, build_toy_package(tmp_path / "good"), data)
+    # A shift of 2 px finds everything, and places it a little less well.
+    _register(registry, build_toy_package(tmp_path / "good", shift=2.0), data)
     assert promote(registry, actor="ada").promoted
     resolved = registry.resolve("production")
     assert resolved.aliases == ("candidate", "production")
@@ -67,8 +68,12 @@ def test_from_package_to_prediction(registry: Registry, tmp_path: Path, monkeypa
     _register(registry, build_toy_package(tmp_path / "worse", shift=4.0), data)
     with pytest.raises(PromotionRefusedError):
         promote(registry, actor="ada")
-    better = _register(registry, build_toy_package(tmp_path / "equal", weights=b"other"), data)
-    assert promote(registry, actor="ada").version == better
+    better = _register(registry, build_toy_package(tmp_path / "better"), data)
+    verdict = promote(registry, gate=GateConfig(max_latency_ratio=None), actor="ada")
+    assert verdict.version == better
+    run = registry.client.get_run(verdict.run_id)
+    assert (run.data.tags["transect.verdict"], run.data.tags["transect.actor"]) == ("promoted", "ada")
+    assert {item.path for item in registry.client.list_artifacts(verdict.run_id)} == {"verdict.html", "verdict.json"}
     assert rollback(registry, actor="bob").version == resolved.version
     listed = {row.version: row.aliases for row in registry.list_versions()}
     assert listed == {"1": ("production",), "2": (), "3": ("candidate", "previous")}

@@ -18,7 +18,10 @@ from transect import __version__
 from transect.cli.census import app as census_app
 from transect.cli.defaults import open_detector, sample_training_set
 from transect.cli.models import app as models_app
+from transect.cli.runs import app as runs_app
 from transect.cli.synth import app as synth_app
+from transect.cli.transfer import export, import_
+from transect.cli.ui import ui
 from transect.cli.webhook import app as webhook_app
 from transect.errors import InputError, TransectError
 from transect.settings import load_settings
@@ -31,9 +34,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
+app.add_typer(runs_app, name="runs")
 app.add_typer(census_app, name="census")
 app.add_typer(synth_app, name="synth")
 app.add_typer(webhook_app, name="webhook")
+app.command()(ui)
+app.command()(export)
+app.command("import")(import_)
 
 
 def main() -> None:
@@ -83,6 +90,12 @@ def train(
         Path | None,
         typer.Option(help="Ultralytics data.yaml. Default: the sample survey's training set, made when missing."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this recipe and model that was cut short.")
+    ] = False,
+    new_run: Annotated[
+        bool, typer.Option("--new-run", help="Go on from there in a new run, which names the old one as its parent.")
+    ] = False,
 ) -> None:
     """Train, track, evaluate, package and register; the new version gets the alias `candidate`."""
     from transect.training import TrainRequest
@@ -95,6 +108,8 @@ def train(
         data=data,
         overrides=tuple(overrides or ()),
         default_data=lambda: sample_training_set(settings),
+        resume=resume,
+        new_run=new_run,
     )
     outcome = run_training(request, settings)
     print(f"Registered {outcome.name} version {outcome.version} (run {outcome.run_id}) with alias candidate.")

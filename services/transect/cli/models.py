@@ -66,7 +66,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Promote although the gate refuses; needs --reason.")] = False,
 ) -> None:
-    """Evaluate candidate and production on the same test split; the better one is served."""
+    """Evaluate candidate and production on the same test split; the candidate is served if it is better."""
     from transect.registry import connect, load_gate
     from transect.registry import promote as run_gate
 
@@ -81,12 +81,16 @@ def promote(
         force=force,
     )
     print(verdict.sentence)
+    if verdict.run_id:
+        print(f"All figures are in the run {verdict.run_id} of the experiment promotion.")
 
 
 @app.command()
-def rollback() -> None:
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept with the version that is taken back.")] = "",
+) -> None:
     """Serve the previous production version again, at once."""
     from transect.registry import connect
     from transect.registry import rollback as run_rollback
 
-    print(run_rollback(connect(load_settings()), actor=getpass.getuser()).sentence)
+    print(run_rollback(connect(load_settings()), actor=getpass.getuser(), reason=reason).sentence)

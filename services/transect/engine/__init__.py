@@ -21,13 +21,17 @@ from transect.engine.package import (
     verify_package,
     write_manifest,
 )
+from transect.engine.paired import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison, compare_splits
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 from transect.engine.validation import ValidationCounts, count_errors
 
 __all__ = [
+    "COUNT_ERROR",
     "INT8_FILES",
     "MANIFEST_FILE",
+    "MAP50_95",
     "MODEL_FILE",
+    "RECALL",
     "SCHEMA_VERSION",
     "WEIGHTS_FILE",
     "Boxes",
@@ -36,11 +40,13 @@ __all__ = [
     "Detection",
     "Detector",
     "Evaluation",
+    "Gain",
     "ImageResult",
     "LetterboxRule",
     "ModelRef",
     "PackageFile",
     "PackageManifest",
+    "PairedComparison",
     "Precision",
     "SearchedSplit",
     "StageSeconds",
@@ -48,6 +54,7 @@ __all__ = [
     "ValidationCounts",
     "Variant",
     "VariantLimits",
+    "compare_splits",
     "count_errors",
     "evaluate_detections",
     "evaluate_package",

@@ -16,7 +16,7 @@ from transect.engine.overlaps import iou_matrix, ratio
 from transect.engine.types import Boxes
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_RECALLS = np.linspace(0, 1, 101)
+RECALLS = np.linspace(0, 1, 101)
 _CONFIDENCES = np.linspace(0, 1, 1000)
 _SMOOTHING = 101  # points of _CONFIDENCES, a tenth of them
 
@@ -196,7 +196,7 @@ def average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64
     recalls = np.concatenate([[0.0], recall, [reached, 1.0]])
     precisions = np.concatenate([[1.0], precision, [0.0, 0.0]])
     monotone = np.maximum.accumulate(precisions[::-1])[::-1]
-    return float(np.trapezoid(np.interp(_RECALLS, recalls, monotone), _RECALLS))
+    return float(np.trapezoid(np.interp(RECALLS, recalls, monotone), RECALLS))
 
 
 def _curve(correct: NDArray[np.bool_], scores: NDArray[np.floating], instances: int) -> _Curve:

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transect.registry.build import build_package
     from transect.registry.cache import LocalCache, ResolvedVersion
-    from transect.registry.gate import GateConfig, Measured, load_gate
+    from transect.registry.export import Copied, export_store, import_store
+    from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
+    from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
+    from transect.registry.lineage import run_lineage, version_lineage
     from transect.registry.listing import VersionRow
     from transect.registry.promotion import Rollback, Verdict, promote, rollback
     from transect.registry.publish import ModelVersion
     from transect.registry.reference import Reference, parse_reference
-    from transect.registry.store import Registry, connect
+    from transect.registry.store import Registry, connect, store_file
     from transect.registry.webhooks import Registration, WebhookRow, list_webhooks, register_webhook, remove_webhook
 
 __all__ = [
+    "Comparison",
+    "Copied",
     "GateConfig",
     "LocalCache",
+    "LossLimits",
     "Measured",
     "ModelVersion",
     "Reference",
@@ -28,11 +34,17 @@ __all__ = [
     "Registry",
     "ResolvedVersion",
     "Rollback",
+    "RunRow",
     "Verdict",
     "VersionRow",
     "WebhookRow",
     "build_package",
+    "compare_runs",
     "connect",
+    "export_store",
+    "find_run",
+    "import_store",
+    "list_runs",
     "list_webhooks",
     "load_gate",
     "parse_reference",
@@ -40,11 +52,17 @@ __all__ = [
     "register_webhook",
     "remove_webhook",
     "rollback",
+    "run_lineage",
+    "store_file",
+    "version_lineage",
 ]
 
 _MODULES = {
+    "Comparison": "history",
+    "Copied": "export",
     "GateConfig": "gate",
     "LocalCache": "cache",
+    "LossLimits": "gate",
     "Measured": "gate",
     "ModelVersion": "publish",
     "Reference": "reference",
@@ -52,11 +70,17 @@ _MODULES = {
     "Registry": "store",
     "ResolvedVersion": "cache",
     "Rollback": "promotion",
+    "RunRow": "history",
     "Verdict": "promotion",
     "VersionRow": "listing",
     "WebhookRow": "webhooks",
     "build_package": "build",
+    "compare_runs": "history",
     "connect": "store",
+    "export_store": "export",
+    "find_run": "history",
+    "import_store": "export",
+    "list_runs": "history",
     "list_webhooks": "webhooks",
     "load_gate": "gate",
     "parse_reference": "reference",
@@ -64,6 +88,9 @@ _MODULES = {
     "register_webhook": "webhooks",
     "remove_webhook": "webhooks",
     "rollback": "promotion",
+    "run_lineage": "lineage",
+    "store_file": "store",
+    "version_lineage": "lineage",
 }
 
 

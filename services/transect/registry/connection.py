@@ -18,16 +18,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from transect.errors import RegistryError
+from transect.errors import RegistryError, UnreachableError
 from transect.files import locked
 from transect.settings import Settings
 
 _PROBE_TIMEOUT_S = 5
 _PROBE_ENDPOINT = "/api/2.0/mlflow/experiments/search"
+# Besides those of 500 and more, answers of a server that may say something else in a minute.
+_PASSING = (requests.codes.request_timeout, requests.codes.too_many_requests)
 # Defaults of MLflow would wait for minutes on a server that is gone. A value in the environment wins.
 _CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # Jitter draws from Python's global random numbers: a retry would change the training that runs meanwhile.
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -87,13 +91,13 @@ def translated(uri: str, doing: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         if _is_transport(error):
-            raise RegistryError(_unreachable(uri, error, doing)) from error
-        raise RegistryError(_sentence(uri, doing, error.get_http_status_code(), str(error))) from error
+            raise UnreachableError(_unreachable(uri, error, doing)) from error
+        raise _refused(uri, doing, error.get_http_status_code(), str(error)) from error
     except requests.exceptions.HTTPError as error:
         status = 500 if error.response is None else error.response.status_code
-        raise RegistryError(_sentence(uri, doing, status, str(error))) from error
+        raise _refused(uri, doing, status, str(error)) from error
     except requests.exceptions.RequestException as error:
-        raise RegistryError(_unreachable(uri, error, doing)) from error
+        raise UnreachableError(_unreachable(uri, error, doing)) from error
     except OSError as error:
         raise RegistryError(f"Could not finish {doing}: {error}. Check the disk and its permissions.") from error
 
@@ -123,10 +127,10 @@ def _probe_server(uri: str) -> None:
             raise_on_status=False,
         )
     except MlflowException as error:
-        raise RegistryError(_unreachable(uri, error, "connecting")) from error
+        raise UnreachableError(_unreachable(uri, error, "connecting")) from error
     found = answer.status_code != requests.codes.not_found
     if found and answer.status_code != requests.codes.ok:
-        raise RegistryError(_sentence(uri, "connecting", answer.status_code, answer.text))
+        raise _refused(uri, "connecting", answer.status_code, answer.text)
     if not found or "json" not in answer.headers.get("Content-Type", ""):
         raise RegistryError(f"{shown(uri)} answers, but it is no MLflow server; check MLFLOW_TRACKING_URI.")
 
@@ -178,6 +182,11 @@ def _quiet_migrations() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _refused(uri: str, doing: str, status: int, detail: str) -> RegistryError:
+    passing = status >= 500 or status in _PASSING
+    return (UnreachableError if passing else RegistryError)(_sentence(uri, doing, status, detail))
 
 
 def _sentence(uri: str, doing: str, status: int, detail: str) -> str:

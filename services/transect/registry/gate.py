@@ -1,36 +1,121 @@
-"""What better means: the numbers that a candidate is held against, and the judgement."""
+"""What better means: the limits that a candidate is held against, and the judgement."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.errors import InputError
+
+_RETIRED = {
+    "max_loss": "min_gain, the least gain (max_loss: 0.005 is min_gain: -0.005 with significant_gain: false)",
+}
+# A rounding error of a subtraction is no loss.
+_ROUNDING = 1e-9
+
+
+class ClassLimits(BaseModel):
+    """How much a candidate may lose in one class; None where nothing is said of that class alone.
+
+    `map50_95` and `recall` are differences of shares. `count_error` is how much further from the
+    labelled number the candidate may count, as a share of it, up or down. Recall and count are taken at
+    the thresholds that each package is used with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    map50_95: float | None = Field(default=None, ge=0)
+    recall: float | None = Field(default=None, ge=0)
+    count_error: float | None = Field(default=None, ge=0)
+
+    def by_quantity(self) -> dict[str, float]:
+        """The limits that are there, under the engine's names."""
+        named = {MAP50_95: self.map50_95, RECALL: self.recall, COUNT_ERROR: self.count_error}
+        return {quantity: limit for quantity, limit in named.items() if limit is not None}
+
+
+class LossLimits(ClassLimits):
+    """How much a candidate may lose in any class; None for any loss."""
+
+    map50_95: float | None = Field(default=0.03, ge=0)
+    recall: float | None = Field(default=0.03, ge=0)
+    count_error: float | None = Field(default=0.05, ge=0)
 
 
 class GateConfig(BaseModel):
-    """The gate's limits, as in configs/promotion.yaml; each is a share from 0 to 1.
+    """The gate's limits, as in configs/promotion.yaml, where each is explained.
 
-    `min_map50` is the least mAP50 of a first promotion, when there is nothing to compare with.
-    `max_loss` is how far mAP50-95 may lie below production's on the same images.
+    `min_map50` is for a first promotion, when there is nothing to compare with. The others compare with
+    production on the same images: `min_gain` of mAP50-95, which with `significant_gain` must also lie
+    above zero with its lower bootstrap limit at `confidence`; `max_class_loss` of every class, or of
+    single ones in `classes`; `max_latency_ratio`, None for any.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     min_map50: float = Field(default=0.1, ge=0, le=1)
-    max_loss: float = Field(default=0.005, ge=0, le=1)
+    min_gain: float = Field(default=0.005, ge=-1, le=1)
+    significant_gain: bool = True
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    max_class_loss: LossLimits = LossLimits()
+    classes: dict[str, ClassLimits] = Field(default_factory=dict)
+    max_latency_ratio: float | None = Field(default=2.0, gt=0)
+
+    def class_limits(self, name: str) -> dict[str, float]:
+        """The most that class `name` may lose, by quantity; what is said of it alone goes first."""
+        own = self.classes.get(name, ClassLimits())
+        return self.max_class_loss.by_quantity() | own.by_quantity()
+
+    def as_params(self) -> dict[str, object]:
+        """Every limit as a name and a plain value: min_gain, max_class_loss.recall, classes.cow.recall."""
+        return dict(_flat("", self.model_dump(exclude_none=True)))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's numbers on the test split, each from 0 to 1; `precision_used` is what it ran in."""
+    """One model on the test split; shares from 0 to 1, but the count error, which is signed.
+
+    `precision`, `recall` and `count_error` are at the threshold that the package is used with, and None
+    where there is nothing to divide by. `classes` has each class's values by name. `precision_used` is
+    what the model ran in.
+    """
 
     map50: float
     map50_95: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
+    count_error: float | None = None
     precision_used: str = "fp32"
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds that one test image takes each model, alone on the machine, in turns with the other."""
+
+    candidate_ms: float
+    production_ms: float
+    ratio: float
+    images: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a candidate is judged by; `production`, `paired` and `latency` are None in a first promotion.
+
+    `not_numbers` are metrics of its training run whose last value is no finite number.
+    """
+
+    candidate: Measured
+    production: Measured | None = None
+    paired: PairedComparison | None = None
+    latency: Latency | None = None
+    not_numbers: tuple[str, ...] = ()
 
 
 def load_gate(path: Path) -> GateConfig:
@@ -41,6 +126,10 @@ def load_gate(path: Path) -> GateConfig:
         raise InputError(f"There is no gate configuration {path}; name one with --gate.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}") from error
+    if isinstance(content, dict):
+        for old, new in _RETIRED.items():
+            if old in content:
+                raise InputError(f"{path}: {old} is no longer known; it is now {new}.")
     try:
         return GateConfig.model_validate(content)
     except ValidationError as error:
@@ -50,21 +139,82 @@ def load_gate(path: Path) -> GateConfig:
         raise InputError(f"{path}: {where}: {first['msg']}; the gate knows {known}.") from error
 
 
-def judge(candidate: Measured, production: Measured | None, gate: GateConfig) -> list[str]:
-    """Why `candidate` must not be served, as clauses of a sentence; empty when it may.
+def judge(evidence: Evidence, gate: GateConfig) -> list[str]:
+    """Every reason why the candidate must not be served, as clauses of a sentence; empty when it may."""
+    refusals = [f"{name} of its training run is not a number" for name in evidence.not_numbers]
+    refusals += _not_numbers(evidence)
+    if evidence.production is None:
+        found = evidence.candidate.map50
+        # So written that NaN is refused.
+        if not found >= gate.min_map50:
+            refusals.append(f"its mAP50 is {found:.3f} and a first promotion needs {gate.min_map50:g}")
+        return refusals
+    refusals += _judge_gain(evidence, gate)
+    refusals += _judge_classes(evidence, gate)
+    refusals += _judge_latency(evidence, gate)
+    return refusals
 
-    Without a `production` the candidate has to reach `gate.min_map50`; with one it may lose at most
-    `gate.max_loss` of mAP50-95.
-    """
-    if production is None:
-        if candidate.map50 >= gate.min_map50:
-            return []
-        return [f"its mAP50 is {candidate.map50:.3f} and a first promotion needs {gate.min_map50:g}"]
-    loss = production.map50_95 - candidate.map50_95
-    # A rounding error of the subtraction is no loss; NaN is refused.
-    if loss <= gate.max_loss + 1e-9:
-        return []
-    return [
-        f"its mAP50-95 is {candidate.map50_95:.3f}, production's is {production.map50_95:.3f} on the same images, "
-        f"and at most {gate.max_loss:g} may be lost"
-    ]
+
+def _not_numbers(evidence: Evidence) -> Iterator[str]:
+    for whose, measured in (("its", evidence.candidate), ("production's", evidence.production)):
+        values = {} if measured is None else {"mAP50": measured.map50, "mAP50-95": measured.map50_95}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                yield f"{whose} {name} on the test split is not a number"
+
+
+def _judge_gain(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
+    gain = evidence.paired.overall.get(MAP50_95) if evidence.paired else None
+    if gain is None or evidence.paired is None:
+        yield "the test split has no labelled object, so that nothing can be compared"
+        return
+    if not gain.gain >= gate.min_gain - _ROUNDING:
+        yield (
+            f"its mAP50-95 is {gain.candidate:.3f} and production's {gain.reference:.3f} on the same images, "
+            f"a gain of {gain.gain:.3f}, and at least {gate.min_gain:g} is needed"
+        )
+    elif gate.significant_gain and not gain.low > 0:
+        yield (
+            f"its gain in mAP50-95, {gain.gain:.3f} to {gain.candidate:.3f}, may be chance: its {gate.confidence:.0%} "
+            f"limits over {evidence.paired.images} images are {gain.low:.3f} to {gain.high:.3f}, and both must lie "
+            "above 0"
+        )
+
+
+def _judge_classes(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
+    paired = evidence.paired
+    if paired is None:
+        return
+    for name, gains in paired.classes.items():
+        for quantity, limit in gate.class_limits(name).items():
+            gain = gains[quantity]
+            if not -gain.gain <= limit + _ROUNDING:
+                chance = f"{gate.confidence:.0%} limits {-gain.high:.3f} to {-gain.low:.3f}"
+                yield (
+                    f"{name} loses {-gain.gain:.3f} of {_change(quantity, gain)} ({chance}, "
+                    f"{paired.instances[name]} labelled), and at most {limit:g} may be lost"
+                )
+
+
+def _change(quantity: str, gain: Gain) -> str:
+    if quantity == COUNT_ERROR:
+        return f"count accuracy, {gain.reference:+.1%} off before and {gain.candidate:+.1%} now"
+    shown = "mAP50-95" if quantity == MAP50_95 else quantity
+    return f"{shown}, {gain.reference:.3f} before and {gain.candidate:.3f} now"
+
+
+def _judge_latency(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
+    latency, limit = evidence.latency, gate.max_latency_ratio
+    if latency is not None and limit is not None and not latency.ratio <= limit:
+        yield (
+            f"an image takes it {latency.candidate_ms:.1f} ms and production {latency.production_ms:.1f} ms, "
+            f"{latency.ratio:.2f} times as long, and at most {limit:g} times is allowed"
+        )
+
+
+def _flat(prefix: str, values: dict[str, object]) -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value

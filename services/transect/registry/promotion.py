@@ -1,24 +1,23 @@
 """The gate: a candidate is served only after it was measured beside what is served now.
 
 Both models are evaluated by the engine on the same test split. The order of the writes makes every
-interruption harmless: tags first, then `previous`, then `production`, which alone changes what is
-served.
+interruption harmless: first the verdict, as a run and as tags of the version; then `previous`, then
+`production`, which alone changes what is served; then who promoted it and why, which the run has too.
 """
 
-import json
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from transect.datasets import Dataset, dataset_digest, load_dataset
-from transect.engine import evaluate_package
-from transect.errors import InputError, NotRegisteredError, PackageError, PromotionRefusedError, RegistryError
+from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, TransectError
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
+from transect.registry.claim import claimed
 from transect.registry.connection import translated
 from transect.registry.gate import GateConfig, Measured, judge
+from transect.registry.side_by_side import NotComparableError, gather_evidence
 from transect.registry.store import Registry
+from transect.registry.verdict import FAILED, FORCED, PROMOTED, REFUSED, Case, log_rollback, log_verdict, now, outcome
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Verdict:
     """What a promotion came to.
 
     `promoted` is false only when the version was in production already. `candidate` and `production`
-    are what was measured, None where nothing was.
+    are what was measured, None where nothing was; `run_id` is the run that holds all of it.
     """
 
     promoted: bool
@@ -37,6 +36,7 @@ class Verdict:
     sentence: str
     candidate: Measured | None = None
     production: Measured | None = None
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,6 @@ class Rollback:
     version: str
     was: str
     sentence: str
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    data: str = ""
-    test_is_val: bool = False
-    candidate: Measured | None = None
-    production: Measured | None = None
-    refusals: tuple[str, ...] = ()
-
-
-class _NotComparableError(Exception):
-    """Why the two models cannot be measured on one test split, as a clause of a sentence."""
 
 
 def promote(
@@ -76,45 +63,80 @@ def promote(
 
     The split comes from `data`, else from the data.yaml that the candidate was trained on; in both
     cases its digest must be the one in the candidate's tag. `force` (with a reason) promotes although
-    the gate refuses. Raises PromotionRefusedError when the gate refuses, when the models cannot be
-    compared, or when production moved during the evaluation; InputError for `force` without a reason.
+    the gate refuses. Whatever the verdict, it is a run of the experiment `promotion` and tags of the
+    version. Raises PromotionRefusedError with every reason when the gate refuses, when the models
+    cannot be compared, or when production moved during the evaluation; InputError for `force` without
+    a reason or limits of a class that does not exist; NotRegisteredError for a candidate that does not
+    exist, or no longer.
     """
     if force and not reason.strip():
         raise InputError("A forced promotion needs a reason, which is kept with the version: --reason TEXT.")
-    gate = gate or GateConfig()
     challenger = registry.resolve(candidate)
     holder = _holder(registry, challenger.name)
     if holder is not None and holder.version == challenger.version:
-        sentence = f"{challenger} is in production already; nothing to do."
-        return Verdict(False, challenger.name, challenger.version, holder.version, False, sentence)
-    comparison = _compare(registry, challenger, holder, data, gate)
-    if comparison.refusals and not force:
+        return _nothing_to_do(challenger)
+    case = _examine(registry, Case(challenger, holder, gate or GateConfig(), actor, reason), data)
+    case = replace(case, forced=force and bool(case.refusals))
+    _still_there(registry, challenger)
+    run_id = log_verdict(registry, case)
+    if case.refusals and not case.forced:
         raise PromotionRefusedError(
-            f"{challenger} was not promoted: {'; '.join(comparison.refusals)}. "
-            "Train a better one, or promote it anyway with --force --reason TEXT."
+            f"{challenger} was not promoted: {'; '.join(case.refusals)}. Train a better one, or promote it anyway "
+            f"with --force --reason TEXT. All figures are in the run {run_id} of the experiment promotion."
         )
-    record = {"limits": gate.model_dump(), **asdict(comparison), "forced": bool(comparison.refusals)}
-    _move(registry, challenger, holder, record, actor=actor, reason=reason)
+    try:
+        moved = _move(registry, case)
+    except TransectError as error:
+        lost = isinstance(error, PromotionRefusedError)
+        outcome(registry, case, run_id, REFUSED if lost else FAILED, {names.TAG_VERDICT_REASONS: str(error)})
+        raise
+    if not moved:
+        return _nothing_to_do(challenger)
+    outcome(registry, case, run_id, FORCED if case.forced else PROMOTED, _promotion_tags(case))
     return Verdict(
         promoted=True,
         name=challenger.name,
         version=challenger.version,
         was=None if holder is None else holder.version,
-        forced=bool(comparison.refusals),
-        sentence=_sentence(challenger, holder, comparison),
-        candidate=comparison.candidate,
-        production=comparison.production,
+        forced=case.forced,
+        sentence=_sentence(case),
+        candidate=case.evidence.candidate if case.evidence else None,
+        production=case.evidence.production if case.evidence else None,
+        run_id=run_id,
     )
 
 
 def rollback(registry: Registry, *, actor: str, reason: str = "") -> Rollback:
     """Serve the previous production version again; the two aliases change places.
 
-    Nothing is evaluated, because this is the way out when production misbehaves. Raises
-    NotRegisteredError when there is no production or no previous version, PromotionRefusedError
-    when both are the same.
+    What is served changes with one move of one alias; that `previous` then names the version that was
+    taken back only opens the way forward again. Nothing is evaluated, because this is the way out when
+    production misbehaves. Raises NotRegisteredError when there is no production or no previous version,
+    PromotionRefusedError when both are the same.
     """
     name = registry.settings.model_name
+    _both(registry, name)
+    with claimed(registry.client, registry.uri, name, actor=actor) as claim:
+        current, previous = _both(registry, name)
+        tags = {
+            names.TAG_ROLLED_BACK_AT: now(),
+            names.TAG_ROLLED_BACK_BY: actor,
+            names.TAG_ROLLBACK_REASON: reason or "-",
+        }
+        with translated(registry.uri, f"rolling {name} back to version {previous.version}"):
+            for key, value in tags.items():
+                registry.client.set_model_version_tag(name, current.version, key, value)
+            claim.check()
+            # What is served goes first: a failure after it costs only the way forward again.
+            registry.client.set_registered_model_alias(name, names.PRODUCTION, previous.version)
+            registry.client.set_registered_model_alias(name, names.PREVIOUS, current.version)
+    log_rollback(registry, previous, current, actor=actor, reason=reason)
+    sentence = f"{previous} is in production again; version {current.version} is now {names.PREVIOUS}."
+    return Rollback(name, previous.version, current.version, sentence)
+
+
+def _both(registry: Registry, name: str) -> tuple[ResolvedVersion, ResolvedVersion]:
+    """The production version and the one before it."""
     current = registry.resolve(f"models:/{name}@{names.PRODUCTION}")
     previous = registry.resolve(f"models:/{name}@{names.PREVIOUS}")
     if current.version == previous.version:
@@ -122,19 +144,7 @@ def rollback(registry: Registry, *, actor: str, reason: str = "") -> Rollback:
             f"{current} is both {names.PRODUCTION} and {names.PREVIOUS}; "
             "name the version to serve: transect models promote VERSION."
         )
-    tags = {
-        names.TAG_ROLLED_BACK_AT: _now(),
-        names.TAG_ROLLED_BACK_BY: actor,
-        names.TAG_ROLLBACK_REASON: reason or "-",
-    }
-    with translated(registry.uri, f"rolling {name} back to version {previous.version}"):
-        for key, value in tags.items():
-            registry.client.set_model_version_tag(name, current.version, key, value)
-        # What is served goes first: a failure after it costs only the way forward again.
-        registry.client.set_registered_model_alias(name, names.PRODUCTION, previous.version)
-        registry.client.set_registered_model_alias(name, names.PREVIOUS, current.version)
-    sentence = f"{previous} is in production again; version {current.version} is now {names.PREVIOUS}."
-    return Rollback(name, previous.version, current.version, sentence)
+    return current, previous
 
 
 def _holder(registry: Registry, name: str) -> ResolvedVersion | None:
@@ -144,108 +154,108 @@ def _holder(registry: Registry, name: str) -> ResolvedVersion | None:
         return None
 
 
-def _compare(
-    registry: Registry, challenger: ResolvedVersion, holder: ResolvedVersion | None, data: Path | None, gate: GateConfig
-) -> _Comparison:
+def _nothing_to_do(challenger: ResolvedVersion) -> Verdict:
+    sentence = f"{challenger} is in production already; nothing to do."
+    return Verdict(False, challenger.name, challenger.version, challenger.version, False, sentence)
+
+
+def _examine(registry: Registry, case: Case, data: Path | None) -> Case:
+    """The case with what was measured, and every reason against it."""
+    challenger, holder = case.challenger, case.holder
     try:
         split = _test_split(challenger, data)
-        ours = _measure(registry, challenger, split)
-        theirs = None if holder is None else _measure_holder(registry, holder, split)
-    except _NotComparableError as error:
-        return _Comparison(refusals=(str(error),))
-    refusals = judge(ours, theirs, gate)
+        _know_classes(case.gate, split)
+        evidence = gather_evidence(registry, challenger, holder, split, case.gate)
+    except NotComparableError as error:
+        return replace(case, refusals=(str(error),))
+    refusals = judge(evidence, case.gate)
     if holder is not None and (lost := _lost_classes(registry, challenger, holder)):
         # The test split is the candidate's own, so that its numbers do not show this.
         refusals.append(f"production finds {', '.join(lost)} and it does not")
-    return _Comparison(str(split.path), split.test_is_val, ours, theirs, tuple(refusals))
+    return replace(
+        case, data=str(split.path), test_is_val=split.test_is_val, evidence=evidence, refusals=tuple(refusals)
+    )
 
 
 def _lost_classes(registry: Registry, challenger: ResolvedVersion, holder: ResolvedVersion) -> list[str]:
     return sorted(set(registry.manifest(holder).names) - set(registry.manifest(challenger).names))
 
 
+def _know_classes(gate: GateConfig, dataset: Dataset) -> None:
+    if unknown := sorted(set(gate.classes) - set(dataset.names)):
+        raise InputError(
+            f"The gate has limits for {', '.join(unknown)}, and {dataset.path} has no such class; "
+            f"it has {', '.join(dataset.names)}."
+        )
+
+
 def _test_split(challenger: ResolvedVersion, data: Path | None) -> Dataset:
     path = data or Path(challenger.tags.get(names.TAG_DATA, ""))
     if data is None and not path.is_file():
-        raise _NotComparableError(
+        raise NotComparableError(
             f"its test split is not on this machine ({path}): give its data.yaml with --data, "
             "or promote where it was trained"
         )
     dataset = load_dataset(path)
     wanted, found = challenger.tags.get(names.TAG_DATASET_DIGEST, ""), dataset_digest(dataset)
     if wanted != found:
-        raise _NotComparableError(
+        raise NotComparableError(
             f"{path} is not the data it was trained with (digest {found}, its tag says {wanted or 'nothing'}), "
             "so that training images may be among the test images"
         )
     return dataset
 
 
-def _measure_holder(registry: Registry, holder: ResolvedVersion, dataset: Dataset) -> Measured:
-    try:
-        return _measure(registry, holder, dataset)
-    except (PackageError, RegistryError) as error:
-        raise _NotComparableError(f"production cannot be evaluated beside it: {error}") from error
+def _move(registry: Registry, case: Case) -> bool:
+    """Move the aliases, if production is still what the candidate was compared with; False if it is the candidate."""
+    challenger, holder = case.challenger, case.holder
+    with claimed(registry.client, registry.uri, challenger.name, actor=case.actor) as claim:
+        current = _holder(registry, challenger.name)
+        if current is not None and current.version == challenger.version:
+            return False
+        if (current and current.version) != (holder and holder.version):
+            raise PromotionRefusedError(
+                f"{challenger} was not promoted: production moved to version {current.version if current else 'none'} "
+                "while it was evaluated; run the same command again to compare with that."
+            )
+        _still_there(registry, challenger)
+        with translated(registry.uri, f"promoting {challenger}"):
+            claim.check()
+            if holder is not None:
+                registry.client.set_registered_model_alias(challenger.name, names.PREVIOUS, holder.version)
+            registry.client.set_registered_model_alias(challenger.name, names.PRODUCTION, challenger.version)
+    return True
 
 
-def _measure(registry: Registry, version: ResolvedVersion, dataset: Dataset) -> Measured:
-    with registry.open(version) as detector:
-        result = evaluate_package(
-            detector,
-            dataset.splits["test"],
-            dataset.names,
-            max_pixels=registry.settings.max_pixels,
-            title=f"Evaluating {version}",
-        )
-        return Measured(result.map50, result.map50_95, result.precision, result.recall, detector.precision)
-
-
-def _move(
-    registry: Registry,
-    challenger: ResolvedVersion,
-    holder: ResolvedVersion | None,
-    record: dict[str, Any],
-    *,
-    actor: str,
-    reason: str,
-) -> None:
-    client, name, version = registry.client, challenger.name, challenger.version
-    tags = {
-        names.TAG_PROMOTED_AT: _now(),
-        names.TAG_PROMOTED_BY: actor,
-        names.TAG_PROMOTION_REASON: reason.strip() or "the gate let it through",
-        names.TAG_GATE: json.dumps(record),
+def _promotion_tags(case: Case) -> dict[str, str]:
+    return {
+        names.TAG_PROMOTED_AT: now(),
+        names.TAG_PROMOTED_BY: case.actor,
+        names.TAG_PROMOTION_REASON: case.reason.strip() or "the gate let it through",
+        # A version may be promoted more than once.
+        names.TAG_FORCED_BY: case.actor if case.forced else "-",
     }
-    # MLflow has no compare-and-set; looking again right before the move narrows the gap to milliseconds.
-    now = _holder(registry, name)
-    if (now and now.version) != (holder and holder.version):
-        raise PromotionRefusedError(
-            f"{challenger} was not promoted: production moved to version {now.version if now else 'none'} "
-            "while it was evaluated; run the same command again to compare with that."
-        )
-    with translated(registry.uri, f"promoting {challenger}"):
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
-        if holder is not None:
-            client.set_registered_model_alias(name, names.PREVIOUS, holder.version)
-        client.set_registered_model_alias(name, names.PRODUCTION, version)
 
 
-def _sentence(challenger: ResolvedVersion, holder: ResolvedVersion | None, comparison: _Comparison) -> str:
-    parts = [f"{challenger} is in production"]
-    if holder is not None:
-        parts.append(f"in place of version {holder.version}, which is now {names.PREVIOUS}")
-    if comparison.candidate is not None:
-        beside = f" (was {comparison.production.map50_95:.3f})" if comparison.production else ""
-        split = "validation split, as there is no test split" if comparison.test_is_val else "test split"
-        parts.append(
-            f"mAP50 {comparison.candidate.map50:.3f}, mAP50-95 {comparison.candidate.map50_95:.3f}{beside} "
-            f"on the {split}"
-        )
-    if comparison.refusals:
-        parts.append(f"forced although {'; '.join(comparison.refusals)}")
+def _still_there(registry: Registry, challenger: ResolvedVersion) -> None:
+    """Raise NotRegisteredError when the version, or its model, was deleted during the evaluation."""
+    try:
+        registry.resolve(f"models:/{challenger.name}/{challenger.version}")
+    except NotRegisteredError as error:
+        raise NotRegisteredError(
+            f"{challenger} was deleted from MLflow while it was evaluated, so nothing was promoted: {error}"
+        ) from error
+
+
+def _sentence(case: Case) -> str:
+    parts = [f"{case.challenger} is in production"]
+    if case.holder is not None:
+        parts.append(f"in place of version {case.holder.version}, which is now {names.PREVIOUS}")
+    if case.evidence is not None:
+        beside = f" (was {case.evidence.production.map50_95:.3f})" if case.evidence.production else ""
+        split = "validation split, as there is no test split" if case.test_is_val else "test split"
+        found = case.evidence.candidate
+        parts.append(f"mAP50 {found.map50:.3f}, mAP50-95 {found.map50_95:.3f}{beside} on the {split}")
+    if case.refusals:
+        parts.append(f"forced although {'; '.join(case.refusals)}")
     return ", ".join(parts) + "."
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import FileInfo
+from mlflow.entities import FileInfo, Run
 from mlflow.exceptions import MlflowException
 
 from transect.engine import PackageManifest, package_sha256, verify_package
 from transect.errors import RegistryError
 from transect.registry.connection import shown, translated
-from transect.registry.names import CANDIDATE, PACKAGE_PATH, TAG_SHA256
+from transect.registry.names import (
+    CANDIDATE,
+    PACKAGE_PATH,
+    TAG_COMMIT,
+    TAG_DATASET_DIGEST,
+    TAG_MODEL_VERSION,
+    TAG_SHA256,
+)
 from transect.registry.questions import all_versions, or_none
 
 _log = logging.getLogger(__name__)
@@ -44,11 +51,25 @@ def publish(
         source = f"{run.info.artifact_uri.rstrip('/')}/{PACKAGE_PATH}"
         with _model(client, name):
             # A version of an open-source MLflow is ready at once; nothing to wait for.
-            created = client.create_model_version(name, source, run_id, tags=all_tags, await_creation_for=0)
+            created = client.create_model_version(
+                name, source, run_id, tags=all_tags, description=_origin(run, all_tags), await_creation_for=0
+            )
             version = str(created.version)
             with _removed_on_failure(f"{name} version {version}", lambda: client.delete_model_version(name, version)):
+                client.set_tag(run_id, TAG_MODEL_VERSION, f"{name}/{version}")
                 client.set_registered_model_alias(name, CANDIDATE, version)
     return ModelVersion(name, version, run_id)
+
+
+def _origin(run: Run, tags: dict[str, str]) -> str:
+    """Where a version comes from, in Markdown with a link as MLflow's pages follow it."""
+    info, commit = run.info, run.data.tags.get(TAG_COMMIT)
+    told = [f"Trained by [{info.run_name or info.run_id}](#/experiments/{info.experiment_id}/runs/{info.run_id})"]
+    if digest := tags.get(TAG_DATASET_DIGEST):
+        told.append(f"on the data set `{digest}`")
+    if commit:
+        told.append(f"from commit `{commit}`")
+    return f"{', '.join(told)}."
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import mlflow.artifacts
 from mlflow import MlflowClient
@@ -10,16 +11,19 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
 from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manifest
-from transect.errors import NotRegisteredError, RegistryError
+from transect.errors import InputError, NotRegisteredError, RegistryError
 from transect.registry.cache import LocalCache, ResolvedVersion
-from transect.registry.connection import is_embedded, open_client, shown, translated
+from transect.registry.connection import is_embedded, open_client, shown, sqlite_path, translated
 from transect.registry.listing import VersionRow, describe, rows_of
 from transect.registry.names import (
     CANDIDATE,
+    CENSUS_EXPERIMENT,
     PREVIOUS,
     PRODUCTION,
     TAG_CENSUS_RESULTS,
     TAG_CENSUS_RUN,
+    TAG_MODEL_VERSION,
+    TAG_NOTE,
     TAG_SHA256,
 )
 from transect.registry.publish import ModelVersion, publish
@@ -43,6 +47,20 @@ def connect(settings: Settings) -> "Registry":
     the credentials are refused, or the address cannot be used.
     """
     return Registry(open_client(settings), settings)
+
+
+def _model_links(name: str, version: str) -> dict[str, str]:
+    """Tags that lead from a census to the model version that it counted with; the note is Markdown."""
+    note = f"Counted with [{name} version {version}](#/models/{quote(name, safe='')}/versions/{version})."
+    return {TAG_MODEL_VERSION: f"{name}/{version}", TAG_NOTE: note}
+
+
+def store_file(settings: Settings) -> Path:
+    """The database file of the embedded store; raises InputError where MLFLOW_TRACKING_URI names something else."""
+    path = sqlite_path(settings.store_uri) if is_embedded(settings.store_uri) else None
+    if path is None:
+        raise InputError(f"MLFLOW_TRACKING_URI={shown(settings.store_uri)} is no local store; name one with --db-path.")
+    return path
 
 
 class Registry:
@@ -138,9 +156,12 @@ class Registry:
             return rows_of(model.aliases, all_versions(self.client, name))
 
     def show(self, reference: str) -> dict[str, str]:
-        """What is known about one version, as names and printable values: registry, tags, package."""
+        """What is known about one version, as names and printable values: registry, lineage, tags, package."""
+        # It asks the registry, and so stands above it.
+        from transect.registry.lineage import version_lineage
+
         resolved = self.resolve(reference)
-        return describe(resolved, self.manifest(resolved))
+        return {**version_lineage(self, resolved), **describe(resolved, self.manifest(resolved))}
 
     def manifest(self, resolved: ResolvedVersion) -> PackageManifest:
         """The manifest of a version: from the cache, else downloaded alone, without the model."""
@@ -165,13 +186,15 @@ class Registry:
         A run that could not be logged in full is marked FAILED. Raises RegistryError; the results on
         disk are not touched.
         """
-        experiment = self.experiment("census")
+        experiment = self.experiment(CENSUS_EXPERIMENT)
         known = {key: tags[key] for key in (TAG_CENSUS_RUN, TAG_CENSUS_RESULTS) if key in tags}
         with translated(self.uri, f"logging the census {name!r}"):
             if TAG_CENSUS_RUN in known:
                 end_killed_runs(self.client, experiment, {TAG_CENSUS_RUN: known[TAG_CENSUS_RUN]})
             if len(known) == 2 and (finished := finished_run(self.client, experiment, known)) is not None:
                 return finished
+            if params.get("model") and params.get("model_version"):
+                tags = {**tags, **_model_links(str(params["model"]), str(params["model_version"]))}
             return log_finished_run(
                 self.client, experiment, name=name, params=params, metrics=metrics, tags=tags, artifacts=artifacts
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transect.datasets import Dataset, SplitName, combine_digests, load_dataset, split_digest
-from transect.errors import InputError
+from transect.errors import InputError, UnreachableError
 from transect.progress import progress
 from transect.registry import Registry, connect
 from transect.settings import Settings
@@ -27,7 +27,8 @@ class TrainRequest:
 
     `model` is an Ultralytics detection architecture by name, a .yaml or a .pt; `data` a data.yaml;
     both fall back to the recipe, and data then to `default_data`, which is called only where nobody
-    named any. `overrides` are KEY=VALUE texts for the recipe.
+    named any. `overrides` are KEY=VALUE texts for the recipe. `resume` goes on with the newest run of
+    this recipe and model that did not end well, `new_run` does so in a run of its own.
     """
 
     model: str | None = None
@@ -35,11 +36,13 @@ class TrainRequest:
     data: Path | None = None
     overrides: tuple[str, ...] = ()
     default_data: Callable[[], Path] | None = None
+    resume: bool = False
+    new_run: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training that can start."""
+    """A training that can start. `registry` is None while MLflow is away."""
 
     recipe: Recipe
     architecture: Architecture
@@ -49,13 +52,14 @@ class Plan:
     weights: StartingWeights
     device: str
     arguments: Mapping[str, Any]
-    registry: Registry
+    registry: Registry | None
 
 
 def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     """Check recipe, data, model, device, MLflow and starting weights, cheapest first.
 
-    Raises the class of transect.errors that fits; MLflow holds nothing new then.
+    Raises the class of transect.errors that fits; MLflow holds nothing new then. An MLflow that is
+    away stops nothing; one that refuses us, or an address that is none of MLflow, does.
     """
     recipe = load_recipe(request.config, request.overrides)
     prepare_ultralytics(settings.home)
@@ -68,7 +72,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
 
     device = resolve_device(settings.device)
     check_arguments({**recipe.train, "model": architecture.source, "device": device})
-    registry = connect(settings)
+    registry = _connect(settings)
     weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
     logger.info("%s", weights.sentence)
     arguments = {**recipe.train, **_start(architecture, weights), "device": device}
@@ -86,6 +90,14 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         arguments=arguments,
         registry=registry,
     )
+
+
+def _connect(settings: Settings) -> Registry | None:
+    try:
+        return connect(settings)
+    except UnreachableError as error:
+        logger.warning("%s Training starts all the same; what it tells is kept on disk until MLflow is back.", error)
+        return None
 
 
 def _override(request: TrainRequest, key: str) -> str | None:

@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 UNKNOWN = "unknown"
+# Nobody reads a longer one; it is data that was left in the repository.
+_LONGEST_DIFF = 10_000_000
 _PACKAGES = {
     "transect": ("transect",),
     "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
@@ -42,7 +44,7 @@ class Provenance:
 
 def read_provenance(folder: Path) -> Provenance:
     """The state of the repository around `folder`, and of this process."""
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = (_git(folder, "rev-parse", "HEAD") or "").strip()
     if commit:
         dirty = bool(_git(folder, "status", "--porcelain"))
     else:
@@ -58,14 +60,38 @@ def read_provenance(folder: Path) -> Provenance:
     )
 
 
+def source_diff(folder: Path) -> str:
+    """What `git apply` turns the commit of the repository around `folder` into its present state with.
+
+    Files that git does not know are named in lines above the patch, without their content: nobody
+    asked for them to be published. Empty where nothing differs, and outside a repository.
+    """
+    answer = _git(folder, "rev-parse", "--show-toplevel")
+    if not answer:
+        return ""
+    root = Path(answer.rstrip("\n"))
+    changes = _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD") or ""
+    unknown = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
+    if len(changes) > _LONGEST_DIFF:
+        unknown.append(f"(the changes are {len(changes)} characters long and were left out)")
+        changes = ""
+    lines = [f"# not in git: {name}" for name in unknown]
+    return "".join(f"{line}\n" for line in lines) + changes
+
+
+def installed_packages() -> str:
+    """Every installed package with its version, one a line, as pip reads it."""
+    found = {f"{name.lower()}=={one.version}\n" for one in distributions() if (name := one.metadata["Name"])}
+    return "".join(sorted(found))
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
+        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    # As it is: a patch may hold bytes that are no text, and ends of lines that matter.
+    return answer.stdout.decode(errors="surrogateescape")
 
 
 def _versions() -> dict[str, str]:

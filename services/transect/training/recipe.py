@@ -73,6 +73,7 @@ TRAIN_KEYS = frozenset(
 _TOP_KEYS = frozenset({"model", "data", "pretrained", "head", "iou", "training_gsd_m", "precision", "train", "tags"})
 _SECTIONS = frozenset({"precision", "train", "tags"})
 _PRECISION = "precision."
+_TAGS = "tags."
 
 
 class PrecisionRecipe(BaseModel):
@@ -141,7 +142,8 @@ class Recipe:
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides, whose values are read as YAML.
 
-    A key is one of `train`'s, one of the recipe's own, or `precision.KEY`.
+    A key is one of `train`'s, one of the recipe's own, `precision.KEY`, or `tags.NAME` for a tag of the
+    run, whose value is taken as it stands. A `+` before a key, as Hydra writes what it adds, is allowed.
 
     Raises InputError for a missing or malformed file, an unknown key (with the nearest right one),
     or a value of the wrong kind.
@@ -151,11 +153,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     train = _mapping(document, "train", path)
     _refuse_unknown(train, TRAIN_KEYS, f"{path}, train")
     tags = {str(key): str(value) for key, value in _mapping(document, "tags", path).items()}
+    for name in tags:
+        _check_tag(name)
     precision = _mapping(document, "precision", path)
     top = {key: value for key, value in document.items() if key not in _SECTIONS}
     for override in overrides:
         key, value = _parse(override)
-        if key.startswith(_PRECISION):
+        if key.startswith(_TAGS):
+            tags[key.removeprefix(_TAGS)] = str(value)
+        elif key.startswith(_PRECISION):
             precision[key.removeprefix(_PRECISION)] = value
         else:
             (top if key in _TOP_KEYS else train)[key] = value
@@ -190,9 +196,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(override: str) -> tuple[str, Any]:
     key, separator, text = override.partition("=")
-    key = key.strip().removeprefix("train.")
+    key = key.strip().removeprefix("+").removeprefix("train.")
     if not separator or not key:
         raise InputError(f"Override {override!r} is not KEY=VALUE, such as epochs=5.")
+    if key.startswith(_TAGS):
+        _check_tag(key.removeprefix(_TAGS))
+        return key, text
     ours = _TOP_KEYS - _SECTIONS | {f"{_PRECISION}{name}" for name in PrecisionRecipe.model_fields}
     _refuse_unknown([key], TRAIN_KEYS | ours, "override")
     try:
@@ -206,6 +215,14 @@ def _parse(override: str) -> tuple[str, Any]:
         except ValueError:
             return key, value
     return key, value
+
+
+def _check_tag(name: str) -> None:
+    """Refuse names that MLflow refuses, and those that tell what Transect itself knows of a run."""
+    if not name or not all(c.isalnum() or c in "_-. /" for c in name) or not name.isascii():
+        raise InputError(f"tags.{name} is not usable: a tag's name has letters, digits and _-. / only.")
+    if name.startswith(("mlflow.", "transect.", "version.")):
+        raise InputError(f"tags.{name} is not usable: that name is MLflow's or Transect's own; take another.")
 
 
 def _mapping(document: dict[str, Any], key: str, path: Path) -> dict[str, Any]:

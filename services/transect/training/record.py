@@ -10,11 +10,13 @@ from typing import Any
 from transect import __version__
 from transect.datasets import dataset_summary
 from transect.engine import Evaluation
+from transect.training.machine import machine_tags
+from transect.training.pictures import plots
 from transect.training.plan import Plan
-from transect.training.provenance import Provenance
+from transect.training.provenance import Provenance, installed_packages, source_diff
 from transect.training.tracking import RunLog
 
-_PLOTS = ("*.png", "*.jpg")
+__all__ = ["as_csv", "configuration", "final_metrics", "headline", "log_start", "plots", "run_tags"]
 
 
 def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
@@ -25,7 +27,9 @@ def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": provenance.git_commit,
         "transect.git_dirty": str(provenance.git_dirty).lower(),
+        "transect.command": provenance.command,
         "transect.host": provenance.host,
+        **machine_tags(),
         "transect.device": plan.device,
         "transect.version": __version__,
         "transect.weights_used": plan.weights.kind,
@@ -37,17 +41,28 @@ def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
 
 
 def log_start(log: RunLog, plan: Plan, folder: Path) -> None:
-    """The recipe with its overrides, the table of the data set, and the data set as inputs of the run."""
+    """Recipe with overrides, source and packages, the table of the data set, and the data set as inputs of the run."""
     recipe, table = folder / "recipe.yaml", folder / "dataset_summary.csv"
     recipe.write_text(plan.recipe.as_yaml(), encoding="utf-8")
     table.write_text(as_csv(dataset_summary(plan.dataset)), encoding="utf-8")
     for path in (recipe, table, plan.dataset.path):
         log.artifact(path, "config" if path != table else None)
+    _log_source(log, folder)
     source = json.dumps({"uri": plan.dataset.path.as_uri()})
     for context, split in plan.dataset.splits.items():
         profile = json.dumps({"images": len(split.images), "classes": len(plan.dataset.names)})
         name = f"{plan.dataset.name}/{context}"
         log.dataset(name, plan.digests[context], source=source, context=context, profile=profile)
+
+
+def _log_source(log: RunLog, folder: Path) -> None:
+    """What the commit alone does not say: local changes, if there are some, and every installed package."""
+    packages, patch = folder / "requirements.txt", folder / "changes.patch"
+    packages.write_text(installed_packages(), encoding="utf-8")
+    log.artifact(packages, "source")
+    if changes := source_diff(Path.cwd()):
+        patch.write_bytes(changes.encode(errors="surrogateescape"))
+        log.artifact(patch, "source")
 
 
 def configuration(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,11 +99,6 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
 def _tracked(name: str) -> str:
     # The runs of Ultralytics' users call it so, and charts compare runs by name.
     return "mAP50-95" if name == "mAP50_95" else name
-
-
-def plots(folder: Path) -> Iterable[Path]:
-    """The pictures that Ultralytics drew: curves, confusion matrix, labels, predictions."""
-    return sorted(path for pattern in _PLOTS for path in folder.glob(pattern))
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:

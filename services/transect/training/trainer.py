@@ -4,22 +4,20 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ultralytics.cfg import get_cfg
-from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import get_split_fraction
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils.torch_utils import unwrap_model
 
-from transect.datasets import Dataset, Split, read_rows
+from transect.datasets import Dataset
 from transect.errors import InputError, SettingsError
 from transect.progress import Advance, progress
+from transect.training.checked import stride_of
 from transect.training.cpu import speed_up_forward
+from transect.training.resumable import ResumableTrainer
+from transect.training.resume import BEST, Checkpoint, read_trained, write_trained
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +92,22 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise InputError(f"The recipe has a value that Ultralytics refuses: {' '.join(str(error).split())}") from error
 
 
-def run_training(dataset: Dataset, arguments: Mapping[str, Any], folder: Path, listeners: Listeners) -> Trained:
+def run_training(
+    dataset: Dataset,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    listeners: Listeners,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
     """Train into `folder`; `arguments` are Ultralytics' (model, pretrained, epochs, imgsz, ...).
 
     The dataset is trained on as `load_dataset` read it: Ultralytics neither scans it again, nor
-    writes caches into it, nor repairs its pictures in place.
+    writes caches into it, nor repairs its pictures in place. With a `checkpoint` in `folder` it goes
+    on from there; what is trained already is not trained again. Raises InputError when the checkpoint
+    cannot be used.
     """
+    if (noted := read_trained(folder)) is not None:
+        return Trained(**{**noted, "best": folder / noted["best"]})
     overrides = {
         **arguments,
         "task": "detect",
@@ -111,88 +119,19 @@ def run_training(dataset: Dataset, arguments: Mapping[str, Any], folder: Path, l
         "val": True,
     }
     with ExitStack() as stack:
-        trainer: Any = _Trainer(dataset, overrides)
-        _Reporter(listeners, stack).attach(trainer)
+        trainer: Any = ResumableTrainer(dataset, overrides, checkpoint)
+        _Reporter(listeners, stack, arguments).attach(trainer)
         trainer.train()
-    return Trained(
-        best=trainer.best,
+    trained = Trained(
+        best=folder / BEST,
         epochs=trainer.epoch + 1,
         image_size=int(trainer.args.imgsz),
-        stride=_stride(trainer.model),
+        stride=stride_of(trainer.model),
         batch=int(trainer.batch_size),
         val={ours: float(trainer.metrics[theirs]) for theirs, ours in METRICS.items()},
     )
-
-
-def _stride(model: Any) -> int:
-    # Ultralytics pads to 32 at least, which finer heads (stride 16) divide.
-    plain: Any = unwrap_model(model)
-    return max(int(plain.stride.max()), 32)
-
-
-class _CheckedDataset(YOLODataset):
-    """A split as `load_dataset` read it."""
-
-    def __init__(self, split: Split, **options: Any) -> None:
-        self.split = split
-        super().__init__(img_path=str(split.images[0].parent), task="detect", **options)
-
-    def get_img_files(self, img_path: str | list[str]) -> list[str]:
-        files = [str(path) for path in self.split.images]
-        count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
-        return files[:count]
-
-    def get_labels(self) -> list[dict[str, Any]]:
-        kept = zip(self.im_files, self.split.labels, self.split.sizes, strict=False)
-        return [self._label(image, read_rows(path), size) for image, path, size in kept]
-
-    @staticmethod
-    def _label(image: str, rows: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-        return {
-            "im_file": image,
-            "shape": (size[1], size[0]),
-            "cls": rows[:, :1].astype(np.float32),
-            "bboxes": rows[:, 1:].astype(np.float32),
-            "segments": [],
-            "keypoints": None,
-            "normalized": True,
-            "bbox_format": "xywh",
-        }
-
-
-class _Trainer(DetectionTrainer):
-    """Ultralytics' trainer, fed by a checked data set."""
-
-    def __init__(self, dataset: Dataset, overrides: dict[str, Any]) -> None:
-        self.dataset = dataset
-        super().__init__(overrides=overrides)
-
-    def get_dataset(self) -> dict[str, Any]:
-        return {
-            "path": str(self.dataset.path.parent),
-            "train": "train",
-            "val": "val",
-            "names": dict(enumerate(self.dataset.names)),
-            "nc": len(self.dataset.names),
-            "channels": 3,
-        }
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> _CheckedDataset:
-        training = mode == "train"
-        return _CheckedDataset(
-            self.dataset.splits["train" if training else "val"],
-            data=self.data,
-            imgsz=self.args.imgsz,
-            batch_size=batch,
-            augment=training,
-            hyp=self.args,
-            rect=self.args.rect or not training,
-            cache=self.args.cache or None,
-            stride=_stride(self.model),
-            pad=0.0 if training else 0.5,
-            prefix=f"{mode}: ",
-            fraction=get_split_fraction(self.args.fraction, mode),
-        )
+    write_trained(folder, {**asdict(trained), "best": str(BEST)})
+    return trained
 
 
 @dataclass
@@ -201,6 +140,7 @@ class _Reporter:
 
     listeners: Listeners
     stack: ExitStack
+    arguments: Mapping[str, Any]
     advance: Advance | None = None
     losses: dict[str, float] = field(default_factory=dict)
     last: str = ""
@@ -209,16 +149,20 @@ class _Reporter:
         trainer.add_callback("on_pretrain_routine_end", self.started)
         trainer.add_callback("on_train_batch_end", self.batch)
         trainer.add_callback("on_train_epoch_end", self.trained)
-        trainer.add_callback("on_fit_epoch_end", self.validated)
+        # Before the checkpoint: an epoch that a resumed run does not train again has been told.
+        trainer.before_save = self.validated
 
     def started(self, trainer: Any) -> None:
         bf16 = speed_up_forward(trainer)
-        steps = len(trainer.train_loader) * trainer.epochs
+        steps = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
         self.advance = self.stack.enter_context(progress("Training", steps, "batches"))
         optimizer = trainer.optimizer
         self.listeners.started(
             {
                 **vars(trainer.args),
+                # A resumed training loads its checkpoint; what it is about stays what it was.
+                **{name: self.arguments[name] for name in ("model", "pretrained")},
+                "resume": False,
                 "optimizer_used": type(optimizer).__name__,
                 "initial_lr": ", ".join(f"{group['initial_lr']:g}" for group in optimizer.param_groups),
                 "batches_per_epoch": len(trainer.train_loader),
@@ -236,8 +180,6 @@ class _Reporter:
         self.losses = {**losses, "train/loss": sum(losses.values()), **trainer.lr}
 
     def validated(self, trainer: Any) -> None:
-        if not self.losses:
-            return  # the extra call after training, for the best weights; their numbers are in Trained.val
         values = {**self.losses, **_validation(trainer.metrics)}
         self.losses = {}
         self.last = f" mAP50 {values['metrics/mAP50']:.3f}"

@@ -1,53 +1,170 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.errors import InputError
 from transect.registry import GateConfig, Measured, load_gate
-from transect.registry.gate import judge
+from transect.registry.gate import ClassLimits, Evidence, Latency, LossLimits, judge
 
 _SHARES = st.floats(0, 1)
+_ANY_CLASS_LOSS = LossLimits(map50_95=1, recall=1, count_error=1)
 
 
 def _model(map50_95: float, map50: float = 0.9) -> Measured:
     return Measured(map50=map50, map50_95=map50_95, precision=0.8, recall=0.8)
 
 
+def _gain(candidate: float, reference: float, spread: float = 0.001) -> Gain:
+    gain = candidate - reference
+    return Gain(candidate, reference, gain, gain - spread, gain + spread)
+
+
+def _even() -> dict[str, Gain]:
+    return {MAP50_95: _gain(0.5, 0.5), RECALL: _gain(0.9, 0.9), COUNT_ERROR: Gain(0.1, 0.1, 0.0, -0.01, 0.01)}
+
+
+def _evidence(overall: Gain, latency: float = 1.0, **classes: dict[str, Gain]) -> Evidence:
+    paired = PairedComparison(
+        images=96,
+        confidence=0.95,
+        instances=dict.fromkeys(classes, 40),
+        overall=_even() | {MAP50_95: overall},
+        classes={name: _even() | gains for name, gains in classes.items()},
+    )
+    return Evidence(
+        candidate=_model(overall.candidate),
+        production=_model(overall.reference),
+        paired=paired,
+        latency=Latency(20.0 * latency, 20.0, latency, 8, 7),
+    )
+
+
 def test_a_first_promotion_needs_the_least_map50() -> None:
     gate = GateConfig(min_map50=0.4)
-    assert judge(_model(0.1, map50=0.4), None, gate) == []
-    (refusal,) = judge(_model(0.1, map50=0.39), None, gate)
+    assert judge(Evidence(_model(0.1, map50=0.4)), gate) == []
+    (refusal,) = judge(Evidence(_model(0.1, map50=0.39)), gate)
     assert "0.390" in refusal
     assert "0.4" in refusal
 
 
-@pytest.mark.parametrize("map50_95", [0.595, 0.6, 0.9])
-def test_a_candidate_within_the_allowed_loss_passes(map50_95: float) -> None:
-    assert judge(_model(map50_95), _model(0.6), GateConfig(max_loss=0.005)) == []
+def test_a_better_candidate_passes() -> None:
+    assert judge(_evidence(_gain(0.61, 0.6), cow={}), GateConfig()) == []
 
 
-def test_a_worse_candidate_is_refused_with_both_numbers() -> None:
-    (refusal,) = judge(_model(0.59), _model(0.6), GateConfig(max_loss=0.005))
-    assert "0.590" in refusal
-    assert "0.600" in refusal
+@pytest.mark.parametrize("candidate", [0.59, 0.6, 0.604])
+def test_a_worse_an_equal_and_a_hardly_better_candidate_are_refused(candidate: float) -> None:
+    (refusal,) = judge(_evidence(_gain(candidate, 0.6)), GateConfig())
+    assert f"its mAP50-95 is {candidate:.3f} and production's 0.600 on the same images" in refusal
 
 
-def test_a_candidate_without_a_number_is_refused() -> None:
-    gate = GateConfig()
-    assert judge(_model(math.nan), _model(0.6), gate)
-    assert judge(_model(0.6, map50=math.nan), None, gate)
+def test_a_gain_that_may_be_chance_is_refused_unless_chance_is_allowed() -> None:
+    (refusal,) = judge(_evidence(_gain(0.62, 0.6, spread=0.05)), GateConfig())
+    assert "may be chance: its 95% limits over 96 images are -0.030 to 0.070" in refusal
+    assert judge(_evidence(_gain(0.62, 0.6, spread=0.05)), GateConfig(significant_gain=False)) == []
 
 
-@given(candidate=_SHARES, production=_SHARES, loss=_SHARES)
-def test_what_is_at_least_as_good_always_passes(candidate: float, production: float, loss: float) -> None:
-    refusals = judge(_model(candidate), _model(production), GateConfig(max_loss=loss))
-    if candidate >= production:
+def test_a_loss_can_be_allowed() -> None:
+    gate = GateConfig(min_gain=-0.02, significant_gain=False)
+    assert judge(_evidence(_gain(0.58, 0.6)), gate) == []
+    assert judge(_evidence(_gain(0.57, 0.6)), gate)
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ({MAP50_95: _gain(0.46, 0.5)}, "cow loses 0.040 of mAP50-95, 0.500 before and 0.460 now"),
+        (
+            {RECALL: _gain(0.8, 0.9)},
+            "cow loses 0.100 of recall, 0.900 before and 0.800 now (95% limits 0.099 to 0.101, 40 labelled), "
+            "and at most 0.03 may be lost",
+        ),
+        (
+            {COUNT_ERROR: Gain(-0.2, 0.1, -0.1, -0.15, -0.05)},
+            "cow loses 0.100 of count accuracy, +10.0% off before and -20.0% now (95% limits 0.050 to 0.150",
+        ),
+    ],
+)
+def test_a_class_that_pays_for_the_gain_is_named(gains: dict[str, Gain], said: str) -> None:
+    (refusal,) = judge(_evidence(_gain(0.7, 0.6), sheep={}, cow=gains), GateConfig())
+    assert said in refusal
+
+
+def test_a_class_may_have_limits_of_its_own() -> None:
+    evidence = _evidence(_gain(0.7, 0.6), sheep={RECALL: _gain(0.88, 0.9)}, cow={RECALL: _gain(0.8, 0.9)})
+    gate = GateConfig(classes={"cow": ClassLimits(recall=0.2), "sheep": ClassLimits(recall=0.0)})
+    (refusal,) = judge(evidence, gate)
+    assert refusal.startswith("sheep loses 0.020 of recall")
+    # What is not said of the class alone is what is said of all.
+    assert gate.class_limits("cow") == {MAP50_95: 0.03, RECALL: 0.2, COUNT_ERROR: 0.05}
+
+
+def test_what_is_not_said_keeps_its_default_and_null_allows_any_loss() -> None:
+    gate = GateConfig.model_validate({"max_class_loss": {"recall": 0.1, "count_error": None}})
+    assert gate.class_limits("cow") == {MAP50_95: 0.03, RECALL: 0.1}
+
+
+def test_a_slow_candidate_is_refused() -> None:
+    (refusal,) = judge(_evidence(_gain(0.7, 0.6), latency=2.5), GateConfig())
+    assert refusal == (
+        "an image takes it 50.0 ms and production 20.0 ms, 2.50 times as long, and at most 2 times is allowed"
+    )
+    assert judge(_evidence(_gain(0.7, 0.6), latency=2.5), GateConfig(max_latency_ratio=None)) == []
+
+
+def test_every_reason_is_given_at_once() -> None:
+    worst = _evidence(_gain(0.5, 0.6), latency=3, sheep={RECALL: _gain(0, 0.9)}, cow={MAP50_95: _gain(0, 0.5)})
+    assert len(judge(replace(worst, not_numbers=("val/loss",)), GateConfig())) == 5
+
+
+def test_what_is_not_a_number_is_refused_and_named() -> None:
+    gate, nan = GateConfig(), math.nan
+    assert "its mAP50 on the test split is not a number" in judge(Evidence(_model(0.6, map50=nan)), gate)
+    assert judge(_evidence(Gain(nan, 0.6, nan, nan, nan)), gate)
+    # With limits that forbid nothing, too.
+    lenient = GateConfig(min_gain=-1, significant_gain=False, max_class_loss=_ANY_CLASS_LOSS)
+    for quantity in (MAP50_95, RECALL, COUNT_ERROR):
+        (refusal,) = judge(_evidence(_gain(0.7, 0.6), cow={quantity: Gain(nan, 0.5, nan, nan, nan)}), lenient)
+        assert refusal.startswith("cow loses nan")
+    assert judge(replace(_evidence(_gain(0.7, 0.6)), not_numbers=("val/loss",)), lenient) == [
+        "val/loss of its training run is not a number"
+    ]
+    assert judge(_evidence(_gain(0.7, 0.6), latency=nan), gate)
+
+
+def test_a_split_without_objects_proves_nothing() -> None:
+    empty = replace(_evidence(_gain(0, 0)), paired=PairedComparison(4, 0.95, {}, {}, {}))
+    assert judge(empty, GateConfig()) == ["the test split has no labelled object, so that nothing can be compared"]
+
+
+@given(candidate=_SHARES, production=_SHARES, least=st.floats(-1, 1))
+def test_only_the_least_gain_decides_where_nothing_else_is_asked(
+    candidate: float, production: float, least: float
+) -> None:
+    refusals = judge(_evidence(_gain(candidate, production)), GateConfig(min_gain=least, significant_gain=False))
+    if candidate - production >= least:
         assert not refusals
-    if candidate < production - loss - 1e-6:
+    if candidate - production < least - 1e-6:
         assert refusals
+
+
+def test_every_limit_is_a_parameter_of_the_verdict() -> None:
+    gate = GateConfig(classes={"cow": ClassLimits(recall=0.1)})
+    assert gate.as_params() == {
+        "min_map50": 0.1,
+        "min_gain": 0.005,
+        "significant_gain": True,
+        "confidence": 0.95,
+        "max_class_loss.map50_95": 0.03,
+        "max_class_loss.recall": 0.03,
+        "max_class_loss.count_error": 0.05,
+        "classes.cow.recall": 0.1,
+        "max_latency_ratio": 2.0,
+    }
 
 
 def test_the_shipped_gate_is_the_default() -> None:
@@ -59,11 +176,16 @@ def test_the_shipped_gate_is_the_default() -> None:
     ("content", "said"),
     [
         ("min_map50: 1.5", "min_map50"),
-        ("max_los: 0.1", "max_los"),
-        ("max_loss: high", "max_loss"),
+        ("min_gian: 0.1", "min_gian"),
+        ("min_gain: high", "min_gain"),
+        ("max_loss: 0.01", "max_loss is no longer known; it is now min_gain"),
+        ("max_class_loss: {recal: 0.1}", "max_class_loss.recal"),
+        ("classes: {cow: {recall: -1}}", "classes.cow.recall"),
+        ("max_class_loss: {count_error: .inf}", "count_error"),
+        ("max_latency_ratio: 0", "max_latency_ratio"),
         ("- 1\n- 2", "the file"),
         ("a: [", "YAML"),
-        ("max_loss: .nan", "max_loss"),
+        ("min_gain: .nan", "min_gain"),
     ],
 )
 def test_a_bad_gate_names_the_file_and_the_key(tmp_path: Path, content: str, said: str) -> None:

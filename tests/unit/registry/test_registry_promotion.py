@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,19 @@ import pytest
 
 from toys import COLOURS, build_toy_package, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
-from transect.engine import Evaluation, evaluate_package
 from transect.errors import DatasetError, InputError, NotRegisteredError, PackageError, PromotionRefusedError
 from transect.registry import GateConfig, Registry, promote, rollback
+from transect.registry.gate import Evidence
+from transect.registry.side_by_side import gather_evidence, time_in_turns
 
 # Boxes 4 px beside the squares of 16 px overlap them by IoU 0.6: good at 0.5, bad above.
 _GOOD, _WORSE, _BLIND = 0.0, 4.0, 40.0
 
 Register = Callable[..., str]
+
+# How long a model takes is nothing that these tests may depend on.
+_GATE = GateConfig(max_latency_ratio=None)
+_ANY_GAIN = GateConfig(min_gain=0.0, significant_gain=False, max_latency_ratio=None)
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ def test_a_worse_candidate_is_refused_and_a_better_one_passes(registry: Registry
     first = register(_WORSE)
     promote(registry, actor="ada")
     second = register(_GOOD)
-    verdict = promote(registry, actor="ada")
+    verdict = promote(registry, gate=_GATE, actor="ada")
     assert (verdict.version, verdict.was) == (second, first)
     assert verdict.production is not None
     assert verdict.candidate is not None
@@ -83,10 +89,158 @@ def test_a_worse_candidate_is_refused_and_a_better_one_passes(registry: Registry
     assert _aliases(registry) == {"candidate": third, "production": second, "previous": first}
 
 
-def test_an_equal_candidate_passes(registry: Registry, register: Register) -> None:
-    register(_GOOD)
+def test_an_equal_candidate_is_refused_unless_the_gate_asks_for_no_gain(registry: Registry, register: Register) -> None:
+    first = register(_GOOD)
     promote(registry, actor="ada")
-    assert promote(registry, candidate=register(_GOOD, weights=b"other"), actor="ada").promoted
+    second = register(_GOOD, weights=b"other")
+    with pytest.raises(PromotionRefusedError, match=r"a gain of 0\.000, and at least 0\.005 is needed"):
+        promote(registry, gate=_GATE, actor="ada")
+    assert _aliases(registry) == {"candidate": second, "production": first}
+    assert promote(registry, gate=_ANY_GAIN, actor="ada").promoted
+
+
+def test_one_better_overall_that_lost_a_class_is_refused(registry: Registry, register: Register) -> None:
+    register(_WORSE)
+    promote(registry, actor="ada")
+    register(_GOOD, blind=["blue"])
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(registry, gate=_GATE, actor="ada")
+    said = str(caught.value)
+    assert "blue loses 1.000 of recall, 1.000 before and 0.000 now (95% limits 1.000 to 1.000, 4 labelled)" in said
+    assert "blue loses 1.000 of count accuracy, +0.0% off before and -100.0% now" in said
+    assert "gain" not in said
+    limits = {"blue": {"map50_95": 1, "recall": 1, "count_error": 1}}
+    lenient = GateConfig.model_validate({"classes": limits, "max_latency_ratio": None})
+    assert promote(registry, gate=lenient, actor="ada").promoted
+
+
+def test_limits_of_a_class_that_does_not_exist_are_an_error(registry: Registry, register: Register) -> None:
+    register(_GOOD)
+    gate = GateConfig.model_validate({"classes": {"bleu": {"recall": 0}}})
+    with pytest.raises(InputError, match=r"limits for bleu.* it has red, green, blue"):
+        promote(registry, gate=gate, actor="ada")
+
+
+def test_one_that_takes_too_long_is_refused(registry: Registry, register: Register) -> None:
+    register(_WORSE)
+    promote(registry, actor="ada")
+    register(_GOOD)
+    with pytest.raises(PromotionRefusedError, match=r"times as long, and at most 1e-06 times is allowed"):
+        promote(registry, gate=GateConfig(max_latency_ratio=1e-6), actor="ada")
+
+
+def test_models_are_timed_in_turns() -> None:
+    calls: list[str] = []
+    clock = iter(range(100))
+
+    def call(name: str) -> float:
+        calls.append(name)
+        return float(next(clock))
+
+    first, second = time_in_turns(lambda: call("a"), lambda: call("b"), rounds=3)
+    assert "".join(calls) == "baabbaab"
+    assert (first, second) == ([2.0, 5.0, 6.0], [3.0, 4.0, 7.0])
+
+
+def test_a_training_that_ended_in_nan_is_refused(registry: Registry, register: Register) -> None:
+    version = register(_GOOD)
+    run_id = registry.resolve(version).run_id
+    registry.client.log_metric(run_id, "val/loss", 1.0, step=0)
+    registry.client.log_metric(run_id, "train/loss", math.nan, step=0)
+    registry.client.log_metric(run_id, "val/loss", math.inf, step=1)
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(registry, actor="ada")
+    assert "train/loss of its training run is not a number; val/loss of its training run is not" in str(caught.value)
+    registry.client.log_metric(run_id, "val/loss", 0.5, step=2)
+    registry.client.log_metric(run_id, "train/loss", 0.5, step=2)
+    assert promote(registry, actor="ada").promoted
+
+
+def test_every_verdict_is_a_run_and_stays_with_the_version(registry: Registry, register: Register) -> None:
+    first = register(_GOOD)
+    promoted = promote(registry, actor="ada")
+    second = register(_WORSE, blind=["blue"])
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(registry, gate=_GATE, actor="bob", reason="try it")
+    forced = promote(registry, gate=_GATE, actor="eve", reason="the good one crashes", force=True)
+    rollback(registry, actor="ada", reason="worse")
+    experiment = registry.client.get_experiment_by_name("promotion")
+    assert experiment is not None
+    runs = registry.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    assert [run.data.tags["transect.verdict"] for run in runs] == ["promoted", "refused", "forced", "rolled back"]
+    assert [run.data.tags["transect.actor"] for run in runs] == ["ada", "bob", "eve", "ada"]
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    refused = runs[1]
+    assert promoted.run_id == runs[0].info.run_id
+    assert forced.run_id == runs[2].info.run_id
+    assert refused.info.run_id in str(caught.value)
+    tags, metrics, params = refused.data.tags, refused.data.metrics, refused.data.params
+    assert (tags["transect.candidate_version"], tags["transect.production_version"]) == (second, first)
+    assert tags["transect.reason"] == "try it"
+    assert "mAP50-95 is" in tags["transect.verdict_reasons"]
+    assert "blue loses" in tags["transect.verdict_reasons"]
+    assert f"/versions/{second}" in tags["mlflow.note.content"]
+    assert params["limit.min_gain"] == "0.005"
+    assert params["limit.max_class_loss.recall"] == "0.03"
+    assert metrics["candidate/mAP50-95"] < metrics["production/mAP50-95"]
+    assert metrics["gain/mAP50-95"] == pytest.approx(metrics["candidate/mAP50-95"] - metrics["production/mAP50-95"])
+    assert metrics["gain/class/blue/recall"] == metrics["gain/class/blue/recall_low"] == -1.0
+    assert metrics["candidate/class/blue/recall_at_conf"] == 0.0
+    assert metrics["latency_ratio"] > 0
+    page, table = (
+        Path(registry.client.download_artifacts(refused.info.run_id, f"verdict.{kind}")) for kind in ("html", "json")
+    )
+    assert "blue" in page.read_text()
+    record = json.loads(table.read_text())
+    assert record["verdict"] == "refused"
+    assert record["paired"]["instances"] == {"red": 4, "green": 4, "blue": 4}
+    of_version = _tags(registry, second)
+    assert of_version["transect.verdict"] == "forced"
+    assert of_version["transect.verdict_run"] == forced.run_id
+    assert (of_version["transect.forced_by"], of_version["transect.promotion_reason"]) == (
+        "eve",
+        "the good one crashes",
+    )
+
+
+def test_a_version_that_was_deleted_meanwhile_is_one_sentence(
+    registry: Registry, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = register(_WORSE)
+    promote(registry, actor="ada")
+    version = register(_GOOD)
+
+    def evaluate_while_somebody_deletes(*arguments: Any) -> Evidence:
+        evidence = gather_evidence(*arguments)
+        registry.client.delete_model_version("detector", version)
+        return evidence
+
+    monkeypatch.setattr("transect.registry.promotion.gather_evidence", evaluate_while_somebody_deletes)
+    with pytest.raises(NotRegisteredError, match=f"version {version} was deleted from MLflow while it was evaluated"):
+        promote(registry, actor="ada")
+    assert _aliases(registry) == {"production": first}
+
+
+def test_a_registered_model_that_was_deleted_meanwhile_is_one_sentence(
+    registry: Registry, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(_GOOD)
+
+    def evaluate_while_somebody_deletes(*arguments: Any) -> Evidence:
+        evidence = gather_evidence(*arguments)
+        registry.client.delete_registered_model("detector")
+        return evidence
+
+    monkeypatch.setattr("transect.registry.promotion.gather_evidence", evaluate_while_somebody_deletes)
+    with pytest.raises(NotRegisteredError, match=r"was deleted from MLflow.*no model named detector") as caught:
+        promote(registry, actor="ada")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_alias_that_does_not_exist_is_one_sentence(registry: Registry, register: Register) -> None:
+    register(_GOOD)
+    with pytest.raises(NotRegisteredError, match="has the alias canditate; it has candidate"):
+        promote(registry, candidate="canditate", actor="ada")
 
 
 def test_what_is_in_production_already_is_left_alone(registry: Registry, register: Register) -> None:
@@ -159,15 +313,18 @@ def test_production_that_moved_meanwhile_stops_the_promotion(
 ) -> None:
     first, second = register(_GOOD), register(_GOOD, weights=b"other")
 
-    def evaluate_while_somebody_promotes(*arguments: Any, **options: Any) -> Evaluation:
+    def evaluate_while_somebody_promotes(*arguments: Any) -> Evidence:
         registry.client.set_registered_model_alias("detector", "production", first)
-        return evaluate_package(*arguments, **options)
+        return gather_evidence(*arguments)
 
-    monkeypatch.setattr("transect.registry.promotion.evaluate_package", evaluate_while_somebody_promotes)
+    monkeypatch.setattr("transect.registry.promotion.gather_evidence", evaluate_while_somebody_promotes)
     with pytest.raises(PromotionRefusedError, match=f"production moved to version {first}"):
         promote(registry, candidate=second, actor="ada")
     assert _aliases(registry)["production"] == first
-    assert "transect.promoted_at" not in _tags(registry, second)
+    tags = _tags(registry, second)
+    assert "transect.promoted_at" not in tags
+    assert tags["transect.verdict"] == "refused"
+    assert "production moved" in tags["transect.verdict_reasons"]
 
 
 def test_a_production_whose_files_are_gone_can_be_replaced_by_force(registry: Registry, register: Register) -> None:
@@ -187,10 +344,10 @@ def test_a_production_whose_files_are_gone_can_be_replaced_by_force(registry: Re
 
 
 def test_rollback_swaps_and_swaps_back(registry: Registry, register: Register) -> None:
-    first = register(_GOOD)
+    first = register(_WORSE)
     promote(registry, actor="ada")
-    second = register(_GOOD, weights=b"other")
-    promote(registry, actor="ada")
+    second = register(_GOOD)
+    promote(registry, gate=_GATE, actor="ada")
     back = rollback(registry, actor="bob", reason="too slow")
     assert (back.version, back.was) == (first, second)
     assert _aliases(registry) == {"candidate": second, "production": first, "previous": second}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from transect.training.provenance import UNKNOWN, read_provenance
+from transect.training.provenance import UNKNOWN, installed_packages, read_provenance, source_diff
 
 
 def _git(folder: Path, *arguments: str) -> None:
@@ -45,3 +45,39 @@ def test_a_container_is_told_its_revision(tmp_path: Path, monkeypatch: pytest.Mo
 def test_versions_name_what_the_result_depends_on() -> None:
     versions = read_provenance(Path.cwd()).versions
     assert {"python", "transect", "ultralytics", "torch", "mlflow", "onnx", "openvino"} <= set(versions)
+
+
+def test_the_patch_makes_the_changes_again_and_names_what_git_does_not_know(tmp_path: Path) -> None:
+    repository, copy = tmp_path / "one", tmp_path / "two"
+    repository.mkdir()
+    _git(repository, "init")
+    (repository / "a").write_bytes(b"1\r\n")
+    (repository / "b").write_bytes(b"\x00\xff")
+    (repository / ".gitignore").write_text("secret\n")
+    _git(repository, "add", ".")
+    _git(repository, "commit", "-m", "a")
+    assert source_diff(repository) == ""
+    _git(tmp_path, "clone", str(repository), str(copy))
+    (repository / "a").write_bytes(b"2 \xe9  \r\n\n")
+    (repository / "b").write_bytes(b"\x00\xfe")
+    (repository / "new").write_text("never published")
+    (repository / "secret").write_text("never named")
+    (repository / "below").mkdir()
+    patch = source_diff(repository / "below")
+    assert "# not in git: new\n" in patch
+    assert "never" not in patch
+    assert "secret" not in patch
+    (tmp_path / "changes.patch").write_bytes(patch.encode(errors="surrogateescape"))
+    _git(copy, "apply", str(tmp_path / "changes.patch"))
+    assert (copy / "a").read_bytes() == (repository / "a").read_bytes()
+    assert (copy / "b").read_bytes() == (repository / "b").read_bytes()
+
+
+def test_outside_a_repository_there_is_no_patch(tmp_path: Path) -> None:
+    assert source_diff(tmp_path) == ""
+
+
+def test_every_package_is_named_with_its_version() -> None:
+    lines = installed_packages().splitlines()
+    assert any(line.startswith("torch==") for line in lines)
+    assert lines == sorted(lines)

@@ -24,6 +24,20 @@ def test_overrides_win_and_are_typed(recipe: Path) -> None:
     assert load_recipe(recipe).train == {"epochs": 3, "imgsz": 64}
 
 
+def test_tags_come_from_the_file_and_the_command(recipe: Path) -> None:
+    read = load_recipe(
+        recipe, ["+tags.experiment=ablation_study", "tags.season=2027", "+tags.note=a=b [c", "+epochs=4"]
+    )
+    assert read.tags == {"experiment": "ablation_study", "season": "2027", "note": "a=b [c"}
+    assert read.train["epochs"] == 4
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "mlflow.user", "transect.host", "version.torch"])
+def test_a_tag_that_cannot_be_is_named(name: str, recipe: Path) -> None:
+    with pytest.raises(InputError, match="is not usable"):
+        load_recipe(recipe, [f"+tags.{name}=x"])
+
+
 def test_the_recipe_that_was_used_can_be_used_again(recipe: Path, tmp_path: Path) -> None:
     used = load_recipe(recipe, ["epochs=9", "head=end-to-end", "training_gsd_m=0.05", "pretrained=none"])
     again = tmp_path / "again.yaml"

@@ -1,21 +1,34 @@
+import json
 import logging
+import math
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from transect.errors import RegistryError
+from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
-from transect.settings import load_settings
+from transect.settings import Settings, load_settings
+from transect.training.history import History
+from transect.training.spool import Spool
 from transect.training.tracking import RunLog, metric_name, summarise
+
+_EXPERIMENT = "log"
+_WAIT = 60.0
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home = tmp_path_factory.mktemp("store")
-    return connect(load_settings({"TRANSECT_HOME": str(home)}, env_file=None))
+    return load_settings({"TRANSECT_HOME": str(home)}, env_file=None)
+
+
+@pytest.fixture(scope="module")
+def registry(settings: Settings) -> Registry:
+    return connect(settings)
 
 
 @pytest.fixture(scope="module")
@@ -23,84 +36,159 @@ def client(registry: Registry) -> MlflowClient:
     return registry.client
 
 
-@pytest.fixture(scope="module")
-def experiment(registry: Registry) -> str:
-    return registry.experiment("log")
-
-
 @pytest.fixture
-def dead_client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A client of a server that is gone."""
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings whose server is gone."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return MlflowClient(f"http://127.0.0.1:{port}")
+        environment = {"TRANSECT_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+        yield load_settings(environment, env_file=None)
 
 
-def test_everything_arrives_in_order(client: MlflowClient, experiment: str, tmp_path: Path) -> None:
-    log = RunLog.start(client, experiment, "a", {"who": "me"})
+def test_everything_arrives_in_order(
+    registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path
+) -> None:
+    log = RunLog.start(tmp_path / "a", settings, _EXPERIMENT, {"who": "me"}, {}, registry=registry)
     params = {f"p{number}": number for number in range(150)} | {"long": "x" * 7000}
     log.params(params)
     for step in range(1, 4):
         log.metrics({"train/loss": 1 / step, "test/class/Grevy's zebra/mAP50": 0.5}, step=step)
     log.metrics({f"m{number}": number for number in range(1200)}, step=1)
-    log.tags({"later": "yes"})
+    log.tags({f"t{number}": "yes" for number in range(150)})
     log.dataset("spots/train", "abc", source="{}", context="train", profile="{}")
     artifact = tmp_path / "a.txt"
     artifact.write_text("hello")
     log.artifact(artifact, "notes")
-    assert log.finish("FINISHED") == []
+    # What is logged is the file as it was then.
+    artifact.write_text("changed")
+    undelivered = log.finish("FINISHED", _WAIT)
+    assert (undelivered.left, undelivered.rejected) == ((), ())
     run = client.get_run(log.run_id)
     assert run.info.status == "FINISHED"
+    assert run.info.run_name == "a"
     assert len(run.data.params) == 151
     assert len(run.data.params["long"]) == 6000
     assert len(run.data.metrics) == 1202
     history = client.get_metric_history(log.run_id, "train/loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert run.data.metrics["test/class/Grevy_s zebra/mAP50"] == 0.5
-    assert run.data.tags["who"] == "me"
-    assert run.data.tags["later"] == "yes"
+    assert (run.data.tags["who"], run.data.tags["t149"]) == ("me", "yes")
     assert run.inputs is not None
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.tags[0].value) == ("spots/train", "train")
-    assert [file.path for file in client.list_artifacts(log.run_id, "notes")] == ["notes/a.txt"]
+    fetched = client.download_artifacts(log.run_id, "notes/a.txt", str(tmp_path))
+    assert Path(fetched).read_text() == "hello"
+    # The copies go once they are delivered.
+    assert list((log.spool.folder / "files").iterdir()) == []
 
 
-def test_a_call_that_fails_is_told_once_and_stops_nothing(
-    client: MlflowClient, experiment: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_refused_entry_holds_up_nothing(
+    registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path
 ) -> None:
-    log = RunLog.start(client, experiment, "b", {})
-    missing = tmp_path / "later.txt"
-    with caplog.at_level(logging.WARNING):
-        log.artifact(missing)
-        log.artifact(tmp_path / "never.txt")
-        log.metrics({"m": 1.0}, step=1)
-        log.flush()
-    assert len(caplog.records) == 1
-    # What has become possible by the end is done then.
-    missing.write_text("here")
-    assert log.finish("FAILED") == ["artifact never.txt"]
-    run = client.get_run(log.run_id)
-    assert run.info.status == "FAILED"
-    assert run.data.metrics == {"m": 1.0}
-    assert [file.path for file in client.list_artifacts(log.run_id)] == ["later.txt"]
-
-
-def test_a_server_that_went_away_stops_nothing(dead_client: MlflowClient) -> None:
-    log = RunLog(dead_client, "some-run")
-    log.metrics({"m": 1.0}, step=1)
+    log = RunLog.start(tmp_path / "b", settings, _EXPERIMENT, {}, {}, registry=registry)
     log.params({"p": 1})
-    assert log.finish("FINISHED") == ["metrics of step 1", "parameters", "the status FINISHED"]
+    log.params({"p": 2})
+    log.artifact(tmp_path / "never.txt")
+    log.metrics({"m": 1.0}, step=1)
+    undelivered = log.finish("FAILED", _WAIT)
+    assert undelivered.left == ()
+    (refused,) = undelivered.rejected
+    assert refused.startswith("parameters (")
+    run = client.get_run(log.run_id)
+    assert (run.info.status, run.data.metrics, run.data.params) == ("FAILED", {"m": 1.0}, {"p": "1"})
 
 
-def test_a_run_that_cannot_start_is_one_error(dead_client: MlflowClient, client: MlflowClient, experiment: str) -> None:
-    with pytest.raises(RegistryError, match="could not start a run"):
-        RunLog.start(dead_client, experiment, "c", {})
-    before = len(client.search_runs([experiment], run_view_type=ViewType.ALL))
-    with pytest.raises(RegistryError, match="could not start a run"):
-        RunLog.start(client, "12345", "c", {})
-    assert len(client.search_runs([experiment], run_view_type=ViewType.ALL)) == before
+def test_nan_is_logged_and_named(registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path) -> None:
+    log = RunLog.start(tmp_path / "n", settings, _EXPERIMENT, {}, {}, registry=registry)
+    log.metrics({"val/loss": math.nan, "train/loss": 0.5}, step=3)
+    assert log.finish("FINISHED", _WAIT).left == ()
+    run = client.get_run(log.run_id)
+    assert math.isnan(run.data.metrics["val/loss"])
+    assert run.data.tags["transect.not_finite"] == "step 3: val/loss"
+
+
+def test_a_server_that_is_away_stops_nothing_and_loses_nothing(
+    away: Settings, settings: Settings, registry: Registry, client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = away.home / "c"
+    with caplog.at_level(logging.WARNING):
+        log = RunLog.start(folder, away, _EXPERIMENT, {"who": "c"}, {"architecture": "yolo11n"})
+        assert log.run_id == ""
+        log.metrics({"m": 1.0}, step=1)
+        log.metrics({"m": 2.0}, step=2)
+        undelivered = log.finish("FINISHED", 0.5)
+    assert undelivered.left == ("run", "metrics of step 1", "metrics of step 2", "status FINISHED")
+    assert "cannot be reached" in undelivered.reason
+    assert len(caplog.records) == 1
+    # Another process finds it as it was left, and the times are those of the calls.
+    spool = Spool(folder)
+    told = [entry.data["time"] for entry in spool.entries() if entry.kind == "metrics"]
+    resumed = RunLog.resume(spool, settings, registry=registry)
+    assert resumed.finish("FINISHED", _WAIT).left == ()
+    history = client.get_metric_history(resumed.run_id, "m")
+    assert [(metric.step, metric.value, metric.timestamp) for metric in history] == [
+        (1, 1.0, told[0]),
+        (2, 2.0, told[1]),
+    ]
+    assert client.get_run(resumed.run_id).data.tags["who"] == "c"
+
+
+def test_a_run_that_mlflow_refuses_is_one_error(registry: Registry, settings: Settings, tmp_path: Path) -> None:
+    gone = registry.experiment("gone")
+    registry.client.delete_experiment(gone)
+    with pytest.raises(RegistryError, match="was deleted"):
+        RunLog.start(tmp_path / "d", settings, "gone", {}, {}, registry=registry)
+    assert registry.client.search_runs([gone], run_view_type=ViewType.ALL) == []
+
+
+def test_a_resumed_run_repeats_no_step_and_tells_drift(
+    registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path
+) -> None:
+    log = RunLog.start(tmp_path / "e", settings, _EXPERIMENT, {}, {}, registry=registry)
+    log.params({"lr0": 0.01, "epochs": 3, "model": "yolo11n.yaml"})
+    for step in (1, 2):
+        log.metrics({"loss": step, "system/cpu": step}, step=step)
+    assert log.finish("KILLED", _WAIT).left == ()
+    again = RunLog.resume(Spool(tmp_path / "e"), settings, registry=registry)
+    again.params({"lr0": 0.02, "epochs": 3, "model": "last.pt", "late": "x"})
+    for step in (2, 3):
+        again.metrics({"loss": 10 * step, "system/cpu": 10 * step}, step=step)
+    assert again.drain(_WAIT)
+    assert client.get_run(again.run_id).info.status == "RUNNING"
+    assert again.finish("FINISHED", _WAIT).left == ()
+    assert again.run_id == log.run_id
+    run = client.get_run(again.run_id)
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(again.run_id, "loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert len(client.get_metric_history(again.run_id, "system/cpu")) == 4
+    assert run.data.params == {"lr0": "0.01", "epochs": "3", "model": "yolo11n.yaml", "late": "x"}
+    assert json.loads(run.data.tags["param_drift"]) == {"lr0": {"old": "0.01", "new": "0.02"}}
+
+
+def test_a_fork_tells_what_it_changed(
+    registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path
+) -> None:
+    log = RunLog.start(tmp_path / "f", settings, _EXPERIMENT, {}, {}, registry=registry)
+    log.params({"lr0": 0.01})
+    log.finish("KILLED", _WAIT)
+    parent = History.read(log.spool)
+    fork = RunLog.start(tmp_path / "g", settings, _EXPERIMENT, {}, {}, registry=registry, parent=parent)
+    fork.params({"lr0": 0.02})
+    assert fork.finish("FINISHED", _WAIT).left == ()
+    assert fork.run_id != log.run_id
+    run = client.get_run(fork.run_id)
+    assert run.data.params == {"lr0": "0.02"}
+    assert json.loads(run.data.tags["param_drift"]) == {"lr0": {"old": "0.01", "new": "0.02"}}
+
+
+def test_two_never_write_one_run(registry: Registry, settings: Settings, tmp_path: Path) -> None:
+    log = RunLog.start(tmp_path / "h", settings, _EXPERIMENT, {}, {}, registry=registry)
+    with pytest.raises(InputError, match="is in use"):
+        RunLog.resume(Spool(tmp_path / "h"), settings, registry=registry)
+    log.finish("FINISHED", _WAIT)
 
 
 def test_names_lose_what_mlflow_refuses() -> None:
@@ -109,5 +197,5 @@ def test_names_lose_what_mlflow_refuses() -> None:
 
 
 def test_many_failures_are_one_phrase() -> None:
-    assert summarise(["a", "a", "b"]) == "a, b"
-    assert summarise([f"metrics of step {step}" for step in range(40)]).endswith("step 4 and 35 more")
+    assert summarise(("a", "a", "b")) == "a, b"
+    assert summarise(tuple(f"metrics of step {step}" for step in range(40))).endswith("step 4 and 35 more")

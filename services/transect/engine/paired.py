@@ -1,0 +1,176 @@
+"""Two models on the same labelled images: their differences, with limits that say how far chance goes.
+
+The images are what was sampled, so whole images are drawn again with replacement, and each draw is
+given to both models (a paired bootstrap; Efron and Tibshirani 1993, "An Introduction to the
+Bootstrap", chapters 6 and 13). The limits are the percentiles of the difference over the draws.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.engine.evaluate import SearchedSplit
+from transect.engine.metrics import IOU_THRESHOLDS, RECALLS, match
+from transect.engine.overlaps import ratio
+
+MAP50_95, RECALL, COUNT_ERROR = "mAP50_95", "recall", "count_error"
+QUANTITIES = (MAP50_95, RECALL, COUNT_ERROR)
+
+_DRAWS = 1000
+_SEED = 1993
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One quantity of a candidate and of a reference, and what the candidate gains with bootstrap limits.
+
+    A gain above zero is better, whatever the quantity: the candidate's mAP50-95 or recall less the
+    reference's; for the count error, which is signed, the reference's distance from zero less the
+    candidate's.
+    """
+
+    candidate: float
+    reference: float
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """What the candidate gains, by name of QUANTITIES: overall, and for each class with labelled objects.
+
+    mAP50-95 is overall the mean of the classes; recall and count error, at the thresholds that each
+    model is used with, are overall those of all objects together. `confidence` is that of the limits.
+    """
+
+    images: int
+    confidence: float
+    instances: dict[str, int]
+    overall: dict[str, Gain]
+    classes: dict[str, dict[str, Gain]]
+
+
+def compare_splits(
+    candidate: SearchedSplit, reference: SearchedSplit, *, confidence: float = 0.95, draws: int = _DRAWS
+) -> PairedComparison:
+    """Compare what two models found on the same images.
+
+    Both must be searches of one split with the same classes; the draws are always the same ones, so
+    that a comparison can be repeated. Raises ValueError for splits that differ.
+    """
+    if candidate.names != reference.names or len(candidate.truths) != len(reference.truths):
+        raise ValueError("the two searches are of different splits")
+    images = len(candidate.truths)
+    generator = np.random.default_rng(_SEED)
+    drawn = generator.multinomial(images, np.full(images, 1 / images), size=draws) if images else np.ones((draws, 0))
+    # The first row is the split itself.
+    weights = np.concatenate([np.ones((1, images)), drawn])
+    ours, theirs = (_quantities(searched, weights) for searched in (candidate, reference))
+    instances = _labelled(candidate).sum(axis=0)
+    gains = {
+        quantity: [_gain(quantity, a, b, confidence) for a, b in zip(ours[quantity].T, theirs[quantity].T, strict=True)]
+        for quantity in QUANTITIES
+    }
+    present = [(k, name) for k, name in enumerate(candidate.names) if instances[k]]
+    return PairedComparison(
+        images=images,
+        confidence=confidence,
+        instances={name: int(instances[k]) for k, name in present},
+        overall={quantity: gains[quantity][-1] for quantity in QUANTITIES} if present else {},
+        classes={name: {quantity: gains[quantity][k] for quantity in QUANTITIES} for k, name in present},
+    )
+
+
+def _gain(quantity: str, candidate: _Floats, reference: _Floats, confidence: float) -> Gain:
+    """From the values of one class over the draws; a draw without an object of the class says nothing."""
+    gains = np.abs(reference) - np.abs(candidate) if quantity == COUNT_ERROR else candidate - reference
+    told = gains[1:][~np.isnan(gains[1:])]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(told, [tail, 1 - tail]) if len(told) else (np.nan, np.nan)
+    return Gain(float(candidate[0]), float(reference[0]), float(gains[0]), float(low), float(high))
+
+
+def _quantities(searched: SearchedSplit, weights: _Floats) -> dict[str, _Floats]:
+    """Each quantity for each row of `weights` (draws, images): (draws, classes + 1), the last one overall.
+
+    NaN where a class has no labelled object in the draw.
+    """
+    names = searched.names
+    labelled = weights @ _labelled(searched)
+    hits, called = (weights @ counts for counts in _working_counts(searched))
+    average = _average_precisions(searched, weights, labelled)
+    missing = labelled == 0
+    average[missing] = np.nan
+    known = (~missing).sum(axis=1)
+    mean = np.where(known > 0, np.nansum(average, axis=1) / np.maximum(known, 1), np.nan)
+    quantities = {MAP50_95: np.column_stack([average, mean])}
+    objects, found, boxes = (np.column_stack([part, part.sum(axis=1)]) for part in (labelled, hits, called))
+    nothing = np.where(objects == 0, np.nan, 0.0)
+    quantities[RECALL] = ratio(found, objects) + nothing
+    quantities[COUNT_ERROR] = ratio(boxes - objects, objects) + nothing
+    assert all(values.shape == (len(weights), len(names) + 1) for values in quantities.values())  # noqa: S101
+    return quantities
+
+
+def _labelled(searched: SearchedSplit) -> NDArray[np.intp]:
+    """Labelled objects, (images, classes)."""
+    return _per_image([truth.class_ids for truth in searched.truths], len(searched.names))
+
+
+def _working_counts(searched: SearchedSplit) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Right boxes (at box IoU 0.5) and all boxes at the working threshold, each (images, classes)."""
+    classes = len(searched.names)
+    right = [
+        boxes.class_ids[match(boxes, truth)[:, 0]]
+        for boxes, truth in zip(searched.operating, searched.truths, strict=True)
+    ]
+    return _per_image(right, classes), _per_image([boxes.class_ids for boxes in searched.operating], classes)
+
+
+def _per_image(class_ids: list[NDArray[np.int64]], classes: int) -> NDArray[np.intp]:
+    rows = [np.bincount(ids, minlength=classes) for ids in class_ids]
+    return np.array(rows, dtype=np.intp).reshape(len(rows), classes)
+
+
+def _average_precisions(searched: SearchedSplit, weights: _Floats, labelled: _Floats) -> _Floats:
+    """AP averaged over IOU_THRESHOLDS for each draw and class, (draws, classes); see weighted_average_precision."""
+    pairs = zip(searched.curve, searched.truths, strict=True)
+    correct = np.concatenate([match(boxes, truth) for boxes, truth in pairs] or [np.empty((0, 10), bool)])
+    scores = np.concatenate([boxes.scores for boxes in searched.curve] or [np.empty(0, np.float32)])
+    class_ids = np.concatenate([boxes.class_ids for boxes in searched.curve] or [np.empty(0, np.int64)])
+    image = np.repeat(np.arange(len(searched.curve)), [len(boxes) for boxes in searched.curve])
+    order = np.argsort(-scores, kind="stable")
+    average = np.zeros((len(weights), len(searched.names)))
+    for k in range(len(searched.names)):
+        rows = order[class_ids[order] == k]
+        hits = correct[rows]
+        # What comes after the last right one changes nothing.
+        right = np.flatnonzero(hits.any(axis=1))
+        end = int(right[-1]) + 1 if len(right) else 0
+        places = [np.flatnonzero(hits[:end, t]) for t in range(len(IOU_THRESHOLDS))]
+        of_image = image[rows[:end]]
+        for draw, weight in enumerate(weights):
+            if labelled[draw, k]:
+                average[draw, k] = _weighted_average_precision(weight[of_image], places, labelled[draw, k])
+    return average
+
+
+def _weighted_average_precision(weight: _Floats, places: list[NDArray[np.intp]], labelled: float) -> float:
+    """The mean over IoU thresholds of the AP of metrics.average_precision, each detection counted `weight` times.
+
+    `places` are the positions of the right detections for each threshold, best score first. Precision
+    rises at each right detection and falls in between, so that the monotone curve is a step function
+    of the right ones alone.
+    """
+    boxes = weight.cumsum()
+    total = 0.0
+    for right in places:
+        found = weight[right].cumsum()
+        monotone = np.maximum.accumulate(ratio(found, boxes[right])[::-1])[::-1]
+        beyond = np.searchsorted(found / labelled, RECALLS, side="right")
+        total += float(np.trapezoid(np.append(monotone, 0.0)[beyond], RECALLS))
+    return total / len(places)

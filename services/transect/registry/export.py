@@ -1,0 +1,140 @@
+"""Experiments into a folder that is a store of its own, and from there into another MLflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Experiment
+
+from transect.errors import InputError, NotRegisteredError
+from transect.files import locked_if_free
+from transect.progress import progress
+from transect.registry.connection import sqlite_path, translated
+from transect.registry.copy_models import CopiedModels, copy_models
+from transect.registry.copy_runs import CopiedRuns, Place, all_runs, copy_run, origin_of, point_to_copies
+from transect.registry.store import Registry, connect
+
+_STORE = "mlflow.db"
+_LOCK = ".transect-copy.lock"
+# MLflow makes this experiment itself, with its artifacts in the working directory.
+_DEFAULT, _DEFAULT_COPY = "Default", "default_runs"
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy came to: experiments, runs and versions, and what was left out or left alone."""
+
+    experiments: int
+    runs: CopiedRuns
+    models: CopiedModels
+
+    @property
+    def sentence(self) -> str:
+        """All of it for people."""
+        runs, models = self.runs, self.models
+        return (
+            f"{self.experiments} experiments: {runs.new} runs copied, {runs.changed} brought up to date, "
+            f"{runs.same} there already; {models.new} model versions copied, {models.same} there already."
+        )
+
+
+def export_store(registry: Registry, out: Path, experiments: Sequence[str] = ()) -> Copied:
+    """Copy experiments (default: all) with their runs, artifacts, model versions and aliases into the folder `out`.
+
+    `out` becomes a store: mlflow.db and artifacts/. Run again, it takes up what is new; what was
+    deleted at the source stays. Raises InputError for a folder that holds something else, and
+    RegistryError.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder to export to.")
+    if out.is_dir() and not (out / _STORE).is_file() and any(path.name != _LOCK for path in out.iterdir()):
+        raise InputError(f"{out} holds something that is no export; name a new folder.")
+    _refuse_itself(registry, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {error.strerror}; name another folder.") from error
+    with locked_if_free(out / _LOCK) as free:
+        if not free:
+            raise InputError(f"Another command is copying into or from {out}; wait for it.")
+        target = Place(_folder_registry(registry, out), out)
+        return _copy(Place(registry), target, experiments, move_aliases=True)
+
+
+def import_store(
+    registry: Registry, folder: Path, experiments: Sequence[str] = (), *, move_aliases: bool = False
+) -> Copied:
+    """Copy experiments (default: all) of an exported `folder` into the MLflow of `registry`.
+
+    The folder may have been moved since it was made. Run again, it takes up what is new. An alias
+    that the MLflow has already stays where it is unless `move_aliases`: what is served does not
+    change by an import. Raises InputError for a folder that is no store, and RegistryError.
+    """
+    if not (folder / _STORE).is_file():
+        raise InputError(f"{folder} is no exported store: it has no {_STORE}; transect export makes one.")
+    _refuse_itself(registry, folder)
+    with locked_if_free(folder / _LOCK) as free:
+        if not free:
+            raise InputError(f"Another command is copying into or from {folder}; wait for it.")
+        source = Place(_folder_registry(registry, folder), folder)
+        return _copy(source, Place(registry), experiments, move_aliases=move_aliases)
+
+
+def _folder_registry(registry: Registry, folder: Path) -> Registry:
+    return connect(registry.settings.model_copy(update={"tracking_uri": "", "home": folder}))
+
+
+def _refuse_itself(registry: Registry, folder: Path) -> None:
+    own = sqlite_path(registry.uri) if registry.uri.startswith("sqlite:") else None
+    if own is not None and own.resolve() == (folder / _STORE).resolve():
+        raise InputError(f"{folder} is the store that is in use; name another folder, or set MLFLOW_TRACKING_URI.")
+
+
+def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: bool) -> Copied:
+    copied = CopiedRuns()
+    found = _experiments(source, names)
+    runs = {experiment.name: all_runs(source, experiment.experiment_id) for experiment in found}
+    found = [experiment for experiment in found if runs[experiment.name] or experiment.name != _DEFAULT]
+    total = sum(len(some) for some in runs.values())
+    with progress("Copying", total, "runs") as advance:
+        for experiment in found:
+            experiment_id = _experiment(target, experiment)
+            there = all_runs(target, experiment_id)
+            known = {run.info.run_id: run for run in there} | {origin_of(run): run for run in there}
+            for run in runs[experiment.name]:
+                copy = known.get(origin_of(run))
+                copy_run(source, target, run, copied, experiment_id=experiment_id, known=copy)
+                advance()
+    point_to_copies(target, copied, [run for some in runs.values() for run in some])
+    models = copy_models(source, target, copied.ids, move_aliases=move_aliases)
+    return Copied(len(found), copied, models)
+
+
+def _experiments(source: Place, names: Sequence[str]) -> list[Experiment]:
+    found: list[Experiment] = []
+    token: str | None = None
+    with translated(source.registry.uri, "listing the experiments"):
+        while True:
+            page = source.registry.client.search_experiments(max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                break
+    known = {experiment.name: experiment for experiment in found}
+    for name in names:
+        if name not in known:
+            raise NotRegisteredError(f"There is no experiment {name!r} to copy; there are {', '.join(sorted(known))}.")
+    return [known[name] for name in dict.fromkeys(names)] if names else sorted(found, key=lambda one: one.name)
+
+
+def _experiment(target: Place, experiment: Experiment) -> str:
+    """The experiment of that name, made when missing; tags that it has stay as they are."""
+    name = _DEFAULT_COPY if experiment.name == _DEFAULT else experiment.name
+    experiment_id = target.registry.experiment(name)
+    client = target.registry.client
+    with translated(target.registry.uri, f"opening the experiment {name!r}"):
+        there = client.get_experiment(experiment_id).tags
+        for key, value in experiment.tags.items():
+            if key not in there:
+                client.set_experiment_tag(experiment_id, key, value)
+    return experiment_id

@@ -1,0 +1,213 @@
+"""Past runs: find them, show one, put several side by side."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from transect.errors import InputError, NotRegisteredError
+from transect.registry.connection import translated
+from transect.registry.store import Registry
+
+_PAGE = 1000
+# A shorter beginning of an id would fit many runs.
+_LEAST_PREFIX = 4
+_ID = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as MLflow holds it; times are in UTC, `metrics` are the last value of each.
+
+    `datasets` map a context (train, val, test) to the digest of what was used for it.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    started: datetime
+    ended: datetime | None
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    datasets: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def minutes(self) -> float | None:
+        """How long it took; None while it runs."""
+        return None if self.ended is None else (self.ended - self.started).total_seconds() / 60
+
+    def as_json(self) -> str:
+        """The run as one JSON object; a metric that is not a number is null, which JSON can say."""
+        times = {"started": self.started.isoformat(), "ended": self.ended and self.ended.isoformat()}
+        metrics = {name: value if abs(value) < float("inf") else None for name, value in self.metrics.items()}
+        return json.dumps({**asdict(self), **times, "metrics": metrics}, ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side: for each name one value a run, None where the run has none.
+
+    `params` and `tags` hold only what differs, `metrics` whatever at least one run has.
+    """
+
+    runs: tuple[RunRow, ...]
+    params: Mapping[str, tuple[str | None, ...]]
+    tags: Mapping[str, tuple[str | None, ...]]
+    metrics: Mapping[str, tuple[float | None, ...]]
+
+
+def list_runs(
+    registry: Registry, *, experiment: str = "", search: str = "", order: str = "", limit: int = 20
+) -> list[RunRow]:
+    """The newest `limit` runs (0: all), or the first ones in the order of `order`.
+
+    `experiment` is a name; empty means all. `search` and `order` are MLflow's
+    (https://mlflow.org/docs/latest/ml/search/search-runs/), such as metrics.`val/loss` < 0.5 and
+    metrics.`val/loss` ASC. Raises InputError for one that MLflow cannot read, NotRegisteredError for
+    an experiment that does not exist.
+    """
+    names = _experiments(registry)
+    wanted = list(names)
+    if experiment:
+        wanted = [known for known, name in names.items() if name == experiment]
+        if not wanted:
+            known = ", ".join(sorted(names.values())) or "none"
+            raise NotRegisteredError(f"MLflow has no experiment {experiment!r}; it has {known}.")
+    runs: list[Run] = []
+    token: str | None = None
+    while wanted:
+        size = min(limit - len(runs), _PAGE) if limit else _PAGE
+        page = _search(registry, wanted, search, order=order, size=size, token=token)
+        runs += page
+        token = page.token
+        if not token or len(runs) == limit:
+            break
+    return [_row(run, names) for run in runs]
+
+
+def find_run(registry: Registry, reference: str) -> RunRow:
+    """The run that `reference` means: its id, the beginning of it, its name, or @ALIAS of the model it made.
+
+    `models:/NAME/VERSION` works too. Raises NotRegisteredError when there is none, InputError when
+    several fit.
+    """
+    names = _experiments(registry)
+    if reference.startswith(("@", "models:/")):
+        reference = registry.resolve(reference).run_id
+    found: list[Run] = []
+    if len(reference) >= _LEAST_PREFIX and _ID.fullmatch(reference):
+        found = _matching(registry, list(names), f"attributes.run_id LIKE '{reference}%'")
+    if not found and "'" not in reference and reference:
+        found = _matching(registry, list(names), f"attributes.run_name = '{reference}'")
+    if not found:
+        raise NotRegisteredError(
+            f"MLflow has no run {reference!r}: give an id, the first {_LEAST_PREFIX} or more digits of one, or a name; "
+            "transect runs list shows them."
+        )
+    if len(found) > 1:
+        ids = ", ".join(run.info.run_id for run in found[:5])
+        raise InputError(f"{len(found)} runs fit {reference!r}: {ids}; give one of these ids.")
+    return _row(found[0], names)
+
+
+def compare_runs(runs: Sequence[RunRow]) -> Comparison:
+    """Put runs side by side. Raises InputError for fewer than two."""
+    if len(runs) < 2:
+        raise InputError("A comparison needs at least two runs.")
+    return Comparison(
+        runs=tuple(runs),
+        params=_different([run.params for run in runs]),
+        tags=_different([_own_tags(run.tags) for run in runs]),
+        metrics=_beside([run.metrics for run in runs]),
+    )
+
+
+def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    # What differs in every pair of runs tells nothing.
+    return {name: value for name, value in tags.items() if not name.startswith("mlflow.") or "git" in name}
+
+
+def _beside(sides: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    names = sorted({name for side in sides for name in side})
+    return {name: tuple(side.get(name) for side in sides) for name in names}
+
+
+def _different(sides: Sequence[Mapping[str, str]]) -> dict[str, tuple[str | None, ...]]:
+    return {name: values for name, values in _beside(sides).items() if len(set(values)) > 1}
+
+
+def _experiments(registry: Registry) -> dict[str, str]:
+    """Names of all experiments by id."""
+    names: dict[str, str] = {}
+    token: str | None = None
+    with translated(registry.uri, "listing the experiments"):
+        while True:
+            page = registry.client.search_experiments(max_results=_PAGE, page_token=token)
+            names |= {str(one.experiment_id): str(one.name) for one in page}
+            token = page.token
+            if not token:
+                return names
+
+
+def _matching(registry: Registry, experiments: Sequence[str], search: str) -> list[Run]:
+    return list(_search(registry, experiments, search, size=10)) if experiments else []
+
+
+def _search(
+    registry: Registry,
+    experiments: Sequence[str],
+    search: str,
+    *,
+    size: int,
+    order: str = "",
+    token: str | None = None,
+) -> Any:
+    with translated(registry.uri, "searching for runs"):
+        try:
+            return registry.client.search_runs(
+                list(experiments),
+                search,
+                ViewType.ACTIVE_ONLY,
+                max_results=size,
+                order_by=[order] if order else None,
+                page_token=token,
+            )
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            said = " ".join(str(error).removeprefix("INVALID_PARAMETER_VALUE: ").split()).rstrip(".")
+            raise InputError(
+                f"MLflow cannot read the search {search!r}{f' ordered by {order!r}' if order else ''}: {said}. "
+                "Write such as: metrics.`val/loss` < 0.5 and params.imgsz = '640'"
+            ) from error
+
+
+def _row(run: Run, experiments: Mapping[str, str]) -> RunRow:
+    given = run.inputs.dataset_inputs if run.inputs is not None else []
+    return RunRow(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        experiment=experiments.get(run.info.experiment_id, run.info.experiment_id),
+        status=run.info.status,
+        started=_time(run.info.start_time or 0),
+        ended=_time(run.info.end_time) if run.info.end_time else None,
+        metrics=dict(run.data.metrics),
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        datasets={_context(one.tags): one.dataset.digest for one in given},
+    )
+
+
+def _context(tags: Sequence[Any]) -> str:
+    return next((tag.value for tag in tags if tag.key == "mlflow.data.context"), "data")
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,90 @@
+"""From a model version back to what made it, and on to what used it."""
+
+from collections.abc import Mapping
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from transect.registry.cache import ResolvedVersion
+from transect.registry.connection import translated
+from transect.registry.history import RunRow
+from transect.registry.listing import rows_of
+from transect.registry.names import (
+    CENSUS_EXPERIMENT,
+    TAG_CENSUS_RUN,
+    TAG_COMMIT,
+    TAG_DATASET_DIGEST,
+    TAG_MODEL_RUN,
+    TAG_SHA256,
+)
+from transect.registry.questions import all_versions, or_none
+from transect.registry.store import Registry
+
+_DIRTY = "transect.git_dirty"
+_MOST = 1000
+
+
+def version_lineage(registry: Registry, resolved: ResolvedVersion) -> dict[str, str]:
+    """What a version came from, and each census that used it, as names and printable values."""
+    with translated(registry.uri, f"following {resolved} back"):
+        run = _run(registry, resolved.run_id)
+        lineage = {"trained by": _told(registry, run, resolved.run_id)}
+        if run is not None:
+            lineage |= _origin(run.data.tags)
+        return lineage | _censuses(registry, f"tags.`{TAG_SHA256}` = '{resolved.package_sha256}'")
+
+
+def run_lineage(registry: Registry, row: RunRow) -> dict[str, str]:
+    """What a run stood on, the versions it made, and each census that used one of them."""
+    name = registry.settings.model_name
+    with translated(registry.uri, f"following run {row.run_id} on"):
+        lineage = _origin(row.tags)
+        lineage |= {f"dataset {context}": digest for context, digest in sorted(row.datasets.items())}
+        model = or_none(registry.client, name, lambda: registry.client.get_registered_model(name))
+        rows = rows_of(model.aliases, all_versions(registry.client, name)) if model is not None else []
+        for version in rows:
+            if version.run_id == row.run_id:
+                lineage[f"{name} version {version.version}"] = ", ".join(version.aliases) or "no alias"
+        if (trained := row.tags.get(TAG_MODEL_RUN)) is not None:
+            return lineage | {"model trained by": _told(registry, _run(registry, trained), trained)}
+        return lineage | _censuses(registry, f"tags.`{TAG_MODEL_RUN}` = '{row.run_id}'")
+
+
+def _origin(tags: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    if digest := tags.get(TAG_DATASET_DIGEST):
+        found["dataset digest"] = digest
+    if commit := tags.get(TAG_COMMIT):
+        found["commit"] = f"{commit}{' with local changes' if tags.get(_DIRTY) == 'true' else ''}"
+    if parent := tags.get("transect.parent_run") or tags.get("mlflow.parentRunId"):
+        found["parent run"] = parent
+    return found
+
+
+def _run(registry: Registry, run_id: str) -> Run | None:
+    try:
+        return registry.client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _told(registry: Registry, run: Run | None, run_id: str) -> str:
+    if run is None:
+        return f"run {run_id}, which is not in MLflow any more" if run_id else "an unknown run"
+    deleted = ", deleted" if run.info.lifecycle_stage == "deleted" else ""
+    experiment = registry.client.get_experiment(run.info.experiment_id).name
+    return f"run {run.info.run_name} ({run_id}) in {experiment}{deleted}"
+
+
+def _censuses(registry: Registry, search: str) -> dict[str, str]:
+    experiment = registry.client.get_experiment_by_name(CENSUS_EXPERIMENT)
+    if experiment is None:
+        return {}
+    runs = registry.client.search_runs([experiment.experiment_id], search, max_results=_MOST)
+    return {
+        f"census {run.data.tags.get(TAG_CENSUS_RUN, run.info.run_id)}": f"{run.info.run_name} (run {run.info.run_id})"
+        for run in runs
+        if run.info.status == "FINISHED"
+    }

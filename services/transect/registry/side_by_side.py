@@ -1,0 +1,142 @@
+"""A candidate and production on the same images, in one go: what they find, and how long they take."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.datasets import Dataset
+from transect.engine import Detector, SearchedSplit, compare_splits, search_split
+from transect.errors import PackageError, RegistryError
+from transect.imagery import decode_image
+from transect.registry.cache import ResolvedVersion
+from transect.registry.gate import Evidence, GateConfig, Latency, Measured
+from transect.registry.questions import or_none
+from transect.registry.store import Registry
+
+_TIMED_IMAGES = 8
+_ROUNDS = 7
+_ROUND_S = 0.2
+
+
+class NotComparableError(Exception):
+    """Why two models cannot be measured on one test split, as a clause of a sentence."""
+
+
+def gather_evidence(
+    registry: Registry, challenger: ResolvedVersion, holder: ResolvedVersion | None, dataset: Dataset, gate: GateConfig
+) -> Evidence:
+    """Evaluate and time `challenger`, and `holder` beside it, on the test split.
+
+    Both are open at the same time and run as the settings say that they are served. Raises
+    PackageError and RegistryError when the challenger cannot be had or run, NotComparableError when
+    the holder cannot, and what search_split raises.
+    """
+    not_numbers = unusable_metrics(registry, challenger)
+    with ExitStack() as stack:
+        ours = stack.enter_context(registry.open(challenger))
+        if holder is None:
+            return Evidence(_measured(ours, _search(registry, ours, dataset)), not_numbers=not_numbers)
+        theirs = stack.enter_context(_open_holder(registry, holder))
+        searched, beside = _search(registry, ours, dataset), _search_holder(registry, theirs, dataset)
+        return Evidence(
+            candidate=_measured(ours, searched),
+            production=_measured(theirs, beside),
+            paired=compare_splits(searched, beside, confidence=gate.confidence),
+            latency=_time_both(ours, theirs, dataset.splits["test"].images, registry.settings.max_pixels),
+            not_numbers=not_numbers,
+        )
+
+
+def unusable_metrics(registry: Registry, version: ResolvedVersion) -> tuple[str, ...]:
+    """Metrics of the version's training run whose last value is NaN or infinite, sorted; none without its run."""
+    run = or_none(registry.client, version.name, lambda: registry.client.get_run(version.run_id))
+    if run is None:
+        return ()
+    # A store without infinity keeps the largest double in its place.
+    return tuple(
+        sorted(name for name, value in run.data.metrics.items() if not math.isfinite(value) or abs(value) >= _LARGEST)
+    )
+
+
+_LARGEST = 1.7e308
+
+
+def _open_holder(registry: Registry, holder: ResolvedVersion) -> Detector:
+    try:
+        return registry.open(holder)
+    except (PackageError, RegistryError) as error:
+        raise NotComparableError(f"production cannot be evaluated beside it: {error}") from error
+
+
+def _search_holder(registry: Registry, detector: Detector, dataset: Dataset) -> SearchedSplit:
+    try:
+        return _search(registry, detector, dataset)
+    except PackageError as error:
+        raise NotComparableError(f"production cannot be evaluated beside it: {error}") from error
+
+
+def _search(registry: Registry, detector: Detector, dataset: Dataset) -> SearchedSplit:
+    return search_split(
+        detector,
+        dataset.splits["test"],
+        dataset.names,
+        max_pixels=registry.settings.max_pixels,
+        title=f"Evaluating {detector.ref.name} version {detector.ref.version}",
+    )
+
+
+def _measured(detector: Detector, searched: SearchedSplit) -> Measured:
+    found = searched.evaluation()
+    return Measured(
+        map50=found.map50,
+        map50_95=found.map50_95,
+        precision=found.precision_at_conf,
+        recall=found.recall_at_conf,
+        count_error=found.count_error,
+        precision_used=detector.precision,
+        classes=found.class_metrics(),
+    )
+
+
+def _time_both(ours: Detector, theirs: Detector, paths: Sequence[Path], max_pixels: int) -> Latency | None:
+    """Time both in turns on the first images; None without images."""
+    images = [decode_image(path, max_pixels=max_pixels) for path in paths[:_TIMED_IMAGES]]
+    if not images:
+        return None
+    ours_s, theirs_s = time_in_turns(lambda: _pass(ours, images), lambda: _pass(theirs, images))
+    ratio = median(a / b for a, b in zip(ours_s, theirs_s, strict=True))
+    return Latency(1000 * median(ours_s), 1000 * median(theirs_s), ratio, len(images), len(ours_s))
+
+
+def time_in_turns(
+    first: Callable[[], float], second: Callable[[], float], rounds: int = _ROUNDS
+) -> tuple[list[float], list[float]]:
+    """What each call gave in `rounds` turns after one to warm up; each begins every other turn.
+
+    A machine that is busy with something else for a while is so for both.
+    """
+    first_s: list[float] = []
+    second_s: list[float] = []
+    turns = [(first, first_s), (second, second_s)]
+    for turn in range(rounds + 1):
+        for call, seconds in turns if turn % 2 else reversed(turns):
+            took = call()
+            if turn:
+                seconds.append(took)
+    return first_s, second_s
+
+
+def _pass(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> float:
+    """Seconds for one image, one after the other, as a client of the service would wait for them."""
+    start, done = perf_counter(), 0
+    while not done or perf_counter() - start < _ROUND_S:
+        for image in images:
+            detector.detect(image)
+        done += len(images)
+    return (perf_counter() - start) / done

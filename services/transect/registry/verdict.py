@@ -1,0 +1,237 @@
+"""Every decision about what is served, as a run of the experiment `promotion` and as tags of the version."""
+
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from transect.engine import MAP50_95, Gain
+from transect.errors import RegistryError
+from transect.files import atomic_write, atomic_write_json
+from transect.registry import names
+from transect.registry.cache import ResolvedVersion
+from transect.registry.connection import translated
+from transect.registry.gate import Evidence, GateConfig, Measured
+from transect.registry.runs import log_finished_run
+from transect.registry.store import Registry
+from transect.registry.verdict_page import verdict_page
+
+_log = logging.getLogger(__name__)
+
+EXPERIMENT = "promotion"
+REFUSED, PASSED, PROMOTED, FORCED = "refused", "passed", "promoted", "forced"
+FAILED, ROLLED_BACK = "failed", "rolled back"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Who wants what to be served instead of what, by which limits, and what was found.
+
+    `evidence` is None when nothing could be measured. `refusals` are the gate's; `forced` says that
+    somebody overrode them.
+    """
+
+    challenger: ResolvedVersion
+    holder: ResolvedVersion | None
+    gate: GateConfig
+    actor: str
+    reason: str
+    data: str = ""
+    test_is_val: bool = False
+    evidence: Evidence | None = None
+    refusals: tuple[str, ...] = ()
+    forced: bool = False
+
+    @property
+    def title(self) -> str:
+        """The case in some words."""
+        beside = f"version {self.holder.version}" if self.holder else "nothing"
+        return f"{self.challenger} against {beside}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole case with plain values; None for what is no finite number."""
+        evidence = asdict(self.evidence) if self.evidence else {"candidate": None, "production": None}
+        record = {
+            "limits": self.gate.model_dump(),
+            "data": self.data,
+            "test_is_val": self.test_is_val,
+            **evidence,
+            "refusals": list(self.refusals),
+            "forced": self.forced,
+        }
+        plain: dict[str, Any] = _plain(record)
+        return plain
+
+
+def log_verdict(registry: Registry, case: Case) -> str:
+    """Log the case as a run of the experiment `promotion`, and tag the version with the verdict; the run's id.
+
+    The verdict is refused or passed; `outcome` then says what became of one that passed.
+    Raises RegistryError: what cannot be recorded must not happen.
+    """
+    verdict = REFUSED if case.refusals and not case.forced else PASSED
+    version, holder = case.challenger, case.holder
+    tags = {
+        names.TAG_VERDICT: verdict,
+        names.TAG_VERDICT_REASONS: "; ".join(case.refusals) or "-",
+        "transect.candidate_version": version.version,
+        "transect.candidate_run": version.run_id,
+        "transect.production_version": holder.version if holder else "-",
+        "transect.production_run": holder.run_id if holder else "-",
+        names.TAG_DATASET_DIGEST: version.tags.get(names.TAG_DATASET_DIGEST, "-"),
+        "transect.actor": case.actor,
+        "transect.reason": case.reason.strip() or "-",
+        "mlflow.user": case.actor,
+        "mlflow.note.content": _note(case, verdict),
+    }
+    params = {
+        "model": version.name,
+        "candidate": version.version,
+        "production": holder.version if holder else "-",
+        "data": case.data or "-",
+        "split": "val" if case.test_is_val else "test",
+        **{f"limit.{name}": value for name, value in case.gate.as_params().items()},
+    }
+    experiment = registry.experiment(EXPERIMENT)
+    name = f"{version.name}-{version.version}-against-{holder.version if holder else 'none'}"
+    with tempfile.TemporaryDirectory(prefix="transect-verdict-") as folder:
+        table, page = Path(folder) / "verdict.json", Path(folder) / "verdict.html"
+        atomic_write_json(table, {"verdict": verdict, "actor": case.actor, "reason": case.reason, **case.as_json()})
+        atomic_write(page, verdict_page(f"{case.title}: {verdict}", case.refusals, case.evidence, case.gate))
+        with translated(registry.uri, f"recording the verdict on {version}"):
+            run_id = log_finished_run(
+                registry.client,
+                experiment,
+                name=name,
+                params=params,
+                metrics=_metrics(case.evidence) if case.evidence else {},
+                tags=tags,
+                artifacts=[table, page],
+            )
+            known = {
+                names.TAG_VERDICT: verdict,
+                names.TAG_VERDICT_AT: now(),
+                names.TAG_VERDICT_RUN: run_id,
+                names.TAG_VERDICT_REASONS: tags[names.TAG_VERDICT_REASONS],
+                names.TAG_GATE: json.dumps(case.as_json()),
+            }
+            for key, value in known.items():
+                registry.client.set_model_version_tag(version.name, version.version, key, value)
+    return run_id
+
+
+def outcome(registry: Registry, case: Case, run_id: str, verdict: str, tags: Mapping[str, str]) -> None:
+    """Say in the run and on the version what became of a case that had passed; a failure is a warning.
+
+    `tags` are written beside the verdict. By then the alias has moved, or must not move any more, and
+    no tag changes that.
+    """
+    version = case.challenger
+    try:
+        with translated(registry.uri, f"recording what became of {version}"):
+            for key, value in {names.TAG_VERDICT: verdict, **tags}.items():
+                registry.client.set_tag(run_id, key, value)
+                registry.client.set_model_version_tag(version.name, version.version, key, value)
+    except RegistryError as error:
+        _log.warning("The run %s does not say that %s was %s: %s", run_id, version, verdict, error)
+
+
+def log_rollback(registry: Registry, back: ResolvedVersion, was: ResolvedVersion, *, actor: str, reason: str) -> None:
+    """Log a rollback that has happened as a run of the experiment `promotion`; a failure is a warning."""
+    tags = {
+        names.TAG_VERDICT: ROLLED_BACK,
+        "transect.production_version": back.version,
+        "transect.production_run": back.run_id,
+        "transect.rolled_back_version": was.version,
+        "transect.rolled_back_run": was.run_id,
+        "transect.actor": actor,
+        "transect.reason": reason or "-",
+        "mlflow.user": actor,
+    }
+    try:
+        experiment = registry.experiment(EXPERIMENT)
+        with translated(registry.uri, f"recording the rollback to {back}"):
+            log_finished_run(
+                registry.client,
+                experiment,
+                name=f"{back.name}-rollback-{was.version}-to-{back.version}",
+                params={"model": back.name, "production": back.version, "rolled_back": was.version},
+                metrics={},
+                tags=tags,
+                artifacts=[],
+            )
+    except RegistryError as error:
+        _log.warning("The rollback to %s is done but not in the experiment %s: %s", back, EXPERIMENT, error)
+
+
+def now() -> str:
+    """The time in UTC, as every tag has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _note(case: Case, verdict: str) -> str:
+    """The run's description: what MLflow shows first, with links to both versions."""
+    links = [("Candidate", case.challenger), *([("production", case.holder)] if case.holder else [])]
+    beside = ", ".join(
+        f"{role}: [{version}](#/models/{version.name}/versions/{version.version}) of [its run](#/runs/{version.run_id})"
+        for role, version in links
+    )
+    return "\n".join([f"**{verdict}**. {beside}.", "", *(f"- {reason}" for reason in case.refusals)])
+
+
+def _metrics(evidence: Evidence) -> dict[str, float]:
+    metrics = _of_model("candidate", evidence.candidate)
+    if evidence.production is not None:
+        metrics |= _of_model("production", evidence.production)
+    if evidence.paired is not None:
+        metrics |= _of_gains("gain", evidence.paired.overall)
+        for name, gains in evidence.paired.classes.items():
+            metrics |= _of_gains(f"gain/class/{name}", gains)
+    if (latency := evidence.latency) is not None:
+        metrics |= {
+            "candidate/image_ms": latency.candidate_ms,
+            "production/image_ms": latency.production_ms,
+            "latency_ratio": latency.ratio,
+        }
+    return metrics
+
+
+def _of_model(prefix: str, measured: Measured) -> dict[str, float]:
+    values = {
+        "mAP50": measured.map50,
+        "mAP50-95": measured.map50_95,
+        "precision": measured.precision,
+        "recall": measured.recall,
+        "count_error": measured.count_error,
+    }
+    found = {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
+    for name, metrics in measured.classes.items():
+        found |= {f"{prefix}/class/{name}/{_tracked(metric)}": value for metric, value in metrics.items()}
+    return found
+
+
+def _of_gains(prefix: str, gains: Mapping[str, Gain]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for quantity, gain in gains.items():
+        name = f"{prefix}/{_tracked(quantity)}"
+        found |= {name: gain.gain, f"{name}_low": gain.low, f"{name}_high": gain.high}
+    return found
+
+
+def _tracked(name: str) -> str:
+    # As the runs of trainings call it.
+    return "mAP50-95" if name == MAP50_95 else name
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can say it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,89 @@
+"""Ultralytics' trainer on a data set that is checked already."""
+
+from typing import Any
+
+import numpy as np
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import get_split_fraction
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.torch_utils import unwrap_model
+
+from transect.datasets import Dataset, Split, read_rows
+
+
+def stride_of(model: Any) -> int:
+    """The side to which images are padded: 32 at least, which finer heads (stride 16) divide."""
+    plain: Any = unwrap_model(model)
+    return max(int(plain.stride.max()), 32)
+
+
+class _CheckedDataset(YOLODataset):
+    """A split as `load_dataset` read it."""
+
+    def __init__(self, split: Split, **options: Any) -> None:
+        self.split = split
+        super().__init__(img_path=str(split.images[0].parent), task="detect", **options)
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        files = [str(path) for path in self.split.images]
+        count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
+        return files[:count]
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        kept = zip(self.im_files, self.split.labels, self.split.sizes, strict=False)
+        return [self._label(image, read_rows(path), size) for image, path, size in kept]
+
+    @staticmethod
+    def _label(image: str, rows: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+        return {
+            "im_file": image,
+            "shape": (size[1], size[0]),
+            "cls": rows[:, :1].astype(np.float32),
+            "bboxes": rows[:, 1:].astype(np.float32),
+            "segments": [],
+            "keypoints": None,
+            "normalized": True,
+            "bbox_format": "xywh",
+        }
+
+
+class CheckedTrainer(DetectionTrainer):
+    """Ultralytics' trainer, fed by a checked data set."""
+
+    # Ultralytics says None where these start.
+    model: Any
+    ema: Any
+    optimizer: Any
+
+    def __init__(self, dataset: Dataset, overrides: dict[str, Any]) -> None:
+        self.dataset = dataset
+        super().__init__(overrides=overrides)
+
+    def get_dataset(self) -> dict[str, Any]:
+        """The data set, in Ultralytics' words."""
+        return {
+            "path": str(self.dataset.path.parent),
+            "train": "train",
+            "val": "val",
+            "names": dict(enumerate(self.dataset.names)),
+            "nc": len(self.dataset.names),
+            "channels": 3,
+        }
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> _CheckedDataset:
+        """The split behind a loader."""
+        training = mode == "train"
+        return _CheckedDataset(
+            self.dataset.splits["train" if training else "val"],
+            data=self.data,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=training,
+            hyp=self.args,
+            rect=self.args.rect or not training,
+            cache=self.args.cache or None,
+            stride=stride_of(self.model),
+            pad=0.0 if training else 0.5,
+            prefix=f"{mode}: ",
+            fraction=get_split_fraction(self.args.fraction, mode),
+        )

@@ -1,0 +1,45 @@
+"""Pictures for a run's pages: labels and predictions of one batch, side by side."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+_PLOTS = ("*.png", "*.jpg")
+_LABELS = "_labels.jpg"
+_GAP = 12  # white pixels between the two
+
+
+def plots(folder: Path) -> list[Path]:
+    """The pictures that Ultralytics drew (curves, confusion matrix, labels, predictions), and each pair as one.
+
+    `val_batchN_compare.jpg` shows the labels of a validation batch on the left and what the model
+    found on the right.
+    """
+    for labels in folder.glob(f"val_batch*{_LABELS}"):
+        found = labels.with_name(labels.name.replace(_LABELS, "_pred.jpg"))
+        if found.is_file():
+            _put_beside(labels, found, labels.with_name(labels.name.replace(_LABELS, "_compare.jpg")))
+    return sorted(_pictures(folder))
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    for pattern in _PLOTS:
+        yield from folder.glob(pattern)
+
+
+def _put_beside(left: Path, right: Path, out: Path) -> None:
+    first, second = (cv2.imread(str(path)) for path in (left, right))
+    if first is None or second is None:
+        # A training that was killed while it drew: both halves are still logged as they are.
+        return
+    height = max(first.shape[0], second.shape[0])
+    sides = [_padded(side, height) for side in (first, second)]
+    gap = np.full((height, _GAP, 3), 255, np.uint8)
+    cv2.imwrite(str(out), np.hstack([sides[0], gap, sides[1]]))
+
+
+def _padded(image: np.ndarray, height: int) -> np.ndarray:
+    below = np.full((height - image.shape[0], image.shape[1], 3), 255, np.uint8)
+    return np.vstack([image, below])

@@ -1,0 +1,172 @@
+"""Going on with a training that was killed, stopped or failed: which run, from where, and what may change."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transect.errors import InputError
+from transect.files import atomic_path, atomic_write_json
+from transect.settings import Settings
+from transect.training.history import History
+from transect.training.plan import Plan
+from transect.training.spool import Spool
+from transect.training.sync import run_folders
+
+TRAINED = "trained.json"
+LAST, BEST = Path("weights") / "last.pt", Path("weights") / "best.pt"
+# Both as they were before Ultralytics strips them at the end: the epochs are all done then.
+COMPLETE, COMPLETE_BEST = Path("weights") / "complete.pt", Path("weights") / "complete-best.pt"
+
+# A saved optimizer does not fit another one, nor saved weights another network.
+_FIXED = ("optimizer",)
+# With optimizer=auto Ultralytics chooses these itself.
+_CHOSEN_BY_AUTO = ("lr0", "momentum", "warmup_bias_lr")
+# Where weights came from is over; where it computes is taken as it is now.
+_NOT_CHANGES = ("model", "pretrained", "device")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run to go on with: its folder, its spool and what it told."""
+
+    folder: Path
+    spool: Spool
+    history: History
+
+    @property
+    def trained(self) -> bool:
+        """Whether its training is over, and only what follows it is missing."""
+        return (self.folder / TRAINED).is_file()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training goes on: the file, whether all epochs are done, and the arguments that are others now."""
+
+    path: Path
+    complete: bool
+    changes: Mapping[str, Any]
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """What a spool keeps about its training, for who resumes it."""
+    return {
+        "architecture": plan.architecture.name,
+        "data": str(plan.dataset.path),
+        "dataset_digest": plan.digest,
+        "names": list(plan.dataset.names),
+        "arguments": json.loads(json.dumps(dict(plan.arguments), default=str)),
+    }
+
+
+def find_unfinished(plan: Plan, settings: Settings) -> Unfinished:
+    """The newest run of this recipe and model that did not finish and has a checkpoint.
+
+    Raises InputError when there is none.
+    """
+    wanted = (plan.recipe.experiment, plan.architecture.name)
+    waiting: list[str] = []
+    for folder in reversed(run_folders(settings)):
+        spool = Spool(folder)
+        history = History.read(spool)
+        if (history.experiment, history.facts.get("architecture")) != wanted or history.status == "FINISHED":
+            continue
+        if spool.state.version or any(entry.kind == "register" for entry in spool.pending()):
+            waiting.append(folder.name)
+        elif any((folder / name).is_file() for name in (TRAINED, COMPLETE, LAST)):
+            return Unfinished(folder, spool, history)
+    hint = f"; {waiting[0]} only waits for MLflow: transect runs sync" if waiting else ""
+    raise InputError(
+        f"There is nothing to resume: no unfinished run of {wanted[0]} with {wanted[1]} under "
+        f"{settings.home / 'train'} has a checkpoint{hint}. Start one without --resume."
+    )
+
+
+def check_unchanged(run: Unfinished, plan: Plan, *, new_run: bool) -> None:
+    """Raise InputError for a change that `run`, or a fork of it with `new_run`, cannot take."""
+    before = run.history.facts
+    if before["dataset_digest"] != plan.digest and not new_run:
+        raise InputError(
+            f"The training set {plan.dataset.path} is not the one that {run.folder.name} was trained on "
+            f"(digest {plan.digest[:12]}, was {before['dataset_digest'][:12]}); bring that back, or go on in a run of "
+            "its own: --resume --new-run"
+        )
+    if before["names"] != list(plan.dataset.names):
+        raise InputError(
+            f"The classes of {plan.dataset.path} are not those of {run.folder.name} "
+            f"({', '.join(before['names'])}); start a new training without --resume."
+        )
+    changed = changed_arguments(run, plan)
+    if fixed := [name for name in _FIXED if name in changed]:
+        name = fixed[0]
+        raise InputError(
+            f"{name} was {before['arguments'].get(name)} in {run.folder.name} and cannot change on the way; "
+            "start a new training without --resume."
+        )
+    told = max((step for name, step in run.history.metrics if name == "train/loss"), default=0)
+    epochs = plan.arguments.get("epochs")
+    # The checkpoint may be one epoch behind; the trainer, which reads it, is exact.
+    if isinstance(epochs, int) and epochs < told and not run.trained:
+        raise InputError(f"{told} epochs are trained and epochs={epochs}; give more epochs to go on.")
+    if new_run and run.trained:
+        raise InputError(f"{run.folder.name} is trained to its end; finish it with --resume alone.")
+
+
+def changed_arguments(run: Unfinished, plan: Plan) -> dict[str, Any]:
+    """Ultralytics' arguments that are others than when `run` was started."""
+    before, now = run.history.facts["arguments"], facts(plan)["arguments"]
+    skipped = set(_NOT_CHANGES)
+    if now.get("optimizer", "auto") == "auto":
+        skipped |= set(_CHOSEN_BY_AUTO)
+    return {
+        name: plan.arguments[name]
+        for name in now
+        if name not in skipped and (name not in before or before[name] != now[name])
+    }
+
+
+def checkpoint_of(run: Unfinished, plan: Plan) -> Checkpoint:
+    """Where `run` goes on."""
+    complete = run.folder / COMPLETE
+    path = complete if complete.is_file() else run.folder / LAST
+    return Checkpoint(path, complete.is_file(), changed_arguments(run, plan))
+
+
+def fork(run: Unfinished, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Copy what `run` reached into the new run's `folder`; the checkpoint there."""
+    for path in (checkpoint.path, run.folder / BEST, run.folder / COMPLETE_BEST, *state_files(run.folder)):
+        if path.is_file():
+            with atomic_path(folder / path.relative_to(run.folder)) as temporary:
+                shutil.copyfile(path, temporary)
+    return Checkpoint(folder / checkpoint.path.relative_to(run.folder), checkpoint.complete, checkpoint.changes)
+
+
+def state_files(folder: Path) -> list[Path]:
+    """What the trainer keeps beside its checkpoint, so that it goes on exactly as it would have."""
+    return sorted((folder / "weights").glob("state-*.pt"))
+
+
+def cut_results(table: Path, epochs: int) -> None:
+    """Take out of results.csv the epochs after the first `epochs`: they are trained again."""
+    if not table.is_file():
+        return
+    header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= epochs]
+    with atomic_path(table) as temporary:
+        temporary.write_text(header + "".join(kept), encoding="utf-8")
+
+
+def write_trained(folder: Path, values: Mapping[str, Any]) -> None:
+    """Note that training is over, with what it left."""
+    atomic_write_json(folder / TRAINED, dict(values))
+    for path in (folder / COMPLETE, folder / COMPLETE_BEST, *state_files(folder)):
+        path.unlink(missing_ok=True)
+
+
+def read_trained(folder: Path) -> dict[str, Any] | None:
+    """What `write_trained` noted, if it did."""
+    path = folder / TRAINED
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

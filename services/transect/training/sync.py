@@ -1,0 +1,119 @@
+"""Delivering what trainings could not: every spool under TRANSECT_HOME, after MLflow or a trainer was away."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from transect.errors import TransectError
+from transect.registry import Registry, connect
+from transect.settings import Settings
+from transect.training.delivery import Delivery
+from transect.training.history import History
+from transect.training.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpoolReport:
+    """One run: how many entries were `delivered` now and how many could not be, and one sentence about it."""
+
+    folder: Path
+    run_id: str
+    delivered: int
+    left: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """Every run that had something to deliver."""
+
+    runs: tuple[SpoolReport, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether MLflow has everything now."""
+        return all(run.left == 0 for run in self.runs)
+
+
+def run_folders(settings: Settings) -> list[Path]:
+    """The folders of trainings that have a spool, oldest first."""
+    root = settings.home / "train"
+    return sorted(folder for folder in root.glob("*") if Spool.exists(folder))
+
+
+def sync_spools(settings: Settings) -> SyncReport:
+    """Deliver every spool under TRANSECT_HOME/train, in order, and register what waits for it.
+
+    A run whose trainer was killed ends as KILLED, or as FINISHED when its model is all that was
+    missing. A spool that somebody else delivers now is left to them; one that cannot be delivered is
+    named with the reason and stays as it is. Run again, it does nothing twice.
+    Raises RegistryError when there is something to deliver and MLflow cannot be reached.
+    """
+    registry: Registry | None = None
+    reports = []
+    for folder in run_folders(settings):
+        spool = Spool(folder)
+        with spool.lock() as mine:
+            if not mine:
+                reports.append(_busy(spool))
+                continue
+            # Whoever had the lock until now may have delivered.
+            spool = Spool(folder)
+            _end_killed(spool)
+            if spool.next() is None:
+                continue
+            registry = registry or connect(settings)
+            reports.append(_deliver(spool, settings, registry))
+    return SyncReport(tuple(reports))
+
+
+def _end_killed(spool: Spool) -> None:
+    """Give a run whose process is gone the status that it could not tell."""
+    history = History.read(spool)
+    if not history.status:
+        status = "FINISHED" if history.registering else "KILLED"
+        spool.append("status", f"status {status}", status=status, time=int(time.time() * 1000))
+
+
+def _deliver(spool: Spool, settings: Settings, registry: Registry) -> SpoolReport:
+    refused = len(spool.state.rejected)
+    delivery = Delivery(spool, settings, registry)
+    delivered, why = 0, ""
+    try:
+        for _ in _until_empty(delivery):
+            delivered += 1
+    except TransectError as error:
+        why = str(error)
+    left = len(spool.pending())
+    name, run_id = spool.run_folder.name, spool.state.run_id
+    if left:
+        sentence = f"{name}: {left} entries are not delivered and stay in {spool.folder}: {why}"
+    else:
+        version = f"; registered version {spool.state.version}" if spool.state.version else ""
+        sentence = f"{name}: delivered {delivered} entries to run {run_id}{version}."
+    if rejected := spool.state.rejected[refused:]:
+        sentence += f" MLflow refused: {'; '.join(rejected)}."
+    return SpoolReport(spool.run_folder, run_id, delivered, left, sentence)
+
+
+def _until_empty(delivery: Delivery) -> Iterator[None]:
+    while delivery.send_next():
+        yield
+
+
+def _busy(spool: Spool) -> SpoolReport:
+    sentence = f"{spool.run_folder.name}: it is training, or being delivered, just now."
+    return SpoolReport(spool.run_folder, spool.state.run_id, 0, 0, sentence)
+
+
+def undelivered_sentence(folder: Path, count: int, reason: str) -> str:
+    """What to say at the end of a training that MLflow does not have in full."""
+    because = f" ({reason.rstrip('.')})" if reason else ""
+    return (
+        f"MLflow lacks {count} entries of {folder.name}{because}; they are kept in {folder / 'spool'}: "
+        "deliver them with: transect runs sync"
+    )

@@ -1,0 +1,58 @@
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from transect.cli import main
+from transect.registry import connect
+from transect.settings import load_settings
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
+    """Run `transect runs` on a store with two runs; exit code, standard output, standard error."""
+    registry = connect(load_settings({"TRANSECT_HOME": str(tmp_path / "home")}, env_file=None))
+    for name, loss in (("first", 0.9), ("second", 0.25)):
+        run_id = registry.client.create_run(registry.experiment("configs_a"), run_name=name).info.run_id
+        registry.client.log_metric(run_id, "val/loss", loss)
+        registry.client.log_param(run_id, "lr0", str(loss / 100))
+        registry.client.set_terminated(run_id)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRANSECT_HOME", str(tmp_path / "home"))
+    handlers = list(logging.getLogger().handlers)
+
+    def invoke(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["transect", "runs", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        return int(caught.value.code or 0), said.out, said.err
+
+    yield invoke
+    logging.getLogger().handlers[:] = handlers
+
+
+def test_runs_in_the_terminal(runs: Run) -> None:
+    code, out, _ = runs("list", "--search", "metrics.`val/loss` < 0.5")
+    assert code == 0
+    assert "second" in out
+    assert "first" not in out
+    assert "0.2500" in out
+    lines = runs("list", "--json", "--order", "metrics.`val/loss` ASC")[1].splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["second", "first"]
+    _, shown, _ = runs("show", "first")
+    assert "val/loss" in shown
+    assert "FINISHED" in shown
+    _, compared, _ = runs("compare", "first", "second")
+    assert "0.009" in compared
+    assert "0.0025" in compared
+    assert "0.9000" in compared
+    code, _, err = runs("show", "third")
+    assert (code, err.count("\n")) == (4, 1)
+    code, _, err = runs("list", "--search", "loss <")
+    assert (code, err.count("\n")) == (2, 1)

@@ -1,0 +1,105 @@
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from transect.errors import NotRegisteredError, PromotionRefusedError, RegistryError
+from transect.registry import Registry, claim
+from transect.registry.claim import claimed
+
+
+@pytest.fixture
+def model(registry: Registry) -> str:
+    registry.client.create_registered_model("detector")
+    return "detector"
+
+
+def _tags(registry: Registry) -> dict[str, str]:
+    tags: dict[str, str] = registry.client.get_registered_model("detector").tags
+    return tags
+
+
+def test_a_claim_is_a_tag_that_goes_again(registry: Registry, model: str) -> None:
+    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+        held.check()
+        assert list(_tags(registry)) == [held.key]
+        assert '"by": "ada"' in _tags(registry)[held.key]
+    assert _tags(registry) == {}
+
+
+def test_a_claim_goes_also_when_its_holder_fails(registry: Registry, model: str) -> None:
+    with pytest.raises(ZeroDivisionError), claimed(registry.client, registry.uri, model, actor="ada"):
+        raise ZeroDivisionError
+    assert _tags(registry) == {}
+
+
+def test_one_holder_at_a_time(registry: Registry, model: str) -> None:
+    inside: list[tuple[float, float]] = []
+
+    def hold() -> None:
+        with claimed(registry.client, registry.uri, model, actor="ada"):
+            start = time.monotonic()
+            time.sleep(0.05)
+            inside.append((start, time.monotonic()))
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 4
+    assert all(before[1] < after[0] for before, after in pairwise(sorted(inside)))
+    assert _tags(registry) == {}
+
+
+def test_a_claim_that_a_killed_process_left_is_taken_over(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(claim, "STALE_S", 1.0)
+    registry.client.set_registered_model_tag(model, "transect.claim.dead", '{"by": "bob"}')
+    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+        assert list(_tags(registry)) == [held.key]
+    assert "transect.claim.dead" in caplog.text
+
+
+def test_a_living_holder_makes_others_give_up_in_the_end(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "WAIT_S", 1.0)
+    registry.client.set_registered_model_tag(model, "transect.claim.alive", '{"by": "bob"}')
+    with (
+        pytest.raises(PromotionRefusedError, match=r'another promotion or rollback \(\{"by": "bob"\}\)'),
+        claimed(registry.client, registry.uri, model, actor="ada"),
+    ):
+        pass
+    assert list(_tags(registry)) == ["transect.claim.alive"]
+
+
+def test_a_holder_that_was_too_slow_may_write_no_more(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+        monkeypatch.setattr(claim, "LEASE_S", 0.0)
+        with pytest.raises(RegistryError, match="another process may move the aliases of detector"):
+            held.check()
+        monkeypatch.undo()
+        held.check()
+        registry.client.delete_registered_model_tag(model, held.key)
+        with pytest.raises(RegistryError, match="run the same command again"):
+            held.check()
+
+
+def test_a_model_that_is_gone_is_one_sentence(registry: Registry) -> None:
+    with (
+        pytest.raises(NotRegisteredError, match=r"detector is gone from MLflow.*make train"),
+        claimed(registry.client, registry.uri, "detector", actor="ada"),
+    ):
+        pass
+
+
+def test_a_claim_does_not_look_like_anything_else(registry: Registry, model: str) -> None:
+    registry.client.set_registered_model_tag(model, "owner", "ada")
+    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+        held.check()
+    assert _tags(registry) == {"owner": "ada"}

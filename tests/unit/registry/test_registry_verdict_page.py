@@ -1,0 +1,53 @@
+from html.parser import HTMLParser
+
+from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
+from transect.registry import GateConfig, Measured
+from transect.registry.gate import Evidence, Latency
+from transect.registry.verdict_page import verdict_page
+
+_GAINS = {
+    MAP50_95: Gain(0.6, 0.5, 0.1, 0.05, 0.15),
+    RECALL: Gain(0.7, 0.9, -0.2, -0.3, -0.1),
+    COUNT_ERROR: Gain(0.0, 0.1, 0.1, 0.0, 0.2),
+}
+_MODEL = Measured(0.8, 0.6, 0.9, None, count_error=-0.1, precision_used="bf16")
+
+
+class _Rows(HTMLParser):
+    """The text of each table row, and which rows are marked as bad."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.bad: list[int] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+            if ("class", "bad") in attrs:
+                self.bad.append(len(self.rows) - 1)
+
+    def handle_data(self, data: str) -> None:
+        if self.rows:
+            self.rows[-1].append(data)
+
+
+def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() -> None:
+    paired = PairedComparison(12, 0.95, {"<cow>": 7}, _GAINS, {"<cow>": _GAINS})
+    evidence = Evidence(_MODEL, _MODEL, paired, Latency(20, 10, 2, 8, 7))
+    page = verdict_page("detector version 2 <b>", ["it is <worse>"], evidence, GateConfig())
+    assert "<worse>" not in page
+    assert "<cow>" not in page
+    found = _Rows(page)
+    (bad,) = found.bad
+    assert found.rows[bad] == ["<cow>", "7", "recall", "0.700", "0.900", "-0.200", "-0.300 to -0.100", "0.030"]
+    assert ["recall", "-", "-"] in found.rows
+    assert ["runs in", "bf16", "bf16"] in [row[:3] for row in found.rows]
+    assert page.count("<svg") == 6
+    assert "2.00 times as long" in page
+
+
+def test_a_first_promotion_and_one_without_figures_have_a_page_too() -> None:
+    assert "production" not in verdict_page("first", [], Evidence(_MODEL), GateConfig())
+    assert "no data" in verdict_page("none", ["no data"], None, GateConfig())
