@@ -31,7 +31,8 @@ _PACKAGES = {
 class Provenance:
     """`git_commit` is "unknown" outside a repository or without git; `git_dirty` is False then.
 
-    A container has no repository: whoever starts it passes GIT_COMMIT and GIT_DIRTY (true or false).
+    A container has no repository: whoever starts it passes GIT_COMMIT and GIT_DIRTY (true or false),
+    and HOST_NAME, since the name that a container has itself is its id.
     """
 
     git_commit: str
@@ -55,7 +56,7 @@ def read_provenance(folder: Path) -> Provenance:
         git_dirty=dirty,
         versions={"python": platform.python_version(), **_versions()},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        host=platform.node(),
+        host=os.environ.get("HOST_NAME") or platform.node(),
         user=_user(),
     )
 
@@ -64,11 +65,12 @@ def source_diff(folder: Path) -> str:
     """What `git apply` turns the commit of the repository around `folder` into its present state with.
 
     Files that git does not know are named in lines above the patch, without their content: nobody
-    asked for them to be published. Empty where nothing differs, and outside a repository.
+    asked for them to be published. Empty where nothing differs, and outside a repository, unless
+    whoever started this container has written it into the file that GIT_CHANGES names.
     """
     answer = _git(folder, "rev-parse", "--show-toplevel")
     if not answer:
-        return ""
+        return _told_changes()
     root = Path(answer.rstrip("\n"))
     changes = _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD") or ""
     unknown = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
@@ -77,6 +79,16 @@ def source_diff(folder: Path) -> str:
         changes = ""
     lines = [f"# not in git: {name}" for name in unknown]
     return "".join(f"{line}\n" for line in lines) + changes
+
+
+def _told_changes() -> str:
+    path = Path(os.environ.get("GIT_CHANGES", ""))
+    if not path.is_file():
+        return ""
+    changes = path.read_bytes()
+    if len(changes) > _LONGEST_DIFF:
+        return f"# (the changes are {len(changes)} bytes long and were left out)\n"
+    return changes.decode(errors="surrogateescape")
 
 
 def installed_packages() -> str:

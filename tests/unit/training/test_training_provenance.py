@@ -35,11 +35,18 @@ def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.M
     assert read_provenance(Path.cwd()).git_commit == UNKNOWN
 
 
-def test_a_container_is_told_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_is_told_its_revision_and_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch = b"# not in git: new\n--- a/photo\n\xe9\r\n"
+    (tmp_path / "changes.patch").write_bytes(patch)
     monkeypatch.setenv("GIT_COMMIT", "0123abcd")
     monkeypatch.setenv("GIT_DIRTY", "true")
+    monkeypatch.setenv("GIT_CHANGES", str(tmp_path / "changes.patch"))
+    monkeypatch.setenv("HOST_NAME", "survey-server")
     found = read_provenance(tmp_path)
-    assert (found.git_commit, found.git_dirty) == ("0123abcd", True)
+    assert (found.git_commit, found.git_dirty, found.host) == ("0123abcd", True, "survey-server")
+    assert source_diff(tmp_path).encode(errors="surrogateescape") == patch
+    monkeypatch.setattr("transect.training.provenance._LONGEST_DIFF", 3)
+    assert source_diff(tmp_path) == f"# (the changes are {len(patch)} bytes long and were left out)\n"
 
 
 def test_versions_name_what_the_result_depends_on() -> None:
