@@ -16,6 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from transect.engine import package_sha256, read_manifest, write_manifest
 from transect.errors import PackageError, RegistryError, UnreachableError
@@ -127,7 +128,7 @@ class Delivery:
         )
         if found:
             return {"run_id": str(found[0].info.run_id)}
-        tags = {**data["tags"], TAG_LOCAL_ID: data["local_id"]}
+        tags = {**data["tags"], TAG_LOCAL_ID: data["local_id"], **_nesting(data.get("nested_in", ""))}
         run = self._client.create_run(experiment, start_time=data["time"], tags=tags, run_name=data["name"])
         return {"run_id": str(run.info.run_id)}
 
@@ -190,6 +191,16 @@ class Delivery:
         current = self._client.get_registered_model(name).aliases.get(CANDIDATE)
         if current is None or int(current) < int(version):
             self._client.set_registered_model_alias(name, CANDIDATE, version)
+
+
+def _nesting(folder: str) -> dict[str, str]:
+    """MLflow's tag of a run that is part of the one in `folder`. Raises UnreachableError while that one is not made."""
+    if not folder:
+        return {}
+    run_id = Spool(Path(folder)).state.run_id
+    if not run_id:
+        raise UnreachableError(f"MLflow has not made the run of {folder} yet, which this one is part of.")
+    return {MLFLOW_PARENT_RUN_ID: run_id}
 
 
 def name_run(package: Path, run_id: str) -> None:

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transect.datasets import Dataset, SplitName, combine_digests, load_dataset, split_digest
 from transect.errors import InputError, UnreachableError
@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "yolo11n"
 
+# How far a training goes: to weights that were validated, to a package that was evaluated on the test split, to a
+# registered version.
+Until = Literal["trained", "evaluated", "registered"]
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -28,7 +32,8 @@ class TrainRequest:
     `model` is an Ultralytics detection architecture by name, a .yaml or a .pt; `data` a data.yaml;
     both fall back to the recipe, and data then to `default_data`, which is called only where nobody
     named any. `overrides` are KEY=VALUE texts for the recipe. `resume` goes on with the newest run of
-    this recipe and model that did not end well, `new_run` does so in a run of its own.
+    this recipe and model that did not end well, `new_run` does so in a run of its own. `run_tags` are
+    tags of the run beside the recipe's, and `experiment` names its MLflow experiment, if not the recipe does.
     """
 
     model: str | None = None
@@ -38,6 +43,9 @@ class TrainRequest:
     default_data: Callable[[], Path] | None = None
     resume: bool = False
     new_run: bool = False
+    until: Until = "registered"
+    run_tags: Mapping[str, str] = field(default_factory=dict)
+    experiment: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     Raises the class of transect.errors that fits; MLflow holds nothing new then. An MLflow that is
     away stops nothing; one that refuses us, or an address that is none of MLflow, does.
     """
-    recipe = load_recipe(request.config, request.overrides)
+    recipe = replace(load_recipe(request.config, request.overrides), named=request.experiment)
     prepare_ultralytics(settings.home)
     architecture = resolve_architecture(_override(request, "model") or request.model or recipe.model or DEFAULT_MODEL)
     if recipe.head == "end-to-end" and not architecture.end_to_end:

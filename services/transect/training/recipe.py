@@ -106,7 +106,8 @@ class Recipe:
     """What to train and how.
 
     `train` goes to Ultralytics as it is. `iou` is the NMS threshold that the package recommends,
-    `training_gsd_m` the ground sample distance of the training images in metres a pixel, if known.
+    `training_gsd_m` the ground sample distance of the training images in metres a pixel, if known, and
+    `named` the MLflow experiment where the path does not name it.
     """
 
     path: Path
@@ -119,14 +120,12 @@ class Recipe:
     iou: float = 0.5
     training_gsd_m: float | None = None
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
+    named: str = ""
 
     @property
     def experiment(self) -> str:
-        """The MLflow experiment: the recipe's path, with underscores and without its suffix."""
-        path = self.path.resolve()
-        if path.is_relative_to(Path.cwd()):
-            path = path.relative_to(Path.cwd())
-        return "_".join(part for part in path.with_suffix("").parts if part != path.anchor)
+        """The MLflow experiment."""
+        return self.named or experiment_of(self.path)
 
     def as_yaml(self) -> str:
         """The recipe with its overrides applied, as it can be given again."""
@@ -137,6 +136,14 @@ class Recipe:
         }
         document |= {"precision": self.precision.model_dump(), "train": self.train, "tags": self.tags}
         return yaml.safe_dump(document, sort_keys=False)
+
+
+def experiment_of(path: Path) -> str:
+    """The MLflow experiment of a configuration file: its path, with underscores and without its suffix."""
+    path = path.resolve()
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return "_".join(part for part in path.with_suffix("").parts if part != path.anchor)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -172,7 +179,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         path,
         train,
         tags,
-        **texts,
+        model=texts["model"],
+        data=texts["data"],
+        pretrained=texts["pretrained"],
         head=_head(top),
         iou=0.5 if iou is None else iou,
         training_gsd_m=gsd,

@@ -11,7 +11,7 @@ from transect.errors import InputError
 from transect.files import atomic_path, atomic_write_json
 from transect.settings import Settings
 from transect.training.history import History
-from transect.training.plan import Plan
+from transect.training.plan import Plan, Until
 from transect.training.spool import Spool
 from transect.training.sync import run_folders
 
@@ -62,8 +62,8 @@ def facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def find_unfinished(plan: Plan, settings: Settings) -> Unfinished:
-    """The newest run of this recipe and model that did not finish and has a checkpoint.
+def find_unfinished(plan: Plan, settings: Settings, until: Until = "registered") -> Unfinished:
+    """The newest run of this recipe and model that did not finish, was to go as far, and has a checkpoint.
 
     Raises InputError when there is none.
     """
@@ -73,6 +73,8 @@ def find_unfinished(plan: Plan, settings: Settings) -> Unfinished:
         spool = Spool(folder)
         history = History.read(spool)
         if (history.experiment, history.facts.get("architecture")) != wanted or history.status == "FINISHED":
+            continue
+        if history.facts.get("until", "registered") != until:
             continue
         if spool.state.version or any(entry.kind == "register" for entry in spool.pending()):
             waiting.append(folder.name)

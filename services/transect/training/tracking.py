@@ -67,6 +67,7 @@ class RunLog:
         if not self._stack.enter_context(spool.lock()):
             self._stack.close()
             raise InputError(f"{spool.run_folder} is in use: it is training, or transect runs sync delivers it.")
+        self.undelivered = Undelivered()
         self._delivery = Delivery(spool, settings, registry)
         self._baseline: dict[str, str] = {}
         self._known: set[tuple[str, int]] = set()
@@ -88,12 +89,14 @@ class RunLog:
         *,
         registry: Registry | None = None,
         parent: History | None = None,
+        nested_in: Path | None = None,
     ) -> "RunLog":
         """Begin the log of a new run named as `folder` is; `facts` stay in the spool, for who resumes the run.
 
         With a `registry` the run is made at once, and RegistryError is raised when MLflow refuses: then
         nothing was started. Without one MLflow is away, and the run is made when it comes back. Under
-        `parent`, parameters that differ from the parent's are told as drift.
+        `parent`, parameters that differ from the parent's are told as drift. MLflow's pages show the run below the
+        one whose folder is `nested_in`.
         """
         spool = Spool.create(folder)
         created = int(time.time() * 1000)
@@ -106,6 +109,7 @@ class RunLog:
             local_id=uuid.uuid4().hex,
             time=created,
             facts=dict(facts),
+            nested_in="" if nested_in is None else str(nested_in.absolute()),
         )
         log = cls(spool, settings, registry)
         if parent is not None:
@@ -219,7 +223,8 @@ class RunLog:
             # One call may be on its way and hang; whoever comes next finds the spool in use until it is over.
             self._thread.join(timeout=_LONGEST_DELAY_AT_END_S)
         left = tuple(entry.what for entry in self.spool.pending())
-        return Undelivered(left, self._trouble if left else "", self.spool.state.rejected)
+        self.undelivered = Undelivered(left, self._trouble if left else "", self.spool.state.rejected)
+        return self.undelivered
 
     def _create(self) -> None:
         """Make the run in MLflow now, in this thread."""
