@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from transect.cli.runs_clean import clean
 from transect.cli.runs_sync import sync
+from transect.cli.tables import wide_console
 from transect.settings import load_settings
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Runs in MLflow: list, show, compare, and deliver what is not there yet.", no_args_is_help=True)
 app.command()(sync)
+app.command()(clean)
 
 _HEADLINE = ("test/mAP50-95", "test/mAP50", "val/loss")
 _RUN_HELP = "A run's id or the beginning of it, its name, or @ALIAS of the model it made."
@@ -52,7 +54,7 @@ def list_all(
             "-" if row.minutes is None else f"{row.minutes:.1f}",
             *(_number(row.metrics.get(name)) for name in _HEADLINE),
         )
-    _console().print(table)
+    wide_console().print(table)
 
 
 @app.command()
@@ -87,7 +89,7 @@ def compare(
 
     registry = connect(load_settings())
     compared = compare_runs([find_run(registry, one) for one in runs])
-    console = _console()
+    console = wide_console()
     console.print(
         _beside("parameter", compared, {name: [v or "-" for v in row] for name, row in compared.params.items()})
     )
@@ -135,9 +137,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
-
-
-def _console() -> Console:
-    # A log or a pipe has no width of its own; a table cut at 80 columns would hide what was asked for.
-    console = Console()
-    return console if console.is_terminal else Console(width=200)

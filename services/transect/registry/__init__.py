@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transect.registry.build import build_package
     from transect.registry.cache import LocalCache, ResolvedVersion
+    from transect.registry.clean import Cleaning, CleanRule, clean_runs, plan_cleaning
     from transect.registry.export import Copied, export_store, import_store
     from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
     from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from transect.registry.webhooks import Registration, WebhookRow, list_webhooks, register_webhook, remove_webhook
 
 __all__ = [
+    "CleanRule",
+    "Cleaning",
     "Comparison",
     "Copied",
     "GateConfig",
@@ -39,6 +42,7 @@ __all__ = [
     "VersionRow",
     "WebhookRow",
     "build_package",
+    "clean_runs",
     "compare_runs",
     "connect",
     "export_store",
@@ -48,6 +52,7 @@ __all__ = [
     "list_webhooks",
     "load_gate",
     "parse_reference",
+    "plan_cleaning",
     "promote",
     "register_webhook",
     "remove_webhook",
@@ -58,6 +63,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "CleanRule": "clean",
+    "Cleaning": "clean",
     "Comparison": "history",
     "Copied": "export",
     "GateConfig": "gate",
@@ -75,6 +82,7 @@ _MODULES = {
     "VersionRow": "listing",
     "WebhookRow": "webhooks",
     "build_package": "build",
+    "clean_runs": "clean",
     "compare_runs": "history",
     "connect": "store",
     "export_store": "export",
@@ -84,6 +92,7 @@ _MODULES = {
     "list_webhooks": "webhooks",
     "load_gate": "gate",
     "parse_reference": "reference",
+    "plan_cleaning": "clean",
     "promote": "promotion",
     "register_webhook": "webhooks",
     "remove_webhook": "webhooks",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import FileInfo, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from transect.engine import PackageManifest, package_sha256, verify_package
@@ -21,7 +21,7 @@ from transect.registry.names import (
     TAG_MODEL_VERSION,
     TAG_SHA256,
 )
-from transect.registry.questions import all_versions, or_none
+from transect.registry.questions import all_versions, or_none, stored_files
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _delete_if_empty(client: MlflowClient, name: str) -> None:
 
 
 def _check_upload(client: MlflowClient, uri: str, run_id: str, package: Path, manifest: PackageManifest) -> None:
-    stored = {info.path: info.file_size for info in _walk(client, run_id, PACKAGE_PATH)}
+    stored = {info.path: info.file_size for info in stored_files(client, run_id, PACKAGE_PATH)}
     for name, expected in manifest.files.items():
         size = stored.get(f"{PACKAGE_PATH}/{name}")
         if size != expected.size:
@@ -117,11 +117,3 @@ def _check_upload(client: MlflowClient, uri: str, run_id: str, package: Path, ma
                 f"MLflow at {shown(uri)} stored {size or 0} of the {expected.size} bytes of {package / name}; "
                 "look at the artifact store and register again."
             )
-
-
-def _walk(client: MlflowClient, run_id: str, path: str) -> Iterator[FileInfo]:
-    for info in client.list_artifacts(run_id, path):
-        if info.is_dir:
-            yield from _walk(client, run_id, info.path)
-        else:
-            yield info

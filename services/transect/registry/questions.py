@@ -1,9 +1,10 @@
 """Small questions to MLflow's registry that several modules ask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from mlflow import MlflowClient
+from mlflow.entities import FileInfo
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -38,3 +39,12 @@ def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
         token = page.token
         if not token:
             return versions
+
+
+def stored_files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[FileInfo]:
+    """Every file that a run has logged, below `folder` where one is named."""
+    for info in client.list_artifacts(run_id, folder):
+        if info.is_dir:
+            yield from stored_files(client, run_id, info.path)
+        else:
+            yield info

@@ -55,6 +55,7 @@ class Spool:
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
         self.folder = run_folder / SPOOL
+        self.journal = self.folder / _JOURNAL
         self._appending = threading.Lock()
         self.state = self._read_state()
 
@@ -86,13 +87,12 @@ class Spool:
         NaN and infinity are kept as Python's JSON writes them.
         """
         line = json.dumps({"kind": kind, "what": what, **data}, ensure_ascii=False).encode() + b"\n"
-        journal = self.folder / _JOURNAL
         with self._appending:
             try:
-                _append_whole(journal, line)
+                _append_whole(self.journal, line)
             except OSError as error:
                 raise InputError(
-                    f"{journal} cannot take the {what}: {error.strerror}; free the disk, and go on with --resume."
+                    f"{self.journal} cannot take the {what}: {error.strerror}; free the disk, and go on with --resume."
                 ) from error
 
     def keep(self, path: Path) -> str:
@@ -110,7 +110,7 @@ class Spool:
 
     def entries(self, offset: int = 0) -> Iterator[Entry]:
         """The entries from this byte of the journal on. A line that is damaged has the kind `damaged`."""
-        with (self.folder / _JOURNAL).open("rb") as stream:
+        with self.journal.open("rb") as stream:
             stream.seek(offset)
             for line in stream:
                 if not line.endswith(b"\n"):

@@ -56,3 +56,23 @@ def test_runs_in_the_terminal(runs: Run) -> None:
     assert (code, err.count("\n")) == (4, 1)
     code, _, err = runs("list", "--search", "loss <")
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_clean_says_what_would_go_and_removes_it_only_when_told(runs: Run, tmp_path: Path) -> None:
+    code, out, _ = runs("clean")
+    assert (code, out) == (0, "Nothing to remove.\n")
+    code, out, _ = runs("clean", "--status", "finished", "--older-than", "0d", "--keep", "1")
+    assert code == 0
+    assert "first" in out
+    assert "second" not in out
+    assert "Nothing was removed; --yes removes these 1 runs (0 B)." in out
+    code, out, _ = runs("clean", "--status", "finished", "--older-than", "0d", "--keep", "1", "--yes")
+    assert code == 0
+    assert "Removed 1 runs; each can be restored: mlflow runs restore --run-id ID" in out
+    assert "mlflow gc --run-ids " in out
+    _, out, _ = runs("list", "--json")
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ["second"]
+    code, out, _ = runs("clean", "--local")
+    assert (code, out) == (0, "Nothing to remove.\n")
+    code, _, err = runs("clean", "--status", "runing")
+    assert (code, err.count("\n")) == (2, 1)

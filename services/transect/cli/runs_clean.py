@@ -1,0 +1,115 @@
+"""`transect runs clean`: let go of runs that nothing stands on; on its own it only says what would go."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from transect.cli.interrupt import stoppable
+from transect.cli.tables import wide_console
+from transect.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from transect.registry import Cleaning, CleanRule, Registry
+    from transect.registry.history import RunRow
+
+
+def clean(
+    older_than: Annotated[
+        str, typer.Option(help="Only runs that ended longer ago: hours, days or weeks, such as 12h, 30d, 8w.")
+    ] = "30d",
+    keep: Annotated[int, typer.Option(min=0, help="The newest N runs of each experiment with such a status stay.")] = 0,
+    status: Annotated[
+        str, typer.Option(help="Some of finished, failed, killed. Default: failed,killed; with --local: finished.")
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="Only this experiment.")] = "",
+    local: Annotated[
+        bool, typer.Option("--local", help="Folders under TRANSECT_HOME/train that MLflow has in full, not runs.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would go.")] = False,
+) -> None:
+    """Say which runs may go, which may not and why; with --yes, delete them in MLflow, where they can be restored.
+
+    A run behind a registered version never goes, nor what such a run or a census stands on.
+    """
+    from transect.registry import CleanRule, connect
+
+    rule = CleanRule.parse(status or ("finished" if local else "failed,killed"), older_than, keep, experiment)
+    settings = load_settings()
+    registry = connect(settings)
+    with stoppable():
+        if local:
+            _clean_folders(settings, registry, rule, yes=yes)
+        else:
+            _clean_runs(settings, registry, rule, yes=yes)
+
+
+def _clean_runs(settings: Settings, registry: "Registry", rule: "CleanRule", *, yes: bool) -> None:
+    from transect.registry import clean_runs, plan_cleaning
+    from transect.training.clean import undelivered_runs
+
+    cleaning = plan_cleaning(registry, rule, undelivered_runs(settings))
+    _print_runs(cleaning)
+    if not cleaning.going:
+        print("Nothing to remove.")
+        return
+    if not yes:
+        print(f"Nothing was removed; --yes removes these {len(cleaning.going)} runs ({_bytes(cleaning.size)}).")
+        return
+    gone, stayed = clean_runs(registry, cleaning, rule)
+    for run, why in stayed:
+        print(f"{run.run_id} ({run.name}) stays: {why}.")
+    print(f"Removed {len(gone)} runs; each can be restored: mlflow runs restore --run-id ID")
+    if gone:
+        print(f"What frees the space for good, and what that takes with it, is in docs/tracking.md: {_for_good(gone)}")
+
+
+def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", *, yes: bool) -> None:
+    from transect.training.clean import plan_leftovers, remove_leftovers
+
+    leftovers = plan_leftovers(settings, registry, rule)
+    for leftover in leftovers.going:
+        print(f"{leftover.folder}  {_bytes(leftover.size)}")
+    _print_staying([(str(folder), why) for folder, why in leftovers.staying])
+    if not leftovers.going:
+        print("Nothing to remove.")
+        return
+    if not yes:
+        count, size = len(leftovers.going), _bytes(leftovers.size)
+        print(f"Nothing was removed; --yes removes these {count} folders ({size}) for good.")
+        return
+    gone, stayed = remove_leftovers(registry, leftovers)
+    _print_staying([(str(folder), why) for folder, why in stayed])
+    print(f"Removed {len(gone)} folders.")
+
+
+def _print_runs(cleaning: "Cleaning") -> None:
+    if cleaning.going:
+        table = Table("id", "run", "experiment", "status", "ended", "files")
+        for one in cleaning.going:
+            run = one.run
+            ended = f"{run.ended or run.started:%Y-%m-%d %H:%M}"
+            table.add_row(run.run_id[:8], run.name, run.experiment, run.status, ended, _bytes(one.size))
+        wide_console().print(table)
+    _print_staying([(f"{run.run_id[:8]} {run.name}", why) for run, why in cleaning.staying])
+
+
+def _print_staying(staying: Sequence[tuple[str | Path, str]]) -> None:
+    for what, why in staying:
+        print(f"stays: {what}: {why}.")
+
+
+def _for_good(gone: "Sequence[RunRow]") -> str:
+    return shlex.join(["mlflow", "gc", "--run-ids", ",".join(run.run_id for run in gone)])
+
+
+def _bytes(size: int) -> str:
+    amount, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"

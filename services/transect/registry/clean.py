@@ -1,0 +1,227 @@
+"""Clearing up: which runs may go from MLflow, which may not and why, and letting them go.
+
+A run goes as MLflow deletes it: it is hidden, and can be restored. What frees the space for good, and
+what that takes with it, is in docs/tracking.md.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from transect.errors import InputError
+from transect.progress import progress
+from transect.registry.connection import translated
+from transect.registry.history import RunRow, list_runs
+from transect.registry.names import CENSUS_EXPERIMENT, TAG_MODEL_RUN, TAG_VERDICT_RUN
+from transect.registry.questions import stored_files
+from transect.registry.store import Registry
+
+# A run names by these another run that it cannot be understood without.
+_PARENTS = ("transect.parent_run", "mlflow.parentRunId", "transect.reproduces")
+# A run of the experiment `promotion` names by these the trainings that it decided about.
+_DECIDED = ("transect.candidate_run", "transect.production_run", "transect.rolled_back_run")
+_STATUSES = ("FINISHED", "FAILED", "KILLED")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+_AGE = re.compile(r"(\d+)([hdw])")
+
+
+@dataclass(frozen=True)
+class CleanRule:
+    """Which runs may go: ended in one of `statuses` longer ago than `older_than`, and not among the newest `keep`.
+
+    `keep` counts in each experiment the runs with such a status. `experiment` is a name; empty means all.
+    """
+
+    statuses: frozenset[str]
+    older_than: timedelta
+    keep: int = 0
+    experiment: str = ""
+
+    @classmethod
+    def parse(cls, statuses: str, older_than: str, keep: int = 0, experiment: str = "") -> "CleanRule":
+        """A rule from texts such as failed,killed and 30d. Raises InputError."""
+        wanted = frozenset(word.strip().upper() for word in statuses.split(",") if word.strip())
+        if unknown := sorted(wanted - set(_STATUSES)):
+            known = ", ".join(_STATUSES).lower()
+            raise InputError(f"--status {unknown[0].lower()} is not usable: give some of {known}, with commas between.")
+        if not wanted:
+            raise InputError("--status names nothing; give some of finished, failed, killed.")
+        age = _AGE.fullmatch(older_than.strip())
+        if age is None:
+            raise InputError(f"--older-than {older_than!r} is not usable: give hours, days or weeks, such as 12h, 30d.")
+        try:
+            return cls(wanted, timedelta(**{_UNITS[age[2]]: int(age[1])}), keep, experiment)
+        except OverflowError as error:
+            raise InputError(f"--older-than {older_than} is longer than any run is old; give less.") from error
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """A run that may go, and the bytes that it has logged as files."""
+
+    run: RunRow
+    size: int
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What may go, and what the rule names too but has to stay, with the reason."""
+
+    going: tuple[Doomed, ...]
+    staying: tuple[tuple[RunRow, str], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files that may go."""
+        return sum(one.size for one in self.going)
+
+
+def plan_cleaning(
+    registry: Registry, rule: CleanRule, protected: Mapping[str, str] | None = None, *, now: datetime | None = None
+) -> Cleaning:
+    """Look for runs that may go; changes nothing.
+
+    Never goes: a run behind a version of any registered model, a verdict on one or another decision
+    about one, a finished census and the training behind it, a trial of a sweep that is not finished,
+    what `protected` names (run id to reason), and whatever a run that stays names as its parent.
+    Raises NotRegisteredError for an experiment that does not exist, RegistryError.
+    """
+    rows = list_runs(registry, limit=0)
+    wanted = rows
+    if rule.experiment:
+        wanted = list_runs(registry, experiment=rule.experiment, limit=0)
+    selected = _select(wanted, rule, now or datetime.now(UTC))
+    reasons = {**_reasons(rows, _versions(registry)), **(protected or {})}
+    _follow(rows, selected, reasons)
+    with (
+        translated(registry.uri, "measuring the files of runs"),
+        progress("Measuring", len(selected) - sum(row.run_id in reasons for row in selected), "runs") as advance,
+    ):
+        going = []
+        for row in selected:
+            if row.run_id not in reasons:
+                size = sum(int(info.file_size or 0) for info in stored_files(registry.client, row.run_id))
+                going.append(Doomed(row, size))
+                advance()
+    staying = tuple((row, reasons[row.run_id]) for row in selected if row.run_id in reasons)
+    return Cleaning(tuple(going), staying)
+
+
+def clean_runs(
+    registry: Registry, cleaning: Cleaning, rule: CleanRule
+) -> tuple[list[RunRow], list[tuple[RunRow, str]]]:
+    """Delete the runs that `cleaning` lets go: those that are deleted, and those that stay after all with the reason.
+
+    Each is asked about again just before, and once more just after: a run that went on or made a version
+    in between stays, or is restored. Raises RegistryError.
+    """
+    gone: list[RunRow] = []
+    stayed: list[tuple[RunRow, str]] = []
+    with progress("Removing", len(cleaning.going), "runs") as advance:
+        for doomed in cleaning.going:
+            row = doomed.run
+            with translated(registry.uri, f"deleting run {row.run_id}"):
+                why = _delete(registry.client, row.run_id, rule)
+            if why:
+                stayed.append((row, why))
+            else:
+                gone.append(row)
+            advance()
+    return gone, stayed
+
+
+def _delete(client: MlflowClient, run_id: str, rule: CleanRule) -> str:
+    """Delete a run, or say why it stays."""
+    info = client.get_run(run_id).info
+    if info.lifecycle_stage != "active":
+        return "it was deleted meanwhile"
+    if info.status not in rule.statuses:
+        return f"it is {info.status} now"
+    if made := _made(client, run_id):
+        return f"{made} meanwhile"
+    client.delete_run(run_id)
+    if made := _made(client, run_id):
+        client.restore_run(run_id)
+        return f"{made} meanwhile"
+    return ""
+
+
+def _made(client: MlflowClient, run_id: str) -> str:
+    versions = client.search_model_versions(f"run_id = '{run_id}'", max_results=1)
+    return f"it made {versions[0].name} version {versions[0].version}" if versions else ""
+
+
+def _select(rows: Sequence[RunRow], rule: CleanRule, now: datetime) -> list[RunRow]:
+    """The runs that `rule` names, newest first in each experiment."""
+    selected: list[RunRow] = []
+    seen: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: row.started, reverse=True):
+        if row.status not in rule.statuses:
+            continue
+        seen[row.experiment] = seen.get(row.experiment, 0) + 1
+        if seen[row.experiment] > rule.keep and now - (row.ended or row.started) >= rule.older_than:
+            selected.append(row)
+    return selected
+
+
+def _versions(registry: Registry) -> list[ModelVersion]:
+    """Every version of every registered model."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    with translated(registry.uri, "listing the registered versions"):
+        while True:
+            page = registry.client.search_model_versions("", max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+def _reasons(rows: Iterable[RunRow], versions: Iterable[ModelVersion]) -> dict[str, str]:
+    """Why a run must not go, by its id, for what it is and for what was made of it."""
+    reasons: dict[str, str] = {}
+    made: dict[str, str] = {}
+    for version in versions:
+        name = f"{version.name} version {version.version}"
+        if version.run_id:
+            made.setdefault(version.run_id, name)
+        if verdict := version.tags.get(TAG_VERDICT_RUN):
+            reasons[verdict] = f"it is the verdict on {name}"
+    for row in rows:
+        decided = [made[run_id] for name in _DECIDED if (run_id := row.tags.get(name, "")) in made]
+        if decided:
+            reasons.setdefault(row.run_id, f"it is a decision about {decided[0]}")
+        if row.experiment == CENSUS_EXPERIMENT and row.status == "FINISHED":
+            reasons[row.run_id] = "it is a census, whose numbers somebody may stand on"
+            if trained := row.tags.get(TAG_MODEL_RUN):
+                reasons.setdefault(trained, f"the census {row.name} counted with its model")
+    return reasons | {run_id: f"it made {name}" for run_id, name in made.items()}
+
+
+def _follow(rows: Sequence[RunRow], selected: Sequence[RunRow], reasons: dict[str, str]) -> None:
+    """Add to `reasons` what the runs that stay need, until nothing is added any more."""
+    known = {row.run_id: row for row in rows}
+    candidates = {row.run_id for row in selected}
+    found = True
+    while found:
+        going = candidates - set(reasons)
+        kept = [row for run_id, row in known.items() if run_id not in going]
+        parents = {
+            parent: f"{row.name or row.run_id}, which stays, names it as its parent"
+            for row in kept
+            for name in _PARENTS
+            if (parent := row.tags.get(name, "")) in going
+        }
+        trials = {
+            run_id: f"it is a trial of {sweep.name or sweep.run_id}, which is not finished"
+            for run_id in going
+            if (sweep := known.get(known[run_id].tags.get("mlflow.parentRunId", ""))) is not None
+            and sweep.run_id not in going
+            and sweep.status != "FINISHED"
+        }
+        found = bool(parents or trials)
+        reasons |= trials | parents
