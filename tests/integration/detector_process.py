@@ -96,14 +96,19 @@ def running_detector(home: Path, environment: Mapping[str, str]) -> Iterator[Det
 
 
 @contextmanager
-def clients(url: httpx.URL, image: bytes, number: int, read: Callable[[httpx.Response], T]) -> Iterator[list[T]]:
-    """Clients that ask without a pause for the length of a `with` block; what `read` makes of each answer."""
+def clients(
+    url: httpx.URL, image: bytes, number: int, read: Callable[[httpx.Response], T], pause: float = 0.0
+) -> Iterator[list[T]]:
+    """Clients that ask again `pause` seconds after each answer, for the length of a `with` block.
+
+    Yields what `read`, called by the client itself, makes of each answer.
+    """
     answers: list[T] = []
     stop = threading.Event()
 
     def ask() -> None:
         with httpx.Client(base_url=url, timeout=120) as client:
-            while not stop.is_set():
+            while not stop.wait(pause):
                 answers.append(read(client.post("/v1/detect", content=image, headers={"Content-Type": "image/png"})))
 
     threads = [threading.Thread(target=ask) for _ in range(number)]
