@@ -6,9 +6,10 @@ MAKEFLAGS += --no-print-directory
 
 # Python 3.11 or newer. Only .venv and the small programs in docker/ run with it.
 PYTHON ?= python3
-# train: MODEL DATA EPOCHS CONFIG ARGS   promote: DATA REASON ARGS   census: SURVEY OUT MODEL CONFIG ARGS
+# train: MODEL DATA EPOCHS CONFIG ARGS   sweep: MODEL DATA CONFIG ARGS   reproduce: RUN DATA ARGS
+# promote: DATA REASON ARGS   rollback: REASON   census: SURVEY OUT MODEL CONFIG ARGS
 # RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine.
-export MODEL DATA EPOCHS CONFIG ARGS REASON SURVEY OUT RUNTIME GPU
+export MODEL DATA EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNTIME GPU
 
 STACK := $(PYTHON) docker/stack
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -19,7 +20,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test lint lock up observe down ps logs train promote rollback models census ui sample bench \
+.PHONY: help setup demo test lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy starter clean
 
 # Say what there is.
@@ -92,15 +93,27 @@ ps:
 logs:
 	@docker compose logs --follow --tail 100 $(ARGS)
 
-# Train and register; the new version is the candidate. MODEL=yolo11n DATA=data.yaml EPOCHS=N CONFIG=... ARGS="key=value"
+# Train and register; the new version is the candidate. MODEL=yolo11n DATA=data.yaml EPOCHS=N CONFIG=... ARGS="key=value"; ARGS=--resume goes on
 train:
 	@$(STACK) train
 
-# Put the candidate through the gate; if it is better, it is served at once. REASON="..." is kept with it.
+# Search the best settings with many trainings; the best becomes the candidate. CONFIG=sweep.yaml; run again to go on.
+sweep:
+	@$(STACK) sweep
+
+# Train a run of MLflow once more, as it was, and compare: make reproduce RUN=ID
+reproduce:
+	@$(STACK) reproduce
+
+# Deliver what trainings could not tell MLflow while it was away, and register what waits for it.
+sync:
+	@$(STACK) sync
+
+# Put the candidate through the gate; if it is better, it is served at once. REASON="..." is kept; ARGS=--force overrides.
 promote:
 	@$(STACK) promote
 
-# Serve the previous production model again.
+# Serve the previous production model again. REASON="..." is kept with the one that is taken back.
 rollback:
 	@$(STACK) rollback
 

@@ -1,10 +1,10 @@
 """What the Makefile does with the Compose stack. Standard library alone: it runs before anything is installed.
 
-usage: python3 docker/stack up | observe | train | promote | rollback | census | models
+usage: python3 docker/stack up | observe | train | sweep | reproduce | sync | promote | rollback | census | models
 
-Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, SURVEY, REASON, GPU.
+Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, RUN, SURVEY, REASON, GPU.
 RUNTIME says where the work runs: stack (containers), local (.venv with the embedded store), or auto,
-which is the stack when its MLflow is running.
+which is the stack when a service of it is running.
 """
 
 import json
@@ -36,6 +36,7 @@ from compose import (
 )
 from fill_env import PlaceholderError, empty_secrets, fill_file
 from mounts import Mounts
+from origin import origin
 
 OWN_MINIO = "transect-minio:local"
 IMAGE_USER = 10001
@@ -48,6 +49,9 @@ def main(command: str) -> int:
         "up": up,
         "observe": observe,
         "train": train,
+        "sweep": sweep,
+        "reproduce": reproduce,
+        "sync": sync,
         "promote": promote,
         "rollback": rollback,
         "census": census,
@@ -134,27 +138,56 @@ def show_failure() -> None:
 
 
 def train() -> NoReturn:
-    """Train, register, set the alias candidate."""
-    model, data, config = value("MODEL"), value("DATA"), value("CONFIG", "configs/train/wildlife.yaml")
+    """Train, register, set the alias candidate; ARGS=--resume goes on with what was cut short."""
     overrides = [f"epochs={value('EPOCHS')}"] if value("EPOCHS") else []
+    teach("train", value("CONFIG", "configs/train/wildlife.yaml"), overrides)
+
+
+def sweep() -> NoReturn:
+    """Search the best settings; the best of the trainings becomes the candidate."""
+    teach("sweep", value("CONFIG"), [])
+
+
+def teach(command: str, config: str, overrides: list[str]) -> NoReturn:
+    """Become `transect COMMAND` on the training set DATA, which a promotion will find again."""
+    model, data = value("MODEL"), value("DATA")
     overrides += shlex.split(value("ARGS"))
     if runtime() == "local":
         options = option("--model", model) + option("--config", config) + option("--data", data)
-        replace_by([*local_transect(), "train", *options, *overrides])
+        replace_by([*local_transect(), command, *options, *overrides])
     mounts = Mounts()
     options = option("--model", mounts.file(model)) + option("--config", mounts.file(config))
     if data:
         options += option("--data", mounts.dataset(Path(data)))
         mounts.remember()
     build_once("trainer")
-    replace_by(compose_run("trainer", mounts, ["train", *options, *overrides]))
+    replace_by(compose_run("trainer", mounts, [command, *options, *overrides]))
+
+
+def reproduce() -> NoReturn:
+    """Train a run once more, as it was, and compare."""
+    if not value("RUN"):
+        raise StackError("say which run: make reproduce RUN=ID")
+    data, arguments = value("DATA"), [value("RUN"), *shlex.split(value("ARGS"))]
+    if runtime() == "local":
+        replace_by([*local_transect(), "runs", "reproduce", *option("--data", data), *arguments])
+    mounts = Mounts.remembered()
+    options = option("--data", mounts.dataset(Path(data)) if data else "")
+    build_once("trainer")
+    replace_by(compose_run("trainer", mounts, ["runs", "reproduce", *options, *arguments]))
+
+
+def sync() -> NoReturn:
+    """Deliver what trainings could not tell MLflow."""
+    if runtime() == "local":
+        replace_by([*local_transect(), "runs", "sync"])
+    build_once("trainer")
+    replace_by(compose_run("trainer", Mounts(), ["runs", "sync"]))
 
 
 def promote() -> int:
     """Put the candidate through the gate; wait until the detector serves what is production now."""
-    data, arguments = value("DATA"), shlex.split(value("ARGS"))
-    if value("REASON"):
-        arguments += ["--reason", value("REASON")]
+    data, arguments = value("DATA"), [*option("--reason", value("REASON")), *shlex.split(value("ARGS"))]
     if runtime() == "local":
         replace_by([*local_transect(), "models", "promote", *option("--data", data), *arguments])
     mounts = Mounts.remembered()
@@ -166,10 +199,11 @@ def promote() -> int:
 
 def rollback() -> int:
     """Make the previous version production again, and wait until the detector serves it."""
+    command = ["models", "rollback", *option("--reason", value("REASON"))]
     if runtime() == "local":
-        replace_by([*local_transect(), "models", "rollback"])
+        replace_by([*local_transect(), *command])
     build_once("trainer")
-    status = run(compose_run("trainer", Mounts(), ["models", "rollback"]))
+    status = run(compose_run("trainer", Mounts(), command))
     return status or wait_for_detector()
 
 
@@ -246,12 +280,7 @@ def compose_run(service: str, mounts: Mounts, command: Sequence[str], user: str 
         options.append("--no-TTY")
     if user:
         options += ["--user", user]
-    # Who promoted, and from which revision, as the version's tags tell it.
-    options += ["--env", f"USER={os.environ.get('SUDO_USER') or os.environ.get('USER') or 'unknown'}"]
-    commit = answer(["git", "-C", str(ROOT), "rev-parse", "HEAD"])
-    if commit:
-        dirty = bool(answer(["git", "-C", str(ROOT), "status", "--porcelain"]))
-        options += ["--env", f"GIT_COMMIT={commit}", "--env", f"GIT_DIRTY={str(dirty).lower()}"]
+    options += origin(compose_value(service, "image"))
     return compose("run", *options, *mounts.arguments(), service, "transect", *command)
 
 
@@ -294,8 +323,8 @@ def runtime() -> str:
 
 
 def stack_is_running() -> bool:
-    """Whether the stack's MLflow is up."""
-    return "mlflow" in (answer(compose("ps", "--services", "--status", "running")) or "").split()
+    """Whether a service of the stack is up: a training needs no MLflow to begin, and finds the stack's own later."""
+    return bool((answer(compose("ps", "--services", "--status", "running")) or "").split())
 
 
 def local_transect() -> list[str]:
