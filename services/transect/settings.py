@@ -47,6 +47,13 @@ class Settings(BaseModel):
         description="Longest that the end of a training waits for an MLflow that takes nothing, in seconds; what is "
         "left then, `transect runs sync` delivers.",
     )
+    sweep_store: str = Field(
+        "",
+        alias="TRANSECT_SWEEP_STORE",
+        description="Where the trials of sweeps are kept: postgresql://USER:PASSWORD@HOST/DATABASE, in a schema of "
+        "their own. Empty: a file for each sweep under TRANSECT_HOME.",
+        repr=False,
+    )
     model_name: str = Field(
         "detector", alias="TRANSECT_MODEL_NAME", description="Registered model that is trained, promoted and served."
     )
