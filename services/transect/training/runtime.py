@@ -28,6 +28,8 @@ def prepare_ultralytics(home: Path) -> None:
     )
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MPLCONFIGDIR", str((home / "matplotlib").absolute()))
+    # It says in the terminal that it has made its cache of fonts.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     from PIL import Image
     from ultralytics.nn import tasks
     from ultralytics.utils import SETTINGS, patches
