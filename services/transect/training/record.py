@@ -33,6 +33,7 @@ def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
         "transect.device": plan.device,
         "transect.version": __version__,
         "transect.weights_used": plan.weights.kind,
+        "transect.weights_sha256": plan.weights.sha256,
         "transect.weights_reason": plan.weights.sentence,
         "transect.dataset_digest": plan.digest,
         **{f"version.{name}": text for name, text in provenance.versions.items()},

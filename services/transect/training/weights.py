@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transect.errors import InputError
-from transect.files import atomic_path
+from transect.files import atomic_path, sha256_file
 from transect.training.architecture import Architecture
 from transect.training.checkpoint import load_checkpoint
 
@@ -30,6 +30,11 @@ class StartingWeights:
     path: Path | None
     kind: str
     sentence: str
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file; "none" where there is no file."""
+        return "none" if self.path is None else sha256_file(self.path)
 
 
 def choose_weights(architecture: Architecture, pretrained: str, home: Path) -> StartingWeights:

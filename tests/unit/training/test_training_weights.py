@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from transect.errors import InputError
+from transect.files import sha256_file
 from transect.training import weights
 from transect.training.architecture import Architecture, resolve_architecture
 from transect.training.checkpoint import load_checkpoint
@@ -65,8 +66,9 @@ def test_a_server_that_never_answers_is_given_up() -> None:
 
 
 def test_none_a_path_and_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
-    assert choose_weights(_SMALL, "none", tmp_path).path is None
-    assert choose_weights(_SMALL, str(checkpoint), tmp_path).path == checkpoint
+    nothing, mine = choose_weights(_SMALL, "none", tmp_path), choose_weights(_SMALL, str(checkpoint), tmp_path)
+    assert (nothing.path, nothing.sha256) == (None, "none")
+    assert (mine.path, mine.sha256) == (checkpoint, sha256_file(checkpoint))
     given = Architecture("yolo11n", str(checkpoint), checkpoint)
     assert choose_weights(given, "auto", tmp_path).path == checkpoint
     assert choose_weights(given, "none", tmp_path).path is None
