@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 # Python 3.11 or newer. Only .venv and the small programs in docker/ run with it.
 PYTHON ?= python3
-# train: MODEL DATA EPOCHS CONFIG ARGS   sweep: MODEL DATA CONFIG ARGS   reproduce: RUN DATA ARGS
+# train: MODEL DATA EPOCHS CONFIG ARGS   sweep: MODEL DATA EPOCHS CONFIG ARGS   reproduce: RUN DATA ARGS
 # promote: DATA REASON ARGS   rollback: REASON   census: SURVEY OUT MODEL CONFIG ARGS
 # RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine.
 export MODEL DATA EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNTIME GPU

@@ -139,18 +139,18 @@ def show_failure() -> None:
 
 def train() -> NoReturn:
     """Train, register, set the alias candidate; ARGS=--resume goes on with what was cut short."""
-    overrides = [f"epochs={value('EPOCHS')}"] if value("EPOCHS") else []
-    teach("train", value("CONFIG", "configs/train/wildlife.yaml"), overrides)
+    teach("train", value("CONFIG", "configs/train/wildlife.yaml"))
 
 
 def sweep() -> NoReturn:
     """Search the best settings; the best of the trainings becomes the candidate."""
-    teach("sweep", value("CONFIG"), [])
+    teach("sweep", value("CONFIG", "configs/sweep/wildlife.yaml"))
 
 
-def teach(command: str, config: str, overrides: list[str]) -> NoReturn:
+def teach(command: str, config: str) -> NoReturn:
     """Become `transect COMMAND` on the training set DATA, which a promotion will find again."""
     model, data = value("MODEL"), value("DATA")
+    overrides = [f"epochs={value('EPOCHS')}"] if value("EPOCHS") else []
     overrides += shlex.split(value("ARGS"))
     if runtime() == "local":
         options = option("--model", model) + option("--config", config) + option("--data", data)
