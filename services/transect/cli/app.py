@@ -19,6 +19,7 @@ from transect.cli.census import app as census_app
 from transect.cli.defaults import open_detector, sample_training_set
 from transect.cli.models import app as models_app
 from transect.cli.runs import app as runs_app
+from transect.cli.sweep import sweep
 from transect.cli.synth import app as synth_app
 from transect.cli.transfer import export, import_
 from transect.cli.ui import ui
@@ -38,6 +39,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(census_app, name="census")
 app.add_typer(synth_app, name="synth")
 app.add_typer(webhook_app, name="webhook")
+app.command()(sweep)
 app.command()(ui)
 app.command()(export)
 app.command("import")(import_)

@@ -156,9 +156,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     or a value of the wrong kind.
     """
     document = _read(path)
-    _refuse_unknown(document, _TOP_KEYS, str(path))
+    refuse_unknown(document, _TOP_KEYS, str(path))
     train = _mapping(document, "train", path)
-    _refuse_unknown(train, TRAIN_KEYS, f"{path}, train")
+    refuse_unknown(train, TRAIN_KEYS, f"{path}, train")
     tags = {str(key): str(value) for key, value in _mapping(document, "tags", path).items()}
     for name in tags:
         _check_tag(name)
@@ -204,15 +204,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(override: str) -> tuple[str, Any]:
-    key, separator, text = override.partition("=")
-    key = key.strip().removeprefix("+").removeprefix("train.")
+    _, separator, text = override.partition("=")
+    key = override_key(override)
     if not separator or not key:
         raise InputError(f"Override {override!r} is not KEY=VALUE, such as epochs=5.")
     if key.startswith(_TAGS):
         _check_tag(key.removeprefix(_TAGS))
         return key, text
     ours = _TOP_KEYS - _SECTIONS | {f"{_PRECISION}{name}" for name in PrecisionRecipe.model_fields}
-    _refuse_unknown([key], TRAIN_KEYS | ours, "override")
+    refuse_unknown([key], TRAIN_KEYS | ours, "override")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -241,12 +241,18 @@ def _mapping(document: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     return dict(value)
 
 
-def _refuse_unknown(keys: Iterable[str], known: frozenset[str], where: str) -> None:
+def override_key(override: str) -> str:
+    """The key of a KEY=VALUE override, as the recipe has it."""
+    return override.partition("=")[0].strip().removeprefix("+").removeprefix("train.")
+
+
+def refuse_unknown(keys: Iterable[str], known: frozenset[str], where: str, what: str = "a training recipe") -> None:
+    """Raise InputError for a key that is none of `what`, with the nearest that is."""
     for key in keys:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-            raise InputError(f"{where}: {key!r} is not a key of a training recipe; {hint}")
+            raise InputError(f"{where}: {key!r} is not a key of {what}; {hint}")
 
 
 def _text(document: dict[str, Any], key: str) -> str | None:
@@ -266,7 +272,7 @@ def _number(document: dict[str, Any], key: str, upper: float = float("inf")) -> 
 
 
 def _precision(section: dict[str, Any]) -> PrecisionRecipe:
-    _refuse_unknown(section, frozenset(PrecisionRecipe.model_fields), "precision")
+    refuse_unknown(section, frozenset(PrecisionRecipe.model_fields), "precision")
     try:
         return PrecisionRecipe.model_validate(section)
     except ValidationError as error:

@@ -15,6 +15,8 @@ from transect.training.spool import Spool
 
 logger = logging.getLogger(__name__)
 
+SWEEPS = "sweeps"
+
 
 @dataclass(frozen=True)
 class SpoolReport:
@@ -45,8 +47,14 @@ def run_folders(settings: Settings) -> list[Path]:
     return sorted(folder for folder in root.glob("*") if Spool.exists(folder))
 
 
+def spool_folders(settings: Settings) -> list[Path]:
+    """Every folder with a spool: sweeps first, since MLflow has to know them before it takes their trials."""
+    sweeps = sorted(folder for folder in (settings.home / SWEEPS).glob("*") if Spool.exists(folder))
+    return [*sweeps, *run_folders(settings)]
+
+
 def sync_spools(settings: Settings) -> SyncReport:
-    """Deliver every spool under TRANSECT_HOME/train, in order, and register what waits for it.
+    """Deliver every spool of a training or a sweep under TRANSECT_HOME, in order, and register what waits for it.
 
     A run whose trainer was killed ends as KILLED, or as FINISHED when its model is all that was
     missing. A spool that somebody else delivers now is left to them; one that cannot be delivered is
@@ -55,7 +63,7 @@ def sync_spools(settings: Settings) -> SyncReport:
     """
     registry: Registry | None = None
     reports = []
-    for folder in run_folders(settings):
+    for folder in spool_folders(settings):
         spool = Spool(folder)
         with spool.lock() as mine:
             if not mine:
