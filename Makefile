@@ -21,7 +21,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy bench-tracking starter clean
 
 # Say what there is.
 help:
@@ -173,6 +173,10 @@ bench-accuracy: setup
 # How the census grows up to 100,000 photos with a million boxes, stage by stage; ARGS="--sizes 1000 10000 --markdown"
 bench-scale: setup
 	@.venv/bin/python -m benchmarks.scale $(ARGS)
+
+# What tracking costs a training, with MLflow at hand, late and away; ROUNDS=6 pairs each, ARGS=--markdown
+bench-tracking: setup
+	@.venv/bin/python -m benchmarks.tracking $(if $(ROUNDS),--rounds "$(ROUNDS)") $(ARGS)
 
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed

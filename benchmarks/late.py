@@ -1,0 +1,86 @@
+"""An HTTP proxy whose answers come late: a server that is far away, or busy.
+
+    python -m benchmarks.late --port PORT --to HOST:PORT --seconds 0.5
+
+Each request goes on at once; its answer is kept back for so long.
+"""
+
+import argparse
+import time
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_TIMEOUT_S = 120.0
+# What belongs to one connection and is not passed on (RFC 9110, 7.6.1).
+_OF_THE_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+
+
+class LateProxy(ThreadingHTTPServer):
+    """Passes requests on to `host`:`port`, and answers on to who asked, `seconds` late; a thread a connection."""
+
+    daemon_threads = True
+
+    def __init__(self, own_port: int, host: str, port: int, seconds: float) -> None:
+        super().__init__(("127.0.0.1", own_port), _Handler)
+        self.host = host
+        self.port = port
+        self.seconds = seconds
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Or the end of an answer would wait for the other side's acknowledgement of its beginning.
+    disable_nagle_algorithm = True
+    server: LateProxy
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection_on = HTTPConnection(self.server.host, self.server.port, timeout=_TIMEOUT_S)
+
+    def finish(self) -> None:
+        self.connection_on.close()
+        super().finish()
+
+    def _pass_on(self) -> None:
+        body = self._body()
+        headers = {name: text for name, text in self.headers.items() if name.lower() not in _OF_THE_CONNECTION}
+        self.connection_on.request(self.command, self.path, body, headers)
+        answer = self.connection_on.getresponse()
+        content = answer.read()
+        time.sleep(self.server.seconds)
+        self.send_response_only(answer.status, answer.reason)
+        for name, text in answer.getheaders():
+            if name.lower() not in _OF_THE_CONNECTION:
+                self.send_header(name, text)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass_on  # noqa: N815 - the names that the base calls
+
+    def _body(self) -> bytes | None:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return b"".join(iter(self._chunk, b""))
+        length = int(self.headers.get("Content-Length", 0))
+        return self.rfile.read(length) if length else None
+
+    def _chunk(self) -> bytes:
+        size = int(self.rfile.readline().partition(b";")[0], 16)
+        content = self.rfile.read(size)
+        self.rfile.readline()
+        return content
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--to", required=True, help="HOST:PORT")
+    parser.add_argument("--seconds", type=float, default=0.5)
+    arguments = parser.parse_args()
+    host, _, port = arguments.to.partition(":")
+    with LateProxy(arguments.port, host, int(port), arguments.seconds) as proxy:
+        proxy.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from benchmarks.late import LateProxy
+from benchmarks.tracking import AWAY, EMBEDDED, LATE, SERVER, WITHOUT, orders, overheads, report
+from benchmarks.trainings import Spent, Training
+
+from tiny_datasets import write_spots_dataset
+from transect.settings import load_settings
+
+_LATE_S = 0.2
+
+
+def spent(training: float, whole: float = 30.0, map50: float = 0.5) -> Spent:
+    threads = {"run-log": 0.1, "system-metrics": 0.02}
+    return Spent(training, training, whole, 12, 0.05, 0.02, threads, {"mAP50": map50})
+
+
+def test_what_is_compared_takes_each_place_equally_often() -> None:
+    found = orders(6)
+    for place in range(3):
+        assert Counter(order[place] for order in found) == {WITHOUT: 2, SERVER: 2, LATE: 2}
+    assert [order[3:] for order in found] == [(EMBEDDED, AWAY), (), (), (EMBEDDED, AWAY), (), ()]
+
+
+def test_each_training_is_compared_with_the_one_without_tracking_of_its_round() -> None:
+    rounds = [
+        {WITHOUT: spent(20.0), SERVER: spent(20.1), LATE: spent(20.6), AWAY: spent(20.0)},
+        {WITHOUT: spent(40.0), SERVER: spent(40.4), LATE: spent(40.4)},
+        {WITHOUT: spent(20.0), SERVER: spent(19.9), LATE: spent(20.2)},
+    ]
+    assert overheads(rounds, SERVER, lambda one: one.training) == pytest.approx([0.005, 0.01, -0.005])
+    assert overheads(rounds, AWAY, lambda one: one.training) == [0.0]
+    found = report(rounds, epochs=10)
+    at_hand, late, same = found.bars
+    assert [at_hand.value, late.value] == pytest.approx([0.5, 1.0])
+    assert (at_hand.met, late.met, same.met) == (True, True, True)
+    assert "+0.50%" in found.show(markdown=True)
+    assert EMBEDDED not in found.show(markdown=False)
+
+
+def test_a_training_that_tracking_changes_is_counted() -> None:
+    rounds = [{WITHOUT: spent(20.0), SERVER: spent(20.5, map50=0.6), LATE: spent(20.0)}]
+    at_hand, late, same = report(rounds, epochs=10).bars
+    assert (at_hand.met, late.met) == (False, True)
+    assert (same.value, same.met) == (1, False)
+
+
+def test_the_training_without_tracking_is_the_same_and_tells_nothing(tmp_path: Path) -> None:
+    data = write_spots_dataset(tmp_path / "spots", images=5, size=64)
+    environment = {"TRANSECT_HOME": str(tmp_path / "home"), "TRANSECT_PRETRAINED": "none", "TRANSECT_DEVICE": "cpu"}
+    settings = load_settings({**environment, "TRANSECT_THREADS": "1"}, env_file=None)
+    training = Training(data, tmp_path, epochs=1, tile=64, plots=False)
+    tracked = training.run(settings, whole=False)
+    bare = training.run(settings, tracked=False, whole=False)
+    assert tracked.metrics == bare.metrics
+    # Parameters and one epoch at least.
+    assert tracked.entries >= 2
+    assert tracked.threads["run-log"] > 0
+    assert (bare.entries, bare.threads) == (0, {})
+    for one in (tracked, bare):
+        assert 0 < one.telling < one.training
+    assert not (tmp_path / "home" / "train").exists()
+
+
+def test_an_answer_comes_as_it_is_and_late() -> None:
+    with _serving(HTTPServer(("127.0.0.1", 0), _Echo)) as echo, _serving(LateProxy(0, *echo, _LATE_S)) as proxy:
+        connection = HTTPConnection(*proxy)
+        start = time.monotonic()
+        for body in (b"known length", iter([b"in ", b"", b"chunks"]), b""):
+            connection.request("POST", "/path?query=1", body, {"X-Own": "kept"}, encode_chunked=True)
+            answer = connection.getresponse()
+            expected = body if isinstance(body, bytes) else b"in chunks"
+            assert (answer.status, answer.headers["X-Own"]) == (418, "kept")
+            assert answer.read() == b"POST /path?query=1 " + expected
+        assert time.monotonic() - start >= 3 * _LATE_S
+        connection.close()
+
+
+class _Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        said = f"{self.command} {self.path} ".encode() + self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response_only(418)
+        self.send_header("X-Own", self.headers["X-Own"])
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+
+@contextmanager
+def _serving(server: HTTPServer) -> Iterator[tuple[str, int]]:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield "127.0.0.1", server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
