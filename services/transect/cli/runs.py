@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from transect.cli.runs_clean import clean
+from transect.cli.runs_reproduce import reproduce
 from transect.cli.runs_sync import sync
 from transect.cli.tables import wide_console
 from transect.settings import load_settings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Runs in MLflow: list, show, compare, and deliver what is not there yet.", no_args_is_help=True)
 app.command()(sync)
 app.command()(clean)
+app.command()(reproduce)
 
 _HEADLINE = ("test/mAP50-95", "test/mAP50", "val/loss")
 _RUN_HELP = "A run's id or the beginning of it, its name, or @ALIAS of the model it made."

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from transect.registry.cache import ResolvedVersion
 from transect.registry.connection import translated
@@ -17,7 +16,7 @@ from transect.registry.names import (
     TAG_MODEL_RUN,
     TAG_SHA256,
 )
-from transect.registry.questions import all_versions, or_none
+from transect.registry.questions import all_versions, or_none, run_or_none
 from transect.registry.store import Registry
 
 _DIRTY = "transect.git_dirty"
@@ -27,7 +26,7 @@ _MOST = 1000
 def version_lineage(registry: Registry, resolved: ResolvedVersion) -> dict[str, str]:
     """What a version came from, and each census that used it, as names and printable values."""
     with translated(registry.uri, f"following {resolved} back"):
-        run = _run(registry, resolved.run_id)
+        run = run_or_none(registry.client, resolved.run_id)
         lineage = {"trained by": _told(registry, run, resolved.run_id)}
         if run is not None:
             lineage |= _origin(run.data.tags)
@@ -46,7 +45,7 @@ def run_lineage(registry: Registry, row: RunRow) -> dict[str, str]:
             if version.run_id == row.run_id:
                 lineage[f"{name} version {version.version}"] = ", ".join(version.aliases) or "no alias"
         if (trained := row.tags.get(TAG_MODEL_RUN)) is not None:
-            return lineage | {"model trained by": _told(registry, _run(registry, trained), trained)}
+            return lineage | {"model trained by": _told(registry, run_or_none(registry.client, trained), trained)}
         return lineage | _censuses(registry, f"tags.`{TAG_MODEL_RUN}` = '{row.run_id}'")
 
 
@@ -58,16 +57,10 @@ def _origin(tags: Mapping[str, str]) -> dict[str, str]:
         found["commit"] = f"{commit}{' with local changes' if tags.get(_DIRTY) == 'true' else ''}"
     if parent := tags.get("transect.parent_run") or tags.get("mlflow.parentRunId"):
         found["parent run"] = parent
+    for tag, what in (("transect.reproduces", "reproduces run"), ("transect.reproduced_by", "reproduced by run")):
+        if run_id := tags.get(tag):
+            found[what] = run_id
     return found
-
-
-def _run(registry: Registry, run_id: str) -> Run | None:
-    try:
-        return registry.client.get_run(run_id) if run_id else None
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
 
 
 def _told(registry: Registry, run: Run | None, run_id: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import FileInfo
+from mlflow.entities import FileInfo, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -25,6 +25,16 @@ def or_none(client: MlflowClient, name: str, ask: Callable[[], _T]) -> _T | None
         # A missing alias is reported as a bad parameter.
         alias = error.error_code == "INVALID_PARAMETER_VALUE" and "alias" in str(error) and "not found" in str(error)
         if alias or error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            return None
+        raise
+
+
+def run_or_none(client: MlflowClient, run_id: str) -> Run | None:
+    """The run of this id, deleted or not; None where MLflow has none, and for an empty id."""
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
 

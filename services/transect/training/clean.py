@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from transect.registry import CleanRule, Registry
 from transect.registry.connection import translated
+from transect.registry.questions import run_or_none
 from transect.settings import Settings
 from transect.training.history import History
 from transect.training.spool import Spool
-from transect.training.sync import run_folders
+from transect.training.sync import run_folders, spool_folders
 
 _IN_USE = "it is training, or being delivered, just now"
 
@@ -42,7 +42,7 @@ class Leftovers:
 def undelivered_runs(settings: Settings) -> dict[str, str]:
     """Runs of which MLflow does not have everything, by their ids, with the reason why they must not go there."""
     found = {}
-    for folder in run_folders(settings):
+    for folder in spool_folders(settings):
         spool = Spool(folder)
         if spool.state.run_id and spool.next() is not None:
             found[spool.state.run_id] = f"{folder.name} has more to tell about it: transect runs sync"
@@ -120,12 +120,7 @@ def _in_use(spool: Spool) -> bool:
 
 def _run(registry: Registry, run_id: str) -> Run | None:
     """A run that is in MLflow and not deleted."""
-    try:
-        run = registry.client.get_run(run_id) if run_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    run = run_or_none(registry.client, run_id)
     return run if run is not None and run.info.lifecycle_stage == "active" else None
 
 

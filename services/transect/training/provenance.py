@@ -20,6 +20,7 @@ _PACKAGES = {
     "torchvision": ("torchvision",),
     "mlflow": ("mlflow", "mlflow-skinny"),
     "numpy": ("numpy",),
+    "opencv": ("opencv-python-headless", "opencv-python"),
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),

@@ -57,7 +57,8 @@ def open_session(request: TrainRequest, plan: Plan, provenance: Provenance, sett
     """
     session = resume(request, plan, provenance, settings) if request.resume or request.new_run else None
     session = session or begin(request, plan, provenance, settings)
-    with running(session, plan.recipe.experiment, settings, "the same command with --resume goes on where this run is"):
+    go_on = "the same command with --resume goes on where this run is" if request.until == "registered" else ""
+    with running(session, plan.recipe.experiment, settings, go_on):
         yield session
     if left := session.log.undelivered.left:
         raise RegistryError(undelivered_sentence(session.folder, len(left), session.log.undelivered.reason))

@@ -1,0 +1,72 @@
+"""`transect runs reproduce`: train a run once more, and say whether it came out the same."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from transect.cli.tables import wide_console
+from transect.settings import load_settings
+
+if TYPE_CHECKING:
+    from transect.training.reproduce import Rehearsal
+    from transect.training.sameness import Sameness
+
+_MOST_ROWS = 10
+_HEADLINE = ("train/loss", "val/loss", "metrics/mAP50-95", "test/mAP50-95")
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A training: its id or the beginning of it, its name, or @ALIAS.")],
+    data: Annotated[
+        Path | None, typer.Option(help="data.yaml of its training set. Default: where it was then.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check whether it can be repeated here.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Train although versions, source or machine are others.")
+    ] = False,
+) -> None:
+    """Train a run once more, from what MLflow knows of it, and compare every metric; nothing is registered.
+
+    Exits with 1 when a metric differs by more than 1e-6.
+    """
+    from transect.training.reproduce import rehearse
+    from transect.training.reproduce import reproduce as run_again
+
+    settings = load_settings()
+    rehearsal = rehearse(run, settings, data=data)
+    _print_rehearsal(rehearsal)
+    if not anyway:
+        rehearsal.refuse_differences()
+    if dry_run:
+        return
+    again = run_again(rehearsal, settings)
+    _print_sameness(again.sameness)
+    print(f"Run {again.outcome.run_id} reproduces {rehearsal.original.row.run_id}. {again.sameness.sentence}")
+    if again.sameness.different:
+        raise typer.Exit(1)
+
+
+def _print_rehearsal(rehearsal: "Rehearsal") -> None:
+    row = rehearsal.original.row
+    print(f"Run {row.name} ({row.run_id}) of {row.experiment} was: {row.tags.get('transect.command', 'unknown')}")
+    print(f"The same from what MLflow holds: {rehearsal.command}")
+    print(f"Its training set is there, with the digest {rehearsal.plan.digest}.")
+    for sentence in rehearsal.differences:
+        print(f"Different: {sentence}")
+    if not rehearsal.differences:
+        print("Source, versions, machine and starting weights are as they were.")
+
+
+def _print_sameness(sameness: "Sameness") -> None:
+    """Where the metrics differ most; where none does, those that a training is known by."""
+    differ = [one for one in sameness.differences if one.amount > 0]
+    shown = differ[:_MOST_ROWS] or [one for one in sameness.differences if one.metric in _HEADLINE]
+    table = Table("metric", "step", "was", "is", "difference")
+    for one in shown:
+        new = "-" if one.new is None else f"{one.new:.6g}"
+        table.add_row(one.metric, str(one.step), f"{one.old:.6g}", new, f"{one.amount:.3g}")
+    wide_console().print(table)
+    if more := len(differ[_MOST_ROWS:]):
+        print(f"{more} more metrics differ, by no more than the last of these.")
