@@ -90,7 +90,7 @@ def paint(cells: Sequence[tuple[int, int, str]], size: int = SIZE) -> np.ndarray
     return image
 
 
-def write_toy_dataset(root: Path, *, seed: int = 0, images: int = 4, names: Sequence[str] = tuple(COLOURS)) -> Path:
+def write_toy_dataset(root: Path, *, seed: int = 0, images: int = 8, names: Sequence[str] = tuple(COLOURS)) -> Path:
     """A training set of such images in Ultralytics' format; returns its data.yaml."""
     random = np.random.default_rng(seed)
     for split in ("train", "val", "test"):

@@ -1,6 +1,7 @@
 """`transect models`: what is registered, what is served, and moving the alias between them."""
 
 import getpass
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,7 @@ def promote(
         candidate=candidate,
         data=data,
         gate=load_gate(limits) if (limits := gate or config_file("promotion.yaml")) else None,
-        actor=getpass.getuser(),
+        actor=_actor(),
         reason=reason,
         force=force,
     )
@@ -93,4 +94,12 @@ def rollback(
     from transect.registry import connect
     from transect.registry import rollback as run_rollback
 
-    print(run_rollback(connect(load_settings()), actor=getpass.getuser(), reason=reason).sentence)
+    print(run_rollback(connect(load_settings()), actor=_actor(), reason=reason).sentence)
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return f"user {os.getuid()}"

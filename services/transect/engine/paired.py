@@ -2,10 +2,14 @@
 
 The images are what was sampled, so whole images are drawn again with replacement, and each draw is
 given to both models (a paired bootstrap; Efron and Tibshirani 1993, "An Introduction to the
-Bootstrap", chapters 6 and 13). The limits are the percentiles of the difference over the draws.
+Bootstrap", chapters 6 and 13). The limits are percentiles of the difference over the draws, further out
+the fewer the images are: plain percentiles of few images are too narrow (the expanded percentile
+interval of Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician 69).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +49,8 @@ class PairedComparison:
 
     mAP50-95 is overall the mean of the classes; recall and count error, at the thresholds that each
     model is used with, are overall those of all objects together. `confidence` is that of the limits.
+    `unlabelled` has, for each class of which no object is labelled, how many the candidate and the
+    reference find at those thresholds: nothing else can be said of it.
     """
 
     images: int
@@ -52,6 +58,7 @@ class PairedComparison:
     instances: dict[str, int]
     overall: dict[str, Gain]
     classes: dict[str, dict[str, Gain]]
+    unlabelled: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def compare_splits(
@@ -71,26 +78,49 @@ def compare_splits(
     weights = np.concatenate([np.ones((1, images)), drawn])
     ours, theirs = (_quantities(searched, weights) for searched in (candidate, reference))
     instances = _labelled(candidate).sum(axis=0)
+    tail = _tail(images, confidence)
     gains = {
-        quantity: [_gain(quantity, a, b, confidence) for a, b in zip(ours[quantity].T, theirs[quantity].T, strict=True)]
+        quantity: [_gain(quantity, a, b, tail) for a, b in zip(ours[quantity].T, theirs[quantity].T, strict=True)]
         for quantity in QUANTITIES
     }
     present = [(k, name) for k, name in enumerate(candidate.names) if instances[k]]
+    called = np.column_stack([_working_counts(searched)[1].sum(axis=0) for searched in (candidate, reference)])
     return PairedComparison(
         images=images,
         confidence=confidence,
         instances={name: int(instances[k]) for k, name in present},
         overall={quantity: gains[quantity][-1] for quantity in QUANTITIES} if present else {},
         classes={name: {quantity: gains[quantity][k] for quantity in QUANTITIES} for k, name in present},
+        unlabelled={
+            name: (int(called[k, 0]), int(called[k, 1])) for k, name in enumerate(candidate.names) if not instances[k]
+        },
     )
 
 
-def _gain(quantity: str, candidate: _Floats, reference: _Floats, confidence: float) -> Gain:
+def _tail(images: int, confidence: float) -> float:
+    """The share of the draws beyond each limit; NaN for a single image, which says nothing of others.
+
+    Phi(-t sqrt(n / (n - 1))) with Student's t of n - 1 degrees of freedom, by its expansion around the
+    normal quantile (Abramowitz and Stegun 1964, 26.7.5).
+    """
+    if images < 2:
+        return math.nan
+    freedom = images - 1
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    t = (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+    return NormalDist().cdf(-t * math.sqrt(images / freedom))
+
+
+def _gain(quantity: str, candidate: _Floats, reference: _Floats, tail: float) -> Gain:
     """From the values of one class over the draws; a draw without an object of the class says nothing."""
     gains = np.abs(reference) - np.abs(candidate) if quantity == COUNT_ERROR else candidate - reference
     told = gains[1:][~np.isnan(gains[1:])]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(told, [tail, 1 - tail]) if len(told) else (np.nan, np.nan)
+    low, high = np.quantile(told, [tail, 1 - tail]) if len(told) and not math.isnan(tail) else (np.nan, np.nan)
     return Gain(float(candidate[0]), float(reference[0]), float(gains[0]), float(low), float(high))
 
 

@@ -30,10 +30,11 @@ from transect.registry.questions import or_none
 
 _log = logging.getLogger(__name__)
 
-# A holder makes a handful of calls to MLflow, and begins to move nothing after LEASE_S.
-LEASE_S = 60.0
-STALE_S = 120.0
-WAIT_S = 300.0
+# A holder makes a handful of calls to MLflow, and begins no move after LEASE_S. A move that it began may arrive
+# after all tries of one call (see connection: three of 60 s), and only then may another process take over.
+LEASE_S = 30.0
+STALE_S = 240.0
+WAIT_S = 600.0
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Claim:
     begun: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
-        """Raise RegistryError when the right may be gone; to be asked just before what needs it is written."""
+        """Raise RegistryError when the right may be gone; to be asked just before each call that needs it."""
         if self.key not in _claims(self.client, self.name) or time.monotonic() - self.begun > LEASE_S:
             raise RegistryError(
                 f"MLflow took longer than {LEASE_S:.0f} s, so that another process may move the aliases of {self.name} "
@@ -76,14 +77,13 @@ def _acquire(client: MlflowClient, name: str, actor: str) -> Claim:
         others = _living(_claims(client, name), first_seen)
         if not others:
             claim = Claim(client, name)
-            client.set_registered_model_tag(name, claim.key, json.dumps({"by": actor, "host": socket.gethostname()}))
-            seen = _claims(client, name)
-            seen.pop(claim.key, None)
-            others = _living(seen, first_seen)
+            try:
+                others = _put(claim, actor, first_seen)
+            except BaseException:
+                # Also one whose answer was lost may stand there.
+                _withdraw(claim)
+                raise
             if not others:
-                for key in seen:
-                    _log.warning("The claim %s on %s was left by a process that was killed; it is removed.", key, name)
-                    client.delete_registered_model_tag(name, key)
                 return claim
             _withdraw(claim)
         who = "; ".join(others.values())
@@ -97,6 +97,19 @@ def _acquire(client: MlflowClient, name: str, actor: str) -> Claim:
             told = True
         # Who withdrew at the same moment must not come back at the same moment.
         time.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - no secret
+
+
+def _put(claim: Claim, actor: str, first_seen: dict[str, float]) -> dict[str, str]:
+    """Write the claim; gives the living ones beside it, and removes dead ones where there are none."""
+    client, name = claim.client, claim.name
+    client.set_registered_model_tag(name, claim.key, json.dumps({"by": actor, "host": socket.gethostname()}))
+    seen = _claims(client, name)
+    seen.pop(claim.key, None)
+    others = _living(seen, first_seen)
+    for key in () if others else seen:
+        _log.warning("The claim %s on %s was left by a process that was killed; it is removed.", key, name)
+        client.delete_registered_model_tag(name, key)
+    return others
 
 
 def _living(claims: dict[str, str], first_seen: dict[str, float]) -> dict[str, str]:

@@ -51,8 +51,8 @@ class GateConfig(BaseModel):
 
     `min_map50` is for a first promotion, when there is nothing to compare with. The others compare with
     production on the same images: `min_gain` of mAP50-95, which with `significant_gain` must also lie
-    above zero with its lower bootstrap limit at `confidence`; `max_class_loss` of every class, or of
-    single ones in `classes`; `max_latency_ratio`, None for any.
+    above zero with its lower bootstrap limit at `confidence`, on `least_images` at the least;
+    `max_class_loss` of every class, or of single ones in `classes`; `max_latency_ratio`, None for any.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -69,6 +69,14 @@ class GateConfig(BaseModel):
         """The most that class `name` may lose, by quantity; what is said of it alone goes first."""
         own = self.classes.get(name, ClassLimits())
         return self.max_class_loss.by_quantity() | own.by_quantity()
+
+    @property
+    def least_images(self) -> int:
+        """How many images can show at `confidence` that one model is better.
+
+        On n images, of two equal models one is ahead on all of them with probability 2^(1-n) (sign test).
+        """
+        return 1 + math.ceil(-math.log2(1 - self.confidence) - _ROUNDING)
 
     def as_params(self) -> dict[str, object]:
         """Every limit as a name and a plain value: min_gain, max_class_loss.recall, classes.cow.recall."""
@@ -95,11 +103,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Latency:
-    """Median milliseconds that one test image takes each model, alone on the machine, in turns with the other."""
+    """Median milliseconds that one test image takes each model, in turns with the other, and their median ratio.
+
+    `ratio_low` is what the ratio is at the least: on a busy machine one turn tells little.
+    """
 
     candidate_ms: float
     production_ms: float
     ratio: float
+    ratio_low: float
     images: int
     rounds: int
 
@@ -173,6 +185,11 @@ def _judge_gain(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
             f"its mAP50-95 is {gain.candidate:.3f} and production's {gain.reference:.3f} on the same images, "
             f"a gain of {gain.gain:.3f}, and at least {gate.min_gain:g} is needed"
         )
+    elif gate.significant_gain and evidence.paired.images < gate.least_images:
+        yield (
+            f"its gain in mAP50-95, {gain.gain:.3f} to {gain.candidate:.3f}, may be chance: the test split has "
+            f"{evidence.paired.images} images, and {gate.confidence:.0%} confidence needs at least {gate.least_images}"
+        )
     elif gate.significant_gain and not gain.low > 0:
         yield (
             f"its gain in mAP50-95, {gain.gain:.3f} to {gain.candidate:.3f}, may be chance: its {gate.confidence:.0%} "
@@ -194,6 +211,24 @@ def _judge_classes(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
                     f"{name} loses {-gain.gain:.3f} of {_change(quantity, gain)} ({chance}, "
                     f"{paired.instances[name]} labelled), and at most {limit:g} may be lost"
                 )
+    yield from _judge_unlabelled(paired, gate)
+
+
+def _judge_unlabelled(paired: PairedComparison, gate: GateConfig) -> Iterator[str]:
+    """Classes that the test split does not have: what is found of them is wrong, and nothing else is known."""
+    objects = sum(paired.instances.values())
+    for name, (found, before) in paired.unlabelled.items():
+        own = gate.classes.get(name, ClassLimits())
+        if own.map50_95 is not None or own.recall is not None:
+            yield f"the gate has limits for {name}, and no {name} is labelled in the test split"
+        limit = gate.class_limits(name).get(COUNT_ERROR)
+        if not objects or limit is None:
+            continue
+        if (more := (found - before) / objects) > limit + _ROUNDING:
+            yield (
+                f"it finds {found} {name} and production {before} where none is labelled, {more:.3f} more for each of "
+                f"the {objects} labelled objects, and at most {limit:g} is allowed"
+            )
 
 
 def _change(quantity: str, gain: Gain) -> str:
@@ -205,10 +240,11 @@ def _change(quantity: str, gain: Gain) -> str:
 
 def _judge_latency(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
     latency, limit = evidence.latency, gate.max_latency_ratio
-    if latency is not None and limit is not None and not latency.ratio <= limit:
+    if latency is not None and limit is not None and not latency.ratio_low <= limit:
         yield (
             f"an image takes it {latency.candidate_ms:.1f} ms and production {latency.production_ms:.1f} ms, "
-            f"{latency.ratio:.2f} times as long, and at most {limit:g} times is allowed"
+            f"{latency.ratio:.2f} times as long ({latency.ratio_low:.2f} at the least), and at most {limit:g} times is "
+            "allowed"
         )
 
 

@@ -5,19 +5,23 @@ interruption harmless: first the verdict, as a run and as tags of the version; t
 `production`, which alone changes what is served; then who promoted it and why, which the run has too.
 """
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transect.datasets import Dataset, dataset_digest, load_dataset
-from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, TransectError
+from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, RegistryError, TransectError
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
-from transect.registry.claim import claimed
+from transect.registry.claim import Claim, claimed
 from transect.registry.connection import translated
-from transect.registry.gate import GateConfig, Measured, judge
+from transect.registry.gate import Evidence, GateConfig, Measured, judge
 from transect.registry.side_by_side import NotComparableError, gather_evidence
 from transect.registry.store import Registry
 from transect.registry.verdict import FAILED, FORCED, PROMOTED, REFUSED, Case, log_rollback, log_verdict, now, outcome
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ def promote(
         return _nothing_to_do(challenger)
     case = _examine(registry, Case(challenger, holder, gate or GateConfig(), actor, reason), data)
     case = replace(case, forced=force and bool(case.refusals))
+    if case.forced and case.evidence is None:
+        # Nothing was measured, so that it may never have run; what does not run is not served by force either.
+        registry.open(challenger).close()
     _still_there(registry, challenger)
     run_id = log_verdict(registry, case)
     if case.refusals and not case.forced:
@@ -110,28 +117,22 @@ def rollback(registry: Registry, *, actor: str, reason: str = "") -> Rollback:
     """Serve the previous production version again; the two aliases change places.
 
     What is served changes with one move of one alias; that `previous` then names the version that was
-    taken back only opens the way forward again. Nothing is evaluated, because this is the way out when
-    production misbehaves. Raises NotRegisteredError when there is no production or no previous version,
-    PromotionRefusedError when both are the same.
+    taken back only opens the way forward again, for a second rollback. Nothing is evaluated, because
+    this is the way out when production misbehaves, and nothing comes before the move: what cannot be
+    recorded after it is a warning. Raises NotRegisteredError when there is no production or no previous
+    version, PromotionRefusedError when both are the same.
     """
     name = registry.settings.model_name
     _both(registry, name)
     with claimed(registry.client, registry.uri, name, actor=actor) as claim:
         current, previous = _both(registry, name)
-        tags = {
-            names.TAG_ROLLED_BACK_AT: now(),
-            names.TAG_ROLLED_BACK_BY: actor,
-            names.TAG_ROLLBACK_REASON: reason or "-",
-        }
-        with translated(registry.uri, f"rolling {name} back to version {previous.version}"):
-            for key, value in tags.items():
-                registry.client.set_model_version_tag(name, current.version, key, value)
-            claim.check()
-            # What is served goes first: a failure after it costs only the way forward again.
-            registry.client.set_registered_model_alias(name, names.PRODUCTION, previous.version)
-            registry.client.set_registered_model_alias(name, names.PREVIOUS, current.version)
+        _move_production(registry, claim, previous, f"rolling {name} back to version {previous.version}")
+        _point_previous(registry, claim, current)
     log_rollback(registry, previous, current, actor=actor, reason=reason)
-    sentence = f"{previous} is in production again; version {current.version} is now {names.PREVIOUS}."
+    sentence = (
+        f"{previous} is in production again; version {current.version} is now {names.PREVIOUS}, "
+        "so that a second rollback would bring it back."
+    )
     return Rollback(name, previous.version, current.version, sentence)
 
 
@@ -173,8 +174,26 @@ def _examine(registry: Registry, case: Case, data: Path | None) -> Case:
         # The test split is the candidate's own, so that its numbers do not show this.
         refusals.append(f"production finds {', '.join(lost)} and it does not")
     return replace(
-        case, data=str(split.path), test_is_val=split.test_is_val, evidence=evidence, refusals=tuple(refusals)
+        case,
+        data=str(split.path),
+        test_is_val=split.test_is_val,
+        evidence=evidence,
+        refusals=tuple(refusals),
+        remarks=tuple(_remarks(challenger, holder, split, evidence)),
     )
+
+
+def _remarks(
+    challenger: ResolvedVersion, holder: ResolvedVersion | None, split: Dataset, evidence: Evidence
+) -> Iterator[str]:
+    """What the figures do not show by themselves, as sentences."""
+    if split.test_is_val:
+        yield "There is no test split: the figures are of the validation split, by which the weights were chosen."
+    if evidence.paired is not None and (unlabelled := evidence.paired.unlabelled):
+        yield f"No labelled object in the split, and so nothing known, of: {', '.join(unlabelled)}."
+    digests = {version.tags.get(names.TAG_DATASET_DIGEST) for version in (challenger, holder) if version is not None}
+    if len(digests) > 1:
+        yield "Production was trained on other data, among which may be images of this split."
 
 
 def _lost_classes(registry: Registry, challenger: ResolvedVersion, holder: ResolvedVersion) -> list[str]:
@@ -219,12 +238,39 @@ def _move(registry: Registry, case: Case) -> bool:
                 "while it was evaluated; run the same command again to compare with that."
             )
         _still_there(registry, challenger)
-        with translated(registry.uri, f"promoting {challenger}"):
-            claim.check()
-            if holder is not None:
+        if holder is not None:
+            with translated(registry.uri, f"promoting {challenger}"):
+                claim.check()
                 registry.client.set_registered_model_alias(challenger.name, names.PREVIOUS, holder.version)
-            registry.client.set_registered_model_alias(challenger.name, names.PRODUCTION, challenger.version)
+        _move_production(registry, claim, challenger, f"promoting {challenger}")
     return True
+
+
+def _move_production(registry: Registry, claim: Claim, version: ResolvedVersion, doing: str) -> None:
+    """Let `version` be served. When MLflow fails it is asked what it did: its answer may have been lost."""
+    claim.check()
+    try:
+        with translated(registry.uri, doing):
+            registry.client.set_registered_model_alias(version.name, names.PRODUCTION, version.version)
+    except RegistryError as error:
+        try:
+            holder = _holder(registry, version.name)
+        except RegistryError:
+            raise type(error)(
+                f"{error} Whether {version} is in production now is not known; transect models list tells."
+            ) from error
+        if holder is None or holder.version != version.version:
+            raise
+
+
+def _point_previous(registry: Registry, claim: Claim, version: ResolvedVersion) -> None:
+    """Let `previous` name what was taken back; without that only the way forward is lost."""
+    try:
+        with translated(registry.uri, f"calling {version} {names.PREVIOUS}"):
+            claim.check()
+            registry.client.set_registered_model_alias(version.name, names.PREVIOUS, version.version)
+    except RegistryError as error:
+        _log.warning("The rollback is done, but the alias %s does not name %s: %s", names.PREVIOUS, version, error)
 
 
 def _promotion_tags(case: Case) -> dict[str, str]:
@@ -253,9 +299,9 @@ def _sentence(case: Case) -> str:
         parts.append(f"in place of version {case.holder.version}, which is now {names.PREVIOUS}")
     if case.evidence is not None:
         beside = f" (was {case.evidence.production.map50_95:.3f})" if case.evidence.production else ""
-        split = "validation split, as there is no test split" if case.test_is_val else "test split"
+        split = "validation split" if case.test_is_val else "test split"
         found = case.evidence.candidate
         parts.append(f"mAP50 {found.map50:.3f}, mAP50-95 {found.map50_95:.3f}{beside} on the {split}")
     if case.refusals:
         parts.append(f"forced although {'; '.join(case.refusals)}")
-    return ", ".join(parts) + "."
+    return " ".join([", ".join(parts) + ".", *case.remarks])

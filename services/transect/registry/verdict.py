@@ -24,6 +24,8 @@ from transect.registry.verdict_page import verdict_page
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "promotion"
+# A tag of a run takes so much, and one of a version a dozen times that; verdict.json has all.
+_MOST_CHARACTERS, _MOST_REFUSALS = 8000, 50
 REFUSED, PASSED, PROMOTED, FORCED = "refused", "passed", "promoted", "forced"
 FAILED, ROLLED_BACK = "failed", "rolled back"
 
@@ -32,8 +34,8 @@ FAILED, ROLLED_BACK = "failed", "rolled back"
 class Case:
     """Who wants what to be served instead of what, by which limits, and what was found.
 
-    `evidence` is None when nothing could be measured. `refusals` are the gate's; `forced` says that
-    somebody overrode them.
+    `evidence` is None when nothing could be measured. `refusals` are the gate's, as clauses; `forced`
+    says that somebody overrode them. `remarks` are sentences on how far the figures can be trusted.
     """
 
     challenger: ResolvedVersion
@@ -46,6 +48,7 @@ class Case:
     evidence: Evidence | None = None
     refusals: tuple[str, ...] = ()
     forced: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -62,10 +65,19 @@ class Case:
             "test_is_val": self.test_is_val,
             **evidence,
             "refusals": list(self.refusals),
+            "remarks": list(self.remarks),
             "forced": self.forced,
         }
         plain: dict[str, Any] = _plain(record)
         return plain
+
+    def summary(self) -> dict[str, Any]:
+        """The same without the figures of single classes and all but the first refusals: a tag's worth."""
+        whole = self.as_json()
+        for figures in filter(None, (whole["candidate"], whole["production"], whole.get("paired"))):
+            for of_classes in ("classes", "instances", "unlabelled"):
+                figures.pop(of_classes, None)
+        return {**whole, "refusals": list(self.refusals[:_MOST_REFUSALS])}
 
 
 def log_verdict(registry: Registry, case: Case) -> str:
@@ -78,7 +90,7 @@ def log_verdict(registry: Registry, case: Case) -> str:
     version, holder = case.challenger, case.holder
     tags = {
         names.TAG_VERDICT: verdict,
-        names.TAG_VERDICT_REASONS: "; ".join(case.refusals) or "-",
+        names.TAG_VERDICT_REASONS: _cut("; ".join(case.refusals)) or "-",
         "transect.candidate_version": version.version,
         "transect.candidate_run": version.run_id,
         "transect.production_version": holder.version if holder else "-",
@@ -87,7 +99,7 @@ def log_verdict(registry: Registry, case: Case) -> str:
         "transect.actor": case.actor,
         "transect.reason": case.reason.strip() or "-",
         "mlflow.user": case.actor,
-        "mlflow.note.content": _note(case, verdict),
+        names.TAG_NOTE: _cut(_note(case, verdict)),
     }
     params = {
         "model": version.name,
@@ -102,7 +114,7 @@ def log_verdict(registry: Registry, case: Case) -> str:
     with tempfile.TemporaryDirectory(prefix="transect-verdict-") as folder:
         table, page = Path(folder) / "verdict.json", Path(folder) / "verdict.html"
         atomic_write_json(table, {"verdict": verdict, "actor": case.actor, "reason": case.reason, **case.as_json()})
-        atomic_write(page, verdict_page(f"{case.title}: {verdict}", case.refusals, case.evidence, case.gate))
+        atomic_write(page, _page(case, verdict))
         with translated(registry.uri, f"recording the verdict on {version}"):
             run_id = log_finished_run(
                 registry.client,
@@ -118,7 +130,7 @@ def log_verdict(registry: Registry, case: Case) -> str:
                 names.TAG_VERDICT_AT: now(),
                 names.TAG_VERDICT_RUN: run_id,
                 names.TAG_VERDICT_REASONS: tags[names.TAG_VERDICT_REASONS],
-                names.TAG_GATE: json.dumps(case.as_json()),
+                names.TAG_GATE: json.dumps(case.summary()),
             }
             for key, value in known.items():
                 registry.client.set_model_version_tag(version.name, version.version, key, value)
@@ -142,7 +154,10 @@ def outcome(registry: Registry, case: Case, run_id: str, verdict: str, tags: Map
 
 
 def log_rollback(registry: Registry, back: ResolvedVersion, was: ResolvedVersion, *, actor: str, reason: str) -> None:
-    """Log a rollback that has happened as a run of the experiment `promotion`; a failure is a warning."""
+    """Log a rollback that has happened as a run of the experiment `promotion` and as tags of `was`.
+
+    A failure is a warning.
+    """
     tags = {
         names.TAG_VERDICT: ROLLED_BACK,
         "transect.production_version": back.version,
@@ -153,7 +168,15 @@ def log_rollback(registry: Registry, back: ResolvedVersion, was: ResolvedVersion
         "transect.reason": reason or "-",
         "mlflow.user": actor,
     }
+    of_version = {
+        names.TAG_ROLLED_BACK_AT: now(),
+        names.TAG_ROLLED_BACK_BY: actor,
+        names.TAG_ROLLBACK_REASON: reason or "-",
+    }
     try:
+        with translated(registry.uri, f"recording the rollback to {back}"):
+            for key, value in of_version.items():
+                registry.client.set_model_version_tag(was.name, was.version, key, value)
         experiment = registry.experiment(EXPERIMENT)
         with translated(registry.uri, f"recording the rollback to {back}"):
             log_finished_run(
@@ -174,6 +197,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _page(case: Case, verdict: str) -> str:
+    given = f", because: {case.reason.strip()}" if case.reason.strip() else ""
+    who = f"Asked for by {case.actor} at {now()}{given}."
+    return verdict_page(
+        f"{case.title}: {'refused, forced' if case.forced else verdict}",
+        case.refusals,
+        case.evidence,
+        case.gate,
+        remarks=[who, *case.remarks],
+    )
+
+
 def _note(case: Case, verdict: str) -> str:
     """The run's description: what MLflow shows first, with links to both versions."""
     links = [("Candidate", case.challenger), *([("production", case.holder)] if case.holder else [])]
@@ -181,7 +216,12 @@ def _note(case: Case, verdict: str) -> str:
         f"{role}: [{version}](#/models/{version.name}/versions/{version.version}) of [its run](#/runs/{version.run_id})"
         for role, version in links
     )
-    return "\n".join([f"**{verdict}**. {beside}.", "", *(f"- {reason}" for reason in case.refusals)])
+    lines = [f"- {reason}" for reason in (*case.refusals, *case.remarks)]
+    return "\n".join([f"**{verdict}**. {beside}.", "", *lines])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
 
 
 def _metrics(evidence: Evidence) -> dict[str, float]:

@@ -39,7 +39,7 @@ def test_a_split_searched_once_is_as_one_searched_again(tmp_path: Path) -> None:
     assert low.at(0.4).validation_counts() == again.validation_counts()
     assert low.at(0.4).evaluation() == again.evaluation() == evaluated
     counts = low.at(0.4).validation_counts()
-    assert (counts.images, counts.conf, counts.iou) == (4, 0.4, 0.5)
+    assert (counts.images, counts.conf, counts.iou) == (8, 0.4, 0.5)
     assert set(counts.counts) == set(names)
     with pytest.raises(ValueError, match=r"searched at 0.4, so nothing is known at 0.05"):
         again.at(0.05)

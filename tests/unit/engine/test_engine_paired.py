@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Boxes, SearchedSplit, Truth, compare_splits
-from transect.engine.paired import _quantities
+from transect.engine.paired import _quantities, _tail
 
 NAMES = ("sheep", "goat", "cow")
 _Generator = np.random.Generator
@@ -102,6 +102,39 @@ def test_limits_hold_the_true_gain_as_often_as_they_say() -> None:
         gain = compare_splits(search(0.8), search(0.7), draws=100).overall[RECALL]
         held += gain.low <= 0.1 <= gain.high
     assert 88 <= held <= 99
+
+
+def _found_of(found: int) -> tuple[Boxes, Truth]:
+    """An image with ten objects, of which the first `found` are found."""
+    boxes = np.array([[20 * place, 0, 20 * place + 10, 10] for place in range(10)], np.float32)
+    of_class = np.zeros(10, np.int64)
+    return Boxes(boxes[:found], np.ones(found, np.float32), of_class[:found]), Truth(boxes, of_class)
+
+
+def test_the_limits_of_few_images_lie_further_out() -> None:
+    # Phi(-t sqrt(n / (n - 1))), with Student's t from tables: 2.571 for 5 degrees of freedom, 2.262 for 9.
+    assert _tail(6, 0.95) == pytest.approx(0.00243, rel=0.02)
+    assert _tail(10, 0.95) == pytest.approx(0.00855, rel=0.02)
+    assert _tail(10_000, 0.95) == pytest.approx(0.025, rel=0.001)
+
+
+def test_one_image_has_no_limits() -> None:
+    (boxes, truth), (fewer, _) = _found_of(9), _found_of(2)
+    splits = [SearchedSplit(("sheep",), (found,), (found,), (truth,), 0.5, 0.5) for found in (boxes, fewer)]
+    gain = compare_splits(*splits).overall[RECALL]
+    assert gain.gain == pytest.approx(0.7)
+    assert np.isnan([gain.low, gain.high]).all()
+
+
+def test_what_is_found_of_a_class_without_labels_is_told() -> None:
+    box, truth = _found_of(10)
+    other = Boxes(box.xyxy, box.scores, np.array([0] * 6 + [2] * 4))
+    compared = compare_splits(
+        SearchedSplit(NAMES, (other,), (other,), (truth,), 0.5, 0.5),
+        SearchedSplit(NAMES, (box,), (box,), (truth,), 0.5, 0.5),
+        draws=10,
+    )
+    assert compared.unlabelled == {"goat": (0, 0), "cow": (4, 0)}
 
 
 def test_an_undercount_and_an_overcount_are_as_bad() -> None:

@@ -3,6 +3,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from transect.errors import NotRegisteredError, PromotionRefusedError, RegistryError
 from transect.registry import Registry, claim
@@ -88,6 +89,31 @@ def test_a_holder_that_was_too_slow_may_write_no_more(
         registry.client.delete_registered_model_tag(model, held.key)
         with pytest.raises(RegistryError, match="run the same command again"):
             held.check()
+
+
+def test_a_claim_whose_answer_was_lost_goes_too(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = registry.client.set_registered_model_tag
+
+    def write_and_fail(name: str, key: str, value: str) -> None:
+        write(name, key, value)
+        raise MlflowException("the answer was lost")
+
+    monkeypatch.setattr(registry.client, "set_registered_model_tag", write_and_fail)
+    with (
+        pytest.raises(RegistryError, match="the answer was lost"),
+        claimed(registry.client, registry.uri, model, actor="ada"),
+    ):
+        pass
+    assert _tags(registry) == {}
+
+
+def test_no_claim_is_taken_over_while_a_move_may_be_under_way() -> None:
+    # Every try of one call, as `connection` has it for MLflow's client, and the waits between them.
+    longest_call = 3 * 60 + 1 + 2
+    assert claim.LEASE_S + longest_call < claim.STALE_S
+    assert claim.WAIT_S > claim.STALE_S
 
 
 def test_a_model_that_is_gone_is_one_sentence(registry: Registry) -> None:

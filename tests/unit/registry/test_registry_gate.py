@@ -40,7 +40,7 @@ def _evidence(overall: Gain, latency: float = 1.0, **classes: dict[str, Gain]) -
         candidate=_model(overall.candidate),
         production=_model(overall.reference),
         paired=paired,
-        latency=Latency(20.0 * latency, 20.0, latency, 8, 7),
+        latency=Latency(20.0 * latency, 20.0, latency, 0.9 * latency, 8, 7),
     )
 
 
@@ -111,9 +111,53 @@ def test_what_is_not_said_keeps_its_default_and_null_allows_any_loss() -> None:
 def test_a_slow_candidate_is_refused() -> None:
     (refusal,) = judge(_evidence(_gain(0.7, 0.6), latency=2.5), GateConfig())
     assert refusal == (
-        "an image takes it 50.0 ms and production 20.0 ms, 2.50 times as long, and at most 2 times is allowed"
+        "an image takes it 50.0 ms and production 20.0 ms, 2.50 times as long (2.25 at the least), "
+        "and at most 2 times is allowed"
     )
     assert judge(_evidence(_gain(0.7, 0.6), latency=2.5), GateConfig(max_latency_ratio=None)) == []
+
+
+def test_one_that_may_only_look_slow_on_a_busy_machine_passes() -> None:
+    assert judge(_evidence(_gain(0.7, 0.6), latency=2.2), GateConfig()) == []
+
+
+def test_few_images_prove_no_gain_however_large() -> None:
+    evidence = _evidence(_gain(0.9, 0.1))
+    assert evidence.paired is not None
+    few = replace(evidence, paired=replace(evidence.paired, images=5))
+    (refusal,) = judge(few, GateConfig())
+    assert "the test split has 5 images, and 95% confidence needs at least 6" in refusal
+    assert judge(few, GateConfig(significant_gain=False)) == []
+    assert judge(few, GateConfig(confidence=0.9)) == []
+
+
+@pytest.mark.parametrize(("confidence", "least"), [(0.5, 2), (0.9, 5), (0.95, 6), (0.99, 8)])
+def test_how_many_images_can_show_a_gain(confidence: float, least: int) -> None:
+    assert GateConfig(confidence=confidence).least_images == least
+
+
+def _with_unlabelled(**found: tuple[int, int]) -> Evidence:
+    evidence = _evidence(_gain(0.7, 0.6), cow={})
+    assert evidence.paired is not None
+    return replace(evidence, paired=replace(evidence.paired, unlabelled=found))
+
+
+def test_what_is_found_where_nothing_is_labelled_counts_against_it() -> None:
+    assert judge(_with_unlabelled(rhino=(2, 0)), GateConfig()) == []
+    assert judge(_with_unlabelled(rhino=(0, 9)), GateConfig()) == []
+    (refusal,) = judge(_with_unlabelled(rhino=(3, 0)), GateConfig())
+    assert refusal == (
+        "it finds 3 rhino and production 0 where none is labelled, 0.075 more for each of the 40 labelled objects, "
+        "and at most 0.05 is allowed"
+    )
+    assert judge(_with_unlabelled(rhino=(3, 0)), GateConfig(max_class_loss=_ANY_CLASS_LOSS)) == []
+
+
+def test_a_limit_that_the_test_split_cannot_tell_of_is_no_limit_that_holds() -> None:
+    gate = GateConfig(classes={"rhino": ClassLimits(recall=0.0)})
+    (refusal,) = judge(_with_unlabelled(rhino=(0, 0)), gate)
+    assert refusal == "the gate has limits for rhino, and no rhino is labelled in the test split"
+    assert judge(_with_unlabelled(rhino=(0, 0)), GateConfig(classes={"rhino": ClassLimits(count_error=0.0)})) == []
 
 
 def test_every_reason_is_given_at_once() -> None:

@@ -1,3 +1,4 @@
+import math
 from html.parser import HTMLParser
 
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
@@ -35,7 +36,7 @@ class _Rows(HTMLParser):
 
 def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() -> None:
     paired = PairedComparison(12, 0.95, {"<cow>": 7}, _GAINS, {"<cow>": _GAINS})
-    evidence = Evidence(_MODEL, _MODEL, paired, Latency(20, 10, 2, 8, 7))
+    evidence = Evidence(_MODEL, _MODEL, paired, Latency(20, 10, 2, 1.5, 8, 7))
     page = verdict_page("detector version 2 <b>", ["it is <worse>"], evidence, GateConfig())
     assert "<worse>" not in page
     assert "<cow>" not in page
@@ -46,6 +47,25 @@ def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() ->
     assert ["runs in", "bf16", "bf16"] in [row[:3] for row in found.rows]
     assert page.count("<svg") == 6
     assert "2.00 times as long" in page
+
+
+def test_remarks_are_told_and_escaped() -> None:
+    page = verdict_page("one", [], Evidence(_MODEL), GateConfig(), remarks=["by <ada>"])
+    assert "by &lt;ada&gt;" in page
+
+
+def test_limits_that_are_not_known_are_not_drawn() -> None:
+    gains = {quantity: Gain(0.6, 0.5, 0.1, math.nan, math.nan) for quantity in _GAINS}
+    paired = PairedComparison(1, 0.95, {"cow": 7}, gains, {"cow": gains})
+    page = verdict_page("one image", [], Evidence(_MODEL, _MODEL, paired), GateConfig())
+    assert "nan" not in page
+    assert page.count("unknown") == 6
+    assert "<svg" not in page
+
+
+def test_a_split_without_objects_has_a_page_too() -> None:
+    paired = PairedComparison(4, 0.95, {}, {}, {}, {"cow": (1, 0)})
+    assert "over 4 images" in verdict_page("empty", ["nothing"], Evidence(_MODEL, _MODEL, paired), GateConfig())
 
 
 def test_a_first_promotion_and_one_without_figures_have_a_page_too() -> None:
