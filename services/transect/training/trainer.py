@@ -156,17 +156,13 @@ class _Reporter:
         bf16 = speed_up_forward(trainer)
         steps = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
         self.advance = self.stack.enter_context(progress("Training", steps, "batches"))
-        optimizer = trainer.optimizer
         self.listeners.started(
             {
                 **vars(trainer.args),
+                **_as_used(trainer, bf16),
                 # A resumed training loads its checkpoint; what it is about stays what it was.
                 **{name: self.arguments[name] for name in ("model", "pretrained")},
                 "resume": False,
-                "optimizer_used": type(optimizer).__name__,
-                "initial_lr": ", ".join(f"{group['initial_lr']:g}" for group in optimizer.param_groups),
-                "batches_per_epoch": len(trainer.train_loader),
-                "bf16_forward_on_cpu": bf16,
             }
         )
 
@@ -193,6 +189,35 @@ class _Reporter:
                 *(values[f"metrics/{name}"] for name in METRICS.values()),
             )
         self.listeners.epoch(trainer.epoch + 1, values)
+
+
+def _as_used(trainer: Any, bf16: bool) -> dict[str, Any]:
+    """What became of the arguments when loaders and optimizer were built, and is not written back to them.
+
+    Ultralytics itself writes back `batch`, `imgsz`, and, where optimizer=auto chose them, `optimizer`, `lr0` and
+    `warmup_bias_lr`.
+    """
+    groups = trainer.optimizer.param_groups
+    half = "bf16" if bf16 or trainer.args.amp == "bf16" else "fp16"
+    return {
+        "optimizer_used": type(trainer.optimizer).__name__,
+        "initial_lr": ", ".join(f"{group['initial_lr']:g}" for group in groups),
+        "momentum": _momentum(trainer),
+        # For a batch other than nbs, Ultralytics scales it; biases and normalisation have none.
+        "weight_decay_used": max(group["weight_decay"] for group in groups),
+        "workers": trainer.train_loader.num_workers,
+        "batches_per_epoch": len(trainer.train_loader),
+        "forward_precision": half if bf16 or trainer.amp else "fp32",
+        "cpu_threads": torch.get_num_threads(),
+    }
+
+
+def _momentum(trainer: Any) -> float:
+    group = trainer.optimizer.param_groups[0]
+    if "betas" in group:
+        return float(group["betas"][0])
+    # With optimizer=auto it is built with another one, and warm-up ends at the argument all the same.
+    return float(trainer.args.momentum if trainer.args.warmup_epochs > 0 else group["momentum"])
 
 
 def _validation(metrics: Mapping[str, Any]) -> dict[str, float]:
