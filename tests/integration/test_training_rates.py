@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Filled by torch's own hook, and not by what Ultralytics says of its scheduler."""
     found = Steps()
-    build = ResumableTrainer.build_optimizer
+    build: Any = ResumableTrainer.build_optimizer
     monkeypatch.setattr(ResumableTrainer, "_get_warmup_iterations", lambda *_: _EPOCHS)
 
     def recorded(self: Any, *arguments: Any, **options: Any) -> Any:
