@@ -16,16 +16,17 @@ import httpx
 import pytest
 from pytest_docker.plugin import Services
 
-from containers.running import Promoted, Stack, Unready
+from containers.running import EPOCHS, TINY, Promoted, Stack, Trained, Unready, docker
 from transect.synth import make_dataset, make_survey
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = f"transect-test-{os.getpid()}"
 # What an image or make needs of the checkout.
 _COPIED = (
-    ".dockerignore", ".env.example", "LICENSE", "Makefile", "README.md", "compose.gpu.yaml", "compose.yaml",
-    "configs", "docker", "pyproject.toml", "requirements", "services",
+    ".dockerignore", ".env.example", ".gitignore", "LICENSE", "Makefile", "README.md", "compose.gpu.yaml",
+    "compose.yaml", "configs", "docker", "pyproject.toml", "requirements", "services",
 )  # fmt: skip
+_IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
 # A model trained for one epoch on a dozen pictures passes no gate worth its name.
 _OPEN_GATE = """
 min_map50: 0.0
@@ -77,6 +78,9 @@ def checkout(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "a copy"]):
+        subprocess.run(["git", *_IDENTITY, *arguments], cwd=folder, check=True)
+    # Not committed: what ran is the commit and this change.
     (folder / "configs" / "promotion.yaml").write_text(_OPEN_GATE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
@@ -170,17 +174,50 @@ def unready(stack: Stack, training_set: Path) -> Unready:
     )
 
 
-TINY = "imgsz=160 batch=4 workers=1"
+def _read_until(process: "subprocess.Popen[str]", beginning: str) -> str:
+    """What a process prints up to the line that starts so."""
+    said = ""
+    for line in process.stdout or ():
+        said += line
+        if line.startswith(beginning):
+            return said
+    raise AssertionError(f"no line began with {beginning!r}:\n{said[-3000:]}")
 
 
 @pytest.fixture(scope="session")
-def trained(stack: Stack, unready: Unready, training_set: Path) -> subprocess.CompletedProcess[str]:
-    """`make train` on a training set of this machine."""
-    return stack.make("train", MODEL="yolo11n", DATA=str(training_set), EPOCHS="1", ARGS=TINY)
+def trained(stack: Stack, unready: Unready, training_set: Path) -> Trained:
+    """`make train` on a training set of this machine, at its worst.
+
+    After an epoch the database and the object store go away, after the next one MLflow itself, and the
+    trainer is killed while they are away. They come back, `make sync` delivers, and the same training
+    with --resume goes on.
+    """
+    command = {"MODEL": "yolo11n", "DATA": str(training_set), "EPOCHS": str(EPOCHS)}
+    stores = [stack.container(name)["Id"] for name in ("postgres", "minio")]
+    mlflow = stack.container("mlflow")["Id"]
+    killed = ""
+    with stack.making("train", **command, ARGS=TINY) as training:
+        for epoch, stopped in enumerate((stores, [mlflow]), 1):
+            killed += _read_until(training, f"Epoch {epoch}/")
+            trainer = stack.one_shot("trainer")
+            # It waits meanwhile: the epochs of this training are shorter than what is done here.
+            docker("pause", trainer)
+            docker("stop", "-t", "5", *stopped)
+            docker("unpause", trainer)
+        killed += _read_until(training, "Epoch 3/")
+        docker("kill", trainer)
+        killed += training.stdout.read() if training.stdout else ""
+    assert training.returncode != 0
+    docker("start", *stores, mlflow)
+    stack.wait_until_ready("mlflow", "/health")
+    synced = stack.make("sync").stdout
+    told = stack.sql("select status from runs")
+    resumed = stack.make("train", **command, ARGS=f"{TINY} --resume")
+    return Trained(killed, synced, told, resumed.stdout + resumed.stderr)
 
 
 @pytest.fixture(scope="session")
-def promoted(stack: Stack, trained: subprocess.CompletedProcess[str], training_set: Path) -> Promoted:
+def promoted(stack: Stack, trained: Trained, training_set: Path) -> Promoted:
     """`make promote`, and a detection right after it."""
     before = stack.container("detector")
     done = stack.make("promote", REASON="the first one")

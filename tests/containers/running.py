@@ -3,12 +3,25 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+TINY = "imgsz=160 batch=4"
+EPOCHS = 6
+
+
+def docker(*arguments: str) -> str:
+    """Run `docker`; what it printed."""
+    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"docker {' '.join(arguments)} exits {done.returncode}\n{done.stderr[-3000:]}"
+    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -20,15 +33,55 @@ class Stack:
 
     def make(self, target: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a target; its output says why when it fails."""
-        given = [f"{name}={text}" for name, text in variables.items()]
-        command = ["make", "--no-print-directory", f"PYTHON={sys.executable}", target, *given]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environ, check=False, capture_output=True, text=True, timeout=1800
-        )
+        done = self._make(target, variables)
         assert done.returncode == 0, (
             f"make {target} exits {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
         )
         return done
+
+    def refused(self, target: str, **variables: str) -> str:
+        """Run a target that must fail; why it did."""
+        done = self._make(target, variables)
+        assert done.returncode != 0, done.stdout[-3000:]
+        return done.stderr
+
+    def _make(self, target: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        command = self._command(target, variables)
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ, check=False, capture_output=True, text=True, timeout=1800
+        )
+
+    @contextmanager
+    def making(self, target: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
+        """Start a target for the length of a `with` block; its output, errors too, comes line by line."""
+        process = subprocess.Popen(
+            self._command(target, variables),
+            cwd=self.folder,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        overdue = threading.Timer(1800, process.kill)
+        overdue.start()
+        try:
+            with process:
+                yield process
+        finally:
+            overdue.cancel()
+
+    def _command(self, target: str, variables: Mapping[str, str]) -> list[str]:
+        given = [f"{name}={text}" for name, text in variables.items()]
+        return ["make", "--no-print-directory", f"PYTHON={sys.executable}", target, *given]
+
+    def one_shot(self, service: str) -> str:
+        """The id of the container that `make` runs a command in just now."""
+        labels = {"project": self.environ["COMPOSE_PROJECT_NAME"], "service": service, "oneoff": "True"}
+        filters = [
+            part for name, text in labels.items() for part in ("--filter", f"label=com.docker.compose.{name}={text}")
+        ]
+        (found,) = docker("ps", "--quiet", *filters).split()
+        return found
 
     def compose(self, *arguments: str) -> str:
         """Run `docker compose`; what it printed."""
@@ -42,8 +95,7 @@ class Stack:
     def containers(self) -> list[dict[str, Any]]:
         """What `docker inspect` says of every container of the stack."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        done = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True)
-        return list(json.loads(done.stdout))
+        return list(json.loads(docker("inspect", *ids)))
 
     def container(self, service: str) -> dict[str, Any]:
         """What `docker inspect` says of one service's container."""
@@ -65,6 +117,19 @@ class Stack:
         )
         return self.compose("exec", "-T", "mlflow", "python", "-c", program).split()
 
+    def object(self, key: str) -> str:
+        """The text of one object in the bucket."""
+        program = (
+            "import boto3, os, sys; s3 = boto3.client('s3', endpoint_url=os.environ['MLFLOW_S3_ENDPOINT_URL'])\n"
+            "print(s3.get_object(Bucket=os.environ['TRANSECT_BUCKET'], Key=sys.argv[1])['Body'].read().decode())"
+        )
+        return self.compose("exec", "-T", "mlflow", "python", "-c", program, key)
+
+    def version_tags(self, version: str) -> dict[str, str]:
+        """The tags of a registered version."""
+        query = f"select key, value from model_version_tags where name = 'detector' and version = {version}"
+        return dict(line.split("|", 1) for line in self.sql(query).splitlines() if "|" in line)
+
     def secret(self, name: str) -> str:
         """A value of .env."""
         lines = (self.folder / ".env").read_text(encoding="utf-8").splitlines()
@@ -83,17 +148,17 @@ class Stack:
         )
         return str(answer.raise_for_status().json()["model_version"]["version"])
 
-    def wait_until_ready(self) -> None:
-        """Wait until the detector has a model."""
+    def wait_until_ready(self, service: str = "detector", path: str = "/readyz") -> None:
+        """Wait until the detector has a model, or until another service answers under `path`."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{self.url('detector')}/readyz", timeout=5).status_code == 200:
+                if httpx.get(f"{self.url(service)}{path}", timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
             time.sleep(0.5)
-        raise AssertionError(f"the detector is not ready: {self.compose('logs', '--tail', '20', 'detector')}")
+        raise AssertionError(f"{service} is not ready: {self.compose('logs', '--tail', '20', service)}")
 
     def detect(self, image: Path) -> httpx.Response:
         """POST /v1/detect with one image."""
@@ -118,3 +183,13 @@ class Promoted:
     before: dict[str, Any]
     after: dict[str, Any]
     answer: httpx.Response
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What was said by a training that was killed while MLflow was away, and by what went on from there."""
+
+    killed: str
+    synced: str
+    told: str
+    resumed: str

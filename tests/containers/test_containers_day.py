@@ -4,7 +4,9 @@ The tests stand in the order of the day, and each asks for the part of it that i
 """
 
 import csv
+import getpass
 import os
+import platform
 import re
 import subprocess
 import time
@@ -13,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from containers.running import Promoted, Stack, Unready
+from containers.running import EPOCHS, TINY, Promoted, Stack, Trained, Unready, docker
 
 SERVICES = ("postgres", "minio", "mlflow", "detector")
 
@@ -56,11 +58,36 @@ def test_a_detector_without_a_model_is_healthy_but_not_ready_and_says_what_to_do
         assert "make train" in answer.json()["detail"]
 
 
-def test_training_leaves_its_run_in_postgresql(stack: Stack, trained: subprocess.CompletedProcess[str]) -> None:
-    assert "Running in the stack" in trained.stdout
+def test_a_killed_training_is_delivered_when_mlflow_is_back(trained: Trained) -> None:
+    assert "Running in the stack" in trained.killed
+    assert "Registered" not in trained.killed
+    assert ": delivered " in trained.synced
+    assert trained.told == "KILLED"
+
+
+def test_a_killed_training_goes_on_in_its_own_run_and_no_epoch_is_lost(stack: Stack, trained: Trained) -> None:
+    assert "Registered detector version 1" in trained.resumed
     assert stack.sql("select status from runs") == "FINISHED"
-    assert int(stack.sql("select count(*) from metrics")) > 10
+    epochs = "\n".join(f"{epoch}|1" for epoch in range(1, EPOCHS + 1))
+    for name in ("train/loss", "val/loss", "lr/pg0", "metrics/mAP50-95"):
+        query = f"select step, count(*) from metrics where key = '{name}' group by step order by step"
+        assert stack.sql(query) == epochs, name
     assert int(stack.sql("select count(*) from params")) > 50
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_run_names_who_started_it_where_and_from_which_image_and_source(stack: Stack) -> None:
+    tags = dict(line.split("|", 1) for line in stack.sql("select key, value from tags").splitlines() if "|" in line)
+    assert tags["mlflow.user"] == getpass.getuser()
+    assert tags["transect.host"] == platform.node()
+    image = docker("image", "inspect", "--format", "{{.Id}}", "transect-trainer:local").strip()
+    assert tags["transect.container_image"] == f"transect-trainer:local@{image}"
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=stack.folder, check=True, capture_output=True, text=True)
+    assert tags["mlflow.source.git.commit"] == commit.stdout.strip()
+    assert tags["transect.git_dirty"] == "true"
+    # What the commit does not say, and alone that.
+    (key,) = [key for key in stack.objects() if key.endswith("source/changes.patch")]
+    assert re.findall(r"(?m)^\+\+\+ b/(.*)$", stack.object(key)) == ["configs/promotion.yaml"]
 
 
 @pytest.mark.usefixtures("trained")
@@ -126,13 +153,25 @@ def test_a_census_runs_in_its_container(stack: Stack, survey: Path) -> None:
 
 @pytest.mark.usefixtures("promoted")
 def test_a_second_version_is_promoted_and_rolled_back(stack: Stack, training_set: Path) -> None:
-    arguments = "imgsz=160 batch=4 workers=1 seed=1"
-    stack.make("train", MODEL="yolo11n", DATA=str(training_set), EPOCHS="1", ARGS=arguments)
+    stack.make("train", MODEL="yolo11n", DATA=str(training_set), EPOCHS="1", ARGS=f"{TINY} seed=1")
+    (stack.folder / "configs" / "strict.yaml").write_text("min_gain: 0.99\n", encoding="utf-8")
+    strict = "--gate configs/strict.yaml"
     # DATA is not given: the folder of the training is remembered.
-    assert "serves detector version 2" in stack.make("promote").stdout
-    assert stack.alias("previous") == "1"
-    assert "serves detector version 1" in stack.make("rollback").stdout
+    assert "version 2 was not promoted" in stack.refused("promote", ARGS=strict)
     assert stack.alias("production") == "1"
+    forced = stack.make("promote", REASON="the rains came early", ARGS=f"{strict} --force")
+    assert "serves detector version 2" in forced.stdout
+    assert stack.alias("previous") == "1"
+    assert "serves detector version 1" in stack.make("rollback", REASON="it counts termite mounds").stdout
+    assert stack.alias("production") == "1"
+    tags = stack.version_tags("2")
+    me = getpass.getuser()
+    assert (tags["transect.verdict"], tags["transect.forced_by"]) == ("forced", me)
+    assert tags["transect.promotion_reason"] == "the rains came early"
+    assert (tags["transect.rolled_back_by"], tags["transect.rollback_reason"]) == (me, "it counts termite mounds")
+    # Each of these decisions, and the first promotion, is a run.
+    decisions = "select count(*) from runs r join experiments e using (experiment_id) where e.name = 'promotion'"
+    assert stack.sql(decisions) == "4"
 
 
 @pytest.mark.usefixtures("promoted")
