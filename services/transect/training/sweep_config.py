@@ -200,16 +200,16 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _choice(values: Any, where: str) -> CategoricalDistribution:
-    if (
-        not isinstance(values, list)
-        or len(values) < 2
-        or not all(isinstance(v, bool | int | float | str) for v in values)
-    ):
-        raise InputError(f"{where}: choice: {values!r} is no choice: give a list of two or more words or numbers.")
+def _choice(given: Any, where: str) -> CategoricalDistribution:
+    values = given if isinstance(given, list) else []
+    if len(values) < 2 or not all(isinstance(value, bool | int | float | str) for value in values):
+        raise InputError(f"{where}: choice: {given!r} is no choice: give a list of two or more words or numbers.")
     if len(set(map(repr, values))) != len(values):
-        raise InputError(f"{where}: choice: {values!r} names something twice.")
-    return CategoricalDistribution(values)
+        raise InputError(f"{where}: choice: {given!r} names something twice.")
+    numbers = [_number(value) if isinstance(value, str) else None for value in values]
+    return CategoricalDistribution(
+        [value if number is None else number for value, number in zip(values, numbers, strict=True)]
+    )
 
 
 def examples(distribution: BaseDistribution) -> tuple[Any, ...]:
@@ -228,7 +228,7 @@ def described(distribution: BaseDistribution) -> str:
     if isinstance(distribution, IntDistribution):
         step = f", step: {distribution.step}" if distribution.step > 1 else ""
         return f"int: [{distribution.low}, {distribution.high}]{step}"
-    return f"{'log_uniform' if distribution.log else 'uniform'}: [{distribution.low:g}, {distribution.high:g}]"
+    return f"{'log_uniform' if distribution.log else 'uniform'}: [{distribution.low}, {distribution.high}]"
 
 
 def _try(config: SweepConfig, overrides: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def trials_csv(trials: Sequence[FrozenTrial], config: SweepConfig) -> str:
     """A row for each trial that is over: state, value, last epoch, seconds, settings, reason."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "state", config.metric, "epochs", "seconds", *config.space, "run", "reason"])
+    writer.writerow(["trial", "state", config.metric, "epochs_run", "seconds", *config.space, "run", "reason"])
     for trial in trials:
         seconds = "" if trial.duration is None else f"{trial.duration.total_seconds():.0f}"
         epochs = trial.last_step + 1 if trial.last_step is not None else 0
