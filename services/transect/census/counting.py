@@ -39,6 +39,11 @@ class Census:
     tally: Tally
     failures: tuple[Failure, ...]
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The photos that were not searched, or stand there twice, each with its reason."""
+        return {one.file: one.reason for one in self.failures if one.kind in ("unreadable", "duplicate")}
+
 
 def count_survey(
     plan: Plan,

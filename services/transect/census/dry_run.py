@@ -17,7 +17,7 @@ from transect.census.ground.overlap import Overlap, ground_areas_m2, measure_ove
 from transect.census.ground.positions import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
-from transect.census.lonlat import middle_longitude
+from transect.census.lonlat import lonlat_bounds
 from transect.census.plan import plan_census
 from transect.census.result import Failure
 from transect.engine import Detector
@@ -117,7 +117,7 @@ def dry_run(
         gsd_m=_spread([placement.gsd_m for placement in placed]),
         off_nadir_deg=_spread([placement.off_nadir_deg for placement in photos]),
         grid=f"EPSG:{plan.grid.epsg} ({plan.grid.name})",
-        bounds=_bounds([(placement.longitude, placement.latitude) for placement in placed]),
+        bounds=lonlat_bounds(np.array([(placement.longitude, placement.latitude) for placement in placed])),
         footprint_m2=_spread(areas.tolist()),
         area_km2=plan.coverage.area_km2,
         overlap=measure_overlap(frames, plan.coverage, plan.grid),
@@ -129,15 +129,6 @@ def dry_run(
 
 def _spread(values: Sequence[float]) -> Spread | None:
     return Spread(float(min(values)), float(np.median(values)), float(max(values))) if values else None
-
-
-def _bounds(lonlat: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
-    """West, south, east and north in degrees; west is the larger number across the antimeridian (RFC 7946, 5.2)."""
-    places = np.array(lonlat)
-    middle = middle_longitude(places[:, 0])
-    offset = (places[:, 0] - middle + 180) % 360 - 180
-    west, east = ((middle + limit + 180) % 360 - 180 for limit in (offset.min(), offset.max()))
-    return float(west), float(places[:, 1].min()), float(east), float(places[:, 1].max())
 
 
 def _strata(coverage: Coverage) -> tuple[StratumPlan, ...]:

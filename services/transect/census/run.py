@@ -9,7 +9,7 @@ from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import Survey, load_survey
 from transect.census.manifest import census_manifest, created_at, input_digests, run_name, survey_digest
-from transect.census.outputs.files import Counted, write_outputs
+from transect.census.outputs.files import write_outputs
 from transect.census.plan import plan_census
 from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
@@ -89,20 +89,8 @@ def _write(
         config=config,
         created_at=created_at(folder),
     )
-    counted = Counted(
-        plan.frames,
-        census.found,
-        plan.grid,
-        census.coverage,
-        census.observations,
-        census.once.animal_of,
-        census.once.animals,
-        census.tally,
-        census.failures,
-        census.species.names,
-    )
     # The report shows the whole manifest, so its own hash cannot stand there.
-    manifest["files"] = write_outputs(folder, counted, manifest)
+    manifest["files"] = write_outputs(folder, census, manifest)
     write_report(
         folder / "report.html",
         ReportInput(

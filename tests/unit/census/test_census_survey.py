@@ -63,6 +63,7 @@ def test_name_defaults_to_the_folder(tmp_path: Path) -> None:
         ("height: {source: fixed}\n", "needs height_agl_m"),
         ("height: {source: gps_altitude}\n", "needs ground_elevation_m"),
         ("sampling: some\n", "sampling"),
+        ("species: {sheep: '  '}\n", "a name needs more than spaces"),
         ("strata: [{name: a}]\n", "needs area_km2 or a polygon"),
         ("strata: [{name: a, area_km2: 1}, {name: a, area_km2: 2}]\n", "same name"),
         ("strata: [{name: a, area_km2: 1}, {name: b, area_km2: 2}]\n", "needs a polygon"),

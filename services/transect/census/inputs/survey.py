@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from transect.census.estimates.correction import SpeciesFactors
 from transect.census.inputs.config import first_problem
@@ -19,8 +19,15 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 # A stated area and a drawn polygon that differ by more contradict each other.
 _AREA_TOLERANCE = 0.05
 
+
+def _visible(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a name needs more than spaces")
+    return name
+
+
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Name = Annotated[str, Field(min_length=1, max_length=100)]
+_Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_visible)]
 
 
 class _Strict(BaseModel):

@@ -4,7 +4,7 @@ Equal results are equal bytes: nothing here writes the time.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transect.census.ground.coverage import Coverage
-from transect.census.ground.geometry import Grid
-from transect.census.ground.positions import Frame
+from transect.census.counting import Census
 from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
 from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
 from transect.census.outputs.streams import write_csv
 from transect.census.result import Failure
-from transect.census.sightings.animals import Animals
-from transect.census.sightings.detect import Found
-from transect.census.sightings.observations import IntArray, Observations
 from transect.census.steps import correction_records
 from transect.census.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
 from transect.files import atomic_path, atomic_write_json, sha256_file
@@ -38,35 +33,12 @@ _ESTIMATE_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Counted:
-    """A finished count: the photos and what was found in them, boxes, animals, and all that was made of them.
-
-    `frames` and `found` are aligned; `animal_of` has the animal of each box, -1 for none; species number `names`.
-    """
-
-    frames: Sequence[Frame]
-    found: Sequence[Found]
-    grid: Grid
-    coverage: Coverage
-    observations: Observations
-    animal_of: IntArray
-    animals: Animals
-    tally: Tally
-    failures: Sequence[Failure]
-    names: Sequence[str]
-
-    @property
-    def left_out(self) -> Mapping[str, str]:
-        """The photos that were not searched, or stand there twice, each with its reason."""
-        return {one.file: one.reason for one in self.failures if one.kind in ("unreadable", "duplicate")}
-
-
-def write_outputs(folder: Path, counted: Counted, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def write_outputs(folder: Path, census: Census, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Write every file but the report and the manifest; the SHA-256 and size in bytes of each, by name."""
-    frames, observations, coverage = counted.frames, counted.observations, counted.coverage
-    animals = animal_table(counted.animals, counted.names, coverage, counted.grid)
-    write_detections(folder / "detections.parquet", counted)
+    frames, grid, observations, coverage = census.plan.frames, census.plan.grid, census.observations, census.coverage
+    names = census.species.names
+    animals = animal_table(census.once.animals, names, coverage, grid)
+    write_detections(folder / "detections.parquet", census)
     write_csv(folder / "animals.csv", animals.column_names, rows_of(animals))
     write_animals(folder / "animals.geojson", animals)
     write_geopackage(
@@ -75,31 +47,31 @@ def write_outputs(folder: Path, counted: Counted, manifest: Mapping[str, Any]) -
         frames=frames,
         boxes=np.bincount(observations.frame, minlength=len(frames)),
         coverage=coverage,
-        counts=counted.tally.units,
-        grid=counted.grid,
+        counts=census.tally.units,
+        grid=grid,
     )
-    write_coverage(folder / "coverage.geojson", frames, coverage, counted.grid)
-    searched = Searched(frames, counted.found, counted.left_out, observations, counted.animal_of, counted.names)
+    write_coverage(folder / "coverage.geojson", frames, coverage, grid)
+    searched = Searched(frames, census.found, census.left_out, observations, census.once.animal_of, names)
     write_coco(folder / "coco.json", searched, manifest)
     write_megadetector(folder / "megadetector.json", searched, manifest)
-    write_tables(folder, counted.tally, counted.failures)
+    write_tables(folder, census.tally, census.failures)
     return {name: _identity(folder / name) for name in DATA_FILES}
 
 
-def write_detections(path: Path, counted: Counted) -> None:
+def write_detections(path: Path, census: Census) -> None:
     """Every box of a reported species: where in which photo, where on the ground, which animal (null: none).
 
     `looks` is how many photos show its place.
     """
-    observations, animal_of, grid = counted.observations, counted.animal_of, counted.grid
+    observations, animal_of, grid = census.observations, census.once.animal_of, census.plan.grid
     lonlat = np.full_like(observations.xy, np.nan)
     lonlat[observations.placed] = grid.inverse(observations.xy[observations.placed])
     frame = pa.array(observations.frame)
     table = pa.table(
         {
-            "image": pa.array([one.name for one in counted.frames], pa.string()).take(frame),
-            "transect": pa.array([one.transect for one in counted.frames], pa.string()).take(frame),
-            "species": pa.array(counted.names, pa.string()).take(pa.array(observations.species)),
+            "image": pa.array([one.name for one in census.plan.frames], pa.string()).take(frame),
+            "transect": pa.array([one.transect for one in census.plan.frames], pa.string()).take(frame),
+            "species": pa.array(census.species.names, pa.string()).take(pa.array(observations.species)),
             "class_name": pa.array(observations.class_name, pa.string()),
             "score": pa.array(observations.score),
             **{name: pa.array(observations.box[:, i]) for i, name in enumerate(("x1", "y1", "x2", "y2"))},
