@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from transect.datasets import load_dataset
-from transect.engine import DetectOptions, Detector, evaluate_package
+from transect.engine import DetectOptions, Detector, search_split
 from transect.engine.overlaps import iou_matrix
 from transect.imagery import IMAGE_SUFFIXES, as_raster, decode_image
 
@@ -227,7 +227,7 @@ def test_average_precision_agrees(
         )
     dataset = load_dataset(data)
     with Detector.open(package) as detector:
-        ours = evaluate_package(detector, dataset.splits["val"], dataset.names)
+        ours = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
     assert 0.05 < theirs.map50 < 0.95
     assert ours.map50 == pytest.approx(theirs.map50, abs=0.01)
     assert ours.map50_95 == pytest.approx(theirs.map, abs=0.01)
@@ -240,8 +240,8 @@ def test_classes_are_matched_by_name(labelled: tuple[Path, Path]) -> None:
     package, data = labelled
     dataset = load_dataset(data)
     with Detector.open(package) as detector:
-        plain = evaluate_package(detector, dataset.splits["val"], dataset.names)
-        renamed = evaluate_package(detector, dataset.splits["val"], ("wolf", "goat", "cow"))
+        plain = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
+        renamed = search_split(detector, dataset.splits["val"], ("wolf", "goat", "cow")).evaluation()
     assert renamed.per_class["wolf"].recall_at_conf == 0
     assert renamed.per_class["goat"] == plain.per_class["goat"] or renamed.best_conf != plain.best_conf
     assert renamed.per_class["goat"].map50 == plain.per_class["goat"].map50

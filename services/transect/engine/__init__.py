@@ -1,7 +1,7 @@
 """From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
 
 from transect.engine.detector import Detector
-from transect.engine.evaluate import SearchedSplit, evaluate_package, search_split
+from transect.engine.evaluate import SearchedSplit, search_split
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
     INT8_FILES,
@@ -57,7 +57,6 @@ __all__ = [
     "compare_splits",
     "count_errors",
     "evaluate_detections",
-    "evaluate_package",
     "hash_files",
     "package_sha256",
     "read_manifest",

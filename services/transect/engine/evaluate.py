@@ -60,19 +60,6 @@ class SearchedSplit:
         return count_errors(self.operating, self.truths, self.names, conf=self.conf, iou=self.iou)
 
 
-def evaluate_package(
-    detector: Detector,
-    split: Split,
-    names: Sequence[str],
-    *,
-    options: DetectOptions = _WHOLE,
-    max_pixels: int = 250_000_000,
-    title: str = "Evaluating",
-) -> Evaluation:
-    """Search every image of `split` and compare with its labels: see search_split."""
-    return search_split(detector, split, names, options=options, max_pixels=max_pixels, title=title).evaluation()
-
-
 def search_split(
     detector: Detector,
     split: Split,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transect.datasets import Dataset
-from transect.engine import DetectOptions, Detector, Evaluation, ValidationCounts, evaluate_package, search_split
+from transect.engine import DetectOptions, Detector, Evaluation, ValidationCounts, search_split
 from transect.registry import build_package
 from transect.settings import Settings
 
@@ -49,9 +49,9 @@ def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Eval
             conf = recommend_confidence(searched.evaluation().best_conf)
             val = searched.at(conf)
             at_conf = DetectOptions(tile="off", conf=conf)
-            test = evaluate_package(
+            test = search_split(
                 detector, dataset.splits["test"], dataset.names, options=at_conf, title="Evaluating on test"
-            )
+            ).evaluation()
         finally:
             detector.close()
     return Evaluations(val.evaluation(), test, conf, val.validation_counts())

@@ -23,8 +23,8 @@ from transect.engine import (
     ModelRef,
     PackageManifest,
     Precision,
-    evaluate_package,
     hash_files,
+    search_split,
 )
 from transect.engine.backends import Backend, native_precisions, open_backend
 from transect.settings import Settings
@@ -130,13 +130,13 @@ def _measure(
 
 
 def _evaluate(detector: Detector, dataset: Dataset, settings: Settings) -> Evaluation:
-    return evaluate_package(
+    return search_split(
         detector,
         dataset.splits["val"],
         dataset.names,
         max_pixels=settings.max_pixels,
         title=f"Evaluating {detector.precision} on val",
-    )
+    ).evaluation()
 
 
 def measure_speedups(backends: Mapping[Precision, Backend], squares: list[NDArray[np.uint8]]) -> dict[Precision, float]:
