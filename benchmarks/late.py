@@ -7,6 +7,7 @@ Each request goes on at once; its answer is kept back for so long.
 
 import argparse
 import time
+from contextlib import closing
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,20 +34,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: LateProxy
 
-    def setup(self) -> None:
-        super().setup()
-        self.connection_on = HTTPConnection(self.server.host, self.server.port, timeout=_TIMEOUT_S)
-
-    def finish(self) -> None:
-        self.connection_on.close()
-        super().finish()
-
     def _pass_on(self) -> None:
         body = self._body()
         headers = {name: text for name, text in self.headers.items() if name.lower() not in _OF_THE_CONNECTION}
-        self.connection_on.request(self.command, self.path, body, headers)
-        answer = self.connection_on.getresponse()
-        content = answer.read()
+        # A new one each time: a server closes those that rest for some seconds.
+        with closing(HTTPConnection(self.server.host, self.server.port, timeout=_TIMEOUT_S)) as connection:
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
         time.sleep(self.server.seconds)
         self.send_response_only(answer.status, answer.reason)
         for name, text in answer.getheaders():

@@ -89,6 +89,8 @@ class Training:
             stack.callback(shutil.rmtree, settings.home / "train", ignore_errors=True)
             stack.enter_context(redirect_stderr(stack.enter_context((self.scratch / "said.log").open("a"))))
             plan = make_plan(self._request, settings)
+            if tracked and settings.tracking_wait and plan.registry is None:
+                raise SystemExit(f"{settings.store_uri} did not answer; {self.scratch} has its log.")
             # Ultralytics is set up by now, and may be imported.
             from transect.training import trainer
 

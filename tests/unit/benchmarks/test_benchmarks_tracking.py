@@ -18,7 +18,7 @@ from transect.settings import load_settings
 _LATE_S = 0.2
 
 
-def spent(training: float, whole: float = 30.0, map50: float = 0.5) -> Spent:
+def spent(training: float, whole: float | None = None, map50: float = 0.5) -> Spent:
     threads = {"run-log": 0.1, "system-metrics": 0.02}
     return Spent(training, training, whole, 12, 0.05, 0.02, threads, {"mAP50": map50})
 
@@ -32,7 +32,7 @@ def test_what_is_compared_takes_each_place_equally_often() -> None:
 
 def test_each_training_is_compared_with_the_one_without_tracking_of_its_round() -> None:
     rounds = [
-        {WITHOUT: spent(20.0), SERVER: spent(20.1), LATE: spent(20.6), AWAY: spent(20.0)},
+        {WITHOUT: spent(20.0, 30.0), SERVER: spent(20.1, 33.0), LATE: spent(20.6, 40.5), AWAY: spent(20.0)},
         {WITHOUT: spent(40.0), SERVER: spent(40.4), LATE: spent(40.4)},
         {WITHOUT: spent(20.0), SERVER: spent(19.9), LATE: spent(20.2)},
     ]
@@ -43,6 +43,11 @@ def test_each_training_is_compared_with_the_one_without_tracking_of_its_round() 
     assert [at_hand.value, late.value] == pytest.approx([0.5, 1.0])
     assert (at_hand.met, late.met, same.met) == (True, True, True)
     assert "+0.50%" in found.show(markdown=True)
+    # Only the first round was a whole one.
+    assert [(row[0], row[1], row[4]) for row in found.tables[2].rows] == [
+        (SERVER, "1", "+10.00%"),
+        (LATE, "1", "+35.00%"),
+    ]
     assert EMBEDDED not in found.show(markdown=False)
 
 
