@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -315,7 +316,8 @@ def _deliver_rest(shared: Sweep, study: SweepStudy, settings: Settings) -> None:
         return [spool.run_folder for spool in spools if spool.next() is not None]
 
     if undelivered():
-        sync_spools(settings)
+        with suppress(RegistryError):
+            sync_spools(settings)
     if left := undelivered():
         raise RegistryError(
             f"MLflow lacks parts of {len(left)} runs of sweep {shared.name}; they are kept on disk: deliver them with: "

@@ -44,7 +44,7 @@ def sweep_params(config: SweepConfig, plan: Plan) -> dict[str, Any]:
 
 
 def write_report(folder: Path, trials: Sequence[FrozenTrial], study: Study, config: SweepConfig) -> list[Path]:
-    """Write sweep.yaml, trials.csv and, once there is something to see, history.png and importances.png.
+    """Write sweep.yaml, trials.csv and, once there is something to see, the plots history.png and importances.png.
 
     Returns their paths.
     """
@@ -52,10 +52,10 @@ def write_report(folder: Path, trials: Sequence[FrozenTrial], study: Study, conf
     atomic_write(written[0], config_yaml(config))
     atomic_write(written[1], trials_csv(trials, config))
     if any(trial.state == TrialState.COMPLETE for trial in trials):
-        written.append(folder / "history.png")
+        written.append(folder / "plots" / "history.png")
         _save(_history(trials, config), written[-1])
     if importances := _importances(trials, study):
-        written.append(folder / "importances.png")
+        written.append(folder / "plots" / "importances.png")
         _save(_bars(importances, config), written[-1])
     return written
 
