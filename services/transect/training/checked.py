@@ -1,14 +1,19 @@
 """Ultralytics' trainer on a data set that is checked already."""
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import get_split_fraction
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.utils.metrics import ConfusionMatrix
 from ultralytics.utils.torch_utils import unwrap_model
 
 from transect.datasets import Dataset, Split, read_rows
+
+# The least score of a detection that Ultralytics draws into a picture.
+DRAWN_CONF = 0.25
 
 
 def stride_of(model: Any) -> int:
@@ -45,6 +50,27 @@ class _CheckedDataset(YOLODataset):
             "normalized": True,
             "bbox_format": "xywh",
         }
+
+
+class _UsableConfusion(ConfusionMatrix):
+    """A confusion matrix of the detections that are drawn in the pictures of predictions beside it.
+
+    Validation keeps everything down to a score of 0.001, for the precision-recall curve; counted all together that is
+    a thousand sheep where a hundred stand.
+    """
+
+    def process_batch(self, detections: Any, batch: Any, conf: float = DRAWN_CONF, iou_thres: float = 0.45) -> None:
+        """Count one image; `conf`, which is that of the curve, is not used."""
+        base: Any = super()
+        base.process_batch(detections, batch, DRAWN_CONF, iou_thres)
+
+
+class _CheckedValidator(DetectionValidator):
+    def init_metrics(self, model: Any) -> None:
+        """Begin a validation."""
+        base: Any = super()
+        base.init_metrics(model)
+        self.confusion_matrix = _UsableConfusion(names=self.names)
 
 
 class CheckedTrainer(DetectionTrainer):
@@ -86,4 +112,10 @@ class CheckedTrainer(DetectionTrainer):
             pad=0.0 if training else 0.5,
             prefix=f"{mode}: ",
             fraction=get_split_fraction(self.args.fraction, mode),
+        )
+
+    def get_validator(self) -> _CheckedValidator:
+        """Who validates each epoch, and the best weights at the end."""
+        return _CheckedValidator(
+            self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
         )

@@ -9,6 +9,7 @@ import numpy as np
 _PLOTS = ("*.png", "*.jpg")
 _LABELS = "_labels.jpg"
 _GAP = 12  # white pixels between the two
+_TITLE = 40  # and above them, with what they are
 
 
 def plots(folder: Path) -> list[Path]:
@@ -34,12 +35,14 @@ def _put_beside(left: Path, right: Path, out: Path) -> None:
     if first is None or second is None:
         # A training that was killed while it drew: both halves are still logged as they are.
         return
-    height = max(first.shape[0], second.shape[0])
-    sides = [_padded(side, height) for side in (first, second)]
+    height = _TITLE + max(first.shape[0], second.shape[0])
     gap = np.full((height, _GAP, 3), 255, np.uint8)
-    cv2.imwrite(str(out), np.hstack([sides[0], gap, sides[1]]))
+    sides = (_titled(first, "labels", height), gap, _titled(second, "predictions", height))
+    cv2.imwrite(str(out), np.hstack(sides))
 
 
-def _padded(image: np.ndarray, height: int) -> np.ndarray:
-    below = np.full((height - image.shape[0], image.shape[1], 3), 255, np.uint8)
-    return np.vstack([image, below])
+def _titled(image: np.ndarray, title: str, height: int) -> np.ndarray:
+    canvas = np.full((height, image.shape[1], 3), 255, np.uint8)
+    canvas[_TITLE : _TITLE + image.shape[0]] = image
+    cv2.putText(canvas, title, (4, _TITLE - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2, cv2.LINE_AA)
+    return canvas
