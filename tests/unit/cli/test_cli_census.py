@@ -1,14 +1,13 @@
 import json
-import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
 from transect.census.estimates.estimate import METHODS
-from transect.cli import census, main
+from transect.cli import census
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -19,22 +18,11 @@ COUNTS = "stratum,transect,species,area_km2,count\n" + "".join(
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
-    """Run `transect census` in a folder with the oracle's table; exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
+def run(transect: Run) -> Run:
+    """Run `transect census` in a folder with the oracle's table."""
     Path("transects.csv").write_text(COUNTS)
     Path("strata.csv").write_text("stratum,area_km2\nplain,180\n")
-    handlers = list(logging.getLogger().handlers)
-
-    def invoke(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["transect", "census", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capsys.readouterr()
-        return int(caught.value.code or 0), said.out, said.err
-
-    yield invoke
-    logging.getLogger().handlers[:] = handlers
+    return partial(transect, "census")
 
 
 def test_estimate_prints_the_oracle_unrounded(run: Run) -> None:

@@ -1,12 +1,10 @@
 import json
-import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from transect.cli import main
 from transect.registry import connect
 from transect.settings import load_settings
 
@@ -14,27 +12,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
-    """Run `transect runs` on a store with two runs; exit code, standard output, standard error."""
+def runs(transect: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run `transect runs` on a store with two runs."""
     registry = connect(load_settings({"TRANSECT_HOME": str(tmp_path / "home")}, env_file=None))
     for name, loss in (("first", 0.9), ("second", 0.25)):
         run_id = registry.client.create_run(registry.experiment("configs_a"), run_name=name).info.run_id
         registry.client.log_metric(run_id, "val/loss", loss)
         registry.client.log_param(run_id, "lr0", str(loss / 100))
         registry.client.set_terminated(run_id)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRANSECT_HOME", str(tmp_path / "home"))
-    handlers = list(logging.getLogger().handlers)
-
-    def invoke(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["transect", "runs", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capsys.readouterr()
-        return int(caught.value.code or 0), said.out, said.err
-
-    yield invoke
-    logging.getLogger().handlers[:] = handlers
+    return partial(transect, "runs")
 
 
 def test_runs_in_the_terminal(runs: Run) -> None:
