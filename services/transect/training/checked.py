@@ -66,6 +66,9 @@ class _UsableConfusion(ConfusionMatrix):
 
 
 class _CheckedValidator(DetectionValidator):
+    # Ultralytics says None where it starts.
+    confusion_matrix: Any
+
     def init_metrics(self, model: Any) -> None:
         """Begin a validation."""
         base: Any = super()
