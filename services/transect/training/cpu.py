@@ -41,6 +41,11 @@ def speed_up_forward(trainer: Any) -> bool:
     return True
 
 
+def forget_speed_up(copy: Any) -> None:
+    """Give a copy of a sped-up model its own forward pass back: copied, it would still compute with the original."""
+    vars(copy).pop("_predict_once", None)
+
+
 def _as_float32(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.float() if value.dtype == torch.bfloat16 else value

@@ -104,15 +104,25 @@ def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: Non
     try:
         trained = run_training(plan.dataset, plan.arguments, session.folder, listeners, session.checkpoint)
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
+        if (explained := _explained(str(error))) is None:
             raise
-        raise InputError(
-            "Training ran out of memory; give a smaller batch or imgsz, such as: batch=8 imgsz=512."
-        ) from error
+        raise explained from error
     # Ultralytics halves the batch when memory runs out in the first epoch; parameters cannot be changed then.
     log.tags({"transect.batch_used": str(trained.batch), "transect.epochs_run": str(trained.epochs)})
     log.metrics({f"best/{name}": value for name, value in trained.val.items()}, step=trained.epochs)
     return trained
+
+
+def _explained(said: str) -> InputError | None:
+    """What the user can do about what torch or Ultralytics said, if that is known."""
+    if "out of memory" in said.lower():
+        return InputError("Training ran out of memory; give a smaller batch or imgsz, such as: batch=8 imgsz=512.")
+    if "NaN" in said:
+        return InputError(
+            "The loss became NaN or infinite and stayed so; give a smaller learning rate or other numbers, such as: "
+            "lr0=0.0005 amp=false."
+        )
+    return None
 
 
 def package_model(

@@ -22,6 +22,7 @@ from transect.errors import InputError
 from transect.files import atomic_path, atomic_write
 from transect.training.checked import CheckedTrainer
 from transect.training.checkpoint import load_checkpoint
+from transect.training.cpu import forget_speed_up
 from transect.training.resume import BEST, COMPLETE, COMPLETE_BEST, Checkpoint, cut_results, state_files
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,12 @@ class ResumableTrainer(CheckedTrainer):
             for group, values in zip(self.optimizer.param_groups, fresh, strict=True):
                 group.update(values)
         cut_results(self.csv, done)
+
+    def _load_checkpoint_state(self, ckpt: Mapping[str, Any]) -> None:
+        """Restore what Ultralytics restores; in the middle of a training it does so after a loss that is NaN."""
+        base: Any = super()
+        base._load_checkpoint_state(ckpt)
+        forget_speed_up(self.ema.ema)
 
     def _do_train(self) -> None:
         base: Any = super()

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,3 +53,18 @@ def test_it_keeps_out_where_it_does_not_belong(
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: native)
     trainer = SimpleNamespace(device=SimpleNamespace(type=device), args=SimpleNamespace(amp=amp))
     assert not cpu.speed_up_forward(trainer)
+
+
+def test_a_copy_computes_by_itself_once_it_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
+    model = _Network()
+    cpu.speed_up_forward(SimpleNamespace(device=torch.device("cpu"), args=SimpleNamespace(amp=True), model=model))
+    average = deepcopy(model)
+    cpu.forget_speed_up(average)
+    cpu.forget_speed_up(_Network())
+    with torch.no_grad():
+        average.layer.weight.zero_()
+        average.layer.bias.zero_()  # type: ignore[union-attr]  # it has one
+    images = torch.rand(1, 3, 16, 16)
+    assert not average._predict_once(images)["boxes"].any()
+    assert model._predict_once(images)["boxes"].any()
