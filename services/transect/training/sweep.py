@@ -22,7 +22,7 @@ from transect.training.history import History
 from transect.training.pipeline import learn, package_model
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.provenance import Provenance, read_provenance
-from transect.training.recipe import experiment_of
+from transect.training.recipe import experiment_of, load_recipe
 from transect.training.record import run_tags
 from transect.training.resume import BEST
 from transect.training.session import Session, running, termination_as_interrupt
@@ -140,7 +140,6 @@ def _plan(request: SweepRequest, config: SweepConfig, settings: Settings) -> tup
         experiment=experiment_of(config.path),
     )
     plan = make_plan(base, settings)
-    from transect.training.recipe import load_recipe
     from transect.training.trainer import check_arguments
 
     for model in models:
@@ -148,7 +147,10 @@ def _plan(request: SweepRequest, config: SweepConfig, settings: Settings) -> tup
     for key, distribution in config.space.items():
         for value in examples(distribution):
             recipe = load_recipe(config.recipe, (*request.overrides, *as_overrides({key: value})))
-            check_arguments({**plan.arguments, **recipe.train})
+            try:
+                check_arguments({**plan.arguments, **recipe.train})
+            except InputError as error:
+                raise InputError(f"{config.path}, space, {key}: {error}") from error
     # What was made or found for the first plan holds for every trial.
     return plan, replace(base, model=None if models else base.model, data=plan.dataset.path, default_data=None)
 
