@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -247,18 +248,21 @@ def test_a_server_that_is_away_for_epochs_costs_nothing(
     assert _read(trainer)[1] == undisturbed
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "accepts and never answers"])
 def test_a_server_that_never_comes_back_costs_a_sync(
-    stack: Stack, place: Path, undisturbed: Recorded, tmp_path: Path
+    silent: bool, stack: Stack, place: Path, undisturbed: Recorded, tmp_path: Path
 ) -> None:
     trainer = Trainer(place, tmp_path, stack.uri, {"TRANSECT_TRACKING_WAIT": "1"})
     process = trainer.start()
     _until(lambda: trainer.told(1), process)
     stack.stop("mlflow")
     try:
-        said = _finish(process, 4)
+        with socket.create_server(("127.0.0.1", stack.port)) if silent else nullcontext():
+            said = _finish(process, 4)
     finally:
         stack.start("mlflow")
     assert said.splitlines()[-1].startswith("transect: MLflow lacks ")
+    assert ("it did not answer in time" in said) == silent
     assert said.splitlines()[-1].endswith("deliver them with: transect runs sync")
     report = sync_spools(trainer.settings)
     assert report.complete

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from transect.errors import InputError, RegistryError
+from transect.errors import InputError, RegistryError, UnreachableError
+from transect.registry import Registry
 from transect.settings import Settings
 from transect.training import record
 from transect.training.history import History
@@ -80,9 +81,7 @@ def begin(
     `nested_in` is the folder of the run that it is a part of, as a trial is of a sweep.
     Raises RegistryError, and leaves nothing behind, when MLflow refuses it.
     """
-    if plan.registry is not None:
-        # An experiment that cannot be used is told before anything is made.
-        plan.registry.experiment(plan.recipe.experiment)
+    registry = _asked_for(plan)
     folder = folder or new_run_folder(settings, plan.architecture.name)
     try:
         log = RunLog.start(
@@ -91,7 +90,7 @@ def begin(
             plan.recipe.experiment,
             {**record.run_tags(plan, provenance), **request.run_tags, **(tags or {})},
             {**facts(plan), "until": request.until},
-            registry=plan.registry,
+            registry=registry,
             parent=parent,
             nested_in=nested_in,
         )
@@ -99,6 +98,21 @@ def begin(
         shutil.rmtree(folder)
         raise
     return Session(folder, log)
+
+
+def _asked_for(plan: Plan) -> Registry | None:
+    """MLflow, after its experiment was asked for: one that cannot be used is told before anything is made.
+
+    None while MLflow is away, also if it has gone since the plan was made. Raises RegistryError.
+    """
+    if plan.registry is None:
+        return None
+    try:
+        plan.registry.experiment(plan.recipe.experiment)
+    except UnreachableError as error:
+        logger.warning("%s Training starts all the same; what it tells is kept on disk until MLflow is back.", error)
+        return None
+    return plan.registry
 
 
 def resume(request: TrainRequest, plan: Plan, provenance: Provenance, settings: Settings) -> Session:

@@ -73,6 +73,9 @@ class RunLog:
         self._known: set[tuple[str, int]] = set()
         self._changed = threading.Condition()
         self._appended = 0
+        # How far delivery was when a wait for it ended in vain.
+        self._stuck: int | None = None
+        self._not_finite: dict[str, int] = {}
         self._trouble = ""
         self._closing = False
         self._given_up = False
@@ -141,7 +144,7 @@ class RunLog:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics; names keep letters, digits and `_-. /`, which is what MLflow takes.
 
-        NaN and infinity are logged as they are, and named in the tag transect.not_finite.
+        NaN and infinity are logged as they are, told in the log, and named in the tag transect.not_finite.
         """
         named = {metric_name(name): float(value) for name, value in values.items()}
         new = [name for name in named if (name, step) not in self._known]
@@ -149,7 +152,7 @@ class RunLog:
             part = {name: named[name] for name in new[first : first + MAX_METRICS_PER_BATCH]}
             self._append("metrics", f"metrics of step {step}", values=part, step=step, time=_now())
         if odd := sorted(name for name in new if not math.isfinite(named[name])):
-            self.tags({TAG_NOT_FINITE: f"step {step}: {', '.join(odd)}"})
+            self._say_not_finite(odd, step)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters, as many a call as MLflow takes, each cut at the length that it takes.
@@ -197,15 +200,17 @@ class RunLog:
         raise RegistryError(f"MLflow did not register the model: {'; '.join(self.spool.state.rejected[before:])}.")
 
     def drain(self, wait: float) -> bool:
-        """Wait until all is delivered; False when MLflow took nothing for `wait` seconds."""
+        """Wait until all is delivered; False when MLflow took nothing for `wait` seconds, now or in an earlier call."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             try:
                 while not self._empty():
                     before = self.spool.state.offset
-                    self._changed.wait_for(lambda: self.spool.state.offset != before, timeout=wait)  # noqa: B023
+                    if before != self._stuck:
+                        self._changed.wait_for(lambda: self.spool.state.offset != before, timeout=wait)  # noqa: B023
                     if self.spool.state.offset == before:
+                        self._stuck = before
                         return False
             finally:
                 self._closing = False
@@ -223,7 +228,9 @@ class RunLog:
             # One call may be on its way and hang; whoever comes next finds the spool in use until it is over.
             self._thread.join(timeout=_LONGEST_DELAY_AT_END_S)
         left = tuple(entry.what for entry in self.spool.pending())
-        self.undelivered = Undelivered(left, self._trouble if left else "", self.spool.state.rejected)
+        # Without a failure, a call is on its way and hangs.
+        reason = self._trouble or "it did not answer in time"
+        self.undelivered = Undelivered(left, reason if left else "", self.spool.state.rejected)
         return self.undelivered
 
     def _create(self) -> None:
@@ -273,6 +280,14 @@ class RunLog:
             closing = self._closing
             longest = min(delay, _LONGEST_DELAY_AT_END_S) if closing else delay
             self._changed.wait_for(lambda: self._given_up or self._closing != closing, timeout=longest)
+
+    def _say_not_finite(self, names: list[str], step: int) -> None:
+        """Tell, once for each metric, from which step on it is NaN or infinite."""
+        if new := [name for name in names if name not in self._not_finite]:
+            self._not_finite |= dict.fromkeys(new, step)
+            logger.warning("NaN or infinite at step %d: %s.", step, ", ".join(new))
+            told = (f"{name} (first at step {first})" for name, first in self._not_finite.items())
+            self.tags({TAG_NOT_FINITE: ", ".join(told)})
 
     def _say_trouble(self, error: RegistryError | OSError) -> None:
         if not self._trouble:

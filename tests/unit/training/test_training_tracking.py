@@ -100,13 +100,18 @@ def test_a_refused_entry_holds_up_nothing(
     assert (run.info.status, run.data.metrics, run.data.params) == ("FAILED", {"m": 1.0}, {"p": "1"})
 
 
-def test_nan_is_logged_and_named(registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path) -> None:
+def test_nan_is_logged_and_named(
+    registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     log = RunLog.start(tmp_path / "n", settings, _EXPERIMENT, {}, {}, registry=registry)
     log.metrics({"val/loss": math.nan, "train/loss": 0.5}, step=3)
+    log.metrics({"val/loss": math.nan, "train/loss": math.inf}, step=4)
     assert log.finish("FINISHED", _WAIT).left == ()
     run = client.get_run(log.run_id)
     assert math.isnan(run.data.metrics["val/loss"])
-    assert run.data.tags["transect.not_finite"] == "step 3: val/loss"
+    assert run.data.tags["transect.not_finite"] == "val/loss (first at step 3), train/loss (first at step 4)"
+    warnings = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
+    assert warnings == ["NaN or infinite at step 3: val/loss.", "NaN or infinite at step 4: train/loss."]
 
 
 def test_a_server_that_is_away_stops_nothing_and_loses_nothing(

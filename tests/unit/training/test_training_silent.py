@@ -1,0 +1,40 @@
+"""A server that accepts connections and never answers: the hardest one to tell from one that is busy."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import environment_variables as mlflow_environment
+
+from transect.registry import connect
+from transect.settings import Settings, load_settings
+from transect.training.tracking import RunLog
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Settings]:
+    """Settings for a server that never answers."""
+    # The system itself accepts; nobody reads.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield load_settings({"TRANSECT_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": uri}, env_file=None)
+
+
+def test_the_end_waits_once_and_says_why(silent: Settings, tmp_path: Path) -> None:
+    log = RunLog.start(tmp_path / "run", silent, "configs_silent", {}, {})
+    log.metrics({"loss": 1.0}, step=1)
+    assert log.register(tmp_path / "package", {}, wait=0.2) is None
+    # An hour would not be waited for: what a wait ended in vain for is not waited for again.
+    undelivered = log.finish("FINISHED", wait=3600)
+    assert undelivered.left == ("run", "metrics of step 1", "model", "status FINISHED")
+    assert "did not answer in time" in undelivered.reason or "cannot be reached" in undelivered.reason
+
+
+def test_no_call_waits_for_ever(tmp_path: Path) -> None:
+    connect(load_settings({"TRANSECT_HOME": str(tmp_path)}, env_file=None))
+    # The one for artifacts is that of all calls: they go through the server, and none to the object store itself.
+    assert 0 < mlflow_environment.MLFLOW_HTTP_REQUEST_TIMEOUT.get() <= 60
+    assert mlflow_environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() <= 2
+    assert not mlflow_environment.MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD.get()
+    assert not mlflow_environment.MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD.get()
