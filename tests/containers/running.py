@@ -150,7 +150,7 @@ class Stack:
 
     def wait_until_ready(self, service: str = "detector", path: str = "/readyz") -> None:
         """Wait until the detector has a model, or until another service answers under `path`."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.url(service)}{path}", timeout=5).status_code == 200:

@@ -23,6 +23,7 @@ from transect.files import atomic_path, atomic_write
 from transect.training.checked import CheckedTrainer
 from transect.training.checkpoint import load_checkpoint
 from transect.training.cpu import forget_speed_up
+from transect.training.interrupts import interrupts_wait
 from transect.training.resume import BEST, COMPLETE, COMPLETE_BEST, Checkpoint, cut_results, state_files
 
 logger = logging.getLogger(__name__)
@@ -139,10 +140,11 @@ class ResumableTrainer(CheckedTrainer):
     def save_model(self) -> bool:
         """Tell the epoch, then write the state, then the checkpoint that makes it count."""
         self.before_save(self)
-        if self.train_loader.num_workers == 0:
-            self._write_state()
         base: Any = super()
-        saved: bool = base.save_model()
+        with interrupts_wait():
+            if self.train_loader.num_workers == 0:
+                self._write_state()
+            saved: bool = base.save_model()
         for path in state_files(self.save_dir):
             if path.name != f"state-{self.epoch + 1}.pt":
                 path.unlink()
