@@ -96,7 +96,7 @@ def test_there_and_into_another_server(
     first.client.set_tag(two, "parent", one)
     for run_id, shift in ((one, 0.0), (two, 1.0)):
         package = build_toy_package(tmp_path / f"package-{shift}", shift=shift)
-        first.register(package, run_id, tags={"transect.architecture": "toy"})
+        first.register(package, run_id, tags={"transect.architecture": "toy", "transect.verdict_run": one})
     first.client.set_registered_model_alias(_MODEL, "production", "1")
 
     out, moved = tmp_path / "out", tmp_path / "moved"
@@ -122,7 +122,7 @@ def test_there_and_into_another_server(
     assert find_run(second, "child").tags["transect.source_run_id"] == two
     resolved = second.resolve("production")
     assert (resolved.version, resolved.tags["transect.source_version"]) == ("1", "1")
-    assert resolved.run_id == find_run(second, "parent").run_id
+    assert resolved.run_id == resolved.tags["transect.verdict_run"] == find_run(second, "parent").run_id
     second.fetch(resolved)
     assert second.resolve("candidate").version == "2"
 
@@ -134,9 +134,11 @@ def test_there_and_into_another_server(
     import_store(second, moved, ["copied/one"], move_aliases=True)
     assert second.resolve("production").version == "1"
 
-    # Where the runs came from, they are known.
+    # Where the runs came from, they are known, and what became of the versions since stays.
+    first.client.set_model_version_tag(_MODEL, "1", "transect.verdict_run", two)
     home = import_store(first, moved, ["copied/one"])
     assert (home.runs.new, home.runs.changed, home.models.new) == (0, 0, 0)
+    assert first.resolve("1").tags["transect.verdict_run"] == two
 
 
 def test_a_copy_that_was_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +155,7 @@ def test_a_copy_that_was_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.
         real(*arguments, **more)
 
     monkeypatch.setattr(copying, "_copy_files", broken)
+    monkeypatch.setattr(copying, "PAGE", 1)
     with pytest.raises(KeyboardInterrupt):
         export_store(first, tmp_path / "out")
     copied = export_store(first, tmp_path / "out")

@@ -92,10 +92,8 @@ def compare(
     registry = connect(load_settings())
     compared = compare_runs([find_run(registry, one) for one in runs])
     console = wide_console()
-    console.print(
-        _beside("parameter", compared, {name: [v or "-" for v in row] for name, row in compared.params.items()})
-    )
-    console.print(_beside("tag", compared, {name: [v or "-" for v in row] for name, row in compared.tags.items()}))
+    console.print(_beside("parameter", compared, _texts(compared.params)))
+    console.print(_beside("tag", compared, _texts(compared.tags)))
     numbers = {
         name: [_number(value) for value in row]
         for name, row in compared.metrics.items()

@@ -17,7 +17,7 @@ from transect.progress import progress
 from transect.registry.connection import translated
 from transect.registry.history import RunRow, list_runs
 from transect.registry.names import CENSUS_EXPERIMENT, TAG_MODEL_RUN, TAG_VERDICT_RUN
-from transect.registry.questions import stored_files
+from transect.registry.questions import all_versions, stored_files
 from transect.registry.store import Registry
 
 # A run names by these another run that it cannot be understood without.
@@ -170,15 +170,8 @@ def _select(rows: Sequence[RunRow], rule: CleanRule, now: datetime) -> list[RunR
 
 def _versions(registry: Registry) -> list[ModelVersion]:
     """Every version of every registered model."""
-    found: list[ModelVersion] = []
-    token: str | None = None
     with translated(registry.uri, "listing the registered versions"):
-        while True:
-            page = registry.client.search_model_versions("", max_results=1000, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return all_versions(registry.client)
 
 
 def _reasons(rows: Iterable[RunRow], versions: Iterable[ModelVersion]) -> dict[str, str]:

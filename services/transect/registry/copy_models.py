@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from transect.registry.connection import translated
 from transect.registry.copy_runs import Place
 from transect.registry.names import TAG_SOURCE_VERSION
-from transect.registry.questions import all_versions, or_none
+from transect.registry.questions import all_versions, every, or_none
 
 
 @dataclass
@@ -36,16 +36,11 @@ def copy_models(source: Place, target: Place, runs: Mapping[str, str], *, move_a
 
 
 def _models(source: Place) -> list[RegisteredModel]:
-    found: list[RegisteredModel] = []
-    token: str | None = None
+    client = source.registry.client
     with translated(source.registry.uri, "listing the registered models"):
-        while True:
-            page = source.registry.client.search_registered_models(max_results=100, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                # The list of a server with many models leaves aliases out.
-                return [source.registry.client.get_registered_model(model.name) for model in found]
+        found = every(lambda token: client.search_registered_models(max_results=100, page_token=token))
+        # The list of a server with many models leaves aliases out.
+        return [client.get_registered_model(model.name) for model in found]
 
 
 def _copy_model(
@@ -73,18 +68,27 @@ def _copy_model(
     for version in wanted:
         made = known.get((_origin(version), runs[str(version.run_id)]))
         if made is None:
-            made = _create(source, target, version, runs[str(version.run_id)])
+            made = _create(source, target, version, runs)
             copied.new += 1
         else:
             copied.same += 1
         numbers[str(version.version)] = str(made.version)
-        for key, value in version.tags.items():
+        if TAG_SOURCE_VERSION not in made.tags:
+            # It was made here, and may have been promoted or taken back since it was copied.
+            continue
+        for key, value in _repointed(version, runs).items():
             if made.tags.get(key) != value:
                 client.set_model_version_tag(name, made.version, key, value)
     _copy_aliases(target, model, there.aliases, numbers, copied, move=move_aliases)
 
 
-def _create(source: Place, target: Place, version: MlflowVersion, run_id: str) -> MlflowVersion:
+def _repointed(version: MlflowVersion, runs: Mapping[str, str]) -> dict[str, str]:
+    """The version's tags; one that named a copied run, such as that of its verdict, names the copy."""
+    return {key: runs.get(value, value) for key, value in version.tags.items()}
+
+
+def _create(source: Place, target: Place, version: MlflowVersion, runs: Mapping[str, str]) -> MlflowVersion:
+    run_id = runs[str(version.run_id)]
     old = source.registry.client.get_run(str(version.run_id))
     new = target.registry.client.get_run(run_id)
     path = str(version.source).removeprefix(str(old.info.artifact_uri).rstrip("/")).strip("/")
@@ -92,7 +96,7 @@ def _create(source: Place, target: Place, version: MlflowVersion, run_id: str) -
         version.name,
         f"{str(new.info.artifact_uri).rstrip('/')}/{path}",
         run_id,
-        tags={**version.tags, TAG_SOURCE_VERSION: _origin(version)},
+        tags={**_repointed(version, runs), TAG_SOURCE_VERSION: _origin(version)},
         description=_relinked(version.description or "", old, new),
         await_creation_for=0,
     )

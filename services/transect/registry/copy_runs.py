@@ -2,25 +2,29 @@
 
 import hashlib
 import json
+import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.entities import PagedList
 
 from transect.errors import RegistryError
 from transect.registry.connection import shown, translated
 from transect.registry.names import TAG_COPY_OF, TAG_SOURCE_RUN
+from transect.registry.questions import PAGE, every
 from transect.registry.store import Registry
 
 # What one call of MLflow's batch endpoint takes.
 _MAX_METRICS = 900
 _MAX_TEXTS = 90
-_PAGE = 1000
+_RUN_ID = re.compile("[0-9a-f]{32}")
 _FINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -47,14 +51,27 @@ class Place:
         return get_artifact_repository(self.root(run), tracking_uri=self.registry.uri)
 
 
+@dataclass(frozen=True)
+class Copy:
+    """What a run became where it was copied to: its id, what it was copied of, and its tags that name a run."""
+
+    run_id: str
+    fingerprint: str | None
+    names_runs: Mapping[str, str]
+
+
 @dataclass
 class CopiedRuns:
-    """What was copied: runs that are new, that had changed, that were there already; and old ids with the new ones."""
+    """What was copied: runs that are new, that had changed, that were there already.
+
+    `ids` has the new id of each old one; `links` are tags of copies that name a run: (copy, tag, old id).
+    """
 
     new: int = 0
     changed: int = 0
     same: int = 0
     ids: dict[str, str] = field(default_factory=dict)
+    links: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def origin_of(run: Run) -> str:
@@ -62,23 +79,29 @@ def origin_of(run: Run) -> str:
     return str(run.data.tags.get(TAG_SOURCE_RUN) or run.info.run_id)
 
 
-def all_runs(place: Place, experiment_id: str) -> list[Run]:
-    """Every run of an experiment that is not deleted, oldest first."""
-    client = place.registry.client
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], "", ViewType.ACTIVE_ONLY, _PAGE, ["attributes.start_time ASC"], page_token=token
-        )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
+def all_runs(place: Place, experiment_id: str) -> Iterator[Run]:
+    """Every run of an experiment that is not deleted, oldest first, a page of them at a time."""
+
+    def ask(token: str | None) -> PagedList[Run]:
+        with translated(place.registry.uri, "listing the runs"):
+            return place.registry.client.search_runs(
+                [experiment_id], "", ViewType.ACTIVE_ONLY, PAGE, ["attributes.start_time ASC"], page_token=token
+            )
+
+    return every(ask)
+
+
+def copies_in(place: Place, experiment_id: str) -> dict[str, Copy]:
+    """What is in an experiment already, by its own id and by that of the run where it was first logged."""
+    found: dict[str, Copy] = {}
+    for run in all_runs(place, experiment_id):
+        copy = Copy(run.info.run_id, run.data.tags.get(TAG_COPY_OF), _names_runs(run))
+        found |= {origin_of(run): copy, copy.run_id: copy}
+    return found
 
 
 def copy_run(
-    source: Place, target: Place, run: Run, copied: CopiedRuns, *, experiment_id: str, known: Run | None
+    source: Place, target: Place, run: Run, copied: CopiedRuns, *, experiment_id: str, known: Copy | None
 ) -> None:
     """Bring `run` into an experiment of `target`, where `known` is its copy so far; nothing is written twice.
 
@@ -87,37 +110,49 @@ def copy_run(
     """
     old_id = run.info.run_id
     with translated(target.registry.uri, f"copying run {old_id}"):
-        if known is not None and known.info.run_id == origin_of(run):
+        if known is not None and known.run_id == origin_of(run):
             # The run comes home.
             copied.same += 1
-            copied.ids[old_id] = known.info.run_id
+            copied.ids[old_id] = known.run_id
             return
         files = dict(_walk(source.files(run)))
         fingerprint = _fingerprint(run, files)
-        if known is not None and known.data.tags.get(TAG_COPY_OF) == fingerprint:
+        links = _names_runs(run)
+        if known is not None and known.fingerprint == fingerprint:
             copied.same += 1
-            copied.ids[old_id] = known.info.run_id
+            copied.ids[old_id] = known.run_id
+            # Those that point to a copy already need nothing.
+            copied.links += [
+                (known.run_id, name, old) for name, old in links.items() if known.names_runs.get(name) == old
+            ]
             return
-        made = known or _create(target, run, experiment_id)
+        made = (
+            target.registry.client.get_run(known.run_id) if known is not None else _create(target, run, experiment_id)
+        )
         copied.ids[old_id] = made.info.run_id
         broken_off = TAG_COPY_OF not in made.data.tags
         _copy_numbers(source, target, run, made.info.run_id)
         _copy_files(source.files(run), target.files(made), files, resume=broken_off)
         _check_files(target, made, files)
         _finish(target, run, made.info.run_id, fingerprint)
+        copied.links += [(made.info.run_id, name, old) for name, old in links.items()]
         if known is None or broken_off:
             copied.new += 1
         else:
             copied.changed += 1
 
 
-def point_to_copies(target: Place, copied: CopiedRuns, runs: Sequence[Run]) -> None:
+def point_to_copies(target: Place, copied: CopiedRuns) -> None:
     """Let tags of the copies that named another copied run, such as a parent, name its copy."""
-    for run in runs:
-        for name, value in run.data.tags.items():
-            if value in copied.ids and name != TAG_SOURCE_RUN and copied.ids[value] != value:
-                with translated(target.registry.uri, f"linking the copy of run {run.info.run_id}"):
-                    target.registry.client.set_tag(copied.ids[run.info.run_id], name, copied.ids[value])
+    for run_id, name, old in copied.links:
+        if copied.ids.get(old, old) != old:
+            with translated(target.registry.uri, f"linking run {run_id}"):
+                target.registry.client.set_tag(run_id, name, copied.ids[old])
+
+
+def _names_runs(run: Run) -> dict[str, str]:
+    """Tags whose whole value is the id of a run; where the run itself came from is another matter."""
+    return {key: value for key, value in run.data.tags.items() if key != TAG_SOURCE_RUN and _RUN_ID.fullmatch(value)}
 
 
 def _create(target: Place, run: Run, experiment_id: str) -> Run:
@@ -131,13 +166,13 @@ def _create(target: Place, run: Run, experiment_id: str) -> Run:
 
 def _copy_numbers(source: Place, target: Place, run: Run, run_id: str) -> None:
     old, client = source.registry.client, target.registry.client
-    metrics: list[Metric] = []
-    for name in run.data.metrics:
-        metrics += [
-            Metric(name, one.value, one.timestamp, one.step) for one in old.get_metric_history(run.info.run_id, name)
-        ]
-    for start in range(0, len(metrics), _MAX_METRICS):
-        client.log_batch(run_id, metrics=metrics[start : start + _MAX_METRICS])
+    metrics = (
+        Metric(name, one.value, one.timestamp, one.step)
+        for name in run.data.metrics
+        for one in old.get_metric_history(run.info.run_id, name)
+    )
+    while batch := list(islice(metrics, _MAX_METRICS)):
+        client.log_batch(run_id, metrics=batch)
     params = [Param(name, value) for name, value in run.data.params.items()]
     tags = [RunTag(name, value) for name, value in run.data.tags.items() if name not in (TAG_COPY_OF, TAG_SOURCE_RUN)]
     for start in range(0, max(len(params), len(tags)), _MAX_TEXTS):

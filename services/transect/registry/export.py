@@ -11,7 +11,8 @@ from transect.files import locked_if_free
 from transect.progress import progress
 from transect.registry.connection import sqlite_path, translated
 from transect.registry.copy_models import CopiedModels, copy_models
-from transect.registry.copy_runs import CopiedRuns, Place, all_runs, copy_run, origin_of, point_to_copies
+from transect.registry.copy_runs import CopiedRuns, Place, all_runs, copies_in, copy_run, origin_of, point_to_copies
+from transect.registry.questions import all_experiments
 from transect.registry.store import Registry, connect
 
 _STORE = "mlflow.db"
@@ -92,39 +93,31 @@ def _refuse_itself(registry: Registry, folder: Path) -> None:
 
 def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: bool) -> Copied:
     copied = CopiedRuns()
-    found = _experiments(source, names)
-    runs = {experiment.name: all_runs(source, experiment.experiment_id) for experiment in found}
-    found = [experiment for experiment in found if runs[experiment.name] or experiment.name != _DEFAULT]
-    total = sum(len(some) for some in runs.values())
-    with progress("Copying", total, "runs") as advance:
+    # Counted first and read again, so that never more than a page of them is held.
+    counts = {one: sum(1 for _ in all_runs(source, one.experiment_id)) for one in _experiments(source, names)}
+    found = [one for one, many in counts.items() if many or one.name != _DEFAULT]
+    with progress("Copying", sum(counts.values()), "runs") as advance:
         for experiment in found:
             experiment_id = _experiment(target, experiment)
-            there = all_runs(target, experiment_id)
-            known = {run.info.run_id: run for run in there} | {origin_of(run): run for run in there}
-            for run in runs[experiment.name]:
-                copy = known.get(origin_of(run))
-                copy_run(source, target, run, copied, experiment_id=experiment_id, known=copy)
-                advance()
-    point_to_copies(target, copied, [run for some in runs.values() for run in some])
+            there = copies_in(target, experiment_id)
+            for run in all_runs(source, experiment.experiment_id):
+                # One that comes meanwhile may shift another onto the next page.
+                if run.info.run_id not in copied.ids:
+                    known = there.get(origin_of(run))
+                    copy_run(source, target, run, copied, experiment_id=experiment_id, known=known)
+                    advance()
+    point_to_copies(target, copied)
     models = copy_models(source, target, copied.ids, move_aliases=move_aliases)
     return Copied(len(found), copied, models)
 
 
 def _experiments(source: Place, names: Sequence[str]) -> list[Experiment]:
-    found: list[Experiment] = []
-    token: str | None = None
     with translated(source.registry.uri, "listing the experiments"):
-        while True:
-            page = source.registry.client.search_experiments(max_results=1000, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                break
-    known = {experiment.name: experiment for experiment in found}
+        known = {experiment.name: experiment for experiment in all_experiments(source.registry.client)}
     for name in names:
         if name not in known:
             raise NotRegisteredError(f"There is no experiment {name!r} to copy; there are {', '.join(sorted(known))}.")
-    return [known[name] for name in dict.fromkeys(names)] if names else sorted(found, key=lambda one: one.name)
+    return [known[name] for name in dict.fromkeys(names)] if names else [known[name] for name in sorted(known)]
 
 
 def _experiment(target: Place, experiment: Experiment) -> str:

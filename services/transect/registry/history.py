@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from mlflow.entities import Run, ViewType
@@ -12,9 +13,9 @@ from mlflow.exceptions import MlflowException
 
 from transect.errors import InputError, NotRegisteredError
 from transect.registry.connection import translated
+from transect.registry.questions import PAGE, all_experiments, every
 from transect.registry.store import Registry
 
-_PAGE = 1000
 # A shorter beginning of an id would fit many runs.
 _LEAST_PREFIX = 4
 _ID = re.compile(r"[0-9a-f]+")
@@ -80,33 +81,31 @@ def list_runs(
         if not wanted:
             known = ", ".join(sorted(names.values())) or "none"
             raise NotRegisteredError(f"MLflow has no experiment {experiment!r}; it has {known}.")
-    runs: list[Run] = []
-    token: str | None = None
-    while wanted:
-        size = min(limit - len(runs), _PAGE) if limit else _PAGE
-        page = _search(registry, wanted, search, order=order, size=size, token=token)
-        runs += page
-        token = page.token
-        if not token or len(runs) == limit:
-            break
-    return [_row(run, names) for run in runs]
+    if not wanted:
+        return []
+    # A page is never larger than what is asked for.
+    size = min(limit, PAGE) if limit else PAGE
+    found = every(lambda token: _search(registry, wanted, search, order=order, size=size, token=token))
+    return [_row(run, names) for run in islice(found, limit or None)]
 
 
 def find_run(registry: Registry, reference: str) -> RunRow:
     """The run that `reference` means: its id, the beginning of it, its name, or @ALIAS of the model it made.
 
-    `models:/NAME/VERSION` works too. Raises NotRegisteredError when there is none, InputError when
-    several fit.
+    `models:/NAME/VERSION` works too. Raises NotRegisteredError when there is none or it was deleted,
+    InputError when several fit.
     """
     names = _experiments(registry)
     if reference.startswith(("@", "models:/")):
         reference = registry.resolve(reference).run_id
-    found: list[Run] = []
-    if len(reference) >= _LEAST_PREFIX and _ID.fullmatch(reference):
-        found = _matching(registry, list(names), f"attributes.run_id LIKE '{reference}%'")
-    if not found and "'" not in reference and reference:
-        found = _matching(registry, list(names), f"attributes.run_name = '{reference}'")
+    found = _named(registry, list(names), reference, ViewType.ACTIVE_ONLY)
     if not found:
+        if deleted := _named(registry, list(names), reference, ViewType.DELETED_ONLY):
+            info = deleted[0].info
+            raise NotRegisteredError(
+                f"The run {info.run_name} ({info.run_id}) was deleted in MLflow; "
+                f"bring it back with: mlflow runs restore --run-id {info.run_id}"
+            )
         raise NotRegisteredError(
             f"MLflow has no run {reference!r}: give an id, the first {_LEAST_PREFIX} or more digits of one, or a name; "
             "transect runs list shows them."
@@ -145,19 +144,19 @@ def _different(sides: Sequence[Mapping[str, str]]) -> dict[str, tuple[str | None
 
 def _experiments(registry: Registry) -> dict[str, str]:
     """Names of all experiments by id."""
-    names: dict[str, str] = {}
-    token: str | None = None
     with translated(registry.uri, "listing the experiments"):
-        while True:
-            page = registry.client.search_experiments(max_results=_PAGE, page_token=token)
-            names |= {str(one.experiment_id): str(one.name) for one in page}
-            token = page.token
-            if not token:
-                return names
+        return {str(one.experiment_id): str(one.name) for one in all_experiments(registry.client)}
 
 
-def _matching(registry: Registry, experiments: Sequence[str], search: str) -> list[Run]:
-    return list(_search(registry, experiments, search, size=10)) if experiments else []
+def _named(registry: Registry, experiments: Sequence[str], reference: str, view: int) -> list[Run]:
+    """The runs with this id, beginning of an id, or else name."""
+    searches = [f"attributes.run_name = '{reference}'"] if reference and "'" not in reference else []
+    if len(reference) >= _LEAST_PREFIX and _ID.fullmatch(reference):
+        searches.insert(0, f"attributes.run_id LIKE '{reference}%'")
+    for search in searches if experiments else []:
+        if found := list(_search(registry, experiments, search, size=10, view=view)):
+            return found
+    return []
 
 
 def _search(
@@ -168,13 +167,14 @@ def _search(
     size: int,
     order: str = "",
     token: str | None = None,
+    view: int = ViewType.ACTIVE_ONLY,
 ) -> Any:
     with translated(registry.uri, "searching for runs"):
         try:
             return registry.client.search_runs(
                 list(experiments),
                 search,
-                ViewType.ACTIVE_ONLY,
+                view,
                 max_results=size,
                 order_by=[order] if order else None,
                 page_token=token,

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import FileInfo, Run
+from mlflow.entities import Experiment, FileInfo, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 
 _T = TypeVar("_T")
 _FORBIDDEN = 403
+PAGE = 1000
 
 
 def or_none(client: MlflowClient, name: str, ask: Callable[[], _T]) -> _T | None:
@@ -39,16 +41,26 @@ def run_or_none(client: MlflowClient, run_id: str) -> Run | None:
         raise
 
 
-def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Every version of model `name`, over all pages."""
-    versions: list[ModelVersion] = []
+def every(ask: Callable[[str | None], PagedList[_T]]) -> Iterator[_T]:
+    """What MLflow lists, page by page; `ask` gets the token of the next page."""
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
-        versions.extend(page)
+        page = ask(token)
+        yield from page
         token = page.token
         if not token:
-            return versions
+            return
+
+
+def all_experiments(client: MlflowClient) -> Iterator[Experiment]:
+    """Every experiment that is not deleted."""
+    return every(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
+
+
+def all_versions(client: MlflowClient, name: str = "") -> list[ModelVersion]:
+    """Every version of model `name`, or of all models."""
+    search = f"name = '{name}'" if name else ""
+    return list(every(lambda token: client.search_model_versions(search, max_results=PAGE, page_token=token)))
 
 
 def stored_files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[FileInfo]:

@@ -10,6 +10,7 @@ from mlflow.entities.webhook import Webhook, WebhookEvent, WebhookEventStr
 
 from transect.errors import InputError, RegistryError
 from transect.registry.connection import is_embedded, shown, translated
+from transect.registry.questions import PAGE, every
 from transect.registry.store import Registry
 
 _NAME = "transect"
@@ -80,13 +81,7 @@ def _need_server(registry: Registry) -> None:
 
 
 def _all(registry: Registry) -> Iterator[Webhook]:
-    token: str | None = None
-    while True:
-        page = registry.client.list_webhooks(max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return every(lambda token: registry.client.list_webhooks(max_results=PAGE, page_token=token))
 
 
 def _row(webhook: Webhook) -> WebhookRow:
