@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def wanted_items(model: str, data: Path, epochs: int, **known: object) -> dict[s
     ]
     return {
         "status": "FINISHED",
+        # That of the run's folder.
+        "name": re.compile(rf"\d{{4}}-\d\d-\d\d_\d{{6}}_{model}").fullmatch,
         **{
             f"metric {name}": lambda values: [step for step, _ in values] == [*range(1, epochs + 1)]
             for name in each_epoch
@@ -101,6 +104,7 @@ def read_items(registry: Registry, run_id: str, scratch: Path) -> dict[str, Any]
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return {
         "status": run.info.status,
+        "name": run.info.run_name,
         "experiment": client.get_experiment(run.info.experiment_id).name,
         **{f"metric {name}": values for name, values in metrics.items()},
         **{f"param {name}": value for name, value in run.data.params.items()},

@@ -11,12 +11,9 @@ from transect import __version__
 from transect.datasets import dataset_summary
 from transect.engine import Evaluation
 from transect.training.machine import machine_tags
-from transect.training.pictures import plots
 from transect.training.plan import Plan
 from transect.training.provenance import Provenance, installed_packages, source_diff
 from transect.training.tracking import RunLog
-
-__all__ = ["as_csv", "configuration", "final_metrics", "headline", "log_start", "plots", "run_tags"]
 
 
 def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:

@@ -17,6 +17,7 @@ from transect.settings import Settings
 from transect.training import record
 from transect.training.history import History
 from transect.training.machine import watch_system
+from transect.training.pictures import plots
 from transect.training.plan import Plan, TrainRequest
 from transect.training.provenance import Provenance
 from transect.training.resume import (
@@ -163,7 +164,7 @@ def running(session: Session, experiment: str, settings: Settings, go_on: str) -
 
 def log_files(log: RunLog, folder: Path) -> None:
     """Log the pictures and tables that a training left."""
-    for path in record.plots(folder):
+    for path in plots(folder):
         log.artifact(path, "plots")
     for name in _TRAINING_FILES:
         if (folder / name).is_file():
