@@ -56,6 +56,16 @@ def test_a_run_is_found_by_id_beginning_and_name(registry: Registry) -> None:
             find_run(registry, wrong)
 
 
+def test_a_deleted_run_is_said_to_be(registry: Registry) -> None:
+    run_id = _log(registry, "gone")
+    registry.client.delete_run(run_id)
+    for reference in (run_id, run_id[:12], "gone"):
+        with pytest.raises(NotRegisteredError, match=f"was deleted in MLflow.*mlflow runs restore --run-id {run_id}"):
+            find_run(registry, reference)
+    kept = _log(registry, "gone")
+    assert find_run(registry, "gone").run_id == kept
+
+
 def test_a_comparison_shows_what_differs(registry: Registry) -> None:
     one, two = (find_run(registry, _log(registry, *given)) for given in (("a",), ("b",)))
     three = find_run(registry, _log(registry, "c", loss=0.5))
