@@ -212,7 +212,7 @@ def test_a_sweep_in_mlflows_own_postgresql(
     process = _start("mad", environment, place, "--trials", "2")
     said = _stop_when(lambda: _told(tmp_path, 0, 1), process, signal.SIGINT)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "transect: interrupted; run the same command again to go on."
+    assert said.splitlines()[-1] == "Stopped; the same command goes on where this sweep is."
     stopped = _read(settings, "configs_sweep_mad")
     assert (stopped.parent.info.status, stopped.trials[0].info.status) == ("KILLED", "KILLED")
     assert stopped.trials[0].data.tags["transect.sweep.state"] == "stopped"

@@ -44,6 +44,7 @@ from transect.training.tracking import RunLog
 
 logger = logging.getLogger(__name__)
 
+_GO_ON = "the same command goes on where this sweep is"
 _MOST_FAILURES = 3
 # A trial need not wait for an MLflow that is away: the end of the sweep does, for all of them.
 _TRIAL_WAIT_S = 10.0
@@ -114,7 +115,7 @@ def sweep(request: SweepRequest, settings: Settings) -> SweepOutcome:
         return finished
     provenance = read_provenance(Path.cwd())
     session = _open(shared, plan, provenance, settings, before)
-    with termination_as_interrupt(), running(session, shared.experiment, settings, ""):
+    with termination_as_interrupt(), running(session, shared.experiment, settings, _GO_ON):
         study.claim(plan, session.log.local_id)
         _tell_space(session.log, config, plan)
         try:
