@@ -154,6 +154,9 @@ def test_a_census_runs_in_its_container(stack: Stack, survey: Path) -> None:
 @pytest.mark.usefixtures("promoted")
 def test_a_second_version_is_promoted_and_rolled_back(stack: Stack, training_set: Path) -> None:
     stack.make("train", MODEL="yolo11n", DATA=str(training_set), EPOCHS="1", ARGS=f"{TINY} seed=1")
+    # A container knows the source that it was made from, so that it can tell whether a run can be repeated in it.
+    rehearsal = stack.make("reproduce", RUN="@candidate", ARGS="--dry-run").stdout
+    assert "Source, versions, machine and starting weights are as they were." in rehearsal
     (stack.folder / "configs" / "strict.yaml").write_text("min_gain: 0.99\n", encoding="utf-8")
     strict = "--gate configs/strict.yaml"
     # DATA is not given: the folder of the training is remembered.
