@@ -1,15 +1,37 @@
 """A server that accepts connections and never answers: the hardest one to tell from one that is busy."""
 
+import logging
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow import environment_variables as mlflow_environment
 
 from transect.registry import connect
 from transect.settings import Settings, load_settings
+from transect.training import session
 from transect.training.tracking import RunLog
+
+
+class _Leaving(BaseHTTPRequestHandler):
+    """Answers the question whether MLflow is there, and hangs up on every other."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @pytest.fixture
@@ -38,3 +60,22 @@ def test_no_call_waits_for_ever(tmp_path: Path) -> None:
     assert mlflow_environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() <= 2
     assert not mlflow_environment.MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD.get()
     assert not mlflow_environment.MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD.get()
+
+
+def test_a_server_that_goes_between_check_and_start_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Leaving) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            uri = f"http://127.0.0.1:{server.server_address[1]}"
+            registry = connect(load_settings({"MLFLOW_TRACKING_URI": uri}, env_file=None))
+            plan: Any = SimpleNamespace(registry=registry, recipe=SimpleNamespace(experiment="configs_tiny"))
+            with caplog.at_level(logging.WARNING):
+                assert session._asked_for(plan) is None
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "Training starts all the same" in caplog.text
