@@ -280,34 +280,42 @@ def _register_best(
             f"No trial of sweep {shared.name} was trained to its end, so there is nothing to register; "
             f"{shared.folder / 'trials.csv'} says why. More trials: --trials {2 * shared.config.trials}"
         )
+    new = not _version(study, best, settings)
+    if new:
+        _package(shared, best, provenance, settings)
+    spool = Spool(trial_folder(best.folder, settings))
+    if spool.state.version:
+        study.note_registered(best, spool.state.version)
+    version = _version(study, best, settings)
+    log.tags(
+        {
+            "transect.sweep.best_trial": str(best.number),
+            **({"transect.sweep.best_run": spool.state.run_id} if spool.state.run_id else {}),
+            **({"transect.sweep.version": f"{settings.model_name} {version}"} if version else {}),
+            **{f"transect.sweep.best.{key}": str(value) for key, value in best.params.items()},
+        }
+    )
+    return best, new
+
+
+def _package(shared: Sweep, best: Best, provenance: Provenance, settings: Settings) -> None:
+    """Package and register a trial that was trained to its end; what MLflow does not take now waits in its spool."""
     folder = trial_folder(best.folder, settings)
     if not Spool.exists(folder) or not (folder / BEST).is_file():
         raise InputError(
             f"The weights of trial {best.number}, the best of sweep {shared.name}, are gone from {folder}; "
             "begin another sweep with --name."
         )
-    spool = Spool(folder)
-    new = not spool.state.version
-    if new:
-        logger.info("Trial %d is the best; it is packaged now.", best.number)
-        plan, _ = trial_plan(best.number, best.params, shared)
-        session = resume_session(folder, plan, settings)
-        with running(session, shared.experiment, settings, ""):
-            if any(entry.kind == "register" for entry in spool.pending()):
-                # A package that only waits for MLflow must not be made again.
-                session.log.drain(settings.tracking_wait)
-            else:
-                package_model(plan, provenance, session, learn(plan, session), settings)
-        spool = session.log.spool
-    log.tags(
-        {
-            "transect.sweep.best_trial": str(best.number),
-            "transect.sweep.best_run": spool.state.run_id,
-            "transect.sweep.version": f"{settings.model_name} {spool.state.version}" if spool.state.version else "",
-            **{f"transect.sweep.best.{key}": str(value) for key, value in best.params.items()},
-        }
-    )
-    return best, new
+    logger.info("Trial %d is the best; it is packaged now.", best.number)
+    plan, _ = trial_plan(best.number, best.params, shared)
+    # Asked before the log is opened, which delivers at once: a package that only waits for MLflow is not made again.
+    waiting = any(entry.kind == "register" for entry in Spool(folder).pending())
+    session = resume_session(folder, plan, settings)
+    with running(session, shared.experiment, settings, ""):
+        if waiting:
+            session.log.drain(settings.tracking_wait)
+        else:
+            package_model(plan, provenance, session, learn(plan, session), settings)
 
 
 def _deliver_rest(shared: Sweep, study: SweepStudy, settings: Settings) -> None:
@@ -335,9 +343,14 @@ def _finished(shared: Sweep, study: SweepStudy, before: History | None, settings
     if Spool(shared.folder).next() is not None:
         return None
     best = study.best()
-    if best is None or not Spool(trial_folder(best.folder, settings)).state.version:
+    if best is None or not _version(study, best, settings):
         return None
     return _outcome(shared, study, best, settings, new=False)
+
+
+def _version(study: SweepStudy, best: Best, settings: Settings) -> str:
+    """The version that a trial is registered as, "" while it is not."""
+    return study.registered(best) or Spool(trial_folder(best.folder, settings)).state.version
 
 
 def _outcome(shared: Sweep, study: SweepStudy, best: Best, settings: Settings, *, new: bool) -> SweepOutcome:
@@ -348,7 +361,7 @@ def _outcome(shared: Sweep, study: SweepStudy, best: Best, settings: Settings, *
         counts=Counter(_STATES[trial.state] for trial in study.ended()),
         best=best,
         model=settings.model_name,
-        version=Spool(trial_folder(best.folder, settings)).state.version,
+        version=_version(study, best, settings),
         new=new,
     )
 

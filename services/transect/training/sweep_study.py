@@ -19,7 +19,7 @@ from transect.training.plan import Plan
 from transect.training.sweep_config import SweepConfig
 from transect.training.sweep_store import patiently
 
-_DEFINITION, _OWNER = "transect.definition", "transect.local_id"
+_DEFINITION, _OWNER, _REGISTERED = "transect.definition", "transect.local_id", "transect.registered"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -96,6 +96,16 @@ class SweepStudy:
             return None
         trial = max(complete, key=lambda one: (one.value, -one.number))
         return Best(trial.number, float(trial.value or 0.0), dict(trial.params), trial.user_attrs["folder"])
+
+    def registered(self, best: Best) -> str:
+        """The version that a trial was registered as, "" if it was not; known when its folder is long cleared up."""
+        known: dict[str, str] = self.patiently(lambda: self.study.user_attrs).get(_REGISTERED, {})
+        return known.get(str(best.number), "")
+
+    def note_registered(self, best: Best, version: str) -> None:
+        """Note the version that a trial was registered as."""
+        known = self.patiently(lambda: self.study.user_attrs).get(_REGISTERED, {})
+        self.patiently(partial(self.study.set_user_attr, _REGISTERED, {**known, str(best.number): version}))
 
     def steps(self, trial: Trial) -> list[int]:
         """The steps of a trial that Optuna has been told of."""

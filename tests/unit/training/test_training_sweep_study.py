@@ -72,6 +72,9 @@ def test_the_best_trial_is_a_complete_one(tmp_path: Path) -> None:
     best = study.best()
     assert best is not None
     assert (best.number, best.value, best.folder) == (2, 0.5, "run-2")
+    assert study.registered(best) == ""
+    study.note_registered(best, "7")
+    assert _study(tmp_path).registered(best) == "7"
     states = [trial.state for trial in study.ended()]
     complete, failed, pruned = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
     assert states == [complete, failed, complete, pruned, complete]
