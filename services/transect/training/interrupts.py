@@ -12,8 +12,9 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 def interrupts_wait() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until the block is over, and then do what they do.
 
-    For torch.save: an interrupted write ends in a RuntimeError of its own instead, and Ultralytics
-    takes that for a failing disk, tries again, and trains on.
+    For the writing of a checkpoint, which is then whole. Ultralytics passes over errors there: it tries
+    again, or leaves a part out. An interrupt that a library underneath has turned into such an error
+    would be lost, and the training would go on.
     """
     if threading.current_thread() is not threading.main_thread():
         # Signals come to the main thread alone.
