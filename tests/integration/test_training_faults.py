@@ -262,7 +262,6 @@ def test_a_server_that_never_comes_back_costs_a_sync(
     finally:
         stack.start("mlflow")
     assert said.splitlines()[-1].startswith("transect: MLflow lacks ")
-    assert ("it did not answer in time" in said) == silent
     assert said.splitlines()[-1].endswith("deliver them with: transect runs sync")
     report = sync_spools(trainer.settings)
     assert report.complete
