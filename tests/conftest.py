@@ -1,6 +1,7 @@
 """What every test stands on: an environment without the developer's own settings."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,8 +20,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take out every variable that configures the program: a test sets what it needs."""
+def clean_environment() -> Iterator[None]:
+    """Take out every variable that configures the program: a test sets what it needs.
+
+    After the test too: the program names its MLflow in the environment, where the fixtures of the next
+    module, which are made before any fixture of a single test, would find it.
+    """
+    _clean()
+    yield
+    _clean()
+
+
+def _clean() -> None:
     for name in list(os.environ):
         if name.startswith(_OURS):
-            monkeypatch.delenv(name)
+            del os.environ[name]
