@@ -113,7 +113,8 @@ def test_there_and_into_another_server(
     assert child.tags["parent"] == find_run(folder.registry, "parent").run_id != one
 
     first.client.log_metric(two, "late", 0.25, step=9)
-    assert export_store(first, out).runs.changed >= 1
+    # Other tests have left their runs on the same server, which are of no interest here.
+    assert export_store(first, out, ["copied/one"]).runs.changed == 1
     shutil.move(out, moved)
     second = _connect(tmp_path / "second", mlflow_on_sqlite)
     assert import_store(second, moved, ["copied/one"]).runs.new == 2
