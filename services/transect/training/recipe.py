@@ -190,17 +190,22 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"Recipe {path} cannot be read: {error.strerror}; configs/train holds some.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"Recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+    document = read_yaml(path, "Recipe", "configs/train holds some")
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise InputError(f"Recipe {path} must be a mapping with the key train.")
     return document
+
+
+def read_yaml(path: Path, what: str, hint: str) -> Any:
+    """What a file of the user's says; `what` it is and `hint`, where one is found, stand in the InputError."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}; {hint}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path} is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def _parse(override: str) -> tuple[str, Any]:

@@ -16,7 +16,7 @@ from optuna.distributions import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transect.errors import InputError
-from transect.training.recipe import TRAIN_KEYS, load_recipe, override_key, refuse_unknown
+from transect.training.recipe import TRAIN_KEYS, load_recipe, override_key, read_yaml, refuse_unknown
 
 # What the best weights are worth on the validation split, as a training measures it.
 METRICS = ("best/mAP50-95", "best/mAP50", "best/precision", "best/recall")
@@ -114,12 +114,7 @@ def as_overrides(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"Sweep {path} cannot be read: {error.strerror}; configs/sweep holds one.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"Sweep {path} is not YAML: {' '.join(str(error).split())}.") from error
+    document = read_yaml(path, "Sweep", "configs/sweep holds one")
     if not isinstance(document, dict):
         raise InputError(f"Sweep {path} must be a mapping with the keys recipe and space.")
     return document
