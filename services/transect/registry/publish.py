@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -22,6 +22,7 @@ from transect.registry.names import (
     TAG_SHA256,
 )
 from transect.registry.questions import all_versions, or_none, stored_files
+from transect.registry.uploads import upload
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def publish(
     all_tags = {**tags, TAG_SHA256: package_sha256(package)}
     with translated(uri, f"registering {package} as {name}"):
         run = client.get_run(run_id)
-        client.log_artifacts(run_id, str(package), PACKAGE_PATH)
+        _upload(client, run_id, package)
         _check_upload(client, uri, run_id, package, manifest)
         source = f"{run.info.artifact_uri.rstrip('/')}/{PACKAGE_PATH}"
         with _model(client, name):
@@ -59,6 +60,14 @@ def publish(
                 client.set_tag(run_id, TAG_MODEL_VERSION, f"{name}/{version}")
                 client.set_registered_model_alias(name, CANDIDATE, version)
     return ModelVersion(name, version, run_id)
+
+
+def _upload(client: MlflowClient, run_id: str, package: Path) -> None:
+    paths = sorted(path for path in package.rglob("*") if path.is_file())
+    folders = (PurePosixPath(PACKAGE_PATH, *path.parent.relative_to(package).parts) for path in paths)
+    for error in upload(client, run_id, [(path, str(folder)) for path, folder in zip(paths, folders, strict=True)]):
+        if error is not None:
+            raise error
 
 
 def _origin(run: Run, tags: dict[str, str]) -> str:

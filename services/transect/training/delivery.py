@@ -7,7 +7,7 @@ tag transect.local_id, and a registered version by its run and the hash of its p
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,22 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 
 from transect.engine import package_sha256, read_manifest, write_manifest
 from transect.errors import PackageError, RegistryError, UnreachableError
 from transect.files import atomic_write
 from transect.registry import Registry, connect
 from transect.registry.names import CANDIDATE, TAG_SHA256
+from transect.registry.uploads import AT_ONCE, upload
 from transect.settings import Settings
 from transect.training.spool import Entry, Spool
 
 logger = logging.getLogger(__name__)
 
 TAG_LOCAL_ID = "transect.local_id"
+# Bytes of files that go together.
+_SMALL = 8 << 20
 # Only these say that a call itself is wrong: credentials are mended, limits lifted, databases come back.
 _FINAL = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 
@@ -59,18 +63,24 @@ class Delivery:
         return self._registry
 
     def send_next(self) -> bool:
-        """Send the oldest entry; False when there is none.
+        """Send the oldest entry, and those behind it that may go with it; False when there is none.
 
         An entry that MLflow refuses for good is put aside and told, so that it holds up nothing.
         Raises RegistryError for what may pass: MLflow is away, or somebody has to mend something.
         """
-        entry = self.spool.next()
-        if entry is None:
+        entries = going_together(self.spool.undelivered(), self._size)
+        if not entries:
             return False
+        # What is refused among several is found by sending the first of them alone.
+        if len(entries) == 1 or not self._send_together(entries):
+            self._send_alone(entries[0])
+        return True
+
+    def _send_alone(self, entry: Entry) -> None:
         send = self._send.get(entry.kind)
         if send is None:
             self.spool.rejected(entry, "this version of Transect does not know it")
-            return True
+            return
         try:
             learned = send(entry)
         except Exception as error:  # noqa: BLE001 - whatever a store raises, the rest of the spool must not be lost
@@ -79,7 +89,31 @@ class Delivery:
             self.spool.rejected(entry, why)
         else:
             self.spool.delivered(entry, **learned)
+
+    def _send_together(self, entries: Sequence[Entry]) -> bool:
+        """Send metrics in one call, and files side by side; False when MLflow refuses the first, or all, for good."""
+        if entries[0].kind == "metrics":
+            errors = self._metrics_together(entries)
+        else:
+            files = [(self.spool.path_of(entry.data["file"]), entry.data["folder"]) for entry in entries]
+            errors = upload(self._client, self.spool.state.run_id, files)
+        for entry, error in zip(entries, errors, strict=True):
+            if error is not None:
+                self._judge(entry, error)
+                return entry is not entries[0]
+            self.spool.delivered(entry)
         return True
+
+    def _metrics_together(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        try:
+            self._batch(metrics=[metric for entry in entries for metric in _metrics_of(entry)])
+        except Exception as error:  # noqa: BLE001 - it is judged as one of a single entry
+            return [error] * len(entries)
+        return [None] * len(entries)
+
+    def _size(self, entry: Entry) -> int | None:
+        path = self.spool.path_of(entry.data["file"])
+        return path.stat().st_size if path.is_file() else None
 
     def _judge(self, entry: Entry, error: Exception) -> str:
         """Why MLflow will never take `entry`. Raises RegistryError when it may still do."""
@@ -133,9 +167,7 @@ class Delivery:
         return {"run_id": str(run.info.run_id)}
 
     def _metrics(self, entry: Entry) -> dict[str, str]:
-        time, step = entry.data["time"], entry.data["step"]
-        metrics = [Metric(name, value, time, step) for name, value in entry.data["values"].items()]
-        return self._batch(metrics=metrics)
+        return self._batch(metrics=_metrics_of(entry))
 
     def _params(self, entry: Entry) -> dict[str, str]:
         return self._batch(params=[Param(name, text) for name, text in entry.data["values"].items()])
@@ -191,6 +223,41 @@ class Delivery:
         current = self._client.get_registered_model(name).aliases.get(CANDIDATE)
         if current is None or int(current) < int(version):
             self._client.set_registered_model_alias(name, CANDIDATE, version)
+
+
+def going_together(entries: Iterable[Entry], size: Callable[[Entry], int | None]) -> list[Entry]:
+    """The first entry, and those behind it that may be sent with it, since their order does not matter.
+
+    Metrics go with metrics, as many as MLflow takes in one call. Small files go with small files to
+    other places: large ones would share the line, and for as long as all of them take nothing would be
+    delivered. `size` gives the bytes of an entry's file, or None when it is gone.
+    """
+    together: list[Entry] = []
+    places: set[tuple[str | None, str]] = set()
+    room = 0
+    for entry in entries:
+        if together and entry.kind != together[0].kind:
+            break
+        if entry.kind == "metrics":
+            room += len(entry.data["values"])
+            fits = room <= MAX_METRICS_PER_BATCH
+        elif entry.kind == "artifact" and (there := size(entry)) is not None:
+            place = (entry.data["folder"], Path(entry.data["file"]).name)
+            room += there
+            fits = place not in places and room <= _SMALL and len(together) < AT_ONCE
+            places.add(place)
+        else:
+            fits = False
+        if fits or not together:
+            together.append(entry)
+        if not fits:
+            break
+    return together
+
+
+def _metrics_of(entry: Entry) -> list[Metric]:
+    time, step = entry.data["time"], entry.data["step"]
+    return [Metric(name, value, time, step) for name, value in entry.data["values"].items()]
 
 
 def _nesting(folder: str) -> dict[str, str]:

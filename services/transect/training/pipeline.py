@@ -14,7 +14,7 @@ from transect.settings import Settings
 from transect.training import record
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.provenance import Provenance, read_provenance
-from transect.training.session import Session, log_files, log_weights, open_session
+from transect.training.session import Session, log_files, log_pictures, log_tables, log_weights, open_session
 from transect.training.tracking import RunLog
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def package_model(
     from transect.training.trials import TrialModel, make_variants
 
     log, folder = session.log, session.folder
+    # On their way while the model is exported and evaluated.
+    log_pictures(log, folder)
     onnx = folder / MODEL_FILE
     export_onnx(trained.best, onnx, trained.image_size, plan.recipe.head)
     package: dict[str, Any] = {
@@ -161,7 +163,7 @@ def package_model(
     per_class = {name: values.metrics() for name, values in found.test.per_class.items()}
     log.metrics({**record.final_metrics(found.test), **report.metrics()}, step=trained.epochs)
     log.tags(report.tags())
-    log_files(log, folder)
+    log_tables(log, folder)
     # What a process left that was killed before it could hand its package over.
     shutil.rmtree(folder / "package", ignore_errors=True)
     built = build_package(

@@ -164,8 +164,18 @@ def running(session: Session, experiment: str, settings: Settings, go_on: str) -
 
 def log_files(log: RunLog, folder: Path) -> None:
     """Log the pictures and tables that a training left."""
+    log_pictures(log, folder)
+    log_tables(log, folder)
+
+
+def log_pictures(log: RunLog, folder: Path) -> None:
+    """Log what Ultralytics drew; nothing is added to it after the training."""
     for path in plots(folder):
         log.artifact(path, "plots")
+
+
+def log_tables(log: RunLog, folder: Path) -> None:
+    """Log the numbers and arguments of a training, and what Ultralytics said, up to now."""
     for name in _TRAINING_FILES:
         if (folder / name).is_file():
             log.artifact(folder / name, "training")

@@ -118,13 +118,17 @@ class Spool:
                 offset += len(line)
                 yield _entry(line, offset)
 
+    def undelivered(self) -> Iterator[Entry]:
+        """What is not delivered yet, oldest first, as it is read."""
+        return self.entries(self.state.offset)
+
     def pending(self) -> list[Entry]:
         """What is not delivered yet, oldest first."""
-        return list(self.entries(self.state.offset))
+        return list(self.undelivered())
 
     def next(self) -> Entry | None:
         """The oldest entry that is not delivered yet."""
-        return next(self.entries(self.state.offset), None)
+        return next(self.undelivered(), None)
 
     def delivered(self, entry: Entry, **changes: Any) -> None:
         """Note that `entry` is done with, and what was learned (`run_id`, `version`); its file goes."""

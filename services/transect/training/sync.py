@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,13 +89,14 @@ def _end_killed(spool: Spool) -> None:
 def _deliver(spool: Spool, settings: Settings, registry: Registry) -> SpoolReport:
     refused = len(spool.state.rejected)
     delivery = Delivery(spool, settings, registry)
-    delivered, why = 0, ""
+    waiting, why = len(spool.pending()), ""
     try:
-        for _ in _until_empty(delivery):
-            delivered += 1
+        while delivery.send_next():
+            pass
     except TransectError as error:
         why = str(error)
     left = len(spool.pending())
+    delivered = waiting - left
     name, run_id = spool.run_folder.name, spool.state.run_id
     if left:
         sentence = f"{name}: {left} entries are not delivered and stay in {spool.folder}: {why}"
@@ -106,11 +106,6 @@ def _deliver(spool: Spool, settings: Settings, registry: Registry) -> SpoolRepor
     if rejected := spool.state.rejected[refused:]:
         sentence += f" MLflow refused: {'; '.join(rejected)}."
     return SpoolReport(spool.run_folder, run_id, delivered, left, sentence)
-
-
-def _until_empty(delivery: Delivery) -> Iterator[None]:
-    while delivery.send_next():
-        yield
 
 
 def _busy(spool: Spool) -> SpoolReport:

@@ -91,6 +91,45 @@ def test_a_lost_answer_does_no_harm(settings: Settings, registry: Registry, forg
     assert [file.path for file in registry.client.list_artifacts(before, "notes")] == ["notes/note.txt"]
 
 
+def test_many_entries_go_together_and_each_arrives_as_if_alone(settings: Settings, registry: Registry) -> None:
+    spool = _leave(settings, "a", *(_metrics(step) for step in range(1, 41)))
+    note = settings.home / "note.txt"
+    for number in range(20):
+        note.write_text(f"note {number}")
+        spool.append("artifact", f"artifact {number}", file=spool.keep(note), folder=f"notes/{number % 15}")
+    gone = next(entry for entry in spool.entries() if entry.what == "artifact 3")
+    spool.path_of(gone.data["file"]).unlink()
+    (run,) = sync_spools(settings).runs
+    # The run, forty steps, twenty files, of which one is gone, and the status.
+    assert (run.delivered, run.left, len(Spool(run.folder).state.rejected)) == (62, 0, 1)
+    history = registry.client.get_metric_history(run.run_id, "loss")
+    assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 41)]
+    # The newer of two for one place is the one that stays.
+    found = {
+        number: Path(registry.client.download_artifacts(run.run_id, f"notes/{number}/note.txt")).read_text()
+        for number in range(15)
+        if number != 3
+    }
+    assert found == {number: f"note {number + 15 if number < 5 else number}" for number in found}
+    assert sorted(path.name for path in (spool.folder / "files").rglob("*.txt")) == []
+    # The process was killed when half of what went together was noted.
+    ends = [entry.end for entry in spool.entries()]
+    state = spool.folder / "state.json"
+    state.write_text(state.read_text().replace(f'"offset": {ends[-1]}', f'"offset": {ends[20]}'))
+    sync_spools(settings)
+    assert len(registry.client.get_metric_history(run.run_id, "loss")) == 40
+
+
+def test_what_mlflow_refuses_of_what_goes_together_is_found(settings: Settings, registry: Registry) -> None:
+    odd = ("metrics", {"values": {"no:name?": 1.0}, "step": 2, "time": 1002})
+    _leave(settings, "a", _metrics(1), odd, _metrics(3))
+    (run,) = sync_spools(settings).runs
+    assert (run.delivered, run.left) == (5, 0)
+    (why,) = Spool(run.folder).state.rejected
+    assert "no:name?" in why
+    assert [metric.step for metric in registry.client.get_metric_history(run.run_id, "loss")] == [1, 3]
+
+
 def test_a_package_is_registered_once_and_knows_its_run(
     settings: Settings, registry: Registry, dot_package: Path, tmp_path: Path
 ) -> None:
