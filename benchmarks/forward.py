@@ -7,6 +7,8 @@ import numpy as np
 from benchmarks.measure import cores
 from numpy.typing import NDArray
 
+from transect.engine.backends.openvino_cpu import openvino_core
+
 
 def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str, *, pinned: bool) -> Callable[[int], None]:
     """Runs that many forward passes on OpenVINO in throughput mode, with as many requests as it likes best.
@@ -16,10 +18,11 @@ def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str, *, pinn
     """
     import openvino as ov
 
-    network = ov.Core().read_model(model)
+    core = openvino_core()
+    network = core.read_model(model)
     network.reshape([1, *inputs.shape[1:]])
     config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint, "ENABLE_CPU_PINNING": pinned}
-    compiled = ov.Core().compile_model(network, "CPU", config)
+    compiled = core.compile_model(network, "CPU", config)
     queue = ov.AsyncInferQueue(compiled, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
 
     def passes(count: int) -> None:

@@ -82,11 +82,10 @@ def with_variants(package: Path, target: Path, *variants: Variant) -> Path:
 @pytest.fixture(scope="session")
 def int8_package(dot_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`dot_package` with an INT8 variant: the same network as an OpenVINO IR, which needs no calibration to load."""
-    from transect.engine.backends.openvino_cpu import import_openvino
+    from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
 
-    openvino = import_openvino()
     folder = tmp_path_factory.mktemp("int8") / "package"
-    openvino.save_model(openvino.Core().read_model(dot_package / MODEL_FILE), folder / INT8_FILES[0])
+    import_openvino().save_model(openvino_core().read_model(dot_package / MODEL_FILE), folder / INT8_FILES[0])
     return with_variants(dot_package, folder, make_variant("int8"))
 
 

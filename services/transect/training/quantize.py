@@ -2,8 +2,10 @@
 
 import logging
 import random
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import rich
 from numpy.typing import NDArray
 
 from transect.datasets import Split
-from transect.engine.backends.openvino_cpu import import_openvino
+from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
 from transect.engine.detector import AUTO_TILE_FACTOR, DEFAULT_OVERLAP
 from transect.imagery import decode_image, letterbox, plan_tiles
 from transect.progress import progress
@@ -33,8 +35,9 @@ def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Pa
     and 0.001, at the same speed. Raises what NNCF raises.
     """
     ov = import_openvino()
-    network = ov.Core().read_model(onnx)
+    network = openvino_core().read_model(onnx)
     network.reshape([1, 3, image_size, image_size])
+    stopped = threading.Event()
     with _quiet(), progress("Calibrating INT8", len(images)) as advance:
         import nncf  # type: ignore[import-untyped]  # ships none
         from nncf.quantization.range_estimator import (  # type: ignore[import-untyped]  # ships none
@@ -47,25 +50,43 @@ def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Pa
         def prepare(number: int) -> NDArray[np.float32]:
             # NNCF may go through the images more than once.
             nonlocal left
+            if stopped.is_set():
+                raise _StoppedError
             if left:
                 left -= 1
                 advance()
             square = calibration_square(images[number], number, image_size, max_pixels=max_pixels)
             return np.ascontiguousarray(square.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
 
-        quantized = nncf.quantize(
-            network,
-            nncf.Dataset(range(len(images)), prepare),
-            preset=nncf.QuantizationPreset.MIXED,
-            target_device=nncf.TargetDevice.CPU,
-            subset_size=len(images),
-            ignored_scope=nncf.IgnoredScope(names=floating_point_operations(network), validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(
-                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
-            ),
-        )
+        def quantize() -> Any:
+            return nncf.quantize(
+                network,
+                nncf.Dataset(range(len(images)), prepare),
+                preset=nncf.QuantizationPreset.MIXED,
+                target_device=nncf.TargetDevice.CPU,
+                subset_size=len(images),
+                ignored_scope=nncf.IgnoredScope(names=floating_point_operations(network), validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+                ),
+            )
+
+        # NNCF makes cores of its own; what they leave behind (see openvino_core) must not be the main thread's.
+        with ThreadPoolExecutor(1) as thread:
+            work = thread.submit(quantize)
+            try:
+                # Ctrl-C arrives here; a signal that another thread takes would not wake a wait without an end.
+                while not work.done():
+                    wait([work], timeout=0.2)
+            finally:
+                stopped.set()
+        quantized = work.result()
     # Only the weights that NNCF chose are compressed; the rest stays as exact as it was.
     ov.save_model(quantized, target, compress_to_fp16=False)
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the calibration any more."""
 
 
 def calibration_images(split: Split, count: int) -> list[Path]:

@@ -28,6 +28,40 @@ def test_opening_a_model_reports_to_nobody_and_prints_nothing(dot_package: Path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+SIGNALS = """
+import signal, sys, threading
+from pathlib import Path
+from transect.engine import Detector
+from transect.engine.backends import native_precisions
+
+def opened():
+    return Detector.open(Path(sys.argv[1]), backend="openvino")
+
+came = []
+signal.signal(signal.SIGTERM, lambda *_: came.append("SIGTERM"))
+native_precisions("openvino")
+first = opened()
+second = opened()
+first.close()
+del first
+third = []
+thread = threading.Thread(target=lambda: third.append(opened()))
+thread.start()
+thread.join()
+second.close()
+del second
+third.pop().close()
+signal.raise_signal(signal.SIGTERM)
+assert came == ["SIGTERM"]
+"""
+
+
+def test_signals_are_handled_after_detectors_came_and_went(dot_package: Path) -> None:
+    """A stack for signals that went with a core of OpenVINO would make this a segmentation fault."""
+    done = subprocess.run([sys.executable, "-c", SIGNALS, dot_package], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_openvino_keeps_full_precision(dot_package: Path) -> None:
     network = open_backend(dot_package / "model.onnx", 64, backend="openvino")
     # 173/255 has no short binary fraction; bfloat16 would be off by 0.002.

@@ -7,7 +7,7 @@ import yaml
 from packages import make_variant
 from toys import COLOURS, SIZE, build_toy_package, paint, write_toy_onnx
 from transect.engine import INT8_FILES, Detector, ValidationCounts, read_manifest, verify_package
-from transect.engine.backends.openvino_cpu import import_openvino
+from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
 from transect.errors import PackageError
 from transect.registry import build_package
 
@@ -108,8 +108,7 @@ def test_the_toy_network_takes_any_batch(tmp_path: Path) -> None:
 
 def _int8_beside(onnx: Path) -> None:
     """An IR of the same network, as quantisation would leave it beside the ONNX file."""
-    openvino = import_openvino()
-    openvino.save_model(openvino.Core().read_model(onnx), onnx.with_name(INT8_FILES[0]))
+    import_openvino().save_model(openvino_core().read_model(onnx), onnx.with_name(INT8_FILES[0]))
 
 
 def test_variants_are_copied_hashed_and_run(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """INT8 by the real NNCF, on a small network with the layers of a real one."""
 
+import ctypes
 import logging
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from PIL import Image
 from tiny_datasets import write_spots_dataset
 from transect.datasets import Split, load_dataset
 from transect.engine.backends import open_backend
-from transect.engine.backends.openvino_cpu import import_openvino
+from transect.engine.backends.openvino_cpu import openvino_core
 from transect.imagery import decode_image, letterbox
 from transect.synth import make_dataset
 from transect.training.export import export_onnx
@@ -50,10 +54,11 @@ def test_an_int8_copy_finds_what_the_network_finds_and_is_the_same_every_time(
     images = calibration_images(data.splits["train"], 300)
     assert len(images) == 6
     capfd.readouterr()
-    before = logging.getLoggerClass()
+    before, stack = logging.getLoggerClass(), _signal_stack()
     for name in ("one", "two"):
         quantize_int8(starter, tmp_path / f"{name}.xml", 320, images, max_pixels=MAX_PIXELS)
     assert logging.getLoggerClass() is before
+    assert _signal_stack() == stack
     assert not rich.get_console().quiet
     out, err = capfd.readouterr()
     assert out == ""
@@ -74,8 +79,49 @@ def test_an_int8_copy_finds_what_the_network_finds_and_is_the_same_every_time(
     assert np.median(np.abs(found[:4, sure] - wanted[:4, sure])) < 1
 
 
+class _Interrupting(Sequence[Path]):
+    """Pictures, of which the third one's reader presses Ctrl-C."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+        self.read = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: Any) -> Any:
+        self.read += 1
+        if self.read == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.paths[number]
+
+
+def test_ctrl_c_ends_a_calibration_and_later_signals_have_a_stack(starter: Path, split: Split, tmp_path: Path) -> None:
+    images = _Interrupting(split.images * 20)
+    before = _signal_stack()
+    with pytest.raises(KeyboardInterrupt):
+        quantize_int8(starter, tmp_path / "one.xml", 320, images, max_pixels=MAX_PIXELS)
+    assert images.read < 60
+    assert not (tmp_path / "one.xml").exists()
+    assert _signal_stack() == before
+
+
+class _Stack(ctypes.Structure):
+    """stack_t of Linux (sigaltstack(2))."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def _signal_stack() -> int | None:
+    """Where this thread handles signals."""
+    found = _Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+    address: int | None = found.address
+    return address
+
+
 def test_the_first_and_last_layers_and_the_boxes_stay_in_floating_point(make_package: Callable[..., Path]) -> None:
-    network = import_openvino().Core().read_model(make_package(lively=True) / "model.onnx")
+    network = openvino_core().read_model(make_package(lively=True) / "model.onnx")
     names = set(floating_point_operations(network))
     kinds = [node.get_type_name() for node in network.get_ordered_ops() if node.get_friendly_name() in names]
     assert {"Softmax", "Sigmoid", "Concat"} <= set(kinds)
@@ -115,6 +161,7 @@ def refuse(*_):
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 from pathlib import Path
+from typing import Any
 from transect.training.quantize import quantize_int8
 
 quantize_int8(Path(sys.argv[1]), Path(sys.argv[2]), 64, [Path(sys.argv[3])], max_pixels=10**7)

@@ -3,6 +3,8 @@
 import platform
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,33 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, for every network. Raises ImportError without OpenVINO.
+
+    A core's CPU plugin gives the thread that loads it a stack for signals, on which Python handles
+    Ctrl-C and SIGTERM, and takes it away when the core goes. Of two cores whose lives overlap, the
+    second puts back the first one's stack, which is gone then: the next signal is a segmentation
+    fault. So there is one core, for good, and a thread that is over has its stack.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_load_core).result()
+
+
+def _load_core() -> Any:
+    core = import_openvino().Core()
+    # The first question to it loads the plugin.
+    core.get_property("CPU", "FULL_DEVICE_NAME")
+    return core
+
+
 def native_precisions() -> frozenset[Precision]:
     """What OpenVINO computes in hardware on this CPU.
 
     It lists BF16 only where the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX). INT8
     it lists everywhere; there we ask the CPU ourselves.
     """
-    listed = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    listed = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found: set[Precision] = {"fp32"}
     if "BF16" in listed:
         found.add("bf16")
@@ -62,8 +84,7 @@ class OpenVino:
 
     def __init__(self, model: Path, image_size: int, precision: Precision, threads: int) -> None:
         self.precision = precision
-        ov = import_openvino()
-        core = ov.Core()
+        ov, core = import_openvino(), openvino_core()
         network = core.read_model(model)
         shape = network.inputs[0].get_partial_shape()
         sizes = [None if size.is_dynamic else size.get_length() for size in shape]
