@@ -6,13 +6,15 @@ detector image, which has no torch, can run every command that needs none.
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from transect import __version__
 from transect.cli.census import app as census_app
@@ -27,8 +29,22 @@ from transect.cli.webhook import app as webhook_app
 from transect.errors import InputError, TransectError
 from transect.settings import load_settings
 
+
+class _Commands(TyperGroup):
+    """All commands: Ctrl-C ends each with a line of ours, where Typer would end it without a word."""
+
+    # Any: the base names a class that Typer does not export.
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("transect: interrupted.", file=sys.stderr)
+            raise typer.Exit(128 + signal.SIGINT) from None
+
+
 app = typer.Typer(
     name="transect",
+    cls=_Commands,
     help="Train wildlife detectors, track every run, serve the best one, count animals with honest error bars.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -54,9 +70,6 @@ def main() -> None:
         # One line, whatever the parts were: people read it, scripts grep it.
         print(f"transect: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("transect: interrupted; run the same command again to go on.", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def _version(wanted: bool) -> None:
