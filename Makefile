@@ -45,9 +45,10 @@ setup: .venv/.installed
 demo: setup
 	@.venv/bin/transect demo $(ARGS)
 
-# Run the tests; those of the containers need Docker and are skipped without it (REQUIRE_CONTAINERS=1 insists).
+# Run the tests, two files at a time; those of the containers need Docker and are skipped without it
+# (REQUIRE_CONTAINERS=1 insists).
 test: setup
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # Check style, types and the import rules.
 lint: setup

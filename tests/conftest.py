@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 # Fixtures that make small real model packages.
 pytest_plugins = ["packages"]
 
+_CONTAINERS = Path(__file__).parent / "containers"
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 
 
@@ -17,6 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="compare the engine with Ultralytics on the photos of this folder too (test_engine_parity.py)",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all of the containers, which share a stack."""
+    for item in items:
+        folder = _CONTAINERS if item.path.is_relative_to(_CONTAINERS) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(folder)))
 
 
 @pytest.fixture(autouse=True)
