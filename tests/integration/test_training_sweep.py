@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,11 +18,12 @@ from mlflow.entities import Run
 
 from integration.servers import MlflowServer
 from tiny_datasets import write_spots_dataset
-from transect.errors import InputError, TransectError
+from transect.errors import InputError, RegistryError, TransectError
 from transect.registry import connect
 from transect.settings import Settings, load_settings
 from transect.training.sweep import SweepOutcome, SweepRequest, sweep
 from transect.training.sweep_store import open_store
+from transect.training.sync import sync_spools
 
 _RECIPE = """
 train:
@@ -212,7 +214,10 @@ def test_a_sweep_in_mlflows_own_postgresql(
     process = _start("mad", environment, place, "--trials", "2")
     said = _stop_when(lambda: _told(tmp_path, 0, 1), process, signal.SIGINT)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "Stopped; the same command goes on where this sweep is."
+    assert said.splitlines()[-2:] == [
+        "Stopped; the same command goes on where this sweep is.",
+        "transect: interrupted.",
+    ]
     stopped = _read(settings, "configs_sweep_mad")
     assert (stopped.parent.info.status, stopped.trials[0].info.status) == ("KILLED", "KILLED")
     assert stopped.trials[0].data.tags["transect.sweep.state"] == "stopped"
@@ -237,6 +242,25 @@ def test_a_sweep_in_mlflows_own_postgresql(
     elsewhere = load_settings({**environment, "TRANSECT_HOME": str(tmp_path / "other")}, env_file=None)
     with pytest.raises(InputError, match="Sweep mad_yolo11n was begun in another TRANSECT_HOME"):
         sweep(_request("mad", trials=2), elsewhere)
+
+
+def test_a_sweep_without_mlflow_costs_a_sync(mlflow_on_sqlite: MlflowServer, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        away = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{probe.getsockname()[1]}", "TRANSECT_TRACKING_WAIT": "0"}
+    environment = _environment(tmp_path, TRANSECT_MODEL_NAME="swept-alone")
+    with pytest.raises(RegistryError, match="deliver them with: transect runs sync"):
+        sweep(_request("rates", trials=2), load_settings({**environment, **away}, env_file=None))
+
+    settings = load_settings({**environment, **mlflow_on_sqlite.environment()}, env_file=None)
+    assert sync_spools(settings).complete
+    read = _read(settings, "configs_sweep_rates")
+    assert {read.parent.info.status, *(run.info.status for run in read.trials.values())} == {"FINISHED"}
+    assert [list(read.history(read.trials[number], "train/loss")) for number in (0, 1)] == [[1, 2, 3, 4], [1, 2, 3]]
+    # Registered is the best one, once; and the sweep that is asked for again is over.
+    outcome = sweep(_request("rates", trials=2), settings)
+    assert (outcome.new, outcome.best.number, outcome.version) == (False, 0, "1")
+    assert connect(settings).resolve("@candidate").run_id == read.trials[0].info.run_id
 
 
 def _alembic_versions(uri: str, schema: str) -> list[str]:
