@@ -36,18 +36,17 @@ def running(
     command: Sequence[str], port: int, ready: str, log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
     """Start `command`, wait until the path `ready` answers 200, and stop the whole process group at the end."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "TRANSECT_"))}
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, env={**kept, **(environment or {})}, stdout=stream, stderr=stream, start_new_session=True
+            command, env=clean_environment(environment or {}), stdout=stream, stderr=stream, start_new_session=True
         )
     try:
         _wait(process, f"http://127.0.0.1:{port}{ready}", log)
         yield Running(port, process.pid, time.monotonic() - start)
         if process.poll() is not None:
-            raise SystemExit(f"{command[0]} ended with {process.returncode}; its log is {log}:\n{_tail(log)}")
+            raise SystemExit(f"{command[0]} ended with {process.returncode}; its log is {log}:\n{tail(log)}")
     finally:
         stop_group(process)
 
@@ -109,10 +108,17 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(0.02)
-    raise SystemExit(f"{url} did not come up; the log {log} ends with:\n{_tail(log)}")
+    raise SystemExit(f"{url} did not come up; the log {log} ends with:\n{tail(log)}")
 
 
-def _tail(log: Path) -> str:
+def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """That of this process, with these variables in place of those that set up MLflow, object stores and Transect."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "TRANSECT_"))}
+    return {**kept, **variables}
+
+
+def tail(log: Path) -> str:
+    """How a log ends."""
     return log.read_text(errors="replace")[-3000:]
 
 

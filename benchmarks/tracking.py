@@ -1,30 +1,33 @@
-"""What tracking costs a training: the same one with and without it, in turns.
+"""What tracking costs a training: the same one with and without it, at the same time, in turns.
 
     python -m benchmarks.tracking [--rounds N] [--epochs N] [--images N] [--markdown]
 
-Trained is yolo11n on a synthetic set, in one process, with one seed. Without tracking there is no log, no watcher of
-the machine and no MLflow; with it, a real MLflow server on SQLite, the same one behind a proxy whose answers come half
-a second late, and, for comparison, the embedded store in the trainer's own process, and a server that is away from
-beginning to end. The server, its database and the proxy have the last core to themselves, and the trainer the others,
-since in the field the server is another machine.
+Trained is yolo11n on a synthetic set, with one seed. Without tracking there is no log, no watcher of the machine and no
+MLflow; with it, a real MLflow server on SQLite, the same one behind a proxy whose answers come half a second late, and,
+for comparison, the embedded store in the trainer's own process, and a server that is away from beginning to end. The
+two trainings of a pair take turns of some seconds, while the other stands still (benchmarks/turns.py). The server, its
+database and the proxy have the last core to themselves, and the trainers the others, since in the field the server is
+another machine.
 """
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import cycle, islice, permutations
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
 from benchmarks.measure import Bar, Report, Table, milliseconds, number
 from benchmarks.processes import free_port, mlflow_server, running
-from benchmarks.trainings import Spent, Training
+from benchmarks.trainings import Spent, read_noted, write_recipe
+from benchmarks.turns import TURN_S, Program, in_turns
 
-from transect.settings import Settings, load_settings
 from transect.synth import make_dataset
+from transect.training.session import termination_as_interrupt
 
 WITHOUT, SERVER, LATE, EMBEDDED, AWAY = "without", "MLflow server", "500 ms late", "embedded store", "MLflow away"
 LATE_S = 0.5
@@ -34,7 +37,9 @@ LIMITS = {SERVER: 1.0, LATE: 2.0}
 OTHERS_EVERY = 3
 """How many rounds there are to one of what has no limit: other stores, and the whole command."""
 
-Round = Mapping[str, Spent]
+_NOTED = "noted.json"
+
+Pair = Mapping[str, Spent]
 Figure = Callable[[Spent], float | None]
 
 
@@ -51,76 +56,148 @@ def main() -> None:
     folder = arguments.work / f"tracking-{images}-{tile}"
     data = make_dataset(folder, train=images, val=max(images // 4, 8), test=max(images // 8, 8), tile=tile)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.work) as made, ExitStack() as stack:
+        stack.enter_context(termination_as_interrupt())
         scratch = Path(made).absolute()
         with on_cores(server_cores()):
-            ways = _servers(scratch, stack)
+            uris = _servers(scratch, stack)
         stack.enter_context(on_cores(trainer_cores()))
-        # The embedded store is made here, and what everything needs is read for the first time.
-        Training(data.absolute(), scratch, 1, tile).run(ways[EMBEDDED])
-        training = Training(data.absolute(), scratch, arguments.epochs, tile)
-        rounds = [_round(turn, order, ways, training) for turn, order in enumerate(orders(arguments.rounds))]
-    print(report(rounds, arguments.epochs).show(markdown=arguments.markdown))
+        trainings = Trainings(data.absolute(), scratch, tile, uris)
+        trainings.warm_up()
+        pairs = trainings.rounds(arguments.rounds, arguments.epochs)
+    print(report(pairs, arguments.epochs).show(markdown=arguments.markdown))
 
 
-def orders(rounds: int) -> list[tuple[str, ...]]:
-    """What is trained in each round, in order: what is compared takes each place equally often."""
-    found = list(islice(cycle(permutations((WITHOUT, SERVER, LATE))), rounds))
-    return [(*order, EMBEDDED, AWAY) if turn % OTHERS_EVERY == 0 else order for turn, order in enumerate(found)]
+def orders(rounds: int) -> list[list[tuple[str, str]]]:
+    """The pairs of each round, whoever has the first turn first: it changes from pair to pair, and round to round."""
+    found = []
+    for turn in range(rounds):
+        ways = (SERVER, LATE, EMBEDDED, AWAY) if turn % OTHERS_EVERY == 0 else (SERVER, LATE)
+        found.append([(WITHOUT, way) if (turn + place) % 2 == 0 else (way, WITHOUT) for place, way in enumerate(ways)])
+    return found
 
 
-def overheads(rounds: Sequence[Round], way: str, figure: Figure) -> list[float]:
-    """The figure of `way` to that without tracking, minus 1, in each round that has it."""
-    return [beside / without - 1 for without, beside in _pairs(rounds, way, figure)]
+@dataclass(frozen=True)
+class Trainings:
+    """The same training, as often as wanted, each in a process of its own and with a TRANSECT_HOME of its own.
+
+    `data` is a data.yaml of pictures of `tile` pixels; `uris` says where MLflow is in each way.
+    """
+
+    data: Path
+    scratch: Path
+    tile: int
+    uris: Mapping[str, str]
+
+    @property
+    def _home(self) -> Path:
+        """What each home is a copy of."""
+        return self.scratch / "home"
+
+    def warm_up(self) -> None:
+        """Make the embedded store, and read what everything needs for the first time."""
+        recipe = write_recipe(self.scratch / "warm-up.yaml", 1, self.tile)
+        in_turns([self._program(EMBEDDED, recipe, self._home, whole=True)])
+        shutil.rmtree(self._home / "train")
+
+    def rounds(self, count: int, epochs: int) -> list[Pair]:
+        """All pairs of so many rounds."""
+        recipe = write_recipe(self.scratch / "tracking.yaml", epochs, self.tile)
+        found = []
+        for turn, order in enumerate(orders(count)):
+            for ways in order:
+                found.append(self._pair(ways, recipe, whole=turn % OTHERS_EVERY == 0))
+                print(f"round {turn + 1}, {_sentence(found[-1])}", file=sys.stderr, flush=True)
+        return found
+
+    def _pair(self, ways: Sequence[str], recipe: Path, *, whole: bool) -> Pair:
+        with tempfile.TemporaryDirectory(prefix="pair-", dir=self.scratch) as made:
+            homes = [Path(made) / str(place) for place in range(len(ways))]
+            for home in homes:
+                shutil.copytree(self._home, home)
+            programs = [self._program(way, recipe, home, whole=whole) for way, home in zip(ways, homes, strict=True)]
+            turns = in_turns(programs)
+            return {
+                way: read_noted(home / _NOTED).spent(its) for way, home, its in zip(ways, homes, turns, strict=True)
+            }
+
+    def _program(self, way: str, recipe: Path, home: Path, *, whole: bool) -> Program:
+        command = [sys.executable, "-m", "benchmarks.trainings", str(recipe), str(self.data), str(home / _NOTED)]
+        command += ["--tracked"] * (way != WITHOUT) + ["--whole"] * whole
+        variables = {
+            "TRANSECT_HOME": str(home),
+            "TRANSECT_PRETRAINED": "starter",
+            "TRANSECT_DEVICE": "cpu",
+            "MLFLOW_TRACKING_URI": self.uris[way],
+            # Nobody waits for a server that never comes.
+            "TRANSECT_TRACKING_WAIT": "0" if way == AWAY else "120",
+            # A training imports as it goes; where no bytecode is kept, it would compile all that each time.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(self.scratch / "bytecode"),
+        }
+        return Program(command, home / "said.log", variables)
 
 
-def _pairs(rounds: Sequence[Round], way: str, figure: Figure) -> list[tuple[float, float]]:
-    found = [(figure(turn[WITHOUT]), figure(turn[way])) for turn in rounds if way in turn]
+def _sentence(pair: Pair) -> str:
+    without = pair[WITHOUT].training
+    way, beside = next((way, spent.training) for way, spent in pair.items() if way != WITHOUT)
+    added = _percent(beside / without - 1)
+    return f"{way}: {number(without)} s of training without tracking, {number(beside)} s with it, {added}"
+
+
+def overheads(pairs: Sequence[Pair], way: str, figure: Figure) -> list[float]:
+    """The figure of `way` to that without tracking, minus 1, in each pair that has it."""
+    return [beside / without - 1 for without, beside in _figures(pairs, way, figure)]
+
+
+def _figures(pairs: Sequence[Pair], way: str, figure: Figure) -> list[tuple[float, float]]:
+    found = [(figure(pair[WITHOUT]), figure(pair[way])) for pair in pairs if way in pair]
     return [(without, beside) for without, beside in found if without is not None and beside is not None]
 
 
-def report(rounds: Sequence[Round], epochs: int) -> Report:
+def report(pairs: Sequence[Pair], epochs: int) -> Report:
     """Tables and bars."""
-    ways = [way for way in (SERVER, LATE, EMBEDDED, AWAY) if any(way in found for found in rounds)]
-    results = [found[way].metrics for found in rounds for way in found]
-    bare = [found[WITHOUT] for found in rounds]
-    seconds = median(spent.training for spent in bare)
+    ways = [way for way in (SERVER, LATE, EMBEDDED, AWAY) if any(way in pair for pair in pairs)]
+    results = [spent.metrics for pair in pairs for spent in pair.values()]
+    seconds = median(pair[WITHOUT].training for pair in pairs)
     done = (
         f"yolo11n on one seed and {len(trainer_cores())} core(s), {epochs} epochs of {number(seconds / epochs)} s, "
-        f"{len(rounds)} rounds in changing order after one training to warm up; MLflow's server, its SQLite database "
-        f"and the proxy on core {', '.join(map(str, sorted(server_cores())))}. A pair is a training with tracking and "
-        f"the one without it of the same round. 'training' is the time from the first call of the trainer to the end "
-        f"of the last validation; 'whole' adds the export, the evaluation and the package, and with tracking also the "
-        f"beginning of the run, its files, the upload of the model and the wait until all is delivered."
+        f"{len(pairs)} pairs after one training to warm up; MLflow's server, its SQLite database and the proxy on core "
+        f"{', '.join(map(str, sorted(server_cores())))}. A pair is a training with tracking and one without it, which "
+        f"run in turns of {TURN_S:g} s: one runs, the other is stopped, and its time is what its turns granted it. "
+        f"'training' is from the first call of the trainer to the end of the last validation; 'whole' adds the export, "
+        f"the evaluation and the package, and with tracking also the beginning of the run, its files, the upload of "
+        f"the model and the wait until all is delivered. The machine is watched by the clock, which goes on while a "
+        f"training stands still: entries, and what they cost, are more than in a training that runs alone."
     )
     tables = (
-        _compared("training", rounds, ways, lambda spent: spent.training),
-        _compared("training, processor", rounds, ways, lambda spent: spent.training_cpu),
-        _compared("whole", rounds, ways, lambda spent: spent.whole),
-        _told(rounds, ways),
+        _compared("training", pairs, ways, lambda spent: spent.training),
+        _compared("training, processor", pairs, ways, lambda spent: spent.training_cpu),
+        _compared("whole", pairs, ways, lambda spent: spent.whole),
+        _told(pairs, ways),
     )
     bars = (
         *(
             Bar(f"tracking adds to a training, {way}, median", 100 * median(added), limit, "%")
             for way, limit in LIMITS.items()
-            if (added := overheads(rounds, way, lambda spent: spent.training))
+            if (added := overheads(pairs, way, lambda spent: spent.training))
         ),
         Bar("trainings whose validation is not the first one's", sum(found != results[0] for found in results), 0),
     )
     return Report("Tracking", done, tables, bars)
 
 
-def _compared(what: str, rounds: Sequence[Round], ways: Sequence[str], figure: Figure) -> Table:
+def _compared(what: str, pairs: Sequence[Pair], ways: Sequence[str], figure: Figure) -> Table:
     rows = []
     for way in ways:
-        pairs = _pairs(rounds, way, figure)
-        if not pairs:
+        figures = _figures(pairs, way, figure)
+        if not figures:
             continue
-        added = overheads(rounds, way, figure)
-        without, beside = (median(values) for values in zip(*pairs, strict=True))
+        added = overheads(pairs, way, figure)
+        without, beside = (median(values) for values in zip(*figures, strict=True))
         rows.append(
             (
                 way,
-                str(len(pairs)),
+                str(len(figures)),
                 number(without),
                 number(beside),
                 *map(_percent, (median(added), min(added), max(added))),
@@ -129,11 +206,11 @@ def _compared(what: str, rounds: Sequence[Round], ways: Sequence[str], figure: F
     return Table((what, "pairs", "s without", "s with", "added, median", "least", "most"), tuple(rows))
 
 
-def _told(rounds: Sequence[Round], ways: Sequence[str]) -> Table:
+def _told(pairs: Sequence[Pair], ways: Sequence[str]) -> Table:
     """What tracking does in the trainer's process during a training, by the clocks of its threads."""
     rows = []
     for way in ways:
-        found = [turn[way] for turn in rounds if way in turn]
+        found = [pair[way] for pair in pairs if way in pair]
         cpu = [spent.telling_cpu + sum(spent.threads.values()) for spent in found]
         rows.append(
             (
@@ -155,29 +232,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:+.2f}%"
 
 
-def _round(turn: int, order: Sequence[str], ways: Mapping[str, Settings], training: Training) -> Round:
-    found = {}
-    for way in order:
-        whole = turn % OTHERS_EVERY == 0
-        found[way] = training.run(ways[way], tracked=way != WITHOUT, whole=whole)
-        print(f"round {turn + 1}, {way}: {number(found[way].training)} s of training", file=sys.stderr, flush=True)
-    return found
-
-
-def _servers(scratch: Path, stack: ExitStack) -> dict[str, Settings]:
-    """Settings for each way; the servers that they name are running."""
+def _servers(scratch: Path, stack: ExitStack) -> dict[str, str]:
+    """Where MLflow is in each way; the servers run until `stack` is closed."""
     server = stack.enter_context(mlflow_server(scratch))
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.late", "--port", str(port), "--to", f"127.0.0.1:{server.port}"]
     late = stack.enter_context(running([*command, "--seconds", str(LATE_S)], port, "/health", scratch / "late.log"))
-    uris = {WITHOUT: "", SERVER: server.url, LATE: late.url, EMBEDDED: "", AWAY: f"http://127.0.0.1:{free_port()}"}
-    base = {"TRANSECT_HOME": str(scratch / "home"), "TRANSECT_PRETRAINED": "starter", "TRANSECT_DEVICE": "cpu"}
-    found = {}
-    for way, uri in uris.items():
-        # Nobody waits for a server that never comes.
-        wait = "0" if way == AWAY else "120"
-        found[way] = load_settings({**base, "MLFLOW_TRACKING_URI": uri, "TRANSECT_TRACKING_WAIT": wait}, None)
-    return found
+    return {WITHOUT: "", SERVER: server.url, LATE: late.url, EMBEDDED: "", AWAY: f"http://127.0.0.1:{free_port()}"}
 
 
 def server_cores() -> set[int]:

@@ -1,22 +1,29 @@
-"""One training, with tracking or without, and what it spent."""
+"""One training in a process of its own, with tracking or without, and what it spent.
 
-import gc
-import shutil
+    python -m benchmarks.trainings RECIPE DATA NOTED [--tracked] [--whole]
+
+The variables of Transect and MLflow hold for it; what it notes goes into the file NOTED.
+"""
+
+import argparse
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import patch
+from unittest.mock import DEFAULT, patch
+
+from benchmarks.turns import Span, granted
+from pydantic import TypeAdapter
 
 from transect.datasets import Dataset
 from transect.errors import RegistryError
-from transect.settings import Settings
+from transect.settings import Settings, load_settings
 from transect.training import TrainRequest, pipeline
 from transect.training.plan import Plan, make_plan
-from transect.training.provenance import read_provenance
+from transect.training.provenance import Provenance, read_provenance
 from transect.training.runtime import logged_to
 from transect.training.session import Session, new_run_folder, open_session
 from transect.training.spool import SPOOL
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from transect.training.trainer import Listeners, Trained
 
 THREADS = ("run-log", "system-metrics")
-"""The threads of tracking in the trainer's process."""
+"""The threads of tracking in the trainer's process; those that upload the first files are gone at once."""
 
 _RECIPE = """
 iou: 0.5
@@ -50,7 +57,7 @@ train:
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Spent:
     """Seconds of one training and of its process's processor time.
 
@@ -59,65 +66,113 @@ class Spent:
     time of tracking's own threads, both within the training.
     """
 
-    training: float = 0.0
+    training: float
+    training_cpu: float
+    whole: float | None
+    entries: int
+    telling: float
+    telling_cpu: float
+    threads: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class Noted:
+    """What a training's process notes: as in `Spent`, but of all by the clock when it was, for it may be stopped."""
+
+    training: Span
     training_cpu: float = 0.0
-    whole: float | None = None
+    whole: Span | None = None
     entries: int = 0
-    telling: float = 0.0
+    telling: list[Span] = field(default_factory=list)
     telling_cpu: float = 0.0
     threads: dict[str, float] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def spent(self, turns: Sequence[Span]) -> Spent:
+        """What it spent, when it ran in these turns only."""
+        return Spent(
+            training=granted(turns, self.training),
+            training_cpu=self.training_cpu,
+            whole=None if self.whole is None else granted(turns, self.whole),
+            entries=self.entries,
+            telling=sum(granted(turns, span) for span in self.telling),
+            telling_cpu=self.telling_cpu,
+            threads=self.threads,
+            metrics=self.metrics,
+        )
 
 
-class Training:
-    """The same training, as often as wanted; `data` is a data.yaml of pictures of `tile` pixels."""
+_NOTED = TypeAdapter(Noted)
 
-    def __init__(self, data: Path, scratch: Path, epochs: int, tile: int, *, plots: bool = True) -> None:
-        self.scratch = scratch
-        recipe = scratch / "tracking.yaml"
-        recipe.write_text(_RECIPE.format(epochs=epochs, tile=tile, plots=str(plots).lower()), encoding="utf-8")
-        self._request = TrainRequest("yolo11n", recipe, data)
-        self._provenance = read_provenance(Path.cwd())
 
-    def run(self, settings: Settings, *, tracked: bool = True, whole: bool = True) -> Spent:
-        """Train, and tell the MLflow of `settings` if it is `tracked`; what it leaves is removed.
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("data", type=Path, help="a data.yaml")
+    parser.add_argument("noted", type=Path)
+    parser.add_argument("--tracked", action="store_true", help="tell MLflow")
+    parser.add_argument("--whole", action="store_true", help="export, evaluate, package and, if tracked, register")
+    arguments = parser.parse_args()
+    request = TrainRequest("yolo11n", arguments.recipe, arguments.data)
+    noted = train(request, load_settings(env_file=None), tracked=arguments.tracked, whole=arguments.whole)
+    write_noted(arguments.noted, noted)
 
-        Only a `whole` one is exported, evaluated, packaged and registered.
-        """
-        spent = Spent()
-        with ExitStack() as stack:
-            stack.callback(shutil.rmtree, settings.home / "train", ignore_errors=True)
-            stack.enter_context(redirect_stderr(stack.enter_context((self.scratch / "said.log").open("a"))))
-            plan = make_plan(self._request, settings)
-            if tracked and settings.tracking_wait and plan.registry is None:
-                raise SystemExit(f"{settings.store_uri} did not answer; {self.scratch} has its log.")
-            # Ultralytics is set up by now, and may be imported.
-            from transect.training import trainer
 
-            stack.enter_context(patch.object(trainer, "run_training", _timed(trainer.run_training, spent)))
-            gc.collect()
-            start = time.perf_counter()
-            with (self._tracked if tracked else self._untracked)(plan, settings) as session:
-                trained = pipeline.learn(plan, session)
-                if whole:
-                    pipeline.package_model(plan, self._provenance, session, trained, settings)
-            spent.whole = time.perf_counter() - start if whole else None
-        return spent
+def write_noted(path: Path, noted: Noted) -> None:
+    """Keep it in a JSON file."""
+    path.write_bytes(_NOTED.dump_json(noted))
 
-    @contextmanager
-    def _tracked(self, plan: Plan, settings: Settings) -> Iterator[Session]:
-        # At the end, a training whose MLflow was away says so.
-        away = suppress(RegistryError) if settings.tracking_wait == 0 else nullcontext()
-        with away, open_session(self._request, plan, self._provenance, settings) as session:
-            yield session
 
-    @contextmanager
-    def _untracked(self, _: Plan, settings: Settings) -> Iterator[Session]:
-        folder = new_run_folder(settings, "untracked")
-        # A resumed run has told what a run begins with, and the pictures of the last files are made to be told.
-        session = Session(folder, cast("RunLog", _NoLog()), resumed=True)
-        with logged_to(folder / "ultralytics.log"), patch.object(pipeline, "log_files"):
-            yield session
+def read_noted(path: Path) -> Noted:
+    """What `write_noted` wrote."""
+    return _NOTED.validate_json(path.read_bytes())
+
+
+def write_recipe(path: Path, epochs: int, tile: int, *, plots: bool = True) -> Path:
+    """Write the recipe of a training on pictures of `tile` pixels to `path`."""
+    path.write_text(_RECIPE.format(epochs=epochs, tile=tile, plots=str(plots).lower()), encoding="utf-8")
+    return path
+
+
+def train(request: TrainRequest, settings: Settings, *, tracked: bool, whole: bool) -> Noted:
+    """Train, and tell the MLflow of `settings` if it is `tracked`.
+
+    Only a `whole` one is exported, evaluated, packaged and registered.
+    """
+    plan, provenance = make_plan(request, settings), read_provenance(Path.cwd())
+    if tracked and settings.tracking_wait and plan.registry is None:
+        raise SystemExit(f"{settings.store_uri} did not answer.")
+    # Ultralytics is set up by now, and may be imported.
+    from transect.training import trainer
+
+    noted = Noted(Span(0, 0))
+    session_of = _tracked(request, plan, provenance, settings) if tracked else _untracked(settings)
+    begin = time.perf_counter()
+    with patch.object(trainer, "run_training", _timed(trainer.run_training, noted)), session_of as session:
+        trained = pipeline.learn(plan, session)
+        if whole:
+            pipeline.package_model(plan, provenance, session, trained, settings)
+    if whole:
+        noted.whole = Span(begin, time.perf_counter())
+    return noted
+
+
+@contextmanager
+def _tracked(request: TrainRequest, plan: Plan, provenance: Provenance, settings: Settings) -> Iterator[Session]:
+    # At the end, a training whose MLflow was away says so.
+    away = suppress(RegistryError) if settings.tracking_wait == 0 else nullcontext()
+    with away, open_session(request, plan, provenance, settings) as session:
+        yield session
+
+
+@contextmanager
+def _untracked(settings: Settings) -> Iterator[Session]:
+    folder = new_run_folder(settings, "untracked")
+    # A resumed run has told what a run begins with, and the pictures of the last files are made to be told.
+    session = Session(folder, cast("RunLog", _NoLog()), resumed=True)
+    with logged_to(folder / "ultralytics.log"), patch.multiple(pipeline, log_pictures=DEFAULT, log_tables=DEFAULT):
+        yield session
 
 
 class _NoLog:
@@ -134,28 +189,28 @@ class _NoLog:
     def register(self, package: Path, tags: Mapping[str, str], wait: float) -> str | None: ...
 
 
-def _timed(real: Callable[..., "Trained"], spent: Spent) -> Callable[..., "Trained"]:
+def _timed(real: Callable[..., "Trained"], noted: Noted) -> Callable[..., "Trained"]:
     """`run_training`, and what it, its listeners and tracking's threads spend."""
 
     def timed(dataset: Dataset, arguments: Any, folder: Path, listeners: "Listeners", checkpoint: Any) -> "Trained":
         def told(listener: Callable[..., None]) -> Callable[..., None]:
             def call(*values: Any) -> None:
-                wall, cpu = time.perf_counter(), time.thread_time()
+                begin, cpu = time.perf_counter(), time.thread_time()
                 listener(*values)
-                spent.telling += time.perf_counter() - wall
-                spent.telling_cpu += time.thread_time() - cpu
+                noted.telling.append(Span(begin, time.perf_counter()))
+                noted.telling_cpu += time.thread_time() - cpu
 
             return call
 
         threads, entries = _thread_times(), _entries(folder)
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, begin = time.process_time(), time.perf_counter()
         watched = replace(listeners, started=told(listeners.started), epoch=told(listeners.epoch))
         trained = real(dataset, arguments, folder, watched, checkpoint)
-        spent.training = time.perf_counter() - wall
-        spent.training_cpu = time.process_time() - cpu
-        spent.threads = {name: seconds - threads[name] for name, seconds in _thread_times().items()}
-        spent.entries = _entries(folder) - entries
-        spent.metrics = trained.val
+        noted.training = Span(begin, time.perf_counter())
+        noted.training_cpu = time.process_time() - cpu
+        noted.threads = {name: seconds - threads[name] for name, seconds in _thread_times().items()}
+        noted.entries = _entries(folder) - entries
+        noted.metrics = dict(trained.val)
         return trained
 
     return timed
@@ -174,3 +229,7 @@ def _thread_times() -> dict[str, float]:
 def _entries(folder: Path) -> int:
     journal = folder / SPOOL / "journal.jsonl"
     return len(journal.read_bytes().splitlines()) if journal.is_file() else 0
+
+
+if __name__ == "__main__":
+    main()

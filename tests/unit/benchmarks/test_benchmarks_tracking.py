@@ -1,6 +1,5 @@
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -10,10 +9,12 @@ from pathlib import Path
 import pytest
 from benchmarks.late import LateProxy
 from benchmarks.tracking import AWAY, EMBEDDED, LATE, SERVER, WITHOUT, orders, overheads, report
-from benchmarks.trainings import Spent, Training
+from benchmarks.trainings import Noted, Spent, read_noted, train, write_noted, write_recipe
+from benchmarks.turns import Span
 
 from tiny_datasets import write_spots_dataset
 from transect.settings import load_settings
+from transect.training import TrainRequest
 
 _LATE_S = 0.2
 
@@ -23,22 +24,28 @@ def spent(training: float, whole: float | None = None, map50: float = 0.5) -> Sp
     return Spent(training, training, whole, 12, 0.05, 0.02, threads, {"mAP50": map50})
 
 
-def test_what_is_compared_takes_each_place_equally_often() -> None:
+def test_the_first_turn_changes_from_pair_to_pair() -> None:
     found = orders(6)
-    for place in range(3):
-        assert Counter(order[place] for order in found) == {WITHOUT: 2, SERVER: 2, LATE: 2}
-    assert [order[3:] for order in found] == [(EMBEDDED, AWAY), (), (), (EMBEDDED, AWAY), (), ()]
+    assert found[0] == [(WITHOUT, SERVER), (LATE, WITHOUT), (WITHOUT, EMBEDDED), (AWAY, WITHOUT)]
+    assert found[1] == [(SERVER, WITHOUT), (WITHOUT, LATE)]
+    for way, pairs in ((SERVER, 6), (LATE, 6), (EMBEDDED, 2), (AWAY, 2)):
+        firsts = [pair[0] for pairs in found for pair in pairs if way in pair]
+        assert (len(firsts), firsts.count(way)) == (pairs, pairs // 2)
 
 
-def test_each_training_is_compared_with_the_one_without_tracking_of_its_round() -> None:
-    rounds = [
-        {WITHOUT: spent(20.0, 30.0), SERVER: spent(20.1, 33.0), LATE: spent(20.6, 40.5), AWAY: spent(20.0)},
-        {WITHOUT: spent(40.0), SERVER: spent(40.4), LATE: spent(40.4)},
-        {WITHOUT: spent(20.0), SERVER: spent(19.9), LATE: spent(20.2)},
+def test_each_training_is_compared_with_the_one_without_tracking_of_its_pair() -> None:
+    pairs = [
+        {WITHOUT: spent(20.0, 30.0), SERVER: spent(20.1, 33.0)},
+        {LATE: spent(20.6, 40.5), WITHOUT: spent(20.0, 30.0)},
+        {AWAY: spent(20.0, 30.0), WITHOUT: spent(20.0, 30.0)},
+        {SERVER: spent(40.4), WITHOUT: spent(40.0)},
+        {WITHOUT: spent(40.0), LATE: spent(40.4)},
+        {WITHOUT: spent(20.0), SERVER: spent(19.9)},
+        {LATE: spent(20.2), WITHOUT: spent(20.0)},
     ]
-    assert overheads(rounds, SERVER, lambda one: one.training) == pytest.approx([0.005, 0.01, -0.005])
-    assert overheads(rounds, AWAY, lambda one: one.training) == [0.0]
-    found = report(rounds, epochs=10)
+    assert overheads(pairs, SERVER, lambda one: one.training) == pytest.approx([0.005, 0.01, -0.005])
+    assert overheads(pairs, AWAY, lambda one: one.training) == [0.0]
+    found = report(pairs, epochs=10)
     at_hand, late, same = found.bars
     assert [at_hand.value, late.value] == pytest.approx([0.5, 1.0])
     assert (at_hand.met, late.met, same.met) == (True, True, True)
@@ -47,13 +54,14 @@ def test_each_training_is_compared_with_the_one_without_tracking_of_its_round() 
     assert [(row[0], row[1], row[4]) for row in found.tables[2].rows] == [
         (SERVER, "1", "+10.00%"),
         (LATE, "1", "+35.00%"),
+        (AWAY, "1", "+0.00%"),
     ]
     assert EMBEDDED not in found.show(markdown=False)
 
 
 def test_a_training_that_tracking_changes_is_counted() -> None:
-    rounds = [{WITHOUT: spent(20.0), SERVER: spent(20.5, map50=0.6), LATE: spent(20.0)}]
-    at_hand, late, same = report(rounds, epochs=10).bars
+    pairs = [{WITHOUT: spent(20.0), SERVER: spent(20.5, map50=0.6)}, {LATE: spent(20.0), WITHOUT: spent(20.0)}]
+    at_hand, late, same = report(pairs, epochs=10).bars
     assert (at_hand.met, late.met) == (False, True)
     assert (same.value, same.met) == (1, False)
 
@@ -62,9 +70,11 @@ def test_the_training_without_tracking_is_the_same_and_tells_nothing(tmp_path: P
     data = write_spots_dataset(tmp_path / "spots", images=5, size=64)
     environment = {"TRANSECT_HOME": str(tmp_path / "home"), "TRANSECT_PRETRAINED": "none", "TRANSECT_DEVICE": "cpu"}
     settings = load_settings({**environment, "TRANSECT_THREADS": "1"}, env_file=None)
-    training = Training(data, tmp_path, epochs=1, tile=64, plots=False)
-    tracked = training.run(settings, whole=False)
-    bare = training.run(settings, tracked=False, whole=False)
+    request = TrainRequest("yolo11n", write_recipe(tmp_path / "tiny.yaml", epochs=1, tile=64, plots=False), data)
+    always = [Span(float("-inf"), float("inf"))]
+    tracked = train(request, settings, tracked=True, whole=False).spent(always)
+    noted = train(request, settings, tracked=False, whole=True)
+    bare = noted.spent(always)
     assert tracked.metrics == bare.metrics
     # Parameters and one epoch at least.
     assert tracked.entries >= 2
@@ -72,7 +82,17 @@ def test_the_training_without_tracking_is_the_same_and_tells_nothing(tmp_path: P
     assert (bare.entries, bare.threads) == (0, {})
     for one in (tracked, bare):
         assert 0 < one.telling < one.training
-    assert not (tmp_path / "home" / "train").exists()
+    assert tracked.whole is None
+    assert bare.whole is not None
+    assert bare.whole > bare.training
+    begin, end = noted.training.begin, noted.training.end
+    assert noted.spent([Span(0, begin), Span((begin + end) / 2, end)]).training == pytest.approx(bare.training / 2)
+
+
+def test_what_a_training_noted_comes_back_from_its_file(tmp_path: Path) -> None:
+    noted = Noted(Span(1.5, 2.5), 0.9, Span(1.25, 3), 7, [Span(1.75, 1.8)], 0.01, {"run-log": 0.1}, {"mAP50": 1 / 3})
+    write_noted(tmp_path / "noted.json", noted)
+    assert read_noted(tmp_path / "noted.json") == noted
 
 
 def test_an_answer_comes_as_it_is_and_late() -> None:

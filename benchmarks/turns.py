@@ -1,0 +1,103 @@
+"""Programs that run at the same time, in turns: one runs, and the others are stopped.
+
+Two programs that are timed one after the other meet a shared machine on two occasions, which may differ by more than
+they do. In turns of seconds, a slow minute hits both alike. A program's time is then what it was granted: the part of
+it that lies within its own turns.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.processes import clean_environment, stop_group, tail
+
+TURN_S = 3.0
+"""How long a turn is, in seconds: six times as long as a server of 500 ms takes to answer, so that a request on its
+way is mostly answered within its own turn; and short against a machine's slow minutes."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """From one moment to another, by time.perf_counter, which on Linux is one clock for all processes."""
+
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command, where what it says goes, and its variables beside those that `clean_environment` keeps."""
+
+    command: Sequence[str]
+    log: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def granted(turns: Sequence[Span], asked: Span) -> float:
+    """Seconds of `asked` that lie within `turns`, none of which overlap."""
+    return sum(max(0.0, min(turn.end, asked.end) - max(turn.begin, asked.begin)) for turn in turns)
+
+
+def in_turns(programs: Sequence[Program], turn_s: float = TURN_S) -> list[list[Span]]:
+    """Run all to their ends, one at a time for `turn_s` seconds each; the turns of each, in order.
+
+    The first program has the first turn, and each starts with its first. The last that is left runs on in one turn. A
+    program whose exit code is not 0 raises SystemExit with the end of its log; none outlives this call.
+    """
+    turns: list[list[Span]] = [[] for _ in programs]
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+    waiting = deque(range(len(programs)))
+    try:
+        while waiting:
+            number = waiting.popleft()
+            begin = time.perf_counter()
+            if number in processes:
+                os.killpg(processes[number].pid, signal.SIGCONT)
+            else:
+                processes[number] = _start(programs[number])
+            ended = _run(processes[number], turn_s if waiting else None)
+            turns[number].append(Span(begin, time.perf_counter()))
+            if not ended:
+                waiting.append(number)
+            elif processes[number].returncode:
+                raise SystemExit(_failure(programs[number], processes[number].returncode))
+    finally:
+        for process in processes.values():
+            # Killed at once, since a process that is stopped does not hear that it is asked to end.
+            stop_group(process, patience_s=0)
+    return turns
+
+
+def _start(program: Program) -> "subprocess.Popen[bytes]":
+    program.log.parent.mkdir(parents=True, exist_ok=True)
+    with program.log.open("wb") as log:
+        # A group of its own, and not a session: where this process is killed, Linux ends the groups that stand still.
+        return subprocess.Popen(
+            program.command,
+            env=clean_environment(program.variables),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+
+
+def _run(process: "subprocess.Popen[bytes]", seconds: float | None) -> bool:
+    """Let it run for so long, or to its end, and stop it; whether it has ended."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+        return True
+    os.killpg(process.pid, signal.SIGSTOP)
+    # It runs on until it stands still. WNOWAIT: an end is left for Popen to see.
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return process.poll() is not None
+
+
+def _failure(program: Program, code: int) -> str:
+    return f"{' '.join(program.command)} ended with {code}; the log {program.log} ends with:\n{tail(program.log)}"
