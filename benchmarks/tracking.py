@@ -4,10 +4,10 @@
 
 Trained is yolo11n on a synthetic set, with one seed. Without tracking there is no log, no watcher of the machine and no
 MLflow; with it, a real MLflow server on SQLite, the same one behind a proxy whose answers come half a second late, and,
-for comparison, the embedded store in the trainer's own process, and a server that is away from beginning to end. The
-two trainings of a pair take turns of some seconds, while the other stands still (benchmarks/turns.py). The server, its
-database and the proxy have the last core to themselves, and the trainers the others, since in the field the server is
-another machine.
+for comparison, the embedded store in the trainer's own process, and a server that is away from beginning to end. What
+the machine alone makes of it, the training without tracking against itself says. The two trainings of a pair take short
+turns, in which the other stands still (benchmarks/turns.py). The server, its database and the proxy have the last core
+to themselves, and the trainers the others, since in the field the server is another machine.
 """
 
 import argparse
@@ -29,13 +29,16 @@ from benchmarks.turns import TURN_S, Program, in_turns
 from transect.synth import make_dataset
 from transect.training.session import termination_as_interrupt
 
-WITHOUT, SERVER, LATE, EMBEDDED, AWAY = "without", "MLflow server", "500 ms late", "embedded store", "MLflow away"
-LATE_S = 0.5
+WITHOUT, AGAIN = "without", "nothing: the same again"
+SERVER, LATE, EMBEDDED, AWAY = "MLflow server", "500 ms late", "embedded store", "MLflow away"
+LATE_S = 1.0
+"""How late the late server is. While it is waited for, a training in turns stands still for half of the time."""
+
 LIMITS = {SERVER: 1.0, LATE: 2.0}
 """The most that tracking may add to a training, in percent."""
 
-OTHERS_EVERY = 3
-"""How many rounds there are to one of what has no limit: other stores, and the whole command."""
+OTHERS_EVERY = 6
+"""How many rounds there are to one of what has no limit: the whole command, other stores, nothing at all."""
 
 _NOTED = "noted.json"
 
@@ -46,7 +49,7 @@ Figure = Callable[[Spent], float | None]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6, help="pairs with each server")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--images", type=int, default=256, help="training images")
     parser.add_argument("--tile", type=int, default=160, help="side of an image in pixels")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for what is made")
@@ -71,7 +74,7 @@ def orders(rounds: int) -> list[list[tuple[str, str]]]:
     """The pairs of each round, whoever has the first turn first: it changes from pair to pair, and round to round."""
     found = []
     for turn in range(rounds):
-        ways = (SERVER, LATE, EMBEDDED, AWAY) if turn % OTHERS_EVERY == 0 else (SERVER, LATE)
+        ways = (SERVER, LATE, EMBEDDED, AWAY, AGAIN) if turn % OTHERS_EVERY == 0 else (SERVER, LATE)
         found.append([(WITHOUT, way) if (turn + place) % 2 == 0 else (way, WITHOUT) for place, way in enumerate(ways)])
     return found
 
@@ -122,7 +125,7 @@ class Trainings:
 
     def _program(self, way: str, recipe: Path, home: Path, *, whole: bool) -> Program:
         command = [sys.executable, "-m", "benchmarks.trainings", str(recipe), str(self.data), str(home / _NOTED)]
-        command += ["--tracked"] * (way != WITHOUT) + ["--whole"] * whole
+        command += ["--tracked"] * (way not in (WITHOUT, AGAIN)) + ["--whole"] * whole
         variables = {
             "TRANSECT_HOME": str(home),
             "TRANSECT_PRETRAINED": "starter",
@@ -156,14 +159,15 @@ def _figures(pairs: Sequence[Pair], way: str, figure: Figure) -> list[tuple[floa
 
 def report(pairs: Sequence[Pair], epochs: int) -> Report:
     """Tables and bars."""
-    ways = [way for way in (SERVER, LATE, EMBEDDED, AWAY) if any(way in pair for pair in pairs)]
+    ways = [way for way in (SERVER, LATE, EMBEDDED, AWAY, AGAIN) if any(way in pair for pair in pairs)]
     results = [spent.metrics for pair in pairs for spent in pair.values()]
     seconds = median(pair[WITHOUT].training for pair in pairs)
     done = (
         f"yolo11n on one seed and {len(trainer_cores())} core(s), {epochs} epochs of {number(seconds / epochs)} s, "
         f"{len(pairs)} pairs after one training to warm up; MLflow's server, its SQLite database and the proxy on core "
         f"{', '.join(map(str, sorted(server_cores())))}. A pair is a training with tracking and one without it, which "
-        f"run in turns of {TURN_S:g} s: one runs, the other is stopped, and its time is what its turns granted it. "
+        f"run in turns of {TURN_S:g} s: one runs, the other is stopped, and its time is what its turns granted it. The "
+        f"late server keeps each answer back for {LATE_S:g} s, of which a training is stopped for half. "
         f"'training' is from the first call of the trainer to the end of the last validation; 'whole' adds the export, "
         f"the evaluation and the package, and with tracking also the beginning of the run, its files, the upload of "
         f"the model and the wait until all is delivered. The machine is watched by the clock, which goes on while a "
@@ -173,7 +177,7 @@ def report(pairs: Sequence[Pair], epochs: int) -> Report:
         _compared("training", pairs, ways, lambda spent: spent.training),
         _compared("training, processor", pairs, ways, lambda spent: spent.training_cpu),
         _compared("whole", pairs, ways, lambda spent: spent.whole),
-        _told(pairs, ways),
+        _told(pairs, [way for way in ways if way != AGAIN]),
     )
     bars = (
         *(
@@ -238,7 +242,8 @@ def _servers(scratch: Path, stack: ExitStack) -> dict[str, str]:
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.late", "--port", str(port), "--to", f"127.0.0.1:{server.port}"]
     late = stack.enter_context(running([*command, "--seconds", str(LATE_S)], port, "/health", scratch / "late.log"))
-    return {WITHOUT: "", SERVER: server.url, LATE: late.url, EMBEDDED: "", AWAY: f"http://127.0.0.1:{free_port()}"}
+    away = f"http://127.0.0.1:{free_port()}"
+    return {WITHOUT: "", AGAIN: "", SERVER: server.url, LATE: late.url, EMBEDDED: "", AWAY: away}
 
 
 def server_cores() -> set[int]:
