@@ -48,7 +48,7 @@ demo: setup
 # Run the tests, two files at a time; those of the containers need Docker and are skipped without it
 # (REQUIRE_CONTAINERS=1 insists).
 test: setup
-	@.venv/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Check style, types and the import rules.
 lint: setup

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # ships none
 
 # Fixtures that make small real model packages.
 pytest_plugins = ["packages"]
 
-_CONTAINERS = Path(__file__).parent / "containers"
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 
 
@@ -21,11 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all of the containers, which share a stack."""
-    for item in items:
-        folder = _CONTAINERS if item.path.is_relative_to(_CONTAINERS) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(folder)))
+class _Scheduling(LoadFileScheduling):  # type: ignore[misc]  # untyped
+    """The tests of a file go to one process, and all of the containers to one too: they share a stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(super()._split_scope(nodeid))
+        return str(file.parent if file.parent.name == "containers" else file)
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is left out: -p no:xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Deal the tests out, if there are several processes."""
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
