@@ -44,7 +44,8 @@ def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Pa
             RangeEstimatorParametersSet,
         )
 
-        nncf.set_log_level(logging.ERROR)
+        # Not nncf.set_log_level: it sets every handler of this logger too, whoever's they are.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         left = len(images)
 
         def prepare(number: int) -> NDArray[np.float32]:
