@@ -13,8 +13,8 @@ living holder may work; no clock of one machine is compared with that of another
 import json
 import logging
 import os
+import platform
 import random
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ def _acquire(client: MlflowClient, name: str, actor: str) -> Claim:
 def _put(claim: Claim, actor: str, first_seen: dict[str, float]) -> dict[str, str]:
     """Write the claim; gives the living ones beside it, and removes dead ones where there are none."""
     client, name = claim.client, claim.name
-    client.set_registered_model_tag(name, claim.key, json.dumps({"by": actor, "host": _host()}))
+    client.set_registered_model_tag(name, claim.key, json.dumps({"by": actor, "host": host_name()}))
     seen = _claims(client, name)
     seen.pop(claim.key, None)
     others = _living(seen, first_seen)
@@ -113,9 +113,9 @@ def _put(claim: Claim, actor: str, first_seen: dict[str, float]) -> dict[str, st
     return others
 
 
-def _host() -> str:
-    """This machine; the name that a container has itself is its id, and Compose gives it the host's."""
-    return os.environ.get("HOST_NAME") or socket.gethostname()
+def host_name() -> str:
+    """The name of this machine; the name that a container has itself is its id, and Compose gives it the host's."""
+    return os.environ.get("HOST_NAME") or platform.node()
 
 
 def _living(claims: dict[str, str], first_seen: dict[str, float]) -> dict[str, str]:

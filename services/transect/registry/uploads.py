@@ -16,10 +16,13 @@ Upload = tuple[Path, str | None]
 def upload(client: MlflowClient, run_id: str, files: Sequence[Upload]) -> list[Exception | None]:
     """Log each file to the run; what became of each, in order: None is well.
 
-    All were tried when this returns. No two may go to the same place.
+    Where one of those that go together fails, the ones behind them are not tried and not told of: nobody waits
+    for an absent store more than once. No two may go to the same place.
     """
     found: list[Exception | None] = []
     for first in range(0, len(files), AT_ONCE):
+        if any(found):
+            break
         found += _together(client, run_id, files[first : first + AT_ONCE])
     return found
 

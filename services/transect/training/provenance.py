@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from transect.registry.claim import host_name
+
 UNKNOWN = "unknown"
 # Nobody reads a longer one; it is data that was left in the repository.
 _LONGEST_DIFF = 10_000_000
@@ -57,7 +59,7 @@ def read_provenance(folder: Path) -> Provenance:
         git_dirty=dirty,
         versions={"python": platform.python_version(), **_versions()},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        host=os.environ.get("HOST_NAME") or platform.node(),
+        host=host_name(),
         user=_user(),
     )
 
