@@ -25,13 +25,17 @@ _PIXEL_PITCH_UM = (0.4, 20.0)
 class FrameMetadata:
     """Metadata of one frame; None where the file does not say, or says what cannot be.
 
-    `width` and `height` are pixels after `orientation` (EXIF, 1 to 8). `taken_at` is the camera's clock, without a
-    time zone. Latitude and longitude are WGS84 degrees; `position_problem` says what stands in the file where they
-    cannot be, `position_sd_m` how well they are known (metres, each axis). `gps_altitude_m` is above sea level (or
-    the ellipsoid: the receiver decides), `relative_altitude_m` above the take-off point. `pixel_pitch_um` is the
-    distance of two pixels on the sensor by EXIF. Angles are degrees: `yaw_deg` is the aircraft's, clockwise from
-    north; those of the gimbal are the camera's as DJI counts them (pitch -90 looks straight down, 0 ahead; with
-    pitch -90 the yaw is where the picture's upper edge points).
+    `width` and `height` are pixels after `orientation` (EXIF, 1 to 8). `taken_at` is aware where the file gives an
+    offset from UTC, else the camera's clock without a time zone. Latitude and longitude are WGS84 degrees;
+    `position_sd_m` says how well they are known (metres, each axis). `gps_altitude_m` is above sea level (or the
+    ellipsoid: the receiver decides), `relative_altitude_m` above the take-off point. `pixel_pitch_um` is the distance
+    of two pixels on the sensor by EXIF. Angles are degrees: `yaw_deg` is the aircraft's, clockwise from north; those
+    of the gimbal are the camera's as DJI counts them (pitch -90 looks straight down, 0 ahead; with pitch -90 the yaw
+    is where the picture's upper edge points).
+
+    The problems are texts without a full stop: what stands in the file and cannot be read; empty where the value is
+    absent or fine. `possible_positions` are the candidates (latitude, longitude) where a hemisphere is not written.
+    `remarks` say what was decided between values that contradict one another.
     """
 
     width: int | None = None
@@ -53,6 +57,12 @@ class FrameMetadata:
     position_sd_m: float | None = None
     pixel_pitch_um: float | None = None
     digital_zoom: float | None = None
+    time_problem: str = ""
+    relative_altitude_problem: str = ""
+    gps_altitude_problem: str = ""
+    attitude_problem: str = ""
+    possible_positions: tuple[tuple[float, float], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
