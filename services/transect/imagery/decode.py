@@ -11,10 +11,12 @@ from PIL import Image, UnidentifiedImageError
 
 from transect.errors import ImageError, ImageTooLargeError
 from transect.imagery.orientation import orientation_of, upright
+from transect.picture_kinds import HEAD_BYTES, READ_NAMES, READ_SUFFIXES, kind_of
 
-# MPO comes through JPEG's reader; Pillow fails on every other format when MPO is named.
-IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+# Pillow's names of what picture_kinds.READ_KINDS holds. MPO comes through JPEG's reader; Pillow fails on every other
+# format when MPO is named.
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "AVIF")
+IMAGE_SUFFIXES = READ_SUFFIXES
 
 # Our own limit (max_pixels) is checked before any pixel is decoded, and it is a setting.
 # Pillow's is a fixed number that orthomosaics pass.
@@ -75,16 +77,32 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
         size = len(source)
     if size == 0:
         raise ImageError(f"{label} is empty (0 bytes).")
+    _require_read_kind(source, label)
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
     except (UnidentifiedImageError, ImportError) as error:
         # ImportError: in a process that trains, Ultralytics replaces Image.open by its own, which
         # looks for one more decoder before it gives up.
-        raise ImageError(f"{label} is not an image that can be read (JPEG, PNG, TIFF, BMP or WebP).") from error
+        raise ImageError(f"{label} is not an image that can be read ({READ_NAMES}).") from error
     except PermissionError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
     except DECODE_ERRORS as error:
         raise ImageError(f"{label} is damaged and cannot be opened; copy it again from its source.") from error
+
+
+def _require_read_kind(source: Path | bytes, label: str) -> None:
+    """Raise ImageError, with the way to convert it, for a picture of a known kind that is not read."""
+    try:
+        if isinstance(source, bytes):
+            head = source[:HEAD_BYTES]
+        else:
+            with source.open("rb") as stream:
+                head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
+    kind = kind_of(source if isinstance(source, Path) else label, head)
+    if kind is not None and not kind.read:
+        raise ImageError(kind.refusal(label))
 
 
 def _turbo_jpeg(source: Path | bytes, image: Image.Image) -> NDArray[np.uint8] | None:
