@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from transect.census.estimates.correction import Correction, correct_species
 from transect.census.ground.coverage import Region, assign_to_units, cover
+from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Pose
-from transect.census.ground.positions import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.animals import count_once

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from transect.census.ground.coverage import Coverage
+from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.geometry import GroundView
-from transect.census.ground.positions import Frame, Placement
 from transect.census.result import Failure
 
 # No survey aircraft flies faster, and clocks are read to a second.

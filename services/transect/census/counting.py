@@ -9,8 +9,8 @@ import numpy as np
 from transect.census.consistency import lost
 from transect.census.estimates.correction import Correction
 from transect.census.ground.coverage import Coverage, assign_to_units, cover
+from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import GroundView
-from transect.census.ground.positions import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import ReportedSpecies
 from transect.census.plan import Plan

@@ -12,7 +12,7 @@ import numpy as np
 from transect import __version__
 from transect.census.counting import Census
 from transect.census.ground.cameras import cameras_of
-from transect.census.ground.positions import Frame, Placement
+from transect.census.ground.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.sightings.detect import Found, package_identity, search_key

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from transect.census.consistency import suspects, unsampled
 from transect.census.ground.coverage import Coverage, check_against_strata, cover, regions_on
+from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid, GroundView
 from transect.census.ground.poses import put_on_grid
-from transect.census.ground.positions import Frame, place_frames, require_positions
+from transect.census.ground.positions import place_frames
+from transect.census.ground.requirements import require_positions
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.result import Failure

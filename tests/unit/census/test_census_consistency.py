@@ -4,8 +4,8 @@ from pathlib import Path
 
 from transect.census.consistency import suspects, unsampled
 from transect.census.ground.coverage import Coverage, Region, cover
+from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.geometry import Pose
-from transect.census.ground.positions import Frame, Placement
 from transect.census.inputs.survey import SurveySpec
 
 START = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zone

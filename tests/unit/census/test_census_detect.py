@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from toys import build_toy_package, paint
-from transect.census.ground.positions import Frame, stamp_of
+from transect.census.ground.frames import Frame, stamp_of
 from transect.census.sightings import detect
 from transect.census.sightings.detect import Found, search_frames
 from transect.engine import DetectOptions, Detector

@@ -18,8 +18,8 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 from shapely.geometry.base import BaseGeometry
 
 from transect.census.ground.coverage import Coverage, Region, Unit
+from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
-from transect.census.ground.positions import Frame
 from transect.census.outputs.geodata import animal_table, in_degrees, write_animals, write_coverage, write_geopackage
 from transect.census.sightings.animals import Animals
 from transect.census.tally import UnitCount

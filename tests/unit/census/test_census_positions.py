@@ -5,7 +5,8 @@ import pytest
 
 from transect.census.ground.cameras import Camera
 from transect.census.ground.elevation import Ground
-from transect.census.ground.positions import Placement, place
+from transect.census.ground.frames import Placement
+from transect.census.ground.placing import place
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata

@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transect.census.ground.coverage import Coverage
+from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
 from transect.census.ground.overlap import measure_overlap
-from transect.census.ground.positions import Frame
 from transect.census.inputs.survey import SurveySpec
 from transect.census.report import charts, survey_map, thumbnails, wording
 from transect.census.report.remarks import remarks

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.positions import Frame
+from transect.census.ground.frames import Frame
 from transect.census.inputs.survey import SurveySpec
 from transect.census.tally import SpeciesRow
 

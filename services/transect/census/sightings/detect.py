@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect import __version__
-from transect.census.ground.positions import Frame, Stamp, stamp_of
+from transect.census.ground.frames import Frame, Stamp, stamp_of
 from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
