@@ -2,8 +2,10 @@
 with one that is not read. The one table of it; the readers of images, surveys and training sets all go by it.
 """
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 # So many first bytes decide the kind.
 HEAD_BYTES = 64
@@ -31,9 +33,14 @@ class PictureKind:
         """Whether Transect reads such files."""
         return not self.convert
 
+    @property
+    def why(self) -> str:
+        """Why a file of a kind that is not read is not read: the end of a sentence that its name begins."""
+        return f"is of a kind that is not read ({self.name}); {self.convert}"
+
     def refusal(self, label: str) -> str:
         """The sentence for a file of a kind that is not read."""
-        return f"{label} is of a kind that is not read ({self.name}); {self.convert}."
+        return f"{label} {self.why}."
 
 
 JPEG = PictureKind("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"))
@@ -67,10 +74,14 @@ IMAGINE = PictureKind("Erdas Imagine", (".img",), _MAP)
 VRT = PictureKind("GDAL VRT", (".vrt",), _MAP)
 PDF = PictureKind("PDF", (".pdf",), "export the picture in it as PNG or as a GeoTIFF")
 FILM = PictureKind("film", (".mp4", ".mov", ".avi", ".mkv", ".mts", ".m4v", ".insv", ".360"), _FILM)
+# What stands in place of a file whose content was not fetched.
+GIT_LFS = PictureKind("Git LFS pointer", (), "get the file itself with git lfs pull")
+GIT_ANNEX = PictureKind("git-annex pointer", (), "get the file itself with git annex get")
 
 READ_KINDS = (JPEG, PNG, TIFF, BMP, WEBP, JPEG_2000, GIF, AVIF)
 OTHER_KINDS = (
     HEIF, DNG, RAW, JPEG_XL, JPEG_XR, PHOTOSHOP, OPEN_EXR, NETPBM, TARGA, SVG, ECW, MRSID, IMAGINE, VRT, PDF, FILM,
+    GIT_LFS, GIT_ANNEX,
 )  # fmt: skip
 # Suffixes of the kinds that are read.
 READ_SUFFIXES = frozenset(suffix for kind in READ_KINDS for suffix in kind.suffixes)
@@ -101,9 +112,12 @@ _STARTS: tuple[tuple[bytes, PictureKind], ...] = (
     (b"msid", MRSID),
     (b"<VRTDataset", VRT),
     (b"%PDF-", PDF),
+    (b"version https://git-lfs", GIT_LFS),
+    (b"/annex/objects/", GIT_ANNEX),
 )
 # Little- and big-endian, classic and BigTIFF.
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DNG_VERSION = 0xC612  # a tag of the first directory of each DNG (Adobe, Digital Negative specification)
 # Brands of the boxed container of ISO 14496-12 (`ftyp`).
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), AVIF),
@@ -146,9 +160,30 @@ def kind_of(name: str | Path, head: bytes) -> PictureKind | None:
 
 
 def kind_of_file(path: Path) -> PictureKind | None:
-    """As kind_of. Raises OSError when the file cannot be read."""
+    """As kind_of_stream, of a file. Raises OSError when it cannot be read."""
     with path.open("rb") as stream:
-        return kind_of(path, stream.read(HEAD_BYTES))
+        return kind_of_stream(path, stream)
+
+
+def kind_of_stream(name: str | Path, stream: BinaryIO) -> PictureKind | None:
+    """As kind_of, and a DNG is known by its content under any name: as a TIFF, its first picture is a thumbnail."""
+    head = stream.read(HEAD_BYTES)
+    kind = kind_of(name, head)
+    return DNG if kind is TIFF and _is_dng(head, stream) else kind
+
+
+def _is_dng(head: bytes, stream: BinaryIO) -> bool:
+    order = "<" if head.startswith(b"II") else ">"
+    if b"+" in head[2:4]:
+        return False  # BigTIFF
+    try:
+        stream.seek(struct.unpack(f"{order}I", head[4:8])[0])
+        (entries,) = struct.unpack(f"{order}H", stream.read(2))
+        directory = stream.read(12 * entries)
+    except struct.error:
+        return False
+    tags = (directory[at : at + 2] for at in range(0, len(directory) - 11, 12))
+    return any(struct.unpack(f"{order}H", tag)[0] == _DNG_VERSION for tag in tags)
 
 
 def _boxed(head: bytes) -> PictureKind | None:

@@ -1,12 +1,14 @@
 """One table says what a picture is: by content first, by name where the content does not tell."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from transect.errors import ImageError
 from transect.imagery import IMAGE_SUFFIXES, decode_image
 from transect.picture_kinds import (
     AVIF,
@@ -29,6 +31,7 @@ from transect.picture_kinds import (
     kind_of,
     kind_of_content,
     kind_of_file,
+    kind_of_stream,
     kind_of_suffix,
 )
 
@@ -103,10 +106,30 @@ def test_content_wins_and_the_name_helps(name: str, head: bytes, expected: Pictu
 def test_what_is_not_read_says_how_to_convert_it() -> None:
     for kind in OTHER_KINDS:
         assert not kind.read
-        assert kind_of_suffix(f"A{kind.suffixes[0].upper()}") == kind
+        assert all(kind_of_suffix(f"A{suffix.upper()}") == kind for suffix in kind.suffixes)
         sentence = kind.refusal("images/a")
         assert sentence.startswith("images/a is of a kind that is not read")
         assert sentence.endswith(".")
         assert kind.name in sentence
     assert HEIF.refusal("a.heic").startswith("a.heic is of a kind that is not read (HEIF); convert it to JPEG")
     assert all(kind.read for kind in READ_KINDS)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_dng_is_no_tiff_under_any_name(tmp_path: Path, order: str) -> None:
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    tags = struct.pack(f"{order}HHII", 0x0100, 4, 1, 8) + struct.pack(f"{order}HHI", 0xC612, 1, 4) + b"\1\4\0\0"
+    content = start + struct.pack(f"{order}IH", 8, 2) + tags + bytes(4)
+    for name in ("DJI_1.tif", "DJI_1", "DJI_1.jpg"):
+        (tmp_path / name).write_bytes(content)
+        assert kind_of_file(tmp_path / name) is DNG
+        with pytest.raises(ImageError, match=r"is of a kind that is not read \(DNG\); develop it"):
+            decode_image(tmp_path / name, max_pixels=None)
+    with pytest.raises(ImageError, match="git lfs pull"):
+        decode_image(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", name="a.jpg", max_pixels=None)
+
+
+def test_a_tiff_that_ends_early_is_asked_for_its_tags_all_the_same() -> None:
+    whole = encoded("TIFF")
+    for length in range(8, len(whole), 7):
+        assert kind_of_stream("a.tif", io.BytesIO(whole[:length])) is TIFF

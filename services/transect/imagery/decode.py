@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from transect.errors import ImageError, ImageTooLargeError
 from transect.imagery.orientation import orientation_of, upright
-from transect.picture_kinds import HEAD_BYTES, READ_NAMES, READ_SUFFIXES, kind_of
+from transect.picture_kinds import READ_NAMES, READ_SUFFIXES, kind_of_stream
 
 # Pillow's names of what picture_kinds.READ_KINDS holds. MPO comes through JPEG's reader; Pillow fails on every other
 # format when MPO is named.
@@ -93,14 +93,10 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
 def _require_read_kind(source: Path | bytes, label: str) -> None:
     """Raise ImageError, with the way to convert it, for a picture of a known kind that is not read."""
     try:
-        if isinstance(source, bytes):
-            head = source[:HEAD_BYTES]
-        else:
-            with source.open("rb") as stream:
-                head = stream.read(HEAD_BYTES)
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            kind = kind_of_stream(source if isinstance(source, Path) else label, stream)
     except OSError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
-    kind = kind_of(source if isinstance(source, Path) else label, head)
     if kind is not None and not kind.read:
         raise ImageError(kind.refusal(label))
 

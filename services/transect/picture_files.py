@@ -1,0 +1,309 @@
+"""Every file below a folder, once: pictures, what is left out, and what cannot be used, each with its reason."""
+
+import os
+import stat
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from transect.errors import TransectError
+from transect.picture_kinds import FILM, PDF, READ_SUFFIXES, SVG, PictureKind, kind_of_file, kind_of_suffix
+
+# Folders of systems and of network storage, in lower case: what was deleted, small copies, copies of the past.
+_SYSTEM_FOLDERS: Final = {
+    "$recycle.bin": "a trash folder",
+    "recycler": "a trash folder",
+    "#recycle": "a trash folder",
+    "@recycle": "a trash folder",
+    "lost+found": "a folder of recovered fragments",
+    "lost.dir": "a folder of recovered fragments",
+    "found.000": "a folder of recovered fragments",
+    "system volume information": "a system folder",
+    "__macosx": "a system folder",
+    "@eadir": "a folder of thumbnails",
+    "@__thumb": "a folder of thumbnails",
+    "#snapshot": "a folder of snapshots",
+    "@snapshot": "a folder of snapshots",
+    "@recently-snapshot": "a folder of snapshots",
+    "@tmp": "a system folder",
+}
+_SYSTEM_FILES: Final = frozenset(
+    {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "zbthumbnail.info", "icon\r"}
+)
+# These hold pictures, and none that was taken.
+_THUMBNAILS: Final = frozenset({".thm", ".scr"})
+_BESIDE_MAPS: Final = frozenset({".ovr", ".msk", ".rrd"})
+_COPIES: Final = frozenset(
+    (
+        *(".bak", ".old", ".orig", ".original", ".tmp", ".temp"),
+        *(".part", ".partial", ".crdownload", ".filepart", ".download"),
+    )
+)
+# No pictures, whatever they hold; files of other names are looked into.
+_NO_PICTURES: Final = frozenset(
+    (
+        *(".csv", ".txt", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".log", ".md", ".html"),
+        *(".htm", ".zip", ".tar"),
+        *(".doc", ".docx", ".ods", ".odt", ".pdf", ".xls", ".xlsx", ".dbf", ".sqlite", ".gpkg", ".qgs", ".qgz"),
+        *(".xmp", ".aae", ".srt", ".ass", ".lrf", ".lrv", ".insv", ".gpx", ".kml", ".kmz", ".geojson", ".shp", ".shx"),
+        *(".bpw", ".jgw", ".jpgw", ".pgw", ".tfw", ".tfwx", ".tifw", ".tiffw", ".wld", ".prj", ".las", ".laz"),
+        *(".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm"),
+        *(".aac", ".m4a", ".mp3", ".wav"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A file that is not searched, and why. Of `left_out` the reason names a kind, the same for all of it; of
+    `unusable` it ends a sentence that the file's name begins.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """What lies below a folder, each file once and in order of its path.
+
+    `left_out` are no pictures, or not the survey's; `unusable` are pictures that nobody can open as they are. A linked
+    folder that leads to one that is searched already is one entry of `left_out`.
+    """
+
+    pictures: tuple[Path, ...]
+    left_out: tuple[Aside, ...]
+    unusable: tuple[Aside, ...]
+
+    @property
+    def found(self) -> int:
+        """All files."""
+        return len(self.pictures) + len(self.left_out) + len(self.unusable)
+
+
+def find_pictures(folder: Path, failure: type[TransectError]) -> PictureFiles:
+    """Walk a folder to any depth, through linked folders too, each real folder once: links may lead in circles.
+
+    The suffix decides what a file is where it is one of a picture that is read, or of no picture; all others are
+    looked into. Hidden and trash folders and those of systems are listed as left out, and nothing is followed from
+    there. Raises `failure` where a folder cannot be read: its pictures would be missing without a word.
+    """
+    walk = _Walk(failure)
+    walk.visible(folder)
+    walk.hidden()
+    pictures = sorted(walk.pictures, key=_in_order)
+    left_out, unusable = _sort_out_copies(walk.pictures, walk.unusable)
+    return PictureFiles(
+        tuple(Path(path) for path in pictures),
+        tuple(Aside(Path(path), reason) for path, reason in sorted([*walk.left_out, *left_out], key=_named_in_order)),
+        tuple(Aside(Path(path), reason) for path, reason in sorted(unusable, key=_named_in_order)),
+    )
+
+
+@dataclass
+class _Walk:
+    failure: type[TransectError]
+    pictures: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+    aside: list[tuple[str, str]] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def visible(self, folder: Path) -> None:
+        """Real folders first, so that a photo is named by where it lies, and then what links lead to."""
+        links = deque([str(folder)])
+        while links:
+            start = links.popleft()
+            folders = [start]
+            while folders:
+                place = folders.pop()
+                if not self._is_new(place):
+                    if place == start:
+                        self.left_out.append((place, "link to a folder that is searched already"))
+                    continue
+                inner: list[str] = []
+                for entry in self._entries(place):
+                    reason = _no_place(entry.name)
+                    if not _is_folder(entry):
+                        self._file(entry)
+                    elif reason and not entry.is_symlink():
+                        self.aside.append((entry.path, f"in {entry.name}, {reason}"))
+                    elif reason:
+                        self.left_out.append((entry.path, f"link named {entry.name}, {reason}"))
+                    else:
+                        (links if entry.is_symlink() else inner).append(entry.path)
+                folders += reversed(inner)
+
+    def hidden(self) -> None:
+        """List what lies in the folders that were set aside, but for what links led to already."""
+        waiting = self.aside[::-1]
+        while waiting:
+            place, reason = waiting.pop()
+            try:
+                status = Path(place).stat()
+                entries = [] if (status.st_dev, status.st_ino) in self.seen else _scan(place)
+            except OSError:
+                # Often nobody but the system may read them.
+                self.left_out.append((place, f"{reason}, which may not be read"))
+                continue
+            self.seen.add((status.st_dev, status.st_ino))
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, reason))
+                else:
+                    self.left_out.append((entry.path, reason))
+
+    def _is_new(self, place: str) -> bool:
+        try:
+            status = Path(place).stat()
+        except OSError as error:
+            raise self._refused(place, error) from error
+        identity = (status.st_dev, status.st_ino)
+        if identity in self.seen:
+            return False
+        self.seen.add(identity)
+        return True
+
+    def _entries(self, place: str) -> list[os.DirEntry[str]]:
+        try:
+            return _scan(place)
+        except OSError as error:
+            raise self._refused(place, error) from error
+
+    def _refused(self, place: str, error: OSError) -> TransectError:
+        return self.failure(f"{place} cannot be read: {error.strerror or error}; allow it, or move it away.")
+
+    def _file(self, entry: os.DirEntry[str]) -> None:
+        suffix = _suffix(entry.name)
+        if entry.name.startswith(".") and suffix == ".icloud":
+            reason = "is in iCloud and not on this machine; download it in the Finder first"
+            self.unusable.append((entry.path, reason))
+        elif left_out := _no_name(entry.name, suffix):
+            self.left_out.append((entry.path, left_out))
+        elif reason := _not_there(entry):
+            self.unusable.append((entry.path, reason))
+        elif entry.stat().st_size == 0:
+            if _is_picture(kind_of_suffix(entry.name)):
+                self.unusable.append((entry.path, "is empty (0 bytes); copy it again from its source"))
+            else:
+                self.left_out.append((entry.path, "no picture (empty)"))
+        elif suffix in READ_SUFFIXES:
+            self.pictures.append(entry.path)
+        else:
+            self._look_into(entry.path, suffix)
+
+    def _look_into(self, path: str, suffix: str) -> None:
+        try:
+            kind = kind_of_file(Path(path))
+        except OSError as error:
+            self.unusable.append((path, f"cannot be read: {error.strerror or error}"))
+            return
+        if kind is None or not _is_picture(kind):
+            self.left_out.append((path, _no_picture(suffix)))
+        elif kind.read:
+            self.pictures.append(path)
+        else:
+            self.unusable.append((path, kind.why))
+
+
+def _is_picture(kind: PictureKind | None) -> bool:
+    return kind is not None and kind not in (FILM, PDF, SVG)
+
+
+def _scan(place: str) -> list[os.DirEntry[str]]:
+    with os.scandir(place) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link in a circle of links; told where files are
+
+
+def _no_place(name: str) -> str:
+    """Why nothing in a folder of this name is searched."""
+    lower = name.lower()
+    if lower in _SYSTEM_FOLDERS:
+        return _SYSTEM_FOLDERS[lower]
+    if lower.startswith((".trash", ".dtrash")):
+        return "a trash folder"
+    if lower.endswith(".lrdata"):
+        return "a folder of thumbnails"
+    return "a hidden folder" if name.startswith(".") else ""
+
+
+def _no_name(name: str, suffix: str) -> str:
+    """Why a file of this name is left out, whatever it holds."""
+    if name.startswith("."):
+        return "hidden file"
+    if name.lower() in _SYSTEM_FILES:
+        return "system file"
+    if suffix in _THUMBNAILS:
+        return f"thumbnail ({suffix})"
+    if suffix in _COPIES or suffix.endswith(("_original", "~")):
+        return f"backup or unfinished copy ({suffix})"
+    if suffix in _BESIDE_MAPS:
+        return f"part of a map beside it ({suffix})"
+    return _no_picture(suffix) if suffix in _NO_PICTURES else ""
+
+
+def _no_picture(suffix: str) -> str:
+    return f"no picture ({suffix})" if suffix else "no picture (no suffix)"
+
+
+def _not_there(entry: os.DirEntry[str]) -> str:
+    """Why a file cannot be opened."""
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if entry.is_symlink():
+            return f"is a link to {Path(entry.path).readlink()}, which is not there; get that file, or remove the link"
+        return f"cannot be read: {error.strerror or error}"
+    return "" if stat.S_ISREG(status.st_mode) else "is no regular file"
+
+
+def _sort_out_copies(
+    pictures: list[str], unusable: list[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Sort out what stands beside a picture that is read and has its name: cameras write JPEG and raw of one photo."""
+    if not unusable:
+        return [], []
+    stems = {_stem(path) for path in pictures}
+    copies, rest = [], []
+    for path, reason in unusable:
+        kind = kind_of_suffix(path)
+        if kind is not None and not kind.read and _stem(path) in stems:
+            copies.append((path, f"copy of a picture beside it in another format ({_suffix(path)})"))
+        else:
+            rest.append((path, reason))
+    return copies, rest
+
+
+def _stem(path: str) -> str:
+    return path[: len(path) - len(_suffix(path))]
+
+
+def _suffix(path: str) -> str:
+    """The suffix in lower case, with its dot; "" where a name has none."""
+    name = path.rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot and stem and suffix else ""
+
+
+def _in_order(path: str) -> list[str]:
+    return path.split("/")
+
+
+def _named_in_order(one: tuple[str, str]) -> list[str]:
+    return one[0].split("/")
+
+
+def count_reasons(asides: tuple[Aside, ...]) -> dict[str, int]:
+    """How many files have each reason, the most frequent first."""
+    counts: dict[str, int] = {}
+    for one in asides:
+        counts[one.reason] = counts.get(one.reason, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
