@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
+from transect.config_files import read_yaml_mapping
+from transect.config_models import ConfigModel, NameKeys, check
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.errors import InputError
 
@@ -18,7 +20,7 @@ _RETIRED = {
 _ROUNDING = 1e-9
 
 
-class ClassLimits(BaseModel):
+class ClassLimits(ConfigModel):
     """How much a candidate may lose in one class; None where nothing is said of that class alone.
 
     `map50_95` and `recall` are differences of shares. `count_error` is how much further from the
@@ -26,7 +28,7 @@ class ClassLimits(BaseModel):
     the thresholds that each package is used with.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     map50_95: float | None = Field(default=None, ge=0)
     recall: float | None = Field(default=None, ge=0)
@@ -46,7 +48,7 @@ class LossLimits(ClassLimits):
     count_error: float | None = Field(default=0.05, ge=0)
 
 
-class GateConfig(BaseModel):
+class GateConfig(ConfigModel):
     """The gate's limits, as in configs/promotion.yaml, where each is explained.
 
     `min_map50` is for a first promotion, when there is nothing to compare with. The others compare with
@@ -55,14 +57,14 @@ class GateConfig(BaseModel):
     `max_class_loss` of every class, or of single ones in `classes`; `max_latency_ratio`, None for any.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     min_map50: float = Field(default=0.1, ge=0, le=1)
     min_gain: float = Field(default=0.005, ge=-1, le=1)
     significant_gain: bool = True
     confidence: float = Field(default=0.95, gt=0, lt=1)
     max_class_loss: LossLimits = LossLimits()
-    classes: dict[str, ClassLimits] = Field(default_factory=dict)
+    classes: Annotated[dict[str, ClassLimits], NameKeys] = Field(default_factory=dict)
     max_latency_ratio: float | None = Field(default=2.0, gt=0)
 
     def class_limits(self, name: str) -> dict[str, float]:
@@ -132,23 +134,11 @@ class Evidence:
 
 def load_gate(path: Path) -> GateConfig:
     """Read the gate's limits; InputError when the file is missing, malformed or has a bad value."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as error:
-        raise InputError(f"There is no gate configuration {path}; name one with --gate.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {error}") from error
-    if isinstance(content, dict):
-        for old, new in _RETIRED.items():
-            if old in content:
-                raise InputError(f"{path}: {old} is no longer known; it is now {new}.")
-    try:
-        return GateConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        known = ", ".join(GateConfig.model_fields)
-        raise InputError(f"{path}: {where}: {first['msg']}; the gate knows {known}.") from error
+    document = read_yaml_mapping(path, InputError, hint="name another with --gate")
+    for old, new in _RETIRED.items():
+        if old in document:
+            raise InputError(document.placed(f"{path}: {old} is no longer known; it is now {new}", old))
+    return check(GateConfig, document, InputError, "the gate")
 
 
 def judge(evidence: Evidence, gate: GateConfig) -> list[str]:

@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from transect.config_files import read_yaml_mapping
 from transect.errors import InputError
 from transect.training.checkpoint import load_checkpoint
 
@@ -102,11 +101,8 @@ def _scaled_names(stem: str, scales: Any) -> list[str]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"Architecture {path} cannot be read: {' '.join(str(error).split())}.") from error
-    if not isinstance(document, dict) or not isinstance(document.get("head"), list) or not document["head"]:
+    document = read_yaml_mapping(path, InputError, "Architecture")
+    if not isinstance(document.get("head"), list) or not document["head"]:
         raise InputError(f"{path} is no Ultralytics architecture: it has no head.")
     return document
 

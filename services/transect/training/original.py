@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from transect.config_files import read_yaml_mapping, read_yaml_value
 from transect.errors import InputError
 from transect.files import atomic_write
 from transect.registry import Registry, RunRow, find_run
@@ -128,14 +129,16 @@ def _write_recipe(original: Original) -> None:
     """Turn the recipe that was logged into one that needs neither command line nor environment."""
     row = original.row
     try:
-        document: dict[str, Any] = yaml.safe_load(original.recipe.read_text(encoding="utf-8"))
+        document: dict[str, Any] = dict(read_yaml_mapping(original.recipe, InputError))
         kind, model = row.params["weights_used"], row.params["model"]
         document["model"] = model if Path(model).is_absolute() else row.params["architecture"]
         document["pretrained"] = _PRETRAINED.get(kind, row.params["pretrained"])
         document["train"] |= {
-            name: yaml.safe_load(change["new"]) for name, change in (original.drift or {}).items() if name in TRAIN_KEYS
+            name: read_yaml_value(change["new"], f"the value of {name}")
+            for name, change in (original.drift or {}).items()
+            if name in TRAIN_KEYS
         }
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (InputError, KeyError, TypeError) as error:
         raise InputError(
             f"The recipe that run {row.run_id} logged ({_RECIPE}) is damaged: {' '.join(str(error).split())}."
         ) from error

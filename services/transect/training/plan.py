@@ -1,18 +1,20 @@
 """Everything that a training needs, checked before anything is started: bad input costs seconds."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from transect.config_files import placed
 from transect.datasets import Dataset, SplitName, combine_digests, load_dataset, split_digest
 from transect.errors import InputError, UnreachableError
 from transect.progress import progress
 from transect.registry import Registry, connect
 from transect.settings import Settings
 from transect.training.architecture import Architecture, resolve_architecture
-from transect.training.recipe import Recipe, load_recipe
+from transect.training.recipe import Recipe, load_recipe, override_key
 from transect.training.runtime import prepare_ultralytics
 from transect.training.weights import StartingWeights, choose_weights
 
@@ -79,7 +81,10 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     from transect.training.trainer import check_arguments, resolve_device
 
     device = resolve_device(settings.device)
-    check_arguments({**recipe.train, "model": architecture.source, "device": device})
+    try:
+        check_arguments({**recipe.train, "model": architecture.source, "device": device})
+    except InputError as error:
+        raise InputError(_with_place(str(error), recipe)) from error
     registry = _connect(settings)
     weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
     logger.info("%s", weights.sentence)
@@ -100,6 +105,12 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     )
 
 
+def _with_place(problem: str, recipe: Recipe) -> str:
+    """A refusal of Ultralytics with where the value that it names was given."""
+    named = [where for key, where in recipe.places.items() if re.search(rf"\b{re.escape(key)}=", problem)]
+    return placed(problem, named[0] if len(named) == 1 else "")
+
+
 def _connect(settings: Settings) -> Registry | None:
     try:
         return connect(settings)
@@ -110,7 +121,7 @@ def _connect(settings: Settings) -> Registry | None:
 
 def _override(request: TrainRequest, key: str) -> str | None:
     """A top-level key that was given on the command line, which wins over the option of its name."""
-    found = [text.partition("=")[2] for text in request.overrides if text.partition("=")[0] == key]
+    found = [text.partition("=")[2] for text in request.overrides if override_key(text) == key]
     return found[-1] if found else None
 
 

@@ -1,7 +1,6 @@
 """A training recipe: a YAML file and overrides, checked key by key before anything is started."""
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transect.config_files import Keys, YamlMapping, placed, read_yaml_mapping, read_yaml_value, unknown_key
 from transect.engine import VariantLimits
 from transect.errors import InputError
 
@@ -107,7 +107,7 @@ class Recipe:
 
     `train` goes to Ultralytics as it is. `iou` is the NMS threshold that the package recommends,
     `training_gsd_m` the ground sample distance of the training images in metres a pixel, if known, and
-    `named` the MLflow experiment where the path does not name it.
+    `named` the MLflow experiment where the path does not name it. `places` says where each value was given.
     """
 
     path: Path
@@ -121,6 +121,7 @@ class Recipe:
     training_gsd_m: float | None = None
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
     named: str = ""
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def experiment(self) -> str:
@@ -155,57 +156,87 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises InputError for a missing or malformed file, an unknown key (with the nearest right one),
     or a value of the wrong kind.
     """
-    document = _read(path)
-    refuse_unknown(document, _TOP_KEYS, str(path))
-    train = _mapping(document, "train", path)
-    refuse_unknown(train, TRAIN_KEYS, f"{path}, train")
-    tags = {str(key): str(value) for key, value in _mapping(document, "tags", path).items()}
-    for name in tags:
-        _check_tag(name)
-    precision = _mapping(document, "precision", path)
-    top = {key: value for key, value in document.items() if key not in _SECTIONS}
+    given = _Given(path, read_yaml_mapping(path, InputError, "Recipe", "configs/train holds some"))
     for override in overrides:
-        key, value = _parse(override)
-        if key.startswith(_TAGS):
-            tags[key.removeprefix(_TAGS)] = str(value)
-        elif key.startswith(_PRECISION):
-            precision[key.removeprefix(_PRECISION)] = value
-        else:
-            (top if key in _TOP_KEYS else train)[key] = value
+        given.override(override)
+    top, train = given.top, given.train
     texts = {key: _text(top, key) for key in ("model", "data", "pretrained")}
-    iou, gsd = _number(top, "iou", upper=1.0), _number(top, "training_gsd_m")
-    _check_image_size(train.get("imgsz", 640))
+    iou, gsd = _number(given, "iou", upper=1.0), _number(given, "training_gsd_m")
+    _check_image_size(given)
     return Recipe(
         path,
         train,
-        tags,
+        given.tags,
         model=texts["model"],
         data=texts["data"],
         pretrained=texts["pretrained"],
-        head=_head(top),
+        head=_head(given),
         iou=0.5 if iou is None else iou,
         training_gsd_m=gsd,
-        precision=_precision(precision),
+        precision=_precision(given),
+        places=given.places,
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    document = read_yaml(path, "Recipe", "configs/train holds some")
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise InputError(f"Recipe {path} must be a mapping with the key train.")
-    return document
+class _Given:
+    """A recipe and what the command line changed of it: values by section, and where each was given."""
 
+    def __init__(self, path: Path, document: YamlMapping) -> None:
+        self.path, self._document = path, document
+        self._overridden: dict[str, str] = {}
+        refuse_unknown(document, (), _TOP_KEYS, str(path))
+        self.top = {key: value for key, value in document.items() if key not in _SECTIONS}
+        self.train = self._section("train")
+        refuse_unknown(document, ("train",), TRAIN_KEYS, f"{path}, train")
+        self.precision = self._section("precision")
+        refuse_unknown(document, ("precision",), frozenset(PrecisionRecipe.model_fields), f"{path}, precision")
+        # A tag is text: 1.10 stays 1.10.
+        self.tags = {str(key): self._tag(key, value) for key, value in self._section("tags").items()}
+        self.places = {key: self._place("train", key) for key in self.train} | {
+            key: self._place(key) for key in self.top
+        }
 
-def read_yaml(path: Path, what: str, hint: str) -> Any:
-    """What a file of the user's says; `what` it is and `hint`, where one is found, stand in the InputError."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror}; {hint}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} {path} is not YAML: {' '.join(str(error).split())}.") from error
+    def override(self, override: str) -> None:
+        """Take one KEY=VALUE of the command line."""
+        key, value = _parse(override)
+        if key in self._overridden:
+            raise InputError(
+                f"{key} is given twice, as {self._overridden[key]!r} and as {override!r}; keep one of them."
+            )
+        self._overridden[key] = override
+        if key.startswith(_TAGS):
+            self.tags[key.removeprefix(_TAGS)] = str(value)
+            return
+        if key.startswith(_PRECISION):
+            self.precision[key.removeprefix(_PRECISION)] = value
+        else:
+            (self.top if key in _TOP_KEYS else self.train)[key] = value
+        self.places[key] = f"override {override!r}"
+
+    def refusal(self, problem: str, *keys: str) -> InputError:
+        """The failure of the value that `keys` lead to, with its place."""
+        name = keys[-1] if keys[0] != "precision" else f"{_PRECISION}{keys[-1]}"
+        return InputError(placed(problem, self.places.get(name) or self._place(*keys)))
+
+    def _place(self, *keys: str) -> str:
+        return f"{self.path}, {self._document.where(*keys)}"
+
+    def _tag(self, key: str | int, value: Any) -> str:
+        try:
+            _check_tag(str(key))
+        except InputError as error:
+            raise InputError(placed(str(error), self._place("tags", str(key)))) from error
+        text = self._document.text("tags", key)
+        if value is None or text is None:
+            what = "nothing" if value is None else f"a {'list' if isinstance(value, list) else 'mapping'}"
+            raise InputError(placed(f"tags.{key} is {what}: give text", self._place("tags", str(key))))
+        return text
+
+    def _section(self, key: str) -> dict[str, Any]:
+        value = self._document.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise InputError(self._document.placed(f"Recipe {self.path}: {key} must be a mapping", key))
+        return dict(value or {})
 
 
 def _parse(override: str) -> tuple[str, Any]:
@@ -217,18 +248,9 @@ def _parse(override: str) -> tuple[str, Any]:
         _check_tag(key.removeprefix(_TAGS))
         return key, text
     ours = _TOP_KEYS - _SECTIONS | {f"{_PRECISION}{name}" for name in PrecisionRecipe.model_fields}
-    refuse_unknown([key], TRAIN_KEYS | ours, "override")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"Override {override!r}: the value is not YAML.") from error
-    if isinstance(value, str):
-        # YAML 1.1 takes 1e-3 for a word.
-        try:
-            value = float(value)
-        except ValueError:
-            return key, value
-    return key, value
+    if key not in TRAIN_KEYS | ours:
+        raise InputError(f"Override {override!r}: {unknown_key(key, TRAIN_KEYS | ours, 'a training recipe')}.")
+    return key, read_yaml_value(text, f"Override {override!r}")
 
 
 def _check_tag(name: str) -> None:
@@ -239,25 +261,21 @@ def _check_tag(name: str) -> None:
         raise InputError(f"tags.{name} is not usable: that name is MLflow's or Transect's own; take another.")
 
 
-def _mapping(document: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    value = document.get(key) or {}
-    if not isinstance(value, dict):
-        raise InputError(f"Recipe {path}: {key} must be a mapping.")
-    return dict(value)
-
-
 def override_key(override: str) -> str:
     """The key of a KEY=VALUE override, as the recipe has it."""
     return override.partition("=")[0].strip().removeprefix("+").removeprefix("train.")
 
 
-def refuse_unknown(keys: Iterable[str], known: frozenset[str], where: str, what: str = "a training recipe") -> None:
-    """Raise InputError for a key that is none of `what`, with the nearest that is."""
-    for key in keys:
+def refuse_unknown(
+    document: YamlMapping, at: Keys, known: Collection[str], where: str, what: str = "a training recipe"
+) -> None:
+    """Raise InputError for a key of the section `at` that is none of `what`, with the nearest and its place."""
+    section: Any = document
+    for key in at:
+        section = section.get(key)
+    for key in section or ():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-            raise InputError(f"{where}: {key!r} is not a key of {what}; {hint}")
+            raise InputError(document.placed(f"{where}: {unknown_key(key, known, what)}", *at, key))
 
 
 def _text(document: dict[str, Any], key: str) -> str | None:
@@ -265,34 +283,34 @@ def _text(document: dict[str, Any], key: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _number(document: dict[str, Any], key: str, upper: float = float("inf")) -> float | None:
-    value = document.get(key)
+def _number(given: _Given, key: str, upper: float = float("inf")) -> float | None:
+    value = given.top.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= upper:
-        raise InputError(
-            f"{key}={value!r} is not usable: give a number over 0{' and at most 1' if upper == 1 else ''}."
-        )
+        most = " and at most 1" if upper == 1 else ""
+        raise given.refusal(f"{key}={value!r} is not usable: give a number over 0{most}", key)
     return float(value)
 
 
-def _precision(section: dict[str, Any]) -> PrecisionRecipe:
-    refuse_unknown(section, frozenset(PrecisionRecipe.model_fields), "precision")
+def _precision(given: _Given) -> PrecisionRecipe:
     try:
-        return PrecisionRecipe.model_validate(section)
+        return PrecisionRecipe.model_validate(given.precision)
     except ValidationError as error:
         first = error.errors()[0]
-        name = first["loc"][0]
-        raise InputError(f"{_PRECISION}{name}={first['input']!r} is not usable: {first['msg']}.") from error
+        name = str(first["loc"][0])
+        problem = f"{_PRECISION}{name}={first['input']!r} is not usable: {first['msg']}"
+        raise given.refusal(problem, "precision", name) from error
 
 
-def _head(document: dict[str, Any]) -> HeadChoice:
-    head: HeadChoice | None = document.get("head")
+def _head(given: _Given) -> HeadChoice:
+    head: HeadChoice | None = given.top.get("head")
     if head not in (None, "anchor-free", "end-to-end"):
-        raise InputError(f"head={head!r} is not usable: give anchor-free or end-to-end.")
+        raise given.refusal(f"head={head!r} is not usable: give anchor-free or end-to-end", "head")
     return head or "anchor-free"
 
 
-def _check_image_size(size: Any) -> None:
+def _check_image_size(given: _Given) -> None:
+    size = given.train.get("imgsz", 640)
     if isinstance(size, bool) or not isinstance(size, int) or size < 32 or size % 32:
-        raise InputError(f"imgsz={size!r} is not usable: give a multiple of 32, such as 640.")
+        raise given.refusal(f"imgsz={size!r} is not usable: give a multiple of 32, such as 640", "train", "imgsz")

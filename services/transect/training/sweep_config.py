@@ -15,8 +15,9 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transect.config_files import YamlMapping, read_yaml_mapping
 from transect.errors import InputError
-from transect.training.recipe import TRAIN_KEYS, load_recipe, override_key, read_yaml, refuse_unknown
+from transect.training.recipe import TRAIN_KEYS, load_recipe, override_key, refuse_unknown
 
 # What the best weights are worth on the validation split, as a training measures it.
 METRICS = ("best/mAP50-95", "best/mAP50", "best/precision", "best/recall")
@@ -87,17 +88,16 @@ def load_sweep(path: Path, *, trials: int | None = None, overrides: Sequence[str
     missing or malformed file, an unknown key (with the nearest right one), a range that is none, a
     value that the recipe refuses, or an override of a key that is looked for.
     """
-    document = _read(path)
-    refuse_unknown(document, _KEYS, str(path), _A_SWEEP)
-    recipe = document.pop("recipe", None)
+    document = read_yaml_mapping(path, InputError, "Sweep", "configs/sweep holds one")
+    refuse_unknown(document, (), _KEYS, str(path), _A_SWEEP)
+    recipe = document.get("recipe")
     if not isinstance(recipe, str):
-        raise InputError(f"{path} names no recipe to start from, such as recipe: configs/train/wildlife.yaml.")
-    space = _space(document.pop("space", None), path)
-    if trials is not None:
-        document["trials"] = trials
-    numbers = _numbers(document, path)
+        problem = f"{path} names no recipe to start from, such as recipe: configs/train/wildlife.yaml"
+        raise InputError(document.placed(problem, "recipe"))
+    space = _space(document, path)
+    numbers = _numbers(document, path, {} if trials is None else {"trials": trials})
     if numbers.metric not in METRICS:
-        raise InputError(_wrong_metric(numbers.metric, path))
+        raise InputError(document.placed(_wrong_metric(numbers.metric, path), "metric"))
     for override in overrides:
         if (key := override_key(override)) in space:
             raise InputError(f"{override}: {key} is in the space of {path}, which looks for it; take it out of one.")
@@ -113,25 +113,19 @@ def as_overrides(params: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    document = read_yaml(path, "Sweep", "configs/sweep holds one")
-    if not isinstance(document, dict):
-        raise InputError(f"Sweep {path} must be a mapping with the keys recipe and space.")
-    return document
-
-
-def _numbers(document: dict[str, Any], path: Path) -> _Numbers:
+def _numbers(document: YamlMapping, path: Path, given: Mapping[str, Any]) -> _Numbers:
     for name, model in (("sampler", Sampler), ("pruner", Pruner)):
-        section = document.setdefault(name, {})
-        if not isinstance(section, dict):
-            raise InputError(f"{path}: {name} must be a mapping.")
-        refuse_unknown(section, frozenset(model.model_fields), f"{path}, {name}", _A_SWEEP)
+        if not isinstance(document.get(name, {}), dict):
+            raise InputError(document.placed(f"{path}: {name} must be a mapping", name))
+        refuse_unknown(document, (name,), frozenset(model.model_fields), f"{path}, {name}", _A_SWEEP)
+    values = {key: value for key, value in document.items() if key in _Numbers.model_fields}
     try:
-        return _Numbers.model_validate(document)
+        return _Numbers.model_validate({**values, **given})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {name}={first['input']!r} is not usable: {first['msg']}.") from error
+        problem = f"{path}: {name}={first['input']!r} is not usable: {first['msg']}"
+        raise InputError(problem + "." if name in given else document.placed(problem, *first["loc"])) from error
 
 
 def _wrong_metric(metric: str, path: Path) -> str:
@@ -144,11 +138,22 @@ def _wrong_metric(metric: str, path: Path) -> str:
     return f"{path}: metric {metric!r} is none that a sweep looks for; give one of {known}."
 
 
-def _space(section: Any, path: Path) -> dict[str, BaseDistribution]:
+def _space(document: YamlMapping, path: Path) -> dict[str, BaseDistribution]:
+    section = document.get("space")
     if not isinstance(section, dict) or not section:
-        raise InputError(f"{path} has no space to look in, such as space: {{lr0: {{log_uniform: [0.0003, 0.02]}}}}.")
-    refuse_unknown(section, SPACE_KEYS, f"{path}, space", "a training recipe that a sweep can look for")
-    return {key: _distribution(range_, f"{path}, space, {key}") for key, range_ in section.items()}
+        problem = f"{path} has no space to look in, such as space: {{lr0: {{log_uniform: [0.0003, 0.02]}}}}"
+        raise InputError(document.placed(problem, "space"))
+    refuse_unknown(document, ("space",), SPACE_KEYS, f"{path}, space", "a training recipe that a sweep can look for")
+    found = {}
+    for key, given in section.items():
+        where = f"{path}, space, {key}"
+        if isinstance(given, dict):
+            refuse_unknown(document, ("space", key), _KINDS | {"step"}, where, _A_SWEEP)
+        try:
+            found[key] = _distribution(given, where)
+        except InputError as error:
+            raise InputError(document.placed(str(error), "space", key)) from error
+    return found
 
 
 def _distribution(given: Any, where: str) -> BaseDistribution:
@@ -156,7 +161,6 @@ def _distribution(given: Any, where: str) -> BaseDistribution:
         raise InputError(
             f"{where}: give one of uniform: [LOW, HIGH], log_uniform: [LOW, HIGH], int: [LOW, HIGH], choice: [...]."
         )
-    refuse_unknown(given, _KINDS | {"step"}, where, _A_SWEEP)
     (kind,) = _KINDS & given.keys()
     if "step" in given and kind != "int":
         raise InputError(f"{where}: step goes with int alone.")

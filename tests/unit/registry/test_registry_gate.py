@@ -227,7 +227,7 @@ def test_the_shipped_gate_is_the_default() -> None:
         ("classes: {cow: {recall: -1}}", "classes.cow.recall"),
         ("max_class_loss: {count_error: .inf}", "count_error"),
         ("max_latency_ratio: 0", "max_latency_ratio"),
-        ("- 1\n- 2", "the file"),
+        ("- 1\n- 2", "must be a mapping"),
         ("a: [", "YAML"),
         ("min_gain: .nan", "min_gain"),
     ],
@@ -249,3 +249,33 @@ def test_an_empty_gate_is_the_default(tmp_path: Path) -> None:
 def test_a_missing_gate_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         load_gate(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("min_map50: 0.5\nmin_map50: 0.0\n", "line 2, column 1: 'min_map50' stands in line 1 already"),
+        ('min_map50: 0.5\n"min_map50": 0.0\n', "line 2, column 1: 'min_map50' stands in line 1 already"),
+        ("classes:\n  cow: {recall: 0}\n  cow: {recall: 1}\n", "line 3, column 3: 'cow' stands in line 2"),
+        ("classes: {cow: {recall: 0, recall: 1}}\n", "line 1, column 28: 'recall' stands in line 1"),
+        ("[]\n", "must be a mapping"),
+        ("min_map5: 0.1\n", r"did you mean min_map50\? \(line 1, column 1\)"),
+        ("max_class_loss:\n  recal: 0.1\n", r"did you mean recall\? \(line 2, column 3\)"),
+        ("classes:\n  cow:\n    recal: 0.1\n", r"did you mean recall\? \(line 3, column 5\)"),
+        ("confidence: 0.9\nmin_map50: 1.5\n", r"less than or equal to 1 \(it is 1.5\) \(line 2, column 1\)"),
+        ("min_map50: yes\n", r"should be a number, and yes, .* \(line 1, column 1\)"),
+    ],
+)
+def test_a_gate_is_never_open_by_mistake(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "promotion.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        load_gate(path)
+
+
+def test_a_class_whose_name_is_a_number_has_limits(tmp_path: Path) -> None:
+    path = tmp_path / "promotion.yaml"
+    path.write_text("classes: {7: {recall: 1e-7}, no: {recall: 0.5}}\n")
+    gate = load_gate(path)
+    assert gate.class_limits("7")["recall"] == 1e-7
+    assert gate.class_limits("no")["recall"] == 0.5

@@ -71,7 +71,7 @@ def test_precision_is_a_section_of_its_own(recipe: Path, tmp_path: Path) -> None
         ("tags=x", "not a key of a training recipe"),
         ("epochs", "not KEY=VALUE"),
         ("=3", "not KEY=VALUE"),
-        ("epochs=[", "not YAML"),
+        ("epochs=[", "not valid YAML at line 1, column 2"),
         ("imgsz=100", "multiple of 32"),
         ("imgsz=true", "multiple of 32"),
         ("head=wrong", "anchor-free or end-to-end"),
@@ -92,7 +92,7 @@ def test_a_wrong_override_is_refused(recipe: Path, override: str, said: str) -> 
         ("epochs: 3", "not a key of a training recipe"),
         ("train: 3", "must be a mapping"),
         ("- 1", "must be a mapping"),
-        ("train: [", "not YAML"),
+        ("train: [", "not valid YAML at line 1, column 9"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -140,3 +140,41 @@ def test_a_value_that_ultralytics_refuses_is_our_error() -> None:
 
     with pytest.raises(InputError, match="epochs"):
         check_arguments({"epochs": "many"})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("train:\n  epochs: 3\n  epochs: 4\n", "line 3, column 3: 'epochs' stands in line 2 already"),
+        ("train: {epochs: 3}\ntrain: {lr0: 1}\n", "line 2, column 1: 'train' stands in line 1 already"),
+        ("train:\n  lr0: 1e-7\n  epoch: 3\n", "did you mean epochs? (line 3, column 3)."),
+        ("precision:\n  int: true\n", "did you mean int8? (line 2, column 3)."),
+        ("precision:\n  max_map_loss: 7\n", "r.yaml, line 2, column 3)."),
+        ("train:\n  imgsz: 100\n", "multiple of 32, such as 640 ("),
+        ("iou: 2\n", "r.yaml, line 1, column 1)."),
+        ("\nhead: both\n", "r.yaml, line 2, column 1)."),
+        ("tags:\n  a:b: x\n", "r.yaml, line 2, column 3)."),
+        ("tags: {a: [1]}\n", "tags.a is a list: give text"),
+        ("tags:\n  a:\n", "tags.a is nothing: give text"),
+    ],
+)
+def test_a_wrong_recipe_has_line_and_column(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert said in str(caught.value)
+
+
+def test_numbers_and_tags_are_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("train: {lr0: 1e-7}\ntags: {version: 1.10, commit: 12e4567, day: 2026-01-02, 7: yes}\n")
+    read = load_recipe(path)
+    assert read.train == {"lr0": 1e-7}
+    assert read.tags == {"version": "1.10", "commit": "12e4567", "day": "2026-01-02", "7": "yes"}
+
+
+@pytest.mark.parametrize("again", ["epochs=6", "+epochs=5", "train.epochs=6"])
+def test_a_key_twice_on_the_command_line_is_refused(recipe: Path, again: str) -> None:
+    with pytest.raises(InputError, match="epochs is given twice, as 'epochs=5' and as"):
+        load_recipe(recipe, ["epochs=5", again])

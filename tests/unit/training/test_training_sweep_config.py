@@ -116,3 +116,25 @@ def test_a_trial_trains_with_exactly_what_was_drawn(
     recipe.write_text("")
     drawn = {"lr0": lr0, "epochs": epochs, "optimizer": optimizer, "cos_lr": cos_lr}
     assert load_recipe(recipe, as_overrides(drawn)).train == drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("recipe: r\ntrials: 2\ntrials: 3\n", "line 3, column 1: 'trials' stands in line 2 already"),
+        ("space: {lr0: {choice: [1, 2]}, lr0: {choice: [1, 3]}}\n", "'lr0' stands in line 1 already"),
+        ("recipes: r\n", "did you mean recipe? (line 1, column 1)."),
+        ("recipe: r\nspace:\n  lr: {uniform: [0, 1]}\n", "(line 3, column 3)."),
+        ("recipe: r\nspace:\n  lr0: {uniform: [1, 0]}\n", "must be the smaller one (line 3, column 3)."),
+        ("recipe: r\nspace:\n  lr0:\n    uniforms: [0, 1]\n", "did you mean uniform? (line 4, column 5)."),
+        ("recipe: r\ntrials: many\nspace: {lr0: {uniform: [0, 1]}}\n", "(line 2, column 1)."),
+        ("recipe: r\nsampler:\n  seed: -1\nspace: {lr0: {uniform: [0, 1]}}\n", "(line 3, column 3)."),
+        ("recipe: 3\n", "names no recipe to start from, such as recipe: configs/train/wildlife.yaml (line 1"),
+    ],
+)
+def test_a_wrong_sweep_has_line_and_column(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_sweep(path)
+    assert said in str(caught.value)

@@ -15,10 +15,11 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import stdtrit
 
 from transect.census.estimates.estimate import Estimate
+from transect.config_models import ConfigModel
 from transect.engine.validation import ValidationCounts
 
 FloatArray = NDArray[np.float64]
@@ -33,10 +34,8 @@ _Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 _Error = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)]
 
 
-class SpeciesFactors(BaseModel):
+class SpeciesFactors(ConfigModel):
     """What the user knows of a species: shares of 0..1 with their standard errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     availability: _Share = 1.0
     availability_se: _Error = 0.0

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from transect.census.estimates.estimate import DEFAULT_METHOD, StripMethod
-from transect.census.yaml_file import read_yaml_mapping
+from transect.config_files import read_yaml_mapping
+from transect.config_models import ConfigModel, check
 from transect.engine import DetectOptions
 from transect.errors import InputError
 from transect.settings import Settings
@@ -14,7 +15,7 @@ from transect.settings import Settings
 Counting = Literal["matching", "division_line"]
 
 
-class CensusConfig(BaseModel):
+class CensusConfig(ConfigModel):
     """Options of a census. A value of None means: what the settings say, else the model package.
 
     `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
@@ -23,8 +24,6 @@ class CensusConfig(BaseModel):
     several photos is counted once; photos more than `time_window_s` apart are never matched, and animals move up to
     `animal_speed_m_s` between photos. `method` makes the 95% limits.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     conf: float | None = Field(default=None, ge=0, le=1)
     iou: float | None = Field(default=None, ge=0, le=1)
@@ -56,19 +55,4 @@ def load_config(path: Path | None = None) -> CensusConfig:
     """Read a census configuration; None gives the defaults. Raises InputError, naming file and key."""
     if path is None:
         return CensusConfig()
-    try:
-        return CensusConfig.model_validate(read_yaml_mapping(path, InputError))
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}.") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first complaint of pydantic as `key: what is wrong`, without a final full stop."""
-    first = error.errors()[0]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        return f"{place} is not a key that is known here; check its spelling"
-    reason = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool) and place else ""
-    return f"{place + ': ' if place else ''}{reason[:1].lower() + reason[1:]}{shown}"
+    return check(CensusConfig, read_yaml_mapping(path, InputError), InputError, "a census configuration")

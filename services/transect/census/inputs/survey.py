@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from transect.census.estimates.correction import SpeciesFactors
-from transect.census.inputs.config import first_problem
 from transect.census.lonlat import flat, polygon_area_km2
-from transect.census.yaml_file import read_yaml_mapping
+from transect.config_files import read_yaml_mapping
+from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
@@ -30,16 +30,12 @@ _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_visible)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
 def _check_place(lon: float, lat: float) -> None:
     if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= 180 and abs(lat) <= 84):
         raise ValueError(f"[{lon}, {lat}] is not [longitude, latitude] between 84 S and 84 N")
 
 
-class CameraSpec(_Strict):
+class CameraSpec(ConfigModel):
     """What the camera table and EXIF do not know, or know wrongly; it wins over both.
 
     Width of the part of the sensor that the photo's long side shows, or the distance of two pixels; and the focal
@@ -57,7 +53,7 @@ class CameraSpec(_Strict):
         return self
 
 
-class HeightSpec(_Strict):
+class HeightSpec(ConfigModel):
     """Where height above ground comes from when flights.csv does not give it.
 
     `dem` is a GeoTIFF of the terrain, relative to the survey folder. With it, `altitude` says what the camera's
@@ -96,7 +92,7 @@ class HeightSpec(_Strict):
         return self
 
 
-class Stratum(_Strict):
+class Stratum(ConfigModel):
     """A part of the study area with its own estimate. `polygon` holds [longitude, latitude] corners."""
 
     name: _Name
@@ -139,26 +135,26 @@ class Stratum(_Strict):
         return polygon_area_km2(self.polygon or ())
 
 
-class TransectSpec(_Strict):
+class TransectSpec(ConfigModel):
     """What names a photo's transect: its folder below images/, flights.csv, or nothing."""
 
     source: Literal["folder", "flights", "none"] = Field(default="folder", alias="from")
 
 
-class SurveySpec(_Strict):
+class SurveySpec(ConfigModel):
     """The content of survey.yaml. `cameras` gives by model (as EXIF writes it) what `camera` gives for all."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     model: str | None = None
     camera: CameraSpec | None = None
-    cameras: dict[str, CameraSpec] = {}
+    cameras: Annotated[dict[str, CameraSpec], NameKeys] = Field(default_factory=dict)
     height: HeightSpec = HeightSpec()
     sampling: Literal["strip", "total"] = "strip"
     strata: tuple[Stratum, ...] = ()
     transects: TransectSpec = TransectSpec()
-    species: dict[str, _Name | None] = {}
-    corrections: dict[str, SpeciesFactors] = {}
+    species: Annotated[dict[str, _Name | None], NameKeys] = Field(default_factory=dict)
+    corrections: Annotated[dict[str, SpeciesFactors], NameKeys] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _strata_are_told_apart(self) -> "SurveySpec":
@@ -223,10 +219,8 @@ def load_survey(folder: Path) -> Survey:
         raise SurveyError(f"Survey folder {folder} does not exist.")
     if not described:
         raise SurveyError(f"{path} is missing: a survey folder holds survey.yaml and images/.")
-    try:
-        spec = SurveySpec.model_validate({"name": _default_name(folder)} | read_yaml_mapping(path, SurveyError))
-    except ValidationError as error:
-        raise SurveyError(f"{path}: {first_problem(error)}.") from error
+    document = read_yaml_mapping(path, SurveyError)
+    spec = check(SurveySpec, document, SurveyError, "survey.yaml", {"name": _default_name(folder)})
     survey = Survey(folder, spec, ())
     if not survey.images_folder.is_dir():
         raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
