@@ -8,6 +8,8 @@ Compose reads (databases, passwords, ports on the host) are in the same table, s
 
 import difflib
 import os
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,9 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from transect.errors import SettingsError
+
+# MLflow's column holds 256 characters; the name is a folder of the model cache too, which takes 255 bytes.
+_LONGEST_NAME = 60
 
 
 class Settings(BaseModel):
@@ -168,6 +173,31 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="TRANSECT_LOG_LEVEL", description="Least severity that is logged."
     )
+
+    @field_validator("model_name")
+    @classmethod
+    def _model_name_is_one(cls, value: str) -> str:
+        # MLflow refuses / and :, addresses such as models:/NAME@ALIAS cannot hold the others.
+        if (
+            len(value) > _LONGEST_NAME
+            or value.startswith(".")
+            or not all(c in "_-." or unicodedata.category(c)[0] in "LMN" for c in value)
+        ):
+            raise ValueError(
+                "the name of a model has letters, digits and _-. alone (no / : @ or space), "
+                f"does not begin with a full stop and has {_LONGEST_NAME} characters at most"
+            )
+        return value
+
+    @field_validator("model_alias")
+    @classmethod
+    def _model_alias_is_one(cls, value: str) -> str:
+        # MLflow keeps `latest` and v1, v2, ... for itself, and a number alone is a version.
+        if not re.fullmatch(r"(?!\d+$)(?!v\d+$)(?!latest$)[A-Za-z0-9_-]{1,200}", value, re.IGNORECASE):
+            raise ValueError(
+                "an alias has letters, digits and _- alone, and is no number, no version such as v3 and not latest"
+            )
+        return value
 
     @field_validator("tile")
     @classmethod

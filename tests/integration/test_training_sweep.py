@@ -30,9 +30,10 @@ train:
   {epochs: 4, imgsz: 64, batch: 4, nbs: 4, optimizer: AdamW, lr0: 1.0e-7, warmup_epochs: 0, mosaic: 0.0, plots: false}
 precision: {int8: false, bf16: false}
 """
-# The starter's weights find the spots, and steps that are too large make them forget how. With the seed 1 the second of
-# three trials takes such steps. A loss that is multiplied by what float32 does not hold is infinite.
-_GOOD, _BAD, _MAD = 1e-7, 0.003, 1e39
+# The starter's weights find the spots. Steps of 1e-7 leave them as they are; AdamW's steps of 1 are larger than the
+# weights, which are gone after the first, on any processor. With the seed 1 the second of three trials takes such
+# steps. A loss that is multiplied by what float32 does not hold is infinite.
+_GOOD, _BAD, _MAD = 1e-7, 1.0, 1e39
 _SWEEP = """
 recipe: configs/tiny.yaml
 trials: 3
@@ -148,7 +149,7 @@ def test_a_sweep_that_is_killed_goes_on_and_is_done_once(place: Path, tmp_path: 
 
     outcome = sweep(_request("rates"), settings)
     assert (outcome.name, dict(outcome.counts), outcome.new) == ("rates_yolo11n", {"complete": 2, "pruned": 1}, True)
-    assert (outcome.best.number, outcome.best.params) == (0, {"lr0": _GOOD})
+    assert outcome.best.params == {"lr0": _GOOD}
     assert outcome.best.value > 0
     after = sorted(path.name for path in (tmp_path / "train").iterdir())
     assert after[:2] == before
@@ -169,13 +170,17 @@ def test_a_sweep_that_is_killed_goes_on_and_is_done_once(place: Path, tmp_path: 
     assert not any(name.startswith("test/") for name in read.trials[2].data.metrics)
     assert list(read.history(read.trials[2], "metrics/mAP50-95")) == [1, 2, 3, 4]
     assert all("best.pt" in read.files(run, "weights") for run in read.trials.values())
-    best = read.trials[0]
+    # Trials 0 and 2 train alike, but in two processes: which rounds to the better value is the processor's affair.
+    values = {number: read.trials[number].data.metrics["best/mAP50-95"] for number in (0, 2)}
+    assert outcome.best.number == max(values, key=values.__getitem__)
+    best = read.trials[outcome.best.number]
     assert best.data.metrics["best/mAP50-95"] == outcome.best.value
     assert best.data.metrics["test/mAP50-95"] > 0
     assert best.data.params["lr0"] == str(_GOOD)
 
-    assert read.history(read.parent, "best/mAP50-95") == dict.fromkeys(range(3), outcome.best.value)
-    assert read.history(read.parent, "sweep/mAP50-95") == {0: outcome.best.value, 2: outcome.best.value}
+    best_so_far = {0: values[0], 1: values[0], 2: outcome.best.value}
+    assert read.history(read.parent, "best/mAP50-95") == best_so_far
+    assert read.history(read.parent, "sweep/mAP50-95") == values
     assert read.parent.data.params["space/lr0"] == f"choice: [{_BAD}, {_GOOD}]"
     tags = read.parent.data.tags
     assert tags["transect.sweep.trials"] == "2 complete, 1 pruned, 0 failed"
@@ -196,7 +201,7 @@ def _refuses_another_sweep_under_the_name(place: Path, settings: Settings) -> No
         sweep(_request("rates", "epochs=5"), settings)
     config = place / "configs" / "sweep" / "rates.yaml"
     kept = config.read_text()
-    config.write_text(kept.replace(str(_BAD), "0.004"))
+    config.write_text(kept.replace(f"[{_BAD}", "[0.004"))
     try:
         with pytest.raises(InputError, match=r"Sweep rates_yolo11n was begun with another space \(lr0\)"):
             sweep(_request("rates"), settings)

@@ -51,3 +51,22 @@ def test_a_password_is_not_shown() -> None:
 @pytest.mark.parametrize("value", ["auto", "off", "512"])
 def test_tile(value: str) -> None:
     assert str(load_settings({"TRANSECT_TILE": value}, None).tile) == value
+
+
+@pytest.mark.parametrize(
+    "name", ["wild/life", "a:b", "a@b", "a b", "..", ".hidden", "a#b", "a?b", "a\\b", "a'b", "n" * 61]
+)
+def test_a_model_name_that_cannot_be_registered_is_refused_before_anything(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"TRANSECT_MODEL_NAME=.* is not usable: the name of a model has letters"):
+        load_settings({"TRANSECT_MODEL_NAME": name}, env_file=None)
+
+
+@pytest.mark.parametrize("name", ["detector", "wild-life_2.1", "斑马", "गाय", "mâle"])
+def test_a_model_name_of_any_script_is_taken(name: str) -> None:
+    assert load_settings({"TRANSECT_MODEL_NAME": name}, env_file=None).model_name == name
+
+
+@pytest.mark.parametrize("alias", ["latest", "v3", "12", "a b", "a/b", "a@b"])
+def test_an_alias_that_mlflow_keeps_for_itself_is_refused(alias: str) -> None:
+    with pytest.raises(SettingsError, match=r"TRANSECT_MODEL_ALIAS=.* is not usable: an alias has"):
+        load_settings({"TRANSECT_MODEL_ALIAS": alias}, env_file=None)

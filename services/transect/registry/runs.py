@@ -1,6 +1,5 @@
 """A finished piece of work as one MLflow run."""
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+
+from transect.registry.metric_names import told_apart
 
 # What one call of MLflow's batch endpoint takes.
 _MAX_PARAMS = 100
@@ -67,15 +68,10 @@ def _runs_tagged(client: MlflowClient, experiment_id: str, tags: Mapping[str, st
     return [str(run.info.run_id) for run in found]
 
 
-def plain_name(name: str) -> str:
-    """`name` with every character that MLflow refuses in a metric or parameter replaced by `_`."""
-    return re.sub(r"[^\w\-. /:]", "_", name)
-
-
 def _log_numbers(client: MlflowClient, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
     now = int(time.time() * 1000)
-    all_params = [Param(plain_name(key), str(value)[:_MAX_PARAM_CHARS]) for key, value in params.items()]
-    all_metrics = [Metric(plain_name(key), float(value), now, 0) for key, value in metrics.items()]
+    all_params = [Param(name, str(params[key])[:_MAX_PARAM_CHARS]) for key, name in told_apart(params).items()]
+    all_metrics = [Metric(name, float(metrics[key]), now, 0) for key, name in told_apart(metrics).items()]
     for start in range(0, len(all_params), _MAX_PARAMS):
         client.log_batch(run_id, params=all_params[start : start + _MAX_PARAMS])
     for start in range(0, len(all_metrics), _MAX_METRICS):

@@ -17,6 +17,7 @@ from transect.registry import names
 from transect.registry.cache import ResolvedVersion
 from transect.registry.connection import translated
 from transect.registry.gate import Evidence, GateConfig, Measured
+from transect.registry.metric_names import class_names
 from transect.registry.runs import log_finished_run
 from transect.registry.store import Registry
 from transect.registry.verdict_page import verdict_page
@@ -225,13 +226,16 @@ def _cut(text: str) -> str:
 
 
 def _metrics(evidence: Evidence) -> dict[str, float]:
-    metrics = _of_model("candidate", evidence.candidate)
+    measured = [one for one in (evidence.candidate, evidence.production) if one is not None]
+    paired = evidence.paired.classes if evidence.paired is not None else {}
+    told = class_names(dict.fromkeys([*(name for one in measured for name in one.classes), *paired]))
+    metrics = _of_model("candidate", evidence.candidate, told)
     if evidence.production is not None:
-        metrics |= _of_model("production", evidence.production)
+        metrics |= _of_model("production", evidence.production, told)
     if evidence.paired is not None:
         metrics |= _of_gains("gain", evidence.paired.overall)
-        for name, gains in evidence.paired.classes.items():
-            metrics |= _of_gains(f"gain/class/{name}", gains)
+        for name, gains in paired.items():
+            metrics |= _of_gains(f"gain/class/{told[name]}", gains)
     if (latency := evidence.latency) is not None:
         metrics |= {
             "candidate/image_ms": latency.candidate_ms,
@@ -241,7 +245,7 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
     return metrics
 
 
-def _of_model(prefix: str, measured: Measured) -> dict[str, float]:
+def _of_model(prefix: str, measured: Measured, told: Mapping[str, str]) -> dict[str, float]:
     values = {
         "mAP50": measured.map50,
         "mAP50-95": measured.map50_95,
@@ -251,7 +255,7 @@ def _of_model(prefix: str, measured: Measured) -> dict[str, float]:
     }
     found = {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
     for name, metrics in measured.classes.items():
-        found |= {f"{prefix}/class/{name}/{_tracked(metric)}": value for metric, value in metrics.items()}
+        found |= {f"{prefix}/class/{told[name]}/{_tracked(metric)}": value for metric, value in metrics.items()}
     return found
 
 

@@ -21,6 +21,8 @@ from transect.training.weights import StartingWeights, choose_weights
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "yolo11n"
+# What MLflow's column for the name of an experiment holds.
+_LONGEST_EXPERIMENT = 256
 
 # How far a training goes: to weights that were validated, to a package that was evaluated on the test split, to a
 # registered version.
@@ -72,6 +74,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     away stops nothing; one that refuses us, or an address that is none of MLflow, does.
     """
     recipe = replace(load_recipe(request.config, request.overrides), named=request.experiment)
+    _check_experiment(recipe)
     prepare_ultralytics(settings.home)
     architecture = resolve_architecture(_override(request, "model") or request.model or recipe.model or DEFAULT_MODEL)
     if recipe.head == "end-to-end" and not architecture.end_to_end:
@@ -103,6 +106,14 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         arguments=arguments,
         registry=registry,
     )
+
+
+def _check_experiment(recipe: Recipe) -> None:
+    if not recipe.experiment.strip() or len(recipe.experiment) > _LONGEST_EXPERIMENT:
+        raise InputError(
+            f"The path of {recipe.path} names the MLflow experiment, and {len(recipe.experiment)} characters are none: "
+            f"give a path of 1 to {_LONGEST_EXPERIMENT}, such as configs/train/wildlife.yaml from this folder."
+        )
 
 
 def _with_place(problem: str, recipe: Recipe) -> str:

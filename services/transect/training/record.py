@@ -10,6 +10,7 @@ from typing import Any
 from transect import __version__
 from transect.datasets import dataset_summary
 from transect.engine import Evaluation
+from transect.registry.metric_names import class_names
 from transect.training.machine import machine_tags
 from transect.training.plan import Plan
 from transect.training.provenance import Provenance, installed_packages, source_diff
@@ -79,8 +80,9 @@ def configuration(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def final_metrics(evaluation: Evaluation) -> dict[str, float]:
     """The final metrics under the names of the run: test/mAP50, and test/class/NAME/mAP50 per class."""
     final = {f"test/{_tracked(name)}": value for name, value in evaluation.metrics().items()}
-    for class_name, values in evaluation.per_class.items():
-        final |= {f"test/class/{class_name}/{_tracked(name)}": value for name, value in values.metrics().items()}
+    for class_name, told in class_names(evaluation.per_class).items():
+        values = evaluation.per_class[class_name].metrics()
+        final |= {f"test/class/{told}/{_tracked(name)}": value for name, value in values.items()}
     return final
 
 

@@ -20,6 +20,7 @@ from mlflow.utils.validation import (
 
 from transect.errors import InputError, RegistryError, UnreachableError
 from transect.registry import Registry
+from transect.registry.metric_names import metric_name, told_apart
 from transect.settings import Settings
 from transect.training.delivery import Delivery
 from transect.training.history import History, param_drift
@@ -142,11 +143,11 @@ class RunLog:
         return self.spool.state.run_id
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log metrics; names keep letters, digits and `_-. /`, which is what MLflow takes.
+        """Log metrics; names keep letters and digits of any script and `_-. /`, and stay different ones.
 
         NaN and infinity are logged as they are, told in the log, and named in the tag transect.not_finite.
         """
-        named = {metric_name(name): float(value) for name, value in values.items()}
+        named = {name: float(values[own]) for own, name in told_apart(values).items()}
         new = [name for name in named if (name, step) not in self._known]
         for first in range(0, len(new), MAX_METRICS_PER_BATCH):
             part = {name: named[name] for name in new[first : first + MAX_METRICS_PER_BATCH]}
@@ -298,11 +299,6 @@ class RunLog:
         if self._trouble and sent:
             logger.info("MLflow takes what the run tells again.")
             self._trouble = ""
-
-
-def metric_name(name: str) -> str:
-    """`name` with every character that MLflow refuses in names of metrics and parameters as `_`."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in name)
 
 
 def summarise(entries: tuple[str, ...]) -> str:

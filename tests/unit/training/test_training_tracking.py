@@ -11,10 +11,11 @@ from mlflow.entities import ViewType
 
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
+from transect.registry.metric_names import class_names
 from transect.settings import Settings, load_settings
 from transect.training.history import History
 from transect.training.spool import Spool
-from transect.training.tracking import RunLog, metric_name, summarise
+from transect.training.tracking import RunLog, summarise
 
 _EXPERIMENT = "log"
 _WAIT = 60.0
@@ -196,9 +197,50 @@ def test_two_never_write_one_run(registry: Registry, settings: Settings, tmp_pat
     log.finish("FINISHED", _WAIT)
 
 
-def test_names_lose_what_mlflow_refuses() -> None:
-    assert metric_name("metrics/mAP50(B)") == "metrics/mAP50_B_"
-    assert metric_name("Zèbre de plaine") == "Z_bre de plaine"
+def test_every_class_keeps_metrics_of_its_own(registry: Registry, settings: Settings, tmp_path: Path) -> None:
+    species = [
+        "斑马",
+        "水牛",
+        "mâle",
+        "mèle",
+        "a:b",
+        "a;b",
+        "a_b",
+        "../up",
+        ".",
+        "..",
+        "a//b",
+        "a/b",
+        "x\ty",
+        "गाय",
+        "ना",
+    ]
+    species += [
+        "e\u0301",
+        "\u00e9",
+        "ظبي",
+        "斑" * 300,
+        "斑" * 299 + "马",
+        "b" * 300,
+        " lead",
+        "end/",
+        "/",
+        "=1+1",
+        "new\n",
+    ]
+    told = class_names(species)
+    assert len(set(told.values())) == len(species)
+    values = {f"test/class/{told[name]}/mAP50": float(number) for number, name in enumerate(species)}
+    log = RunLog.start(tmp_path / "h", settings, _EXPERIMENT, {}, {}, registry=registry)
+    log.metrics(values, step=1)
+    # Names that nobody told apart are kept apart all the same.
+    log.metrics({"loss(a)": 1.0, "loss[a]": 2.0}, step=1)
+    assert log.finish("FINISHED", _WAIT).left == ()
+    found = registry.client.get_run(log.run_id).data.metrics
+    assert {name: found.get(f"test/class/{part}/mAP50") for name, part in told.items()} == {
+        name: float(number) for number, name in enumerate(species)
+    }
+    assert sorted(value for name, value in found.items() if name.startswith("loss")) == [1.0, 2.0]
 
 
 def test_many_failures_are_one_phrase() -> None:
