@@ -20,7 +20,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
+.PHONY: help setup demo test test-cpus lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy bench-tracking starter clean
 
 # Say what there is.
@@ -37,18 +37,22 @@ setup: .venv/.installed
 	@echo "Installing what requirements/dev.txt names (some 3 GB the first time, mostly PyTorch)"
 	@.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.txt
 	@$(AS_PIP); \
-	.venv/bin/uv pip install --python .venv/bin/python --no-deps --require-hashes --requirement requirements/dev.txt; \
-	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv/bin/python --no-deps --require-hashes \
+		--requirement requirements/dev.txt; \
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Do the whole job on a sample survey: train, promote, serve, count, report. No Docker, no GPU.
 demo: setup
 	@.venv/bin/transect demo $(ARGS)
 
-# Run the tests, two files at a time; those of the containers need Docker and are skipped without it
-# (REQUIRE_CONTAINERS=1 insists).
+# Run the tests, two files at a time; those of the containers need Docker, and REQUIRE_CONTAINERS=1 insists on it
 test: setup
 	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Run the tests that train as if on 24 other processors and print a table (hours); ARGS="--part N" for one of them
+test-cpus: setup
+	@.venv/bin/python -m tests.cpus $(ARGS)
 
 # Check style, types and the import rules.
 lint: setup
@@ -184,7 +188,7 @@ bench-tracking: setup
 	@.venv/bin/python -m venv --clear --without-pip .venv-bench
 	@# Without dependencies: the list is whole, and lacks opencv-python on purpose.
 	@$(AS_PIP); \
-	.venv/bin/uv pip install --quiet --python .venv-bench/bin/python --require-hashes --no-deps \
+	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv-bench/bin/python --require-hashes --no-deps \
 		--requirement requirements/bench.txt
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
 	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-bench)/beside.pth"
