@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_MODEL = "yolo11n"
 # What MLflow's column for the name of an experiment holds.
 _LONGEST_EXPERIMENT = 256
+# A folder's name takes 255 bytes, MLflow's column for the name of a run 250 characters; both add a time.
+_LONGEST_ARCHITECTURE = 150
 
 # How far a training goes: to weights that were validated, to a package that was evaluated on the test split, to a
 # registered version.
@@ -79,6 +81,11 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     architecture = resolve_architecture(_override(request, "model") or request.model or recipe.model or DEFAULT_MODEL)
     if recipe.head == "end-to-end" and not architecture.end_to_end:
         raise InputError(f"head=end-to-end does not fit {architecture.name}; yolo26 and yolov10 have such a head.")
+    if len(architecture.name.encode()) > _LONGEST_ARCHITECTURE:
+        raise InputError(
+            f"Model {architecture.name[:40]}... names the run and its folder, and is longer than "
+            f"{_LONGEST_ARCHITECTURE} bytes; rename the file."
+        )
     dataset = load_dataset(_data_path(request, recipe))
     # torch is imported here, after what can be refused at once.
     from transect.training.trainer import check_arguments, resolve_device
@@ -111,8 +118,9 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
 def _check_experiment(recipe: Recipe) -> None:
     if not recipe.experiment.strip() or len(recipe.experiment) > _LONGEST_EXPERIMENT:
         raise InputError(
-            f"The path of {recipe.path} names the MLflow experiment, and {len(recipe.experiment)} characters are none: "
-            f"give a path of 1 to {_LONGEST_EXPERIMENT}, such as configs/train/wildlife.yaml from this folder."
+            f"The MLflow experiment is named after the path of its file, and {recipe.experiment[:40]!r}... has "
+            f"{len(recipe.experiment)} characters: MLflow takes 1 to {_LONGEST_EXPERIMENT}; move the file, or run from "
+            "a folder that is nearer to it."
         )
 
 

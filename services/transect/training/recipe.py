@@ -74,6 +74,8 @@ _TOP_KEYS = frozenset({"model", "data", "pretrained", "head", "iou", "training_g
 _SECTIONS = frozenset({"precision", "train", "tags"})
 _PRECISION = "precision."
 _TAGS = "tags."
+# MLflow's mlflow.utils.validation.MAX_ENTITY_KEY_LENGTH.
+_LONGEST_TAG = 250
 
 
 class PrecisionRecipe(BaseModel):
@@ -257,6 +259,11 @@ def _check_tag(name: str) -> None:
     """Refuse names that MLflow refuses, and those that tell what Transect itself knows of a run."""
     if not name or not all(c.isalnum() or c in "_-. /" for c in name) or not name.isascii():
         raise InputError(f"tags.{name} is not usable: a tag's name has letters, digits and _-. / only.")
+    if len(name) > _LONGEST_TAG or any(part in {"", ".", ".."} for part in name.split("/")):
+        raise InputError(
+            f"tags.{name[:40]} is not usable: a tag's name has at most {_LONGEST_TAG} characters, "
+            "and no part between slashes is empty, . or .. ."
+        )
     if name.startswith(("mlflow.", "transect.", "version.")):
         raise InputError(f"tags.{name} is not usable: that name is MLflow's or Transect's own; take another.")
 

@@ -32,7 +32,9 @@ def test_tags_come_from_the_file_and_the_command(recipe: Path) -> None:
     assert read.train["epochs"] == 4
 
 
-@pytest.mark.parametrize("name", ["", "a:b", "mlflow.user", "transect.host", "version.torch"])
+@pytest.mark.parametrize(
+    "name", ["", "a:b", "a//b", "../up", "a/", "n" * 251, "mlflow.user", "transect.host", "version.torch"]
+)
 def test_a_tag_that_cannot_be_is_named(name: str, recipe: Path) -> None:
     with pytest.raises(InputError, match="is not usable"):
         load_recipe(recipe, [f"+tags.{name}=x"])
