@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from transect.errors import SettingsError
 
 # MLflow's column holds 256 characters; the name is a folder of the model cache too, which takes 255 bytes.
-_LONGEST_NAME = 60
+_LONGEST_NAME = 200
 
 
 class Settings(BaseModel):
@@ -179,13 +179,13 @@ class Settings(BaseModel):
     def _model_name_is_one(cls, value: str) -> str:
         # MLflow refuses / and :, addresses such as models:/NAME@ALIAS cannot hold the others.
         if (
-            len(value) > _LONGEST_NAME
+            len(value.encode()) > _LONGEST_NAME
             or value.startswith(".")
             or not all(c in "_-." or unicodedata.category(c)[0] in "LMN" for c in value)
         ):
             raise ValueError(
                 "the name of a model has letters, digits and _-. alone (no / : @ or space), "
-                f"does not begin with a full stop and has {_LONGEST_NAME} characters at most"
+                f"does not begin with a full stop and has {_LONGEST_NAME} bytes at most"
             )
         return value
 

@@ -54,7 +54,7 @@ def test_tile(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["wild/life", "a:b", "a@b", "a b", "..", ".hidden", "a#b", "a?b", "a\\b", "a'b", "n" * 61]
+    "name", ["wild/life", "a:b", "a@b", "a b", "..", ".hidden", "a#b", "a?b", "a\\b", "a'b", "n" * 201, "斑" * 67]
 )
 def test_a_model_name_that_cannot_be_registered_is_refused_before_anything(name: str) -> None:
     with pytest.raises(SettingsError, match=r"TRANSECT_MODEL_NAME=.* is not usable: the name of a model has letters"):
