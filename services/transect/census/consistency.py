@@ -8,7 +8,7 @@ import numpy as np
 
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.frames import Frame, Placement
-from transect.census.ground.geometry import GroundView
+from transect.census.ground.geometry import GroundView, distance_m
 from transect.census.result import Failure
 
 # No survey aircraft flies faster, and clocks are read to a second.
@@ -17,12 +17,20 @@ _CLOCK_S = 1.0
 # Over hills heights differ; a zero too many, or feet for metres, differs more.
 _ODD_HEIGHT = 3.0
 _FEWEST_HEIGHTS = 5
+# Photos that stand so near one another stand at one point; so many of them, over so long, are no burst of the camera.
+_ONE_POINT_M = 1.0
+_FEWEST_TIMED = 3
+_STILL_S = 2.0
+_FEWEST_UNTIMED = 5
+_FEWEST_SHARED = 6
 _DIGITS = re.compile(r"(\d+)")
 
 
 def suspects(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tuple[Failure, ...]:
-    """Photos with an odd clock or height, an order against their names, or too far from the photo before."""
-    found = [Failure(frame.name, "suspect", f"{frame.name}: {frame.remark}") for frame in frames if frame.remark]
+    """What is remarked of single photos; those with an odd height, an order against their names, too far from the photo
+    before, or on one point with others though time went by.
+    """
+    found = [Failure(frame.name, "remark", f"{frame.name}: {one}") for frame in frames for one in frame.remarks]
     by_transect: dict[str, list[int]] = {}
     for number, frame in enumerate(frames):
         if frame.transect is not None and frame.taken_at is not None:
@@ -30,7 +38,7 @@ def suspects(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tup
     for transect, numbers in by_transect.items():
         found += _backwards(transect, [frames[number] for number in numbers])
         found += _leaps(transect, [(frames[number], views[number]) for number in numbers])
-    return (*found, *_odd_heights(frames))
+    return (*found, *_odd_heights(frames), *_standing_still(frames))
 
 
 def _odd_heights(frames: Sequence[Frame]) -> Iterator[Failure]:
@@ -46,6 +54,54 @@ def _odd_heights(frames: Sequence[Frame]) -> Iterator[Failure]:
                 f"{name} was taken from {height:.4g} m above ground, where the median of the survey is {usual:.4g} m: "
                 "check its height, since its ground and its animals' places follow from it.",
             )
+
+
+def _standing_still(frames: Sequence[Frame]) -> Iterator[Failure]:
+    """Photos in a row that stand on one point: a hovering aircraft, a receiver that froze, or lost decimals."""
+    placed = [(frame, frame.placement) for frame in frames if isinstance(frame.placement, Placement)]
+    runs: list[list[tuple[Frame, Placement]]] = []
+    for frame, placement in placed:
+        if runs and _metres(runs[-1][0][1], placement) <= _ONE_POINT_M:
+            runs[-1].append((frame, placement))
+        else:
+            runs.append([(frame, placement)])
+    why = (
+        "the aircraft hovered, the receiver stood still, or the file lost decimals; if the aircraft flew, their ground "
+        "and their animals' places are wrong"
+    )
+    for run in runs:
+        first, last = run[0][0], run[-1][0]
+        seconds = _seconds(first, last)
+        if (seconds is None and len(run) >= _FEWEST_UNTIMED) or (
+            seconds is not None and len(run) >= _FEWEST_TIMED and seconds >= _STILL_S
+        ):
+            took = "" if seconds is None else f" though {seconds:g} s lie between the first and the last"
+            yield Failure(
+                first.name,
+                "suspect",
+                f"{first.name} to {last.name}: {len(run)} photos stand at one point, within {_ONE_POINT_M:g} m{took}: "
+                f"{why}.",
+            )
+    shared = [run for run in runs if len(run) > 1 and (_seconds(run[0][0], run[-1][0]) or 0) >= 1]
+    many = sum(map(len, shared))
+    if many >= _FEWEST_SHARED and 2 * many >= len(placed) and max(map(len, shared)) < _FEWEST_TIMED:
+        first = shared[0][0][0]
+        yield Failure(
+            first.name,
+            "suspect",
+            f"{first.name} is the first of {many} photos of which each stands where the photo before or after it "
+            f"stands, within {_ONE_POINT_M:g} m, though time went by: {why}.",
+        )
+
+
+def _metres(one: Placement, other: Placement) -> float:
+    return distance_m(one.longitude, one.latitude, other.longitude, other.latitude)
+
+
+def _seconds(first: Frame, last: Frame) -> float | None:
+    if first.taken_at is None or last.taken_at is None:
+        return None
+    return (last.taken_at - first.taken_at).total_seconds()
 
 
 def _backwards(transect: str, frames: Sequence[Frame]) -> Iterator[Failure]:

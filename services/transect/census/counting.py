@@ -105,7 +105,7 @@ def _sort_out(plan: Plan, found: Sequence[Found]) -> tuple[list[bool], tuple[Fai
             failures.append(Failure(frame.name, "duplicate", f"{frame.name} is the same photo as {twin}."))
         elif frame.placement is None:
             failures.append(Failure(frame.name, "unplaced", f"{frame.name} has {frame.problem}"))
-    # What does not count at all is no suspect besides.
+    # What does not count at all needs no remark besides.
     left_out = {frame.name for frame, ok in zip(plan.frames, usable, strict=True) if not ok}
-    known = (one for one in plan.failures if one.kind != "suspect" or one.file not in left_out)
+    known = (one for one in plan.failures if one.kind not in ("suspect", "remark") or one.file not in left_out)
     return usable, (*sorted(failures, key=lambda one: one.file), *known)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import Geod
 from shapely import box, get_parts, transform
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
 FloatArray = NDArray[np.float64]
@@ -20,6 +20,8 @@ _WGS84 = Geod(ellps="WGS84")
 # A side of 0.02 degrees (2 km) leaves a line on the grid by less than 0.1 m up to 60 degrees of latitude.
 _LONGEST_SIDE_DEG = 0.02
 _MOST_POINTS_A_SIDE = 2000
+# A degree of latitude on a sphere of 6,371 km.
+_DEGREE_M = 111_195.0
 
 
 def geodesic_area_km2(corners: Sequence[tuple[float, float]]) -> float:
@@ -62,6 +64,14 @@ def flat(corners: Sequence[tuple[float, float]]) -> Polygon:
     array = np.array(corners, np.float64)
     array[:, 0] = unwrapped(array[:, 0])
     return Polygon(array)
+
+
+def metres_to_polygon(longitude: float, latitude: float, corners: Sequence[tuple[float, float]]) -> float:
+    """About how far a position in degrees lies from a polygon, 0 inside; good to some percent within 100 km."""
+    ring = np.array(flat(corners).exterior.coords)
+    turns = round((float(ring[:, 0].mean()) - longitude) / 360)
+    east = (ring[:, 0] - 360 * turns - longitude) * np.cos(np.radians(latitude))
+    return float(Polygon(np.column_stack([east, ring[:, 1] - latitude])).distance(Point(0, 0))) * _DEGREE_M
 
 
 def along_sides(corners: Sequence[tuple[float, float]]) -> FloatArray:

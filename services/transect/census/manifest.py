@@ -107,7 +107,7 @@ def census_manifest(
         "images": {
             "found": len(plan.frames),
             "counted": sum(1 for pose in census.coverage.footprints),
-            **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect")},
+            **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect", "remark")},
             "truncated": sum(one.truncated for one in census.found),
         },
         "positions": {

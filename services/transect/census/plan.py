@@ -1,16 +1,19 @@
 """A survey before it is searched: where each photo was taken, what ground it shows, and what is wrong with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transect.census.consistency import suspects, unsampled
 from transect.census.ground.coverage import Coverage, check_against_strata, cover, regions_on
 from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid, GroundView
+from transect.census.ground.hemispheres import NEAR_M
 from transect.census.ground.poses import put_on_grid
 from transect.census.ground.positions import place_frames
 from transect.census.ground.requirements import require_positions
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
+from transect.census.lonlat import metres_to_polygon
 from transect.census.result import Failure
 from transect.errors import SurveyError
 
@@ -35,30 +38,64 @@ def plan_census(survey: Survey, config: CensusConfig) -> Plan:
 
     Raises SurveyError for a survey that cannot be counted.
     """
-    frames, unused = place_frames(survey, config.max_off_nadir_deg)
-    grid, frames, poses = put_on_grid(frames)
-    require_positions(survey, frames)
+    placed = place_frames(survey, config.max_off_nadir_deg)
+    grid, frames, poses = put_on_grid(placed.frames)
+    require_positions(survey, frames, placed.unused)
     regions = regions_on(grid, survey.spec.strata)
     numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
     coverage = cover(numbered, {n: frames[n].transect for n in numbered}, regions, survey.spec, grid.scale_at)
     check_against_strata(coverage, survey.spec)
     if regions and not coverage.units:
-        _refuse_without_sample(survey)
+        _refuse_without_sample(survey, frames, coverage)
     rows = tuple(
         Failure(row.image, "unused", f"flights.csv line {row.line} names a photo that is not below images/.")
-        for row in unused
+        for row in placed.unused
     )
+    notes = tuple(Failure(file, "note", sentence) for file, sentence in placed.notes)
     without = unsampled(frames, coverage) if survey.spec.sampling == "strip" else ()
-    return Plan(survey, frames, poses, grid, coverage, (*suspects(frames, poses), *without, *rows))
+    return Plan(survey, frames, poses, grid, coverage, (*notes, *suspects(frames, poses), *without, *rows))
 
 
-def _refuse_without_sample(survey: Survey) -> None:
-    if survey.spec.sampling == "strip":
+def _refuse_without_sample(survey: Survey, frames: Sequence[Frame], coverage: Coverage) -> None:
+    if survey.spec.sampling == "strip" and coverage.region_of:
         raise SurveyError(
             f"No photo of survey {survey.folder} lies on a transect in a stratum: put each transect's photos into a "
             "folder of its own below images/, or name them in flights.csv, and check the strata's polygons."
         )
-    raise SurveyError(
-        f"No photo of survey {survey.folder} lies in a stratum: check the strata's polygons, whose corners are "
-        "[longitude, latitude], and the photos' positions."
+    raise SurveyError(f"No photo of survey {survey.folder} lies in a stratum: {_why_outside(survey, frames)}.")
+
+
+def _why_outside(survey: Survey, frames: Sequence[Frame]) -> str:
+    """Which photo comes nearest to a stratum and how near, what may be wrong, and which photos have no place."""
+    polygons = {one.name: one.polygon for one in survey.spec.strata if one.polygon is not None}
+    metres, frame, stratum = min(
+        (
+            (metres_to_polygon(placement.longitude, placement.latitude, polygon), frame, name)
+            for frame in frames
+            if (placement := frame.placement) is not None
+            for name, polygon in polygons.items()
+        ),
+        key=lambda one: one[0],
     )
+    placement = frame.placement
+    if placement is None:
+        return "check the strata's polygons"
+    lat, lon = placement.latitude, placement.longitude
+    told = (
+        "check the strata's polygons, whose corners are [longitude, latitude], and the photos' positions; the nearest, "
+        f"{frame.name} at latitude {lat:.6f}, longitude {lon:.6f}, lies {metres / 1000:.3g} km from stratum {stratum}"
+    )
+    for latitude, longitude, what in (
+        (-lat, lon, "with the other sign of its latitude"),
+        (lat, -lon, "with the other sign of its longitude"),
+        (-lat, -lon, "with the other signs of both"),
+        (lon, lat, "with latitude and longitude exchanged"),
+    ):
+        near = abs(latitude) <= 84 and min(metres_to_polygon(longitude, latitude, one) for one in polygons.values())
+        if near is not False and near <= NEAR_M < metres:
+            told += f", and {what} it would lie there"
+            break
+    lost = [one for one in frames if one.placement is None]
+    if lost:
+        told += f"; {len(lost)} more cannot be placed, the first: {lost[0].name}: {lost[0].problem.rstrip('.')}"
+    return told

@@ -13,7 +13,7 @@ START = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zon
 
 def frame(name: str, seconds: float | None, transect: str | None = "T1", remark: str = "") -> Frame:
     time = None if seconds is None else START + timedelta(seconds=seconds)
-    return Frame(name, Path(name), transect, time, 1000, 1000, None, remark=remark)
+    return Frame(name, Path(name), transect, time, 1000, 1000, None, remarks=(remark,) if remark else ())
 
 
 def pose(x: float = 0.0, y: float = 0.0) -> Pose:
@@ -49,7 +49,7 @@ def test_what_a_frame_remarks_is_listed() -> None:
 
 def test_a_height_unlike_the_others_is_named() -> None:
     def at(height: float, number: int) -> Frame:
-        return replace(frame(f"{number}.jpg", None), placement=Placement(-1.5, 35.1, height, 0, 0.01))
+        return replace(frame(f"{number}.jpg", None), placement=Placement(-1.5 + number / 1000, 35.1, height, 0, 0.01))
 
     heights = [60.0, 64, 70, 90, 640, 40, 21]
     found = suspects([at(height, number) for number, height in enumerate(heights)], [None] * len(heights))
@@ -76,3 +76,21 @@ def test_transects_that_sample_nothing_are_named() -> None:
 
 def test_without_strata_no_transect_is_outside() -> None:
     assert unsampled(*laid([(0, "T1"), (500, "T2")], [])) == ()
+
+
+def test_photos_on_one_point_though_time_goes_by_are_named_fairly() -> None:
+    def at(number: int, seconds: float | None, lat: float) -> Frame:
+        return replace(frame(f"{number}.jpg", seconds), placement=Placement(lat, 35.1, 64.0, 0, 0.01))
+
+    still = [at(number, 2.0 * number, -1.5) for number in range(7)]
+    (found,) = suspects(still, [None] * 7)
+    assert "0.jpg to 6.jpg: 7 photos stand at one point, within 1 m though 12 s lie between" in found.reason
+    assert "the aircraft hovered, the receiver stood still, or the file lost decimals" in found.reason
+    # A burst, a pair, and photos that move are nothing.
+    assert suspects([at(number, 0.3 * number, -1.5) for number in range(5)], [None] * 5) == ()
+    assert suspects([at(number, 2.0 * number, -1.5 + number / 2500) for number in range(7)], [None] * 7) == ()
+    assert len(suspects([at(number, None, -1.5) for number in range(5)], [None] * 5)) == 1
+    assert suspects([at(number, None, -1.5) for number in range(4)], [None] * 4) == ()
+    # Decimals that were lost put the photos on points in pairs.
+    (found,) = suspects([at(number, 2.0 * number, -1.5 + number // 2 / 1000) for number in range(8)], [None] * 8)
+    assert "the first of 8 photos" in found.reason

@@ -147,7 +147,7 @@ def test_a_clock_that_was_not_set_is_named_and_the_photo_counts(tmp_path: Path) 
     line(tmp_path, "T2", 300, photos=1, time=datetime(1980, 1, 1))  # noqa: DTZ001 - as above
     plan = planned(tmp_path)
     (found,) = plan.failures
-    assert (found.file, found.kind) == ("T2/000.jpg", "suspect")
+    assert (found.file, found.kind) == ("T2/000.jpg", "remark")
     assert "1980-01-01: the camera's clock was not set" in found.reason
     assert plan.frames[-1].taken_at is None
     assert plan.poses[-1] is not None

@@ -36,12 +36,15 @@ class Attitude:
 def attitude_of(metadata: FrameMetadata, row: FlightRow) -> Attitude | str:
     """The attitude of a photo, or a sentence that says what it lacks. flights.csv wins cell by cell.
 
-    Without a pitch the camera is taken to look straight down. A yaw that XMP gives, or flights.csv, is that of the
+    Without a pitch the camera is taken to look straight down, but not where XMP has an angle that cannot be read and
+    flights.csv does not give it. A yaw that XMP gives, or flights.csv, is that of the
     picture as the camera stored it.
     """
     turn = _TURNS.get(metadata.orientation)
     if turn is None:
         return "no heading: its EXIF orientation mirrors it; store it as the camera took it."
+    if metadata.attitude_problem and None in _gimbal(metadata, row):
+        return f"no heading: {metadata.attitude_problem}; give yaw_deg, pitch_deg and roll_deg in flights.csv."
     yaw = next((y for y in (row.yaw_deg, metadata.gimbal_yaw_deg, metadata.yaw_deg) if y is not None), None)
     if yaw is None:
         return "no heading: neither flights.csv (yaw_deg) nor XMP says which way the photo's upper edge points."
@@ -54,6 +57,16 @@ def attitude_of(metadata: FrameMetadata, row: FlightRow) -> Attitude | str:
             return half_turn
         yaw, roll = yaw + half_turn, _signed(roll + 180)
     return Attitude(yaw % 360, pitch, roll, turn)
+
+
+def _gimbal(metadata: FrameMetadata, row: FlightRow) -> tuple[float | None, ...]:
+    """Yaw, pitch and roll as far as flights.csv or the gimbal gives them."""
+    pairs = (
+        (row.yaw_deg, metadata.gimbal_yaw_deg),
+        (row.pitch_deg, metadata.gimbal_pitch_deg),
+        (row.roll_deg, metadata.gimbal_roll_deg),
+    )
+    return tuple(written if written is not None else told for written, told in pairs)
 
 
 def _half_turn(metadata: FrameMetadata, row: FlightRow) -> float | str:

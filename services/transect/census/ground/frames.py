@@ -41,7 +41,8 @@ class Placement:
 class Frame:
     """One photo or map. `placement` is None where `problem` says why; `unreadable` where it is no image at all.
 
-    `remark` says what is odd about one that counts all the same. `stamp` is the file's when its position was read.
+    `remarks` say what is odd about one that counts all the same. `stamp` is the file's when its position was read. The
+    times of a survey have an offset from UTC all, or none has. `is_map` tells a map that has no placement from a photo.
     """
 
     name: str
@@ -53,8 +54,9 @@ class Frame:
     placement: Placement | Georeference | None
     problem: str = ""
     unreadable: bool = False
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
     stamp: Stamp | None = None
+    is_map: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from transect.census.ground.attitude import Attitude, attitude_of
 from transect.census.ground.cameras import Camera, camera_of
-from transect.census.ground.elevation import Ground, height_above
+from transect.census.ground.elevation import Ground, height_above, reckoning
 from transect.census.ground.frames import Placement
 from transect.census.ground.geometry import Pose, distance_m
 from transect.census.inputs.flights import FlightRow
@@ -80,6 +80,13 @@ def position_of(metadata: FrameMetadata, row: FlightRow) -> tuple[float, float] 
                     f"contradictory positions: EXIF and flights.csv line {row.line} lie {apart / 1000:.3g} km apart; "
                     "correct the row, or the photo that it names."
                 )
+        candidates = metadata.possible_positions if latitude is None else ()
+        nearest = min((distance_m(lon, lat, row.lon, row.lat) for lat, lon in candidates), default=0.0)
+        if nearest > _CONTRADICTION_M:
+            return (
+                f"contradictory positions: EXIF, in whichever hemisphere, and flights.csv line {row.line} lie at least "
+                f"{nearest / 1000:.3g} km apart; correct the row, or the photo that it names."
+            )
         latitude, longitude = row.lat, row.lon
     if latitude is None or longitude is None:
         told = metadata.position_problem or "neither flights.csv nor EXIF gives latitude and longitude"
@@ -91,30 +98,33 @@ def position_of(metadata: FrameMetadata, row: FlightRow) -> tuple[float, float] 
 
 def _height(metadata: FrameMetadata, row: FlightRow, spec: SurveySpec, ground: Ground | None) -> float | str:
     rule = spec.height
-    height: float | str | None
+    height: float | str | None = None
+    how = ""
     if row.height_agl_m is not None:
         height = row.height_agl_m
     elif rule.source == "fixed":
         height = rule.height_agl_m
     elif rule.source == "gps_altitude":
         altitude, elevation = metadata.gps_altitude_m, rule.ground_elevation_m
-        height = None if altitude is None or elevation is None else altitude - elevation
+        if altitude is not None and elevation is not None:
+            height = altitude - elevation
+            how = f": an altitude of {altitude:g} m, less height: ground_elevation_m {elevation:g}; check both"
     elif rule.source == "relative_altitude":
         height = metadata.relative_altitude_m
     elif rule.source == "dem":
-        height = height_above(ground, rule, metadata.relative_altitude_m, metadata.gps_altitude_m)
-    else:
-        height = None
+        height = height_above(ground, rule, metadata)
+        how = "" if ground is None else f": {reckoning(ground, rule, metadata)}"
     if isinstance(height, str):
         return height
     if height is None:
         asked = {
-            "relative_altitude": "XMP has no RelativeAltitude and flights.csv no height_agl_m",
+            "relative_altitude": metadata.relative_altitude_problem or "XMP has no RelativeAltitude",
             "flights": "flights.csv has no height_agl_m for it",
-            "gps_altitude": "EXIF has no GPSAltitude and flights.csv no height_agl_m",
+            "gps_altitude": metadata.gps_altitude_problem or "EXIF has no GPSAltitude",
             "fixed": "survey.yaml gives none",
         }
-        return f"no height above ground: {asked[rule.source]}."
+        besides = " and flights.csv no height_agl_m" if rule.source in ("relative_altitude", "gps_altitude") else ""
+        return f"no height above ground: {asked[rule.source]}{besides}."
     if not 0.1 <= height <= 20_000:
-        return f"no height above ground: {height:g} m is impossible."
+        return f"no height above ground: {height:g} m is impossible{how}."
     return height

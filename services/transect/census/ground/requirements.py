@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from transect.census.ground.cameras import camera_name
 from transect.census.ground.frames import Frame, Reading
+from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import Survey
 from transect.errors import SurveyError
+
+_MOST_NAMED = 5
 
 
 def require_one_kind(survey: Survey, reads: Sequence[Reading]) -> None:
@@ -38,15 +41,36 @@ def require_one_camera(survey: Survey, reads: Sequence[Reading]) -> None:
         )
 
 
-def require_positions(survey: Survey, frames: Sequence[Frame]) -> None:
-    """Raise SurveyError where no photo can be placed, with the reason of the first."""
+def require_positions(survey: Survey, frames: Sequence[Frame], unused: Sequence[FlightRow]) -> None:
+    """Raise SurveyError where no photo can be placed, with the reason of the first and what mends it.
+
+    `unused` are the rows of flights.csv that name no photo.
+    """
     if any(frame.placement is not None for frame in frames):
         return
     if all(frame.unreadable for frame in frames):
         raise SurveyError(f"No photo of survey {survey.folder} can be read; the first: {frames[0].problem}")
     frame = next(frame for frame in frames if not frame.unreadable)
-    reason = f"No photo of survey {survey.folder} has a usable position ({frame.name}: {frame.problem.rstrip('.')})"
-    if frame.problem.startswith(("no position", "no height", "no heading")):
-        columns = "image, transect, lat, lon, height_agl_m, yaw_deg"
-        raise SurveyError(f"{reason}; add {survey.flights_path.name} with columns {columns}.")
-    raise SurveyError(f"{reason}.")
+    what = "map" if frame.is_map else "photo"
+    reason = f"No {what} of survey {survey.folder} has a usable position ({frame.name}: {frame.problem.rstrip('.')})"
+    raise SurveyError(f"{reason}{_advice(survey, frame, unused)}.")
+
+
+def _advice(survey: Survey, frame: Frame, unused: Sequence[FlightRow]) -> str:
+    """What flights.csv could do for a photo without a place; reasons of maps and terrain say what to do."""
+    if frame.is_map or not frame.problem.startswith(("no position", "no height", "no heading")):
+        return ""
+    table = survey.flights_path.name
+    if unused:
+        named = ", ".join(f"line {row.line}: {row.image}" for row in unused[:_MOST_NAMED])
+        more = f" and {len(unused) - _MOST_NAMED} more" if len(unused) > _MOST_NAMED else ""
+        return (
+            f"; {table} stands there, but {len(unused)} of its rows name no photo ({named}{more}): write the photos' "
+            "paths below images/"
+        )
+    if survey.flights_path.exists():
+        return f"; {table} stands there, but does not say it: fill in that photo's row"
+    # Such reasons say what to do.
+    if survey.spec.height.source == "dem" and frame.problem.startswith("no height"):
+        return ""
+    return f"; add {table} with columns image, transect, lat, lon, height_agl_m, yaw_deg"

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from transect.census.lonlat import flat, polygon_area_km2
 from transect.config_files import read_yaml_mapping
 from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
+from transect.imagery.times import read_offset
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 # A stated area and a drawn polygon that differ by more contradict each other.
@@ -58,7 +60,8 @@ class HeightSpec(ConfigModel):
 
     `dem` is a GeoTIFF of the terrain, relative to the survey folder. With it, `altitude` says what the camera's
     height is taken from: `relative` to the terrain at `take_off` (longitude, latitude; else below the first photo),
-    or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`.
+    or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`. `dem_unit` wins over what the DEM says
+    of its unit.
     """
 
     source: Literal["relative_altitude", "flights", "fixed", "gps_altitude", "dem"] = "relative_altitude"
@@ -67,14 +70,15 @@ class HeightSpec(ConfigModel):
     dem: Annotated[str, Field(min_length=1)] | None = None
     altitude: Literal["relative", "gps"] = "relative"
     take_off: tuple[float, float] | None = None
+    dem_unit: Literal["m", "cm", "ft", "us-ft"] | None = None
     vertical_offset_m: Annotated[float, Field(ge=-200, le=200, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")
     def _dem_is_used(self) -> "HeightSpec":
         if self.source == "dem" and self.dem is None:
             raise ValueError("source dem needs dem, the path of a GeoTIFF of the terrain")
-        if self.source != "dem" and (self.dem or self.take_off or self.vertical_offset_m):
-            raise ValueError("dem, take_off and vertical_offset_m need source dem")
+        if self.source != "dem" and (self.dem or self.take_off or self.vertical_offset_m or self.dem_unit):
+            raise ValueError("dem, dem_unit, take_off and vertical_offset_m need source dem")
         if self.altitude == "gps" and self.take_off is not None:
             raise ValueError("take_off is for altitude relative; a GPS altitude does not need it")
         if self.altitude == "relative" and self.vertical_offset_m:
@@ -142,7 +146,10 @@ class TransectSpec(ConfigModel):
 
 
 class SurveySpec(ConfigModel):
-    """The content of survey.yaml. `cameras` gives by model (as EXIF writes it) what `camera` gives for all."""
+    """The content of survey.yaml. `cameras` gives by model (as EXIF writes it) what `camera` gives for all.
+
+    `utc_offset` is that of every time that is written without one.
+    """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -153,8 +160,24 @@ class SurveySpec(ConfigModel):
     sampling: Literal["strip", "total"] = "strip"
     strata: tuple[Stratum, ...] = ()
     transects: TransectSpec = TransectSpec()
+    utc_offset: str | None = None
     species: Annotated[dict[str, _Name | None], NameKeys] = Field(default_factory=dict)
     corrections: Annotated[dict[str, SpeciesFactors], NameKeys] = Field(default_factory=dict)
+
+    @field_validator("utc_offset", mode="before")
+    @classmethod
+    def _offset_is_read(cls, value: object) -> object:
+        # YAML 1.1 takes an unquoted +10:30 for 630, a number to the base of 60.
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = f"{value:+03d}:00" if abs(value) <= 14 else f"{value // 60:+03d}:{value % 60:02d}"
+        if value is not None and (not isinstance(value, str) or read_offset(value) is None):
+            raise ValueError(f"{value!r} is no offset from UTC, such as '+03:00'")
+        return value
+
+    @property
+    def clock_offset(self) -> timezone | None:
+        """The offset from UTC of times that are written without one, where it is given."""
+        return None if self.utc_offset is None else read_offset(self.utc_offset)
 
     @model_validator(mode="after")
     def _strata_are_told_apart(self) -> "SurveySpec":

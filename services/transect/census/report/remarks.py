@@ -63,6 +63,11 @@ def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
             f"Counted although time or place contradicts that of other photos: {_many(images['suspect'])}, named among "
             "the exclusions."
         )
+    if images.get("remark"):
+        notes.append(
+            f"Counted although metadata contradict themselves or lack something: {images['remark']} remarks, each "
+            "with what was decided, named among the exclusions."
+        )
     if images["truncated"]:
         notes.append(
             f"In {_many(images['truncated'])} the detector reached its limit of objects in a tile; "

@@ -15,6 +15,8 @@ _KINDS = {
     "unplaced": "searched, but without a usable position: counted apart, in no estimate",
     "duplicate": "the same photo under a second name; counted once",
     "suspect": "counted, although time or place contradicts that of others",
+    "remark": "counted; what was decided where its own metadata contradict themselves or lack something",
+    "note": "how the survey's other files were read",
     "transect": "transects that are no sample of any stratum",
     "unused": "rows of flights.csv without a photo",
 }

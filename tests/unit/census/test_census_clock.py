@@ -1,0 +1,64 @@
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from transect.census.ground.clock import one_clock
+from transect.census.ground.frames import Reading
+from transect.census.inputs.flights import FlightRow
+from transect.errors import SurveyError
+from transect.imagery import FrameMetadata
+
+TABLE = Path("flights.csv")
+NAIROBI = timezone(timedelta(hours=3))
+TEN = datetime(2025, 7, 15, 10)  # noqa: DTZ001 - a clock that nobody named
+
+
+def reading(name: str, row: datetime | None = None, photo: datetime | None = None) -> Reading:
+    metadata = FrameMetadata(taken_at=photo, model="FC6310")
+    return Reading(name, Path(name), FlightRow(2, name, time=row), metadata)
+
+
+def test_offsets_are_honoured_and_the_commonest_is_the_clock_of_all() -> None:
+    rows = [
+        (TEN + timedelta(hours=3, seconds=1)).replace(tzinfo=NAIROBI),
+        *((TEN + timedelta(seconds=s)).replace(tzinfo=UTC) for s in (2, 3)),
+    ]
+    clock = one_clock([reading(f"a{n}", row) for n, row in enumerate(rows, 1)], TABLE)
+    assert [(clock.times[f"a{n}"] - TEN.replace(tzinfo=UTC)).total_seconds() for n in (1, 2, 3)] == [1, 2, 3]
+    assert {time.utcoffset() for time in clock.times.values()} == {timedelta(0)}
+    assert "several offsets from UTC (UTC: 2 photos, +03:00: 1 photo)" in clock.notes[0]
+
+
+def test_clocks_without_a_name_are_left_as_they_are() -> None:
+    clock = one_clock([reading("a", None, TEN), reading("b", TEN)], TABLE)
+    assert clock.times == {"a": TEN, "b": TEN}
+    assert clock.notes == ()
+
+
+def test_a_camera_is_put_on_the_clock_of_flights_by_the_photos_that_have_both() -> None:
+    late = TEN + timedelta(minutes=5)
+    clock = one_clock(
+        [reading("a", TEN.replace(tzinfo=UTC), TEN + timedelta(hours=3)), reading("b", None, late)], TABLE
+    )
+    assert clock.times["b"] == late.replace(tzinfo=NAIROBI) - timedelta(hours=3) + timedelta(hours=3)
+    assert "shows +03:00" in clock.notes[0]
+
+
+def test_a_camera_whose_offset_nothing_tells_has_no_time_beside_utc() -> None:
+    reads = [reading("a", TEN.replace(tzinfo=UTC)), reading("b", None, TEN)]
+    clock = one_clock(reads, TABLE)
+    assert set(clock.times) == {"a"}
+    assert "set utc_offset" in clock.remarks["b"]
+    assert one_clock(reads, TABLE, NAIROBI).times["b"] == TEN.replace(tzinfo=NAIROBI)
+
+
+def test_rows_without_an_offset_among_rows_with_one_are_refused() -> None:
+    with pytest.raises(SurveyError, match=r"flights\.csv line 2 gives a time without an offset from UTC"):
+        one_clock([reading("a", TEN.replace(tzinfo=NAIROBI)), reading("b", TEN)], TABLE)
+
+
+def test_a_time_that_cannot_be_read_is_said() -> None:
+    metadata = FrameMetadata(time_problem="EXIF says DateTimeOriginal '99'")
+    clock = one_clock([Reading("a", Path("a"), None, metadata)], TABLE)
+    assert clock.remarks == {"a": "it has no time: EXIF says DateTimeOriginal '99'."}
