@@ -1,5 +1,6 @@
 import os
 import tempfile
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,7 @@ def test_flights_are_read_and_empty_cells_are_absent(tmp_path: Path) -> None:
         "a.jpg", "T1", -1.5, 35.1, 60, None,
     )  # fmt: skip
     assert row.time is not None
-    assert row.time.tzinfo is None
+    assert row.time.tzinfo is UTC
     assert read_flights(tmp_path / "none.csv") == ()
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from transect.errors import SurveyError
+from transect.imagery.times import read_time
 
 # Lowest and highest that makes sense; beyond it a unit or a column is wrong.
 _LIMITS = {
@@ -31,7 +32,7 @@ class FlightRow:
     """One row; None where the cell is empty. Degrees, metres above ground, degrees clockwise from north.
 
     `pitch_deg` is -90 where the camera looks straight down, `roll_deg` 0 where the horizon is level; `accuracy_m` is
-    the standard deviation of the position along each axis.
+    the standard deviation of the position along each axis. `time` has an offset from UTC where the cell gives one.
     """
 
     line: int
@@ -51,7 +52,7 @@ def read_flights(path: Path) -> tuple[FlightRow, ...]:
     """Read flights.csv; a file that does not exist has no rows.
 
     Raises SurveyError naming file, line and column for an unknown or missing column, a number that is
-    none or out of range, a time that is not ISO 8601, or an image that stands twice.
+    none or out of range, a time that cannot be read, or an image that stands twice.
     """
     if not path.exists():
         return ()
@@ -159,10 +160,12 @@ def _number(path: Path, line: int, column: str, text: Mapping[str, str]) -> floa
 def _time(path: Path, line: int, cell: str) -> datetime | None:
     if not cell:
         return None
-    try:
-        moment = datetime.fromisoformat(cell).replace(tzinfo=None)
-    except ValueError as error:
-        raise SurveyError(f"{path} line {line}: time is {cell!r}; write it as 2026-07-14T09:30:00.") from error
+    moment = read_time(cell)
+    if moment is None:
+        raise SurveyError(
+            f"{path} line {line}: time is {cell!r}; write it as 2026-07-14T09:30:00, with its offset from UTC "
+            "(+03:00) where it is known."
+        )
     if moment.year < EARLIEST_YEAR:
         raise SurveyError(
             f"{path} line {line}: time is {cell}, a clock that was not set; correct it or leave it empty."
