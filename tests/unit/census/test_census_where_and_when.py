@@ -116,15 +116,21 @@ def test_photos_far_from_every_stratum_are_told_how_far(tmp_path: Path) -> None:
         told(survey(tmp_path / "far", rows(*times), columns, strata=[{"name": "far", "polygon": FAR}]))
 
 
-def test_a_map_is_given_the_advice_of_maps(tmp_path: Path) -> None:
+LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+
+
+@pytest.mark.parametrize(
+    ("crs", "words"), [(None, r"set it, with gdal_edit\.py"), (LOCAL, r"local coordinates.*gdal_edit\.py -a_srs")]
+)
+def test_a_map_is_given_the_advice_of_maps(tmp_path: Path, crs: str | None, words: str) -> None:
     (tmp_path / "images").mkdir()
     with rasterio.open(
         tmp_path / "images" / "map.tif", "w", driver="GTiff", dtype="uint8", width=64, height=64, count=3,
-        transform=rasterio.Affine(1, 0, 500_000, 0, -1, 9_830_000),
+        transform=rasterio.Affine(1, 0, 500_000, 0, -1, 9_830_000), crs=crs,
     ) as written:  # fmt: skip
         written.write(np.full((3, 64, 64), 99, np.uint8))
     (tmp_path / "survey.yaml").write_text("name: s\n")
-    with pytest.raises(SurveyError, match=r"No map of survey .*set it, with gdal_edit\.py") as caught:
+    with pytest.raises(SurveyError, match=rf"No map of survey .*{words}") as caught:
         told(tmp_path)
     assert "flights.csv" not in str(caught.value)
 

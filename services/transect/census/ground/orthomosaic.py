@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.features import shapes
@@ -123,6 +124,11 @@ def read_georeference(path: Path) -> Georeference | str | None:
                     return "no position: it is a map by control points; warp it first, with gdalwarp for example."
                 return None
             return _read(dataset)
+    except ProjError:
+        return (
+            "no position: it is a map in local coordinates, or in a coordinate reference system that is not known on "
+            "Earth; set the true one, with gdal_edit.py -a_srs, or export it anew with one."
+        )
     except (RasterioError, OSError):
         # Whether it is an image at all is for the reader of images to say.
         return None
