@@ -1,24 +1,60 @@
-"""What a camera or drone wrote into an image file: EXIF, and the XMP of DJI, Parrot and Pix4D's Camera namespace."""
+"""What a camera or drone wrote into an image file: EXIF, and the XMP of drones, of Pix4D's Camera namespace and Adobe.
+
+The fields are read by kind: any type and spelling that says one thing is read, and what stands there and cannot be
+read is a text, never taken for absent. exiftool's tables were the reference.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-from PIL.ExifTags import GPS, IFD, Base
+from PIL.ExifTags import GPS, Base
 
-from transect.imagery.decode import open_image
-from transect.imagery.xmp import xmp_items
+from transect.imagery.camera_angles import find_angles, find_relative_altitude, first_read
+from transect.imagery.capture_time import find_time
+from transect.imagery.containers import Embedded, read_embedded
+from transect.imagery.decode import DECODE_ERRORS, open_image
+from transect.imagery.exif import Value, number_of, text_of, told
+from transect.imagery.numbers import read_metres, read_number
+from transect.imagery.orientation import orientation_of, upright_size
+from transect.imagery.position import find_position
+from transect.imagery.xmp import read_xmp
 
-# Orientations 5 to 8 turn the image by a quarter (EXIF 2.32, tag 0x0112).
-_QUARTER_TURNS = frozenset({5, 6, 7, 8})
 # EXIF 2.32, tag 0xA210: inch, centimetre, and what cameras add to them, in micrometres.
 _RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
 # A pixel of a camera's sensor, smallest and largest, in micrometres.
 _PIXEL_PITCH_UM = (0.4, 20.0)
+_WANTED = frozenset(
+    {
+        Base.Make,
+        Base.Model,
+        Base.DateTime,
+        Base.DateTimeOriginal,
+        Base.DateTimeDigitized,
+        Base.SubsecTime,
+        Base.SubsecTimeOriginal,
+        Base.SubsecTimeDigitized,
+        Base.OffsetTime,
+        Base.OffsetTimeOriginal,
+        Base.OffsetTimeDigitized,
+        Base.FocalLength,
+        Base.DigitalZoomRatio,
+        Base.FocalPlaneXResolution,
+        Base.FocalPlaneYResolution,
+        Base.FocalPlaneResolutionUnit,
+        Base.ExifImageWidth,
+        GPS.GPSLatitude,
+        GPS.GPSLatitudeRef,
+        GPS.GPSLongitude,
+        GPS.GPSLongitudeRef,
+        GPS.GPSAltitude,
+        GPS.GPSAltitudeRef,
+        GPS.GPSDateStamp,
+        GPS.GPSTimeStamp,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -66,180 +102,115 @@ class FrameMetadata:
 
 
 def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
-    """Read EXIF and XMP (written as attributes or as elements) without decoding pixels.
+    """Read EXIF and XMP without decoding pixels. `name` is what errors call the file (default: the path).
 
-    EXIF wins over XMP. Absent or impossible values are None. `name` is what errors call it (default: the path).
-    Raises ImageError when the file is missing or no image.
+    EXIF wins over XMP where they agree, the finer position where they do not. Raises ImageError when the file is
+    missing or no image.
     """
     with open_image(path, name or str(path)) as image:
-        main, detail, gps = _exif_blocks(image)
-        xmp = xmp_items(image)
         stored_width, stored_height = image.size
-    orientation = main.get(Base.Orientation)
-    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    turned = orientation in _QUARTER_TURNS
-    latitude, longitude, problem = _position(gps, xmp)
-    yaw, pitch, roll = _camera_angles(xmp)
+        orientation = orientation_of(image, DECODE_ERRORS)
+    try:
+        embedded = read_embedded(path, _WANTED)
+    except OSError:
+        embedded = Embedded(damage=["the file could not be read a second time"])
+    exif = embedded.exif
+    xmp = read_xmp(embedded.packets, embedded.extensions, embedded.damage)
+    trouble = "; ".join(xmp.trouble)
+    width, height = upright_size(stored_width, stored_height, orientation)
+    position = find_position(exif.gps, xmp.items)
+    taken_at, time_problem, time_remarks = find_time(exif.main, exif.detail, exif.gps, xmp.items)
+    altitude, altitude_problem = _altitude(exif.gps, xmp.items)
+    relative, relative_problem = find_relative_altitude(xmp.items)
+    angles = find_angles(xmp.items)
+    no_angles = angles.yaw is None and angles.aircraft_yaw is None and angles.pitch is None
     return FrameMetadata(
-        width=stored_height if turned else stored_width,
-        height=stored_width if turned else stored_height,
-        make=_text(main.get(Base.Make)),
-        model=_text(main.get(Base.Model)),
-        focal_mm=_positive(detail.get(Base.FocalLength)),
-        taken_at=_time(main, detail),
-        latitude=latitude,
-        longitude=longitude,
-        gps_altitude_m=_altitude(gps, xmp),
-        relative_altitude_m=_first(xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude"),
-        yaw_deg=_angle(xmp.get("drone-dji:FlightYawDegree")),
-        gimbal_yaw_deg=yaw,
-        gimbal_pitch_deg=pitch,
-        gimbal_roll_deg=roll,
+        width=width,
+        height=height,
+        make=text_of(exif.main.get(Base.Make)) or None,
+        model=text_of(exif.main.get(Base.Model)) or None,
+        focal_mm=_positive(exif.detail.get(Base.FocalLength)),
+        taken_at=taken_at,
+        latitude=position.latitude,
+        longitude=position.longitude,
+        gps_altitude_m=altitude,
+        relative_altitude_m=relative,
+        yaw_deg=angles.aircraft_yaw,
+        gimbal_yaw_deg=angles.yaw,
+        gimbal_pitch_deg=angles.pitch,
+        gimbal_roll_deg=angles.roll,
         orientation=orientation,
-        position_problem=problem,
-        position_sd_m=_position_sd(xmp),
-        pixel_pitch_um=_pixel_pitch(detail, stored_width),
-        digital_zoom=_positive(detail.get(Base.DigitalZoomRatio)),
+        # What could not be read may have held what is absent.
+        position_problem=position.problem or (trouble if position.latitude is None else ""),
+        position_sd_m=_position_sd(xmp.items),
+        pixel_pitch_um=_pixel_pitch(exif.detail, stored_width),
+        digital_zoom=_positive(exif.detail.get(Base.DigitalZoomRatio)),
+        time_problem=time_problem or (trouble if taken_at is None else ""),
+        relative_altitude_problem=relative_problem or (trouble if relative is None else ""),
+        gps_altitude_problem=altitude_problem or (trouble if altitude is None else ""),
+        attitude_problem=angles.problem or (trouble if no_angles else ""),
+        possible_positions=position.possible,
+        remarks=position.remarks + time_remarks,
     )
 
 
-def _exif_blocks(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
-    """The main, Exif and GPS directories; a damaged block reads as empty."""
-    try:
-        exif = image.getexif()
-        return dict(exif), dict(exif.get_ifd(IFD.Exif)), dict(exif.get_ifd(IFD.GPSInfo))
-    except Exception:  # noqa: BLE001  Pillow raises many kinds on damaged EXIF, and a photo without position is no error
-        return {}, {}, {}
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, also from a text such as +61.30 or 613/10."""
-    try:
-        if isinstance(value, str) and "/" in value:
-            above, _, below = value.partition("/")
-            number = float(above) / float(below)
-        else:
-            number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _positive(value: Any) -> float | None:
-    number = _number(value)
+def _positive(value: Value | str | None) -> float | None:
+    number = read_number(value) if isinstance(value, str) else number_of(value)
     return number if number is not None and number > 0 else None
 
 
-def _angle(value: Any) -> float | None:
-    angle = _number(value)
-    return angle if angle is not None and abs(angle) <= 360 else None
+def _altitude(gps: Mapping[int, Value], xmp: Mapping[str, str]) -> tuple[float | None, str]:
+    """Metres above sea level by EXIF, else by XMP, and what stands there where it cannot be read.
 
-
-def _first(xmp: Mapping[str, str], *names: str) -> float | None:
-    return next((number for number in map(_number, map(xmp.get, names)) if number is not None), None)
-
-
-def _text(value: Any) -> str | None:
-    return (value.replace("\x00", "").strip() or None) if isinstance(value, str) else None
-
-
-def _time(main: dict[int, Any], detail: dict[int, Any]) -> datetime | None:
-    text = _text(detail.get(Base.DateTimeOriginal)) or _text(main.get(Base.DateTime))
-    if text is None:
-        return None
-    try:
-        moment = datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007  EXIF has no time zone here
-    except ValueError:
-        return None
-    fraction = _text(detail.get(Base.SubsecTimeOriginal)) or ""
-    return moment.replace(microsecond=int(fraction[:6].ljust(6, "0"))) if fraction.isdecimal() else moment
-
-
-def _camera_angles(xmp: Mapping[str, str]) -> tuple[float | None, float | None, float | None]:
-    """Yaw, pitch and roll of the camera as DJI counts them.
-
-    Pix4D's Camera namespace (senseFly, MicaSense, Parrot Sequoia, Sentera, Autel write it too) counts the pitch from
-    straight down. Some files with that namespace count it from the horizon all the same; within 10 degrees of -90
-    it can only be that, since the camera would look back to the horizon.
+    Reference 1 and EXIF 3.0's 3 mean below; so does a minus sign, once. XMP's altitude of the aircraft is another
+    quantity (by the barometer, mostly), so that the two are not compared.
     """
-    for yaw_name, pitch_name, roll_name in (
-        ("drone-dji:GimbalYawDegree", "drone-dji:GimbalPitchDegree", "drone-dji:GimbalRollDegree"),
-        ("drone-parrot:CameraYawDegree", "drone-parrot:CameraPitchDegree", "drone-parrot:CameraRollDegree"),
-    ):
-        if yaw_name in xmp or pitch_name in xmp:
-            return _angle(xmp.get(yaw_name)), _angle(xmp.get(pitch_name)), _angle(xmp.get(roll_name))
-    yaw, pitch, roll = (_angle(xmp.get(f"Camera:{name}")) for name in ("Yaw", "Pitch", "Roll"))
-    if pitch is not None and not -100 <= pitch <= -80:
-        pitch -= 90
-    return yaw, pitch, roll
+    value, problem = gps.get(GPS.GPSAltitude), ""
+    if value is not None:
+        altitude = read_metres(text_of(value)) if isinstance(value, str) else number_of(value)
+        if altitude is not None:
+            return _below(altitude, _reference(gps.get(GPS.GPSAltitudeRef))), ""
+        problem = f"EXIF gives GPSAltitude as {told(value)}, which cannot be read"
+    altitude, generic_problem = first_read(xmp, ("exif:GPSAltitude",), read_metres)
+    if altitude is not None:
+        return _below(altitude, xmp.get("exif:GPSAltitudeRef", "")), ""
+    altitude, vendor_problem = first_read(
+        xmp,
+        (
+            "drone-dji:AbsoluteAltitude",
+            "drone-skydio:AbsoluteAltitude",
+            "drone-parrot:DroneAltitudeEgm96Amsl",
+        ),
+        read_metres,
+    )
+    return altitude, "" if altitude is not None else problem or generic_problem or vendor_problem
 
 
-def _position(gps: dict[int, Any], xmp: Mapping[str, str]) -> tuple[float | None, float | None, str]:
-    """Latitude, longitude, and what is wrong with them where they are absent though the file has them."""
-    latitude = _degrees(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "S")
-    longitude = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "W")
-    source = "EXIF"
-    if latitude is None or longitude is None:
-        source = "XMP"
-        latitude = _number(xmp.get("drone-dji:GpsLatitude"))
-        # DJI's own misspelling is in the files of several of its cameras.
-        longitude = _number(xmp.get("drone-dji:GpsLongitude", xmp.get("drone-dji:GpsLongtitude")))
-    if latitude is None or longitude is None:
-        latitude = _xmp_degrees(xmp.get("exif:GPSLatitude"))
-        longitude = _xmp_degrees(xmp.get("exif:GPSLongitude"))
-    if latitude is None or longitude is None:
-        return None, None, ""
-    if abs(latitude) > 90 or abs(longitude) > 180:
-        return None, None, f"{source} says latitude {latitude:g}, longitude {longitude:g}, which is nowhere"
-    if latitude == 0 and longitude == 0:
-        return None, None, f"{source} says latitude 0, longitude 0, which cameras write that have no fix"
-    return latitude, longitude, ""
+def _below(altitude: float, reference: str) -> float:
+    return -abs(altitude) if reference in ("1", "3") else altitude
 
 
-def _degrees(parts: Any, reference: Any, negative: str) -> float | None:
-    try:
-        numbers = [_number(part) for part in parts]
-    except TypeError:
-        return None
-    if len(numbers) != 3 or any(number is None for number in numbers):
-        return None
-    degrees, minutes, seconds = (number or 0.0 for number in numbers)
-    value = degrees + minutes / 60 + seconds / 3600
-    return -value if _text(reference) == negative else value
-
-
-def _xmp_degrees(text: str | None) -> float | None:
-    """`34,45.5E`, `34,45,30E` (XMP specification, part 2, GPSCoordinate) or a plain signed number."""
-    if not text:
-        return None
-    negative, digits = text[-1:] in "SWsw", text.rstrip("NSEWnsew")
-    parts = [_number(part) for part in digits.split(",")]
-    if len(parts) > 3 or any(part is None for part in parts):
-        return None
-    value = sum((part or 0.0) / float(60**power) for power, part in enumerate(parts))
-    return -value if negative else value
-
-
-def _altitude(gps: dict[int, Any], xmp: Mapping[str, str]) -> float | None:
-    altitude, below_sea = _number(gps.get(GPS.GPSAltitude)), gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
-    if altitude is None:
-        altitude, below_sea = _number(xmp.get("exif:GPSAltitude")), xmp.get("exif:GPSAltitudeRef") == "1"
-    if altitude is None:
-        return _first(xmp, "drone-dji:AbsoluteAltitude")
-    return -altitude if below_sea else altitude
+def _reference(value: Value | None) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bytes) and value[:1].isdigit():
+        return value[:1].decode("ascii")
+    number = number_of(value)
+    return f"{number:g}" if number is not None else ""
 
 
 def _position_sd(xmp: Mapping[str, str]) -> float | None:
     """DJI's RTK deviations of latitude and longitude, or the Camera namespace's GPSXYAccuracy; zero says nothing."""
-    north, east = _positive(xmp.get("drone-dji:RtkStdLat")), _positive(xmp.get("drone-dji:RtkStdLon"))
+    north, east = (_positive(xmp.get(f"drone-dji:{name}", "")) for name in ("RtkStdLat", "RtkStdLon"))
     if north is not None and east is not None:
         return math.sqrt((north**2 + east**2) / 2)
-    return _positive(xmp.get("Camera:GPSXYAccuracy"))
+    return _positive(xmp.get("Camera:GPSXYAccuracy", ""))
 
 
-def _pixel_pitch(detail: dict[int, Any], stored_width: int) -> float | None:
+def _pixel_pitch(detail: Mapping[int, Value], stored_width: int) -> float | None:
     """From FocalPlaneXResolution, for the picture as it is now: its pixels may be fewer than the camera's."""
-    unit = _RESOLUTION_UNITS_UM.get(detail.get(Base.FocalPlaneResolutionUnit, 2), 0.0)
+    stated = number_of(detail.get(Base.FocalPlaneResolutionUnit))
+    unit = _RESOLUTION_UNITS_UM.get(int(stated) if stated is not None else 2, 0.0)
     across, down = (_positive(detail.get(tag)) for tag in (Base.FocalPlaneXResolution, Base.FocalPlaneYResolution))
     if across is None or (down is not None and abs(down / across - 1) > 0.05):
         return None
