@@ -30,7 +30,9 @@ def suspects(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tup
     """What is remarked of single photos; those with an odd height, an order against their names, too far from the photo
     before, or on one point with others though time went by.
     """
-    found = [Failure(frame.name, "remark", f"{frame.name}: {one}") for frame in frames for one in frame.remarks]
+    found = [
+        Failure(frame.name, "remark", f"{frame.name}: {one.rstrip('.')}.") for frame in frames for one in frame.remarks
+    ]
     by_transect: dict[str, list[int]] = {}
     for number, frame in enumerate(frames):
         if frame.transect is not None and frame.taken_at is not None:

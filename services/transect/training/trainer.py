@@ -16,6 +16,7 @@ from transect.errors import InputError, SettingsError
 from transect.progress import Advance, progress
 from transect.training.checked import stride_of
 from transect.training.cpu import speed_up_forward
+from transect.training.handover import write_handover
 from transect.training.resumable import ResumableTrainer
 from transect.training.resume import BEST, Checkpoint, read_trained, write_trained
 
@@ -86,6 +87,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     optimizer = str(arguments.get("optimizer", "auto"))
     if optimizer.lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise InputError(f"optimizer={optimizer!r} is not usable: give one of {', '.join(_OPTIMIZERS)}.")
+    if str(arguments.get("cache")).lower() == "disk":
+        raise InputError(
+            "cache=disk would write a copy of each picture into the training set; give cache=ram, or leave it out."
+        )
     try:
         get_cfg(overrides=dict(arguments))
     except (TypeError, ValueError, SyntaxError) as error:
@@ -101,17 +106,17 @@ def run_training(
 ) -> Trained:
     """Train into `folder`; `arguments` are Ultralytics' (model, pretrained, epochs, imgsz, ...).
 
-    The dataset is trained on as `load_dataset` read it: Ultralytics neither scans it again, nor
-    writes caches into it, nor repairs its pictures in place. With a `checkpoint` in `folder` it goes
-    on from there; what is trained already is not trained again. Raises InputError when the checkpoint
-    cannot be used.
+    The dataset is trained on as `load_dataset` read it: Ultralytics neither opens its data.yaml, nor
+    scans it again, nor writes caches into it, nor repairs its pictures in place. With a `checkpoint`
+    in `folder` it goes on from there; what is trained already is not trained again. Raises InputError
+    when the checkpoint cannot be used.
     """
     if (noted := read_trained(folder)) is not None:
         return Trained(**{**noted, "best": folder / noted["best"]})
     overrides = {
         **arguments,
         "task": "detect",
-        "data": str(dataset.path),
+        "data": str(write_handover(dataset, folder)),
         "project": str(folder.parent),
         "name": folder.name,
         "exist_ok": True,

@@ -153,3 +153,29 @@ def test_a_photo_that_cannot_be_placed_says_why(
     found = place(replace(DRONE, **change), None, spec(**survey), 5.0)  # type: ignore[arg-type] # fields by name
     assert isinstance(found, str)
     assert words in found
+
+
+def test_what_cannot_be_read_is_a_reason_and_never_a_default() -> None:
+    """Not straight down, not the aircraft's yaw, not absent; flights.csv settles each."""
+    pitch = replace(DRONE, gimbal_pitch_deg=None, attitude_problem="XMP says GimbalPitchDegree 'nan'")
+    assert str(place(pitch, None, spec(), 5.0)).startswith("no heading: XMP says GimbalPitchDegree 'nan'; give yaw_deg")
+    assert placed(pitch, FlightRow(2, "a.jpg", pitch_deg=-90.0)) == placed(DRONE)
+    yaw = replace(DRONE, gimbal_yaw_deg=None, attitude_problem="XMP says GimbalYawDegree ''")
+    assert "GimbalYawDegree ''" in str(place(yaw, None, spec(), 5.0))
+    assert placed(yaw, FlightRow(2, "a.jpg", yaw_deg=12.0)) == placed(DRONE)
+    # The aircraft's yaw is not needed where the gimbal gives all three.
+    assert placed(replace(DRONE, yaw_deg=None, attitude_problem="XMP says FlightYawDegree 'x'")) == placed(DRONE)
+    height = replace(DRONE, relative_altitude_m=None, relative_altitude_problem="XMP says RelativeAltitude 'high'")
+    assert "XMP says RelativeAltitude 'high' and flights.csv no" in str(place(height, None, spec(), 5.0))
+    altitude = replace(DRONE, gps_altitude_m=None, gps_altitude_problem="EXIF says GPSAltitude 1/0")
+    rule = {"source": "gps_altitude", "ground_elevation_m": 1650}
+    assert "EXIF says GPSAltitude 1/0" in str(place(altitude, None, spec(height=rule), 5.0))
+    assert placed(altitude, FlightRow(2, "a.jpg", height_agl_m=64.0), spec(height=rule)).height_m == 64.0
+
+
+def test_flights_settle_a_hemisphere_that_agrees_with_them() -> None:
+    candidates = ((1.5, 35.1), (-1.5, 35.1))
+    unsettled = replace(DRONE, latitude=None, longitude=None, position_problem="no N", possible_positions=candidates)
+    assert str(place(unsettled, None, spec(), 5.0)) == "no position: no N."
+    assert placed(unsettled, FlightRow(2, "a.jpg", lat=-1.5, lon=35.1)).latitude == -1.5
+    assert "in whichever hemisphere" in str(place(unsettled, FlightRow(2, "a.jpg", lat=-1.6, lon=35.1), spec(), 5.0))
