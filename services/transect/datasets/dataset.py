@@ -1,13 +1,14 @@
 """A training set: what a data.yaml says, resolved and checked before anything is started."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-
-from transect.datasets.images import image_size, list_images
-from transect.datasets.labels import label_path, read_rows
+from transect.config_files import YamlMapping, read_yaml_mapping
+from transect.datasets.images import Listing, image_size, list_images, require_usable
+from transect.datasets.label_files import LabelFiles, find_label_files
+from transect.datasets.labels import read_rows
 from transect.errors import DatasetError
 
 SplitName = Literal["train", "val", "test"]
@@ -18,12 +19,14 @@ class Split:
     """The images of one split.
 
     `labels` are the label files, aligned with `images`; one that does not exist means an image
-    without objects. `sizes` are width and height in pixels after EXIF orientation.
+    without objects. `sizes` are width and height in pixels after EXIF orientation. A label row may
+    hold `keypoint_numbers` numbers behind its box.
     """
 
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]
+    keypoint_numbers: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,15 @@ class Dataset:
     """A checked training set.
 
     `path` is the data.yaml. `splits` always holds train, val and test; where the file names no
-    test split of its own, test is val and `test_is_val` says so.
+    test split of its own, test is val and `test_is_val` says so. `remarks` are sentences on what
+    was left out, found in another place, or taken for empty ground.
     """
 
     path: Path
     names: tuple[str, ...]
     splits: dict[SplitName, Split]
     test_is_val: bool
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,98 +53,200 @@ class Dataset:
 def load_dataset(data_yaml: Path) -> Dataset:
     """Read a data.yaml in Ultralytics' format and check all that it points to.
 
+    Keys beside path, train, val, test, names, nc and kpt_shape are not looked at; `download` is one of them.
+
     Raises DatasetError, naming file and line, when: the file is missing or malformed; names are
-    not a list or a mapping 0..n-1; a split is missing or empty; an image is not one; a label row is
-    malformed or out of range; no image of the train split has a label.
+    not a list or a mapping 0..n-1; a split is missing or empty; an image is not one, or cannot be
+    read; a label row is malformed or out of range; a split has no label at all, or labels that
+    belong to none of its images while images lack theirs.
     """
-    document = _read_yaml(data_yaml)
+    document = _read(data_yaml)
     names = _class_names(document, data_yaml)
-    root = _root(document, data_yaml)
-    if "val" not in document and "validation" in document:
-        document["val"] = document["validation"]
-    train = _split(document, "train", root, data_yaml, len(names))
-    val = _split(document, "val", root, data_yaml, len(names))
-    test = _split(document, "test", root, data_yaml, len(names)) if document.get("test") else val
-    if not any(_has_box(path) for path in train.labels):
-        raise DatasetError(
-            f"{data_yaml}: no image of the train split has a label; expected them at places like {train.labels[0]}."
-        )
-    return Dataset(data_yaml.absolute(), names, {"train": train, "val": val, "test": test}, test.images == val.images)
+    root, remarks = _root(document, data_yaml)
+    keypoints = _keypoint_numbers(document, data_yaml)
+    given = {name: _given(document, name, data_yaml) for name in ("train", "val")}
+    if document.get("test"):
+        given["test"] = _given(document, "test", data_yaml)
+    try:
+        listings = {name: _list(sources, root) for name, sources in given.items()}
+        for name, listing in listings.items():
+            require_usable(listing, name, given[name])
+        found = find_label_files({name: listing.images for name, listing in listings.items()}, root)
+        splits = {
+            name: _split(listing.images, found[name], len(names), keypoints) for name, listing in listings.items()
+        }
+        for name, split in splits.items():
+            _require_boxes(name, split)
+    except DatasetError as error:
+        raise DatasetError(f"{data_yaml}: {error}") from error
+    for name, listing in listings.items():
+        remarks += [*listing.remarks(name), *found[name].remarks(name, len(listing.images))]
+    train, val = splits["train"], splits["val"]
+    test = splits.get("test", val)
+    return Dataset(
+        data_yaml.absolute(),
+        names,
+        {"train": train, "val": val, "test": test},
+        test.images == val.images,
+        tuple(remarks),
+    )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> YamlMapping:
     if not path.is_file():
         hint = " (it is a folder; name the data.yaml in it)" if path.is_dir() else ""
         raise DatasetError(f"Training set {path} does not exist{hint}; give the path of a data.yaml.")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{path} is not YAML: {reason}.") from error
-    if not isinstance(document, dict):
+    document = read_yaml_mapping(path, DatasetError)
+    if not document:
         raise DatasetError(f"{path} is not a data.yaml: expected the keys train, val and names.")
     return document
 
 
-def _class_names(document: dict[str, Any], path: Path) -> tuple[str, ...]:
+def _class_names(document: YamlMapping, path: Path) -> tuple[str, ...]:
     names = document.get("names")
-    if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise DatasetError(f"{path}: the keys of names must be 0 to {len(names) - 1}, each once.")
-        names = [names[index] for index in range(len(names))]
+    keys: Sequence[str | int] = range(len(names)) if isinstance(names, list) else ()
+    if isinstance(names, dict) and names:
+        # Files made from JSON have their numbers in quotes.
+        by_number = {int(key): key for key in names if str(key).isascii() and str(key).isdecimal()}
+        if sorted(by_number) != list(range(len(names))):
+            first = min(by_number, default=0)
+            hint = (
+                f"; these begin at {first}, but labels count classes from 0: number the names, and the classes in the "
+                "label files, from 0"
+                if first
+                else ""
+            )
+            raise DatasetError(
+                document.placed(f"{path}: the keys of names must be 0 to {len(names) - 1}, each once{hint}", "names")
+            )
+        keys = [by_number[number] for number in range(len(names))]
+        names = [names[key] for key in keys]
     if not isinstance(names, list) or not names:
-        raise DatasetError(f"{path}: names must be a list of class names, or a mapping from 0, 1, ... to them.")
-    if not all(isinstance(name, str | int) and not isinstance(name, bool) and str(name).strip() for name in names):
-        raise DatasetError(f"{path}: every entry of names must be a word.")
+        raise DatasetError(
+            document.placed(
+                f"{path}: names must be a list of class names, or a mapping from 0, 1, ... to them", "names"
+            )
+        )
+    for key, name in zip(keys, names, strict=True):
+        if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+            raise DatasetError(
+                document.placed(
+                    f"{path}: every entry of names must be a word; write yes, no, on and off in quotes", "names", key
+                )
+            )
     cleaned = tuple(str(name).strip() for name in names)
     if len(set(cleaned)) < len(cleaned):
-        raise DatasetError(f"{path}: names holds the same class twice.")
+        twice = next(name for name in cleaned if cleaned.count(name) > 1)
+        raise DatasetError(document.placed(f"{path}: names holds the same class twice: {twice}", "names"))
     count = document.get("nc")
     if count is not None and str(count) != str(len(cleaned)):
-        raise DatasetError(f"{path}: nc is {count}, but names holds {len(cleaned)} classes.")
+        raise DatasetError(document.placed(f"{path}: nc is {count}, but names holds {len(cleaned)} classes", "nc"))
     return cleaned
 
 
-def _root(document: dict[str, Any], data_yaml: Path) -> Path:
+def _root(document: YamlMapping, data_yaml: Path) -> tuple[Path, list[str]]:
+    """The folder that splits are relative to, and remarks."""
     folder = data_yaml.absolute().parent
     given = document.get("path")
     if given is None:
-        return folder
+        return folder, []
     if not isinstance(given, str):
-        raise DatasetError(f"{data_yaml}: path must be the name of a folder.")
-    # Ultralytics looks from the working directory; a set that was moved is found beside its yaml.
-    for candidate in (folder / given, Path(given).absolute()):
-        if candidate.is_dir():
-            return candidate
-    raise DatasetError(f"{data_yaml}: the folder {given} named by path does not exist.")
+        raise DatasetError(document.placed(f"{data_yaml}: path must be the name of a folder", "path"))
+    _refuse_address(document, "path", given, data_yaml)
+    wanted = Path(given).expanduser()
+    # A set that was moved is found beside its yaml, also where the file names the folder that it lies in itself.
+    # Ultralytics looks from the working directory.
+    candidates = [folder / wanted, Path(wanted).absolute()]
+    if wanted.parts and folder.parts[-len(wanted.parts) :] == wanted.parts:
+        candidates.insert(1, folder)
+    there = [candidate for candidate in candidates if candidate.is_dir()]
+    if not there:
+        raise DatasetError(
+            document.placed(
+                f"{data_yaml}: the folder {given} named by path does not exist; write `path: .` for the folder of "
+                "the data.yaml itself",
+                "path",
+            )
+        )
+    # A leading dot means the folder of the file to whoever writes it.
+    others = [other for other in there[1:] if not given.startswith(".") and not other.samefile(there[0])]
+    if others:
+        return there[0], [f"path: {given} is taken to be {there[0]}; there is a folder {others[0]} too."]
+    return there[0], []
 
 
-def _split(document: dict[str, Any], name: SplitName, root: Path, data_yaml: Path, classes: int) -> Split:
-    given = document.get(name)
+def _keypoint_numbers(document: YamlMapping, data_yaml: Path) -> int:
+    """How many numbers follow the box in a row of pose labels: 0 where the set has none."""
+    shape = document.get("kpt_shape")
+    if shape is None:
+        return 0
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(isinstance(one, int) and not isinstance(one, bool) for one in shape)
+        or shape[0] < 1
+        or shape[1] not in (2, 3)
+    ):
+        raise DatasetError(
+            document.placed(
+                f"{data_yaml}: kpt_shape must be the number of points and of values for each (2 or 3), such as [4, 2]",
+                "kpt_shape",
+            )
+        )
+    return int(shape[0]) * int(shape[1])
+
+
+def _given(document: YamlMapping, name: str, data_yaml: Path) -> list[str]:
+    """The folders, files and lists that a split names."""
+    key = "validation" if name == "val" and "val" not in document and "validation" in document else name
+    given = document.get(key)
     sources = [source for source in (given if isinstance(given, list) else [given]) if isinstance(source, str)]
-    if not sources or (isinstance(given, list) and len(sources) < len(given)):
-        raise DatasetError(f"{data_yaml}: {name} must name a folder of images, a text file, or a list of these.")
-    try:
-        found = [image for source in sources for image in list_images(_resolve(source, root), root)]
-        images = tuple(dict.fromkeys(found))
-        labels = tuple(label_path(image) for image in images)
-        sizes = tuple(image_size(image) for image in images)
-        for path in labels:
-            read_rows(path, classes)
-    except DatasetError as error:
-        raise DatasetError(f"{data_yaml}: {error}") from error
-    if not images:
-        raise DatasetError(f"{data_yaml}: the {name} split is empty; no images in {', '.join(sources)}.")
-    return Split(images, labels, sizes)
+    if not all(source.strip() for source in sources) or len(sources) != (len(given) if isinstance(given, list) else 1):
+        sources = []
+    if not sources:
+        called_valid = name == "val" and key not in document and "valid" in document
+        hint = "; the file has valid: call it val" if called_valid else ""
+        raise DatasetError(
+            document.placed(
+                f"{data_yaml}: {name} must name a folder of images, a text file, or a list of these{hint}", key
+            )
+        )
+    for source in sources:
+        _refuse_address(document, key, source, data_yaml)
+    return sources
+
+
+def _refuse_address(document: YamlMapping, key: str, given: str, data_yaml: Path) -> None:
+    if "://" in given:
+        raise DatasetError(
+            document.placed(
+                f"{data_yaml}: {key} is the address {given}; nothing is downloaded: get the set yourself, and name its "
+                "folder",
+                key,
+            )
+        )
+
+
+def _list(sources: Sequence[str], root: Path) -> Listing:
+    return Listing.of([list_images(_resolve(source, root), root) for source in sources])
 
 
 def _resolve(source: str, root: Path) -> Path:
-    path = root / source
-    if not path.exists() and source.startswith("../"):
-        # Exports of labelling services begin with ../ although the folder lies beside the yaml.
-        path = root / source[3:]
-    return Path(path.absolute())
+    """The folder or file that a split names; exports of labelling services begin with ../ although it lies here."""
+    for name in (source, source.replace("\\", "/")):
+        path = root / Path(name).expanduser()
+        for candidate in (path, root / name.removeprefix("../")):
+            if candidate.exists():
+                return candidate.absolute()
+    return Path((root / source).absolute())
 
 
-def _has_box(label: Path) -> bool:
-    return len(read_rows(label)) > 0
+def _split(images: tuple[Path, ...], found: LabelFiles, classes: int, keypoints: int) -> Split:
+    for path in found.paths:
+        read_rows(path, classes, keypoints)
+    return Split(images, found.paths, tuple(image_size(image) for image in images), keypoints)
+
+
+def _require_boxes(name: str, split: Split) -> None:
+    if not any(len(read_rows(path, None, split.keypoint_numbers)) for path in split.labels):
+        raise DatasetError(f"no image of the {name} split has a label; expected them at places like {split.labels[0]}.")

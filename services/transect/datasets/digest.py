@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from transect.datasets.dataset import Dataset, Split, SplitName
@@ -11,6 +12,7 @@ from transect.datasets.labels import read_rows
 from transect.errors import DatasetError
 
 _READERS = 4
+_NAMED = 3
 
 
 def dataset_digest(dataset: Dataset) -> str:
@@ -43,16 +45,28 @@ def _names(dataset: Dataset) -> bytes:
 
 
 def _fingerprints(split: Split) -> Iterator[str]:
+    """One line an image. Raises DatasetError that names the images that cannot be used: how many, and the first."""
+    broken: list[str] = []
     # Reading and hashing leave the interpreter's lock, so threads keep the disk busy.
     with ThreadPoolExecutor(_READERS) as pool:
-        yield from pool.map(_fingerprint, split.images, split.labels)
+        for line in pool.map(partial(_fingerprint, split.keypoint_numbers), split.images, split.labels):
+            if isinstance(line, DatasetError):
+                broken.append(str(line))
+            else:
+                yield line
+    if broken:
+        more = f" ({len(broken) - _NAMED} more like this.)" if len(broken) > _NAMED else ""
+        raise DatasetError(f"{' '.join(broken[:_NAMED])}{more}")
 
 
-def _fingerprint(image: Path, label: Path) -> str:
+def _fingerprint(keypoint_numbers: int, image: Path, label: Path) -> str | DatasetError:
     try:
         content = image.read_bytes()
+        check_whole(image, content)
     except OSError as error:
-        raise DatasetError(f"{image} cannot be read: {error.strerror}.") from error
-    check_whole(image, content)
-    rows = ";".join(sorted(" ".join(f"{value:.6f}" for value in row) for row in read_rows(label)))
-    return f"{hashlib.sha256(content).hexdigest()} {rows}\n"
+        return DatasetError(f"{image} cannot be read: {error.strerror}.")
+    except DatasetError as error:
+        return error
+    rows = read_rows(label, None, keypoint_numbers)
+    text = ";".join(sorted(" ".join(f"{value:.6f}" for value in row) for row in rows))
+    return f"{hashlib.sha256(content).hexdigest()} {text}\n"

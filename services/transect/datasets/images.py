@@ -1,35 +1,93 @@
-"""The image files of a training set: found as Ultralytics finds them, and known to be whole."""
+"""The image files of a training set: all of them found, and known to be whole."""
 
 import struct
 import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from PIL import Image, UnidentifiedImageError
 
+from transect.datasets.labels import label_path
 from transect.errors import DatasetError
-
-# What both Ultralytics and our own decoder read.
-IMAGE_SUFFIXES = frozenset({".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+from transect.picture_files import Aside, find_pictures
+from transect.picture_kinds import READ_SUFFIXES, kind_of_file
 
 _ORIENTATION = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})
+_NAMED = 3
 
 
-def list_images(source: Path, root: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Listing:
+    """The images of a split, each once; what was left out beside them; and pictures that cannot be used."""
+
+    images: tuple[Path, ...]
+    left_out: tuple[Aside, ...] = ()
+    unusable: tuple[Aside, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Iterable[Self]) -> Self:
+        """All of several sources together."""
+        kept = list(parts)
+        return cls(
+            tuple(dict.fromkeys(image for part in kept for image in part.images)),
+            tuple(dict.fromkeys(one for part in kept for one in part.left_out)),
+            tuple(dict.fromkeys(one for part in kept for one in part.unusable)),
+        )
+
+    def remarks(self, split: str) -> list[str]:
+        """A sentence for each kind of file that is not trained on, with how many there are."""
+        # Labels lie beside pictures, and what is no picture at all is nobody's loss.
+        reasons = Counter(one.reason for one in self.left_out if not one.reason.startswith("no picture"))
+        said = [f"{split}: {count} files are left out ({reason})." for reason, count in sorted(reasons.items())]
+        if self.unusable:
+            first = self.unusable[0]
+            said.append(
+                f"{split}: {len(self.unusable)} pictures without a label are not used, such as {first.path}, "
+                f"which {first.reason}."
+            )
+        return said
+
+
+def require_usable(listing: Listing, split: str, sources: Sequence[str]) -> None:
+    """Raise DatasetError where a picture that has labels, or is of a kind that is read, cannot be used, and where
+    there is none at all in the `sources` of the split.
+    """
+    wanted = [
+        one
+        for one in listing.unusable
+        if one.path.suffix.lower() in READ_SUFFIXES or one.path.is_symlink() or label_path(one.path).is_file()
+    ]
+    if wanted:
+        named = "; ".join(f"{one.path} {one.reason}" for one in wanted[:_NAMED])
+        more = f"; and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else ""
+        raise DatasetError(f"the {split} split has {_count(len(wanted))} that cannot be used: {named}{more}.")
+    if not listing.images:
+        raise DatasetError(f"the {split} split is empty; no images in {', '.join(sources)}.")
+
+
+def _count(pictures: int) -> str:
+    return "a picture" if pictures == 1 else f"{pictures} pictures"
+
+
+def list_images(source: Path, root: Path) -> Listing:
     """Images of one source: a folder (searched to any depth), an image, or a text file of paths.
 
     Lines of a text file that begin with `./` are relative to that file; other relative lines are
-    relative to the dataset's `root`. Hidden files are left out. Raises DatasetError when `source`
-    is missing or a line names no file.
+    relative to the dataset's `root`, or to the file where there is nothing else. Raises DatasetError
+    when `source` is missing or lines name no file.
     """
     if source.is_dir():
-        found = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        return sorted(path for path in found if not _hidden(path.relative_to(source)) and path.is_file())
+        found = find_pictures(source, DatasetError)
+        return Listing(found.pictures, found.left_out, found.unusable)
     if not source.is_file():
         raise DatasetError(f"{source} does not exist; give a folder of images, or a text file that lists them.")
-    if source.suffix.lower() in IMAGE_SUFFIXES:
-        return [source]
-    return sorted(_listed(source, root))
+    if source.suffix.lower() in READ_SUFFIXES:
+        return Listing((source,))
+    return Listing(tuple(sorted(_listed(source, root))))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -49,10 +107,19 @@ def image_size(path: Path) -> tuple[int, int]:
             turned = known and image.getexif().get(_ORIENTATION) in _TURNED
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path} is too large to train on whole; cut it into tiles.") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:
-        reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else "it is not an image"
-        raise DatasetError(f"{path} cannot be read: {reason}. Replace it or take it out of the set.") from error
+    except (UnidentifiedImageError, ImportError, OSError, ValueError, SyntaxError, struct.error) as error:
+        # ImportError: see imagery/decode.py, on what Ultralytics makes of Image.open.
+        raise DatasetError(_unreadable(path)) from error
     return (height, width) if turned else (width, height)
+
+
+def _unreadable(path: Path) -> str:
+    if path.is_file() and path.stat().st_size == 0:
+        return f"{path} cannot be read: it is empty. Replace it or take it out of the set."
+    kind = kind_of_file(path)
+    if kind is not None and not kind.read:
+        return kind.refusal(str(path))
+    return f"{path} cannot be read: it is not an image. Replace it or take it out of the set."
 
 
 def check_whole(path: Path, content: bytes) -> None:
@@ -87,23 +154,32 @@ def _scan_start(content: bytes) -> int:
     return len(content)
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
-
-
 def _listed(source: Path, root: Path) -> list[Path]:
     try:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(f"{source} is neither a folder, an image nor a text file of image paths.") from error
-    images = []
+    images, missing = [], []
     for number, raw in enumerate(lines, start=1):
         line = raw.strip()
         if not line:
             continue
-        base = source.parent if line.startswith("./") else root
-        image = base / line
-        if not image.is_file():
-            raise DatasetError(f"{source}, line {number}: {image} does not exist.")
-        images.append(image)
+        candidates = _candidates(line, source.parent, root)
+        image = next((one for one in candidates if one.is_file()), None)
+        if image is None:
+            missing.append(f"line {number}: {candidates[0]} does not exist")
+        else:
+            images.append(image)
+    if missing:
+        more = f", and neither do those of {len(missing) - 1} other lines" if len(missing) > 1 else ""
+        raise DatasetError(f"{source}, {missing[0]}{more}.")
     return images
+
+
+def _candidates(line: str, beside: Path, root: Path) -> Sequence[Path]:
+    """Where the picture that a line names may lie, the likeliest place first."""
+    name = line.replace("\\", "/")
+    if line.startswith("./"):
+        return [beside / line, root / line]
+    # CVAT writes data/ before the names of its archive's folders.
+    return [root / line, root / name, beside / name, root / name.removeprefix("data/")]

@@ -1,6 +1,7 @@
 """YOLO label files: one row a box, `class x_centre y_centre width height`, normalised to the image.
 
-A row of more than six numbers is a polygon, as Ultralytics reads it; its bounding box is taken.
+A row of more than six numbers is a polygon, as Ultralytics reads it; its bounding box is taken. In a set with
+keypoints (`kpt_shape` in its data.yaml) they are the points of a pose, which follow its box.
 """
 
 from pathlib import Path
@@ -28,24 +29,25 @@ def label_path(image: Path) -> Path:
 
 
 def read_labels(
-    path: Path, width: int, height: int, classes: int | None = None
+    path: Path, width: int, height: int, classes: int | None = None, keypoint_numbers: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Read one label file for an image of `width` x `height` pixels.
 
     Returns class ids (n,) and boxes (n, 4) as x1, y1, x2, y2 in pixels, clipped to the image.
-    A missing or empty file is an image without objects. Rows that repeat one another count once.
+    A missing or empty file is an image without objects. Rows that repeat one another count once. With
+    `keypoint_numbers` so many numbers may follow a box; they are left out.
 
     Raises DatasetError, naming file and line, for a malformed row, a class id outside
     0..`classes`-1, or a coordinate outside the image.
     """
-    rows = read_rows(path, classes)
+    rows = read_rows(path, classes, keypoint_numbers)
     centres, sizes = rows[:, 1:3], rows[:, 3:5]
     corners = np.hstack([centres - sizes / 2, centres + sizes / 2]).clip(0.0, 1.0)
     boxes = corners * np.array([width, height, width, height])
     return rows[:, 0].astype(np.int64), boxes.astype(np.float32)
 
 
-def read_rows(path: Path, classes: int | None = None) -> NDArray[np.float64]:
+def read_rows(path: Path, classes: int | None = None, keypoint_numbers: int = 0) -> NDArray[np.float64]:
     """Read one label file as written: (n, 5) rows of class, x, y, width, height, normalised.
 
     Raises DatasetError as `read_labels` does.
@@ -59,18 +61,31 @@ def read_rows(path: Path, classes: int | None = None) -> NDArray[np.float64]:
     rows: dict[tuple[float, ...], None] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            rows[_parse_row(line, classes, f"{path}, line {number}")] = None
+            rows[_parse_row(line, classes, keypoint_numbers, f"{path}, line {number}")] = None
     return np.array(list(rows), dtype=np.float64).reshape(-1, 5)
 
 
-def _parse_row(line: str, classes: int | None, where: str) -> tuple[float, ...]:
+def _parse_row(line: str, classes: int | None, keypoint_numbers: int, where: str) -> tuple[float, ...]:
     try:
         values = [float(text) for text in line.split()]
     except ValueError as error:
         raise DatasetError(f"{where}: {line.strip()[:60]!r} is not a row of numbers.") from error
-    polygon = len(values) > 6 and len(values) % 2 == 1
-    if len(values) != 5 and not polygon:
-        raise DatasetError(f"{where}: a row has 5 numbers (class, x, y, width, height), this one has {len(values)}.")
+    polygon = False
+    if keypoint_numbers:
+        if len(values) not in (5, 5 + keypoint_numbers):
+            raise DatasetError(
+                f"{where}: a row has 5 numbers (class, x, y, width, height), or {5 + keypoint_numbers} with the points "
+                f"of kpt_shape; this one has {len(values)}."
+            )
+        values = values[:5]
+    elif len(values) != 5:
+        polygon = len(values) > 6 and len(values) % 2 == 1
+        if not polygon or _is_pose(values):
+            hint = "; for labels with keypoints, data.yaml needs kpt_shape" if len(values) > 6 else ""
+            hint = "; take out the score behind the box" if len(values) == 6 else hint
+            raise DatasetError(
+                f"{where}: a row has 5 numbers (class, x, y, width, height), this one has {len(values)}{hint}."
+            )
     class_id = values[0]
     if not class_id.is_integer() or class_id < 0 or (classes is not None and class_id >= classes):
         bound = f"0 to {classes - 1}" if classes is not None else "0 or more"
@@ -86,6 +101,17 @@ def _parse_row(line: str, classes: int | None, where: str) -> tuple[float, ...]:
     if box[2] <= 0 or box[3] <= 0:
         raise DatasetError(f"{where}: the box has no area (width {box[2]:g}, height {box[3]:g}).")
     return (class_id, *box)
+
+
+def _is_pose(values: list[float]) -> bool:
+    """Whether a row that could be a polygon holds points with a visibility (0, 1 or 2) each, inside of its box."""
+    points = values[5:]
+    if len(points) < 6 or len(points) % 3 or not all(value in (0.0, 1.0, 2.0) for value in points[2::3]):
+        return False
+    x, y, width, height = values[1:5]
+    seen = [(a, b) for a, b, shown in zip(points[0::3], points[1::3], points[2::3], strict=True) if shown]
+    edge = _TOLERANCE
+    return all(abs(a - x) <= width / 2 + edge and abs(b - y) <= height / 2 + edge for a, b in seen)
 
 
 def _polygon_box(points: list[float]) -> list[float]:

@@ -33,7 +33,7 @@ def _boxes(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Class ids (n,), sizes in pixels (n,) and image numbers (n,) of all boxes of a split."""
     classes, sizes, owners = [], [], []
     for index, (label, (width, height)) in enumerate(zip(split.labels, split.sizes, strict=True)):
-        class_ids, boxes = read_labels(label, width, height)
+        class_ids, boxes = read_labels(label, width, height, None, split.keypoint_numbers)
         classes.append(class_ids)
         sizes.append(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
         owners.append(np.full(len(class_ids), index))

@@ -83,7 +83,7 @@ def search_split(
     def search(pair: tuple[Path, Path]) -> tuple[Boxes, Boxes, Truth]:
         image = decode_image(pair[0], max_pixels=max_pixels)
         height, width = image.shape[:2]
-        class_ids, xyxy = read_labels(pair[1], width, height, len(names))
+        class_ids, xyxy = read_labels(pair[1], width, height, len(names), split.keypoint_numbers)
         curve = DetectOptions(
             conf=_CURVE_CONF,
             iou=_CURVE_IOU,

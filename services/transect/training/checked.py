@@ -75,7 +75,9 @@ class CheckedDataset(YOLODataset):
     def get_labels(self) -> list[dict[str, Any]]:
         """The boxes of each picture, in Ultralytics' words."""
         kept = zip(self.im_files, self.split.labels, self.split.sizes, strict=False)
-        return [self._label(image, read_rows(path), size) for image, path, size in kept]
+        return [
+            self._label(image, read_rows(path, None, self.split.keypoint_numbers), size) for image, path, size in kept
+        ]
 
     @staticmethod
     def _label(image: str, rows: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:

@@ -99,6 +99,8 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
     logger.info("%s", weights.sentence)
     arguments = {**recipe.train, **_start(architecture, weights), "device": device}
+    for remark in dataset.remarks:
+        logger.warning("%s", remark)
     if dataset.test_is_val:
         logger.info("%s names no test split of its own: the validation split is the test split too.", dataset.path)
     digests = _digests(dataset)

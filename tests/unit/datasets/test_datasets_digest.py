@@ -46,6 +46,7 @@ def test_every_change_that_matters_changes_it(make_dataset: MakeDataset) -> None
         suffix = "jpg" if folder == "images" else "txt"
         (data.parent / folder / "val" / f"a.{suffix}").rename(data.parent / folder / "train" / f"b.{suffix}")
     write_image(data.parent / "images/val/c.jpg", seed=5)
+    (data.parent / "labels/val/c.txt").write_text("0 0.5 0.5 0.2 0.4\n")
     seen.add(_digest(data))
     assert len(seen) == 5
 
@@ -63,6 +64,15 @@ def test_truncated_images_are_refused(make_dataset: MakeDataset, name: str) -> N
     path = write_image(data.parent / "images" / "val" / name, 200, 200)
     path.write_bytes(path.read_bytes()[:-600])
     with pytest.raises(DatasetError, match=rf"{name} is truncated"):
+        _digest(data)
+
+
+def test_all_truncated_images_are_told(make_dataset: MakeDataset) -> None:
+    data = make_dataset()
+    for number in range(5):
+        path = write_image(data.parent / f"images/train/t{number}.jpg", 200, 200, seed=number)
+        path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(DatasetError, match=r"t0.jpg is truncated.*t2.jpg is truncated.*2 more like this"):
         _digest(data)
 
 

@@ -3,7 +3,12 @@ from transect.datasets import dataset_summary, load_dataset
 
 
 def test_counts_images_boxes_and_sizes(make_dataset: MakeDataset) -> None:
-    data = make_dataset(labels={"train": "0 0.5 0.5 0.2 0.4\n0 0.2 0.2 0.4 0.8\n1 0.5 0.5 0.1 0.2\n"})
+    data = make_dataset(
+        labels={
+            "train": "0 0.5 0.5 0.2 0.4\n0 0.2 0.2 0.4 0.8\n1 0.5 0.5 0.1 0.2\n",
+            **dict.fromkeys(("val", "test"), "1 0.5 0.5 0.1 0.2\n"),
+        }
+    )
     write_image(data.parent / "images" / "train" / "empty.jpg")
     rows = {(row["split"], row["class"]): row for row in dataset_summary(load_dataset(data))}
     assert len(rows) == 9
@@ -16,5 +21,5 @@ def test_counts_images_boxes_and_sizes(make_dataset: MakeDataset) -> None:
     assert sheep["box_px_95"] <= (16 * 12) ** 0.5
     zebra = rows["train", "zebra"]
     assert (zebra["box_px_05"], zebra["box_px_50"], zebra["box_px_95"]) == (4.0, 4.0, 4.0)
-    assert rows["val", "all"]["boxes"] == 0
+    assert rows["val", "all"]["boxes"] == 1
     assert rows["val", "sheep"]["box_px_50"] == ""

@@ -50,7 +50,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_int8_copy_finds_what_the_network_finds_and_is_the_same_every_time(
     starter: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    data = load_dataset(make_dataset(tmp_path / "tiles", train=6, val=1, test=1, tile=320))
+    data = load_dataset(make_dataset(tmp_path / "tiles", train=6, val=3, test=3, tile=320))
     images = calibration_images(data.splits["train"], 300)
     assert len(images) == 6
     capfd.readouterr()

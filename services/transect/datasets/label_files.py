@@ -1,0 +1,204 @@
+"""Where the label file of each picture lies, and which label files belong to no picture."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from transect.datasets.labels import label_path, read_rows
+from transect.errors import DatasetError
+from transect.picture_kinds import READ_SUFFIXES
+
+# A set in which so large a share of a split lacks labels while so many label files are left over is not read as it is
+# meant. Fewer are empty ground, and pictures that were taken out.
+_NOT_BY_CHANCE = 0.1
+# Files of labelling tools that lie among label files.
+_NO_LABELS = frozenset({"classes.txt", "labels.txt", "obj.names", "notes.txt", "readme.txt", "license.txt"})
+_MOST_SEARCHED = 200_000
+
+_Listed = Callable[[Path], dict[str, list[Path]]]
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """The label files of one split's images, aligned with them; one that does not exist means empty ground.
+
+    `missing` images have none. `beside` were found beside their picture and not where labels are kept, `doubled`
+    stand in both places, of which the first is used. `unused` label files belong to no image of any split.
+    """
+
+    paths: tuple[Path, ...]
+    missing: tuple[int, ...]
+    beside: tuple[Path, ...]
+    doubled: tuple[Path, ...]
+    unused: tuple[Path, ...]
+
+    def remarks(self, split: str, images: int) -> list[str]:
+        """One sentence each on what people would want to know before a training."""
+        said = []
+        if self.missing:
+            place = self.paths[self.missing[0]]
+            said.append(
+                f"{split}: {len(self.missing)} of {images} images have no label file and count as empty ground "
+                f"(looked for at places like {place})."
+            )
+        if self.beside:
+            said.append(
+                f"{split}: the labels of {len(self.beside)} of {images} images were found beside their pictures, "
+                f"such as {self.beside[0]}."
+            )
+        if self.doubled:
+            said.append(
+                f"{split}: {len(self.doubled)} images have a second label file beside them, such as "
+                f"{self.doubled[0]}; it is not used."
+            )
+        if self.unused:
+            said.append(f"{split}: {len(self.unused)} label files belong to no image, such as {self.unused[0]}.")
+        return said
+
+
+def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[str, LabelFiles]:
+    """The label files of the images of each split.
+
+    A label file lies where Ultralytics looks (see label_path), else beside its picture; upper and lower case and the
+    way in which letters with accents are composed make no difference where one file alone fits.
+
+    Raises DatasetError where a file name fits several files, or where many images have no label file while label
+    files are left over or lie elsewhere below `root`.
+    """
+    listed, stems = cache(_label_names), cache(_picture_stems)
+
+    def pictured(label: Path) -> bool:
+        """Whether there is a picture for it: one that no split names, or one of another folder."""
+        return any(_folded(label.stem) in stems(folder) for folder in (label.parent, _picture_folder(label)))
+
+    placed = {name: [_find(image, listed) for image in images] for name, images in splits.items()}
+    used = {_identity(path) for found in placed.values() for path, _, there, _ in found if there}
+    result = {}
+    for name, found in placed.items():
+        paths = tuple(path for path, *_ in found)
+        missing = tuple(number for number, (_, _, there, _) in enumerate(found) if not there)
+        folders = dict.fromkeys(label_path(image).parent for image in splits[name])
+        unused = tuple(
+            path
+            for folder in folders
+            for paths_here in listed(folder).values()
+            for path in paths_here
+            if _identity(path) not in used and path.name.lower() not in _NO_LABELS and not pictured(path)
+        )
+        result[name] = LabelFiles(
+            paths,
+            missing,
+            tuple(path for path, beside, there, _ in found if there and beside),
+            tuple(double for *_, double in found if double is not None),
+            unused,
+        )
+        _require_fitting(name, splits[name], result[name], lambda path: _identity(path) in used or pictured(path), root)
+    return result
+
+
+def _find(image: Path, listed: _Listed) -> tuple[Path, bool, bool, Path | None]:
+    """The label file of an image; whether it lies beside it, whether it exists, and a second one that is not used."""
+    expected = label_path(image)
+    kept = _in_folder(expected, listed)
+    neighbour = image.with_suffix(".txt")
+    beside = _in_folder(neighbour, listed) if neighbour.parent != expected.parent else None
+    if kept is not None:
+        return kept, False, True, beside
+    if beside is not None:
+        return beside, True, True, None
+    return expected, False, False, None
+
+
+def _in_folder(wanted: Path, listed: _Listed) -> Path | None:
+    fitting = listed(wanted.parent).get(_folded(wanted.name), [])
+    if wanted in fitting:
+        return wanted
+    if len(fitting) > 1:
+        raise DatasetError(f"{fitting[0]} and {fitting[1].name} both fit one image; keep one of them.")
+    return fitting[0] if fitting else None
+
+
+def _label_names(folder: Path) -> dict[str, list[Path]]:
+    """The label files of a folder, by name without regard to case and composition of letters."""
+    names: dict[str, list[Path]] = {}
+    for name in _entries(folder):
+        folded = _folded(name)
+        if folded.endswith(".txt") and not name.startswith("."):
+            names.setdefault(folded, []).append(folder / name)
+    return names
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _identity(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _require_fitting(
+    name: str, images: Sequence[Path], found: LabelFiles, taken: Callable[[Path], bool], root: Path
+) -> None:
+    least = max(1.0, _NOT_BY_CHANCE * len(images))
+    if len(found.missing) < least:
+        return
+    image = images[found.missing[0]]
+    if len(found.unused) >= least:
+        raise DatasetError(
+            f"{len(found.missing)} of {len(images)} images of the {name} split have no label file, such as {image}, "
+            f"and {len(found.unused)} label files belong to no image, such as {found.unused[0]}; a label file has its "
+            "image's name and the suffix .txt."
+        )
+    names = {_folded(label_path(images[number]).name) for number in found.missing}
+    elsewhere = [path for path in _named(names, root) if not taken(path) and _is_label_file(path)]
+    if len(elsewhere) >= least:
+        raise DatasetError(
+            f"{len(found.missing)} of {len(images)} images of the {name} split have no label file where it is looked "
+            f"for, such as {found.paths[found.missing[0]]}, but {len(elsewhere)} label files of their names lie "
+            f"elsewhere, such as {elsewhere[0]}; move them there."
+        )
+
+
+def _named(names: set[str], root: Path) -> list[Path]:
+    """Files of these names anywhere below the training set."""
+    found, searched = [], 0
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        searched += len(files)
+        if searched > _MOST_SEARCHED:
+            break
+        found += [Path(folder, file) for file in sorted(files) if _folded(file) in names]
+    return found
+
+
+def _picture_folder(label: Path) -> Path:
+    """The folder of the pictures whose labels lie beside this one: label_path the other way round."""
+    parts = list(label.parent.parts)
+    for index in range(len(parts) - 1, 0, -1):
+        if parts[index] == "labels":
+            parts[index] = "images"
+            break
+    return Path(*parts)
+
+
+def _picture_stems(folder: Path) -> frozenset[str]:
+    paths = map(Path, _entries(folder))
+    return frozenset(_folded(path.stem) for path in paths if path.suffix.lower() in READ_SUFFIXES)
+
+
+def _entries(folder: Path) -> list[str]:
+    """The names in a folder; one that does not exist has none."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
+
+
+def _is_label_file(path: Path) -> bool:
+    try:
+        return len(read_rows(path)) > 0
+    except DatasetError:
+        return False
