@@ -52,7 +52,7 @@ def made_package(folder: Path, work: Path) -> Path:
         "architecture": STARTER_ARCHITECTURE,
         "iou": IOU,
     }
-    dataset = load_dataset(make_dataset(work / "dataset", train=128, val=240, test=1, tile=IMAGE_SIZE))
+    dataset = load_dataset(make_dataset(work / "dataset", train=128, val=240, test=8, tile=IMAGE_SIZE))
     settings = load_settings({}, None)
     found = evaluate_model(dataset, settings, **package)
     described = TrialModel.describe(folder, **package, conf=found.conf)
