@@ -199,18 +199,18 @@ REFUSED: dict[str, tuple[Mutate, str]] = {
         each(lambda path: photo(path, 0, 0, place=(None, None))),
         "has a usable position (T1/000.jpg: no position",
     ),
-    "no photo that can be read": (each(lambda path: path.write_bytes(b"")), "can be read; the first: "),
+    "no photo that can be read": (each(lambda path: path.write_bytes(b"")), "that cannot be read: "),
     "no photo that can be searched": (
         each(lambda path: path.write_bytes(path.read_bytes()[:-200])),
         "could be searched; the first: T1/000.jpg is truncated or damaged",
     ),
     "flights at 0, 0": (flights("T1/000.jpg,,0,0,64,0,"), "flights.csv line 2: lat 0, lon 0"),
-    "flights below the ground": (flights("T1/000.jpg,,,,-3,0,"), "flights.csv line 2: height_agl_m is -3"),
-    "flights without number": (flights("T1/000.jpg,,nan,35,64,0,"), "flights.csv line 2: lat is nan"),
-    "flights without end": (flights("T1/000.jpg,,,,inf,0,"), "flights.csv line 2: height_agl_m is inf"),
+    "flights below the ground": (flights("T1/000.jpg,,,,-3,0,"), "flights.csv line 2, column height_agl_m: -3 is"),
+    "flights without number": (flights("T1/000.jpg,,nan,35,64,0,"), "flights.csv line 2, column lat: 'nan'"),
+    "flights without end": (flights("T1/000.jpg,,,,inf,0,"), "flights.csv line 2, column height_agl_m: 'inf'"),
     "flights in 1980": (
         flights("T1/000.jpg,,,,64,0,1980-01-01T00:00:00"),
-        "flights.csv line 2: time is 1980-01-01T00:00:00, a clock that was not set",
+        "flights.csv line 2, column time: 1980-01-01T00:00:00 is of a clock",
     ),
     "a photo twice in flights": (flights("T1/000.jpg,,,,64,0,", "T1/000.jpg,,,,65,0,"), "in line 2 and in line 3"),
     "a row for two photos of one name": (flights("000.jpg,,,,64,0,"), "line 2: 000.jpg fits 2 photos"),
@@ -330,7 +330,7 @@ LISTED: dict[str, tuple[Callable[[Path], object], str, str, str, int]] = {
     "a bomb": (lambda images: write_bomb(images / "T1" / "bomb.png"), "T1/bomb.png", "unreadable", "50000 x 50000", 8),
     "a link to nowhere": (
         lambda images: (images / "T1" / "gone.jpg").symlink_to("nowhere.jpg"),
-        "T1/gone.jpg", "unreadable", "No such file", 8,
+        "T1/gone.jpg", "unreadable", "is a link to", 8,
     ),
     "a pipe": (lambda images: os.mkfifo(images / "T1" / "pipe.jpg"), "T1/pipe.jpg", "unreadable", "no regular file", 8),
     "a name with a line break": (

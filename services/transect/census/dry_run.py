@@ -59,6 +59,24 @@ class ExpectedTime:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """A file below images/ that is not searched, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FilesBelow:
+    """Every file below images/ once: names of photos that would be searched, what is left out, and what is unusable."""
+
+    found: int
+    counted: tuple[str, ...]
+    left_out: tuple[SetAside, ...]
+    unusable: tuple[SetAside, ...]
+
+
+@dataclass(frozen=True)
 class DryRun:
     """A survey before it is counted. Areas are ground areas in km2, heights and ground sample distances in metres."""
 
@@ -66,6 +84,7 @@ class DryRun:
     sampling: str
     images: int
     placed: int
+    files: FilesBelow
     unusable: tuple[Failure, ...]
     remarks: tuple[Failure, ...]
     cameras: tuple[dict[str, Any], ...]
@@ -106,6 +125,7 @@ def dry_run(
         sampling=survey.spec.sampling,
         images=len(frames),
         placed=len(placed),
+        files=_files(survey, frames),
         unusable=tuple(
             Failure(frame.name, "unreadable" if frame.unreadable else "unplaced", frame.problem)
             for frame in frames
@@ -125,6 +145,13 @@ def dry_run(
         strata=_strata(plan.coverage),
         time=expected,
     )
+
+
+def _files(survey: Survey, frames: Sequence[Frame]) -> FilesBelow:
+    counted = tuple(sorted(frame.name for frame in frames if not frame.unreadable))
+    unusable = tuple(SetAside(frame.name, frame.problem) for frame in frames if frame.unreadable)
+    left_out = tuple(SetAside(survey.name_of(one.path), one.reason) for one in survey.left_out)
+    return FilesBelow(len(counted) + len(left_out) + len(unusable), counted, left_out, unusable)
 
 
 def _spread(values: Sequence[float]) -> Spread | None:

@@ -1,13 +1,12 @@
 """Counts on transects and areas of strata as CSV files, for people who counted by other means."""
 
-import csv
 import difflib
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transect.census.inputs.table import TableRow, read_table
 from transect.census.tally import StratumSample
 from transect.errors import InputError
 
@@ -25,40 +24,27 @@ class CountTable:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A line of a CSV file: `line` is its number in the file, from 1."""
-
-    path: Path
-    line: int
-    cells: Mapping[str, str]
-
-    def problem(self, column: str, what: str) -> InputError:
-        return InputError(f"{self.path} line {self.line}, column {column}: {what}.")
+class _Row(TableRow):
+    """A line of a count or strata table."""
 
     def text(self, column: str) -> str:
         if not self.cells[column]:
             raise self.problem(column, "the cell is empty")
         return self.cells[column]
 
-    def number(self, column: str) -> float:
-        text = self.text(column)
-        try:
-            value = float(text)
-        except ValueError:
-            hint = "; write decimals with a point" if "," in text else ""
-            raise self.problem(column, f"{text!r} is not a number{hint}") from None
-        if not math.isfinite(value):
-            raise self.problem(column, f"{text!r} is not a finite number")
-        return value
+    def amount(self, column: str) -> float:
+        self.text(column)
+        value = self.number(column)
+        return math.nan if value is None else value
 
     def area(self, column: str) -> float:
-        value = self.number(column)
+        value = self.amount(column)
         if value <= 0:
             raise self.problem(column, f"an area of {value:g} km2 is not above zero")
         return value
 
     def count(self, column: str) -> int:
-        value = self.number(column)
+        value = self.amount(column)
         if value < 0:
             raise self.problem(column, f"{value:g} animals are fewer than none")
         if value != int(value):
@@ -128,7 +114,7 @@ def _add(row: _Row, flown: dict[str, _Transect], species: dict[str, None]) -> No
 
 def _sample(row: _Row, flown: Mapping[str, _Transect], species: str) -> StratumSample:
     name, area = row.cells["stratum"], row.area("area_km2")
-    possible = row.number(_OPTIONAL) if row.cells.get(_OPTIONAL) else None
+    possible = row.number(_OPTIONAL)
     sampled = math.fsum(one.area for one in flown.values())
     if sampled > area * (1 + _AREA_ROUNDING):
         raise row.problem(
@@ -141,55 +127,8 @@ def _sample(row: _Row, flown: Mapping[str, _Transect], species: str) -> StratumS
 
 
 def _rows(path: Path, required: Sequence[str]) -> Iterator[_Row]:
-    text = _text(path)
-    header = text.partition("\n")[0]
-    # Where a comma is the decimal sign, spreadsheets put semicolons between the columns.
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = [cell.strip() for cell in next(reader, [])]
-        _check_columns(path, columns, required)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(columns):
-                raise InputError(
-                    f"{path} line {reader.line_num} has {len(cells)} cells, and the header line {len(columns)} columns."
-                )
-            values = [cell.strip() for cell in cells]
-            yield _Row(path, reader.line_num, dict(zip(columns, values, strict=True)))
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num} is not CSV: {error}.") from error
-
-
-def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in columns]
-    if not any(columns):
-        raise InputError(f"{path} is empty: its first line names the columns {','.join(required)}.")
-    if missing:
-        raise InputError(
-            f"{path} line 1 lacks the column {missing[0]}: it must name {','.join(required)}, "
-            f"and names {','.join(columns)}."
-        )
-    twice = [name for name in columns if name and columns.count(name) > 1]
-    if twice:
-        raise InputError(f"{path} line 1 names the column {twice[0]} twice.")
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path} line {line} is not UTF-8 text; save the table as CSV in UTF-8.") from error
-    if "\0" in text:
-        raise InputError(f"{path} is no text file; save the table as CSV in UTF-8.")
-    return text
+    for row in read_table(path, required, InputError, whole_rows=True):
+        yield _Row(row.path, row.line, row.cells, row.separator, row.failure)
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

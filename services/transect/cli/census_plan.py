@@ -1,6 +1,7 @@
 """What `transect census run --dry-run` prints."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from transect.settings import Settings
 
 if TYPE_CHECKING:
     from transect.census import CensusConfig
-    from transect.census.dry_run import DryRun, Spread
+    from transect.census.dry_run import DryRun, FilesBelow, Spread
     from transect.census.result import Failure
 
 # So many names are printed; --json gives all.
@@ -45,6 +46,7 @@ def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Setti
 
 def _print(planned: "DryRun") -> None:
     table = Table("", "", title=f"Census of {escape(planned.survey)}, not run", show_header=False)
+    table.add_row("files below images/", escape(_files(planned.files)))
     table.add_row("images", f"{planned.images}, of which {planned.placed} can be placed on the ground")
     for camera in planned.cameras:
         lens = f"{camera['focal_mm']:g} mm, {camera['pixel_pitch_um']:.3g} µm a pixel ({camera['source']})"
@@ -73,6 +75,15 @@ def _print(planned: "DryRun") -> None:
     Console().print(table)
     _print_failures("cannot be used", planned.unusable)
     _print_failures("to look at", planned.remarks)
+
+
+def _files(files: "FilesBelow") -> str:
+    kinds = Counter(one.reason for one in files.left_out).most_common()
+    why = f" ({', '.join(f'{count} {reason}' for reason, count in kinds)})" if kinds else ""
+    return (
+        f"{files.found}: {len(files.counted)} counted, {len(files.left_out)} left out{why}, "
+        f"{len(files.unusable)} unusable"
+    )
 
 
 def _spread(spread: "Spread | None", factor: float, unit: str) -> str:

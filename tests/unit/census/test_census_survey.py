@@ -112,7 +112,8 @@ def test_linked_folders_are_read_once_and_loops_end(tmp_path: Path) -> None:
     (folder / "images" / "A1").symlink_to(folder / "images" / "T1")
     (folder / "images" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     survey = load_survey(folder)
-    assert [survey.name_of(path) for path in survey.images] == ["T1/a.jpg", "T2/b.jpg", "T3/c.jpg", "gone.jpg"]
+    assert [survey.name_of(path) for path in survey.images] == ["T1/a.jpg", "T2/b.jpg", "T3/c.jpg"]
+    assert [survey.name_of(one.path) for one in survey.unusable] == ["gone.jpg"]
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
@@ -167,26 +168,29 @@ def test_flights_are_read_and_empty_cells_are_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("lat,lon\n1,2\n", "no column image"),
+        ("lat,lon\n1,2\n", "lacks the column image"),
         ("image,altitude\na.jpg,3\n", "unknown column 'altitude'"),
-        ("image,lat\na.jpg,north\n", "line 2: lat is 'north'"),
-        ("image,lat\na.jpg,nan\n", "line 2: lat is nan, outside"),
+        ("image,lat\na.jpg,north\n", "line 2, column lat: 'north' is not a number"),
+        ("image,lat\na.jpg,nan\n", "line 2, column lat: 'nan' is not a finite number"),
         ("image,lon\na.jpg,181\n", "outside -180 to 180"),
         ("image,lat,lon\na.jpg,0,0\n", "line 2: lat 0, lon 0 is not where a photo was taken"),
         ("image,lat,lon\na.jpg,1,\n", "line 2 gives one of lat and lon"),
-        ("image,lat\na.jpg,84.5\n", "line 2: lat is 84.5, outside -84 to 84"),
-        ("image,pitch_deg\na.jpg,-200\n", "line 2: pitch_deg is -200"),
-        ("image,roll_deg\na.jpg,inf\n", "line 2: roll_deg is inf"),
-        ("image,accuracy_m\na.jpg,0\n", "line 2: accuracy_m is 0"),
-        ("image,time\na.jpg,1980-01-01T00:00:05\n", "line 2: time is 1980-01-01T00:00:05, a clock that was not set"),
-        ("image,height_agl_m\na.jpg,-5\n", "line 2: height_agl_m is -5"),
-        ("image,time\na.jpg,yesterday\n", "line 2: time is 'yesterday'"),
+        ("image,lat\na.jpg,84.5\n", "line 2, column lat: 84.5 is outside -84 to 84"),
+        ("image,pitch_deg\na.jpg,-200\n", "line 2, column pitch_deg: -200 is outside"),
+        ("image,roll_deg\na.jpg,inf\n", "line 2, column roll_deg: 'inf' is not a finite number"),
+        ("image,accuracy_m\na.jpg,0\n", "line 2, column accuracy_m: 0 is outside"),
+        (
+            "image,time\na.jpg,1980-01-01T00:00:05\n",
+            "line 2, column time: 1980-01-01T00:00:05 is of a clock",
+        ),
+        ("image,height_agl_m\na.jpg,-5\n", "line 2, column height_agl_m: -5 is outside"),
+        ("image,time\na.jpg,yesterday\n", "line 2, column time: 'yesterday' is no time"),
         ("image\n\na.jpg\na.jpg\n", "in line 3 and in line 4"),
-        ("image,lat\n,1\n", "line 2 names no image"),
-        ("image,lat\na.jpg,1,2\n", "more cells than the header"),
-        ("image,lat,lat\na.jpg,1,2\n", "the column lat twice"),
-        ("image,lat\na.jpg,3_5\n", "lat is '3_5', which is not a number"),
-        ("image,lat\na.jpg,1\x00\n", "lat is '1"),
+        ("image,lat\n,1\n", "line 2, column image: the row names no image"),
+        ("image,lat\na.jpg,1,2\n", "line 2 has 3 cells, and the header line 2 columns"),
+        ("image,lat,lat\na.jpg,1,2\n", "names the column lat twice"),
+        ("image,lat\na.jpg,3_5\n", "column lat: '3_5' is not a number"),
+        ("image,lat\na.jpg,1\x00\n", "is no text file"),
         (f"image\n{'a' * 30_000}\n", "line 2 has a cell of more than 20000 letters"),
     ],
 )

@@ -40,12 +40,17 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     several, or no photo has a usable position.
     """
     names = [survey.name_of(path) for path in survey.images]
-    rows, unused = match_flights(survey.flights_path, read_flights(survey.flights_path), names)
+    unusable = {survey.name_of(one.path): one for one in survey.unusable}
+    rows, unused = match_flights(survey.flights_path, read_flights(survey.flights_path), [*names, *unusable])
     with ThreadPoolExecutor(4) as pool, progress("Reading positions", len(names)) as advance:
         reads = []
         for read in pool.map(lambda name, path: _read(name, path, rows.get(name)), names, survey.images):
             reads.append(read)
             advance()
+    reads += [
+        Reading(name, one.path, rows.get(name), FrameMetadata(), failure=f"{name} {one.reason}.")
+        for name, one in unusable.items()
+    ]
     require_one_kind(survey, reads)
     require_one_camera(survey, reads)
     reads = settle_hemispheres(reads, survey.spec.strata)

@@ -1,14 +1,15 @@
 """flights.csv: a table of poses that wins over what the photos say themselves."""
 
-import csv
-import math
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from transect.census.inputs.table import TableRow, read_table
 from transect.errors import SurveyError
 from transect.imagery.times import read_time
+from transect.picture_kinds import kind_of_suffix
 
 # Lowest and highest that makes sense; beyond it a unit or a column is wrong.
 _LIMITS = {
@@ -23,8 +24,7 @@ _LIMITS = {
 COLUMNS = ("image", "transect", *_LIMITS, "time")
 # Before it there was no digital camera in an aircraft; clocks that were not set say 1970 or 1980.
 EARLIEST_YEAR = 1995
-# The csv module has such a limit too, but any library may move it.
-_LONGEST_CELL = 20_000
+_ALIASES = {"latitude": "lat", "longitude": "lon"}
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,8 @@ def read_flights(path: Path) -> tuple[FlightRow, ...]:
     """
     if not path.exists():
         return ()
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            _check_header(path, reader.fieldnames or ())
-            rows = tuple(_row(path, reader.line_num, cells) for cells in reader)
-    except OSError as error:
-        raise SurveyError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SurveyError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    table = read_table(path, ("image",), SurveyError, known=COLUMNS, aliases=_ALIASES)
+    rows = tuple(_row(path, row) for row in table)
     seen: dict[str, int] = {}
     for row in rows:
         if row.image in seen:
@@ -78,96 +71,89 @@ def match_flights(
 ) -> tuple[dict[str, FlightRow], tuple[FlightRow, ...]]:
     """Rows by photo name, and the rows that name no photo.
 
-    A row names a photo by its path below images/, or by its file name alone where only one photo has it.
+    A row names a photo by its path below images/, or by its file name alone where only one photo has it. Photos that
+    no row names so are found without regard to case and form of Unicode, and then to the suffix, where one alone fits.
     Raises SurveyError where a file name fits several photos, or two rows fit one.
     """
-    by_file: dict[str, list[str]] = {}
+    found, waiting = dict[str, FlightRow](), list(rows)
+    for alike in (_exactly, _in_any_case, _without_suffix):
+        by_path, by_file = _grouped(images, alike, found)
+        left = list[FlightRow]()
+        for row in waiting:
+            wanted = alike(row.image.replace("\\", "/").removeprefix("./").removeprefix("images/"))
+            matches = by_path.get(wanted) or by_file.get(wanted, [])
+            if len(matches) > 1 and alike is _exactly:
+                raise SurveyError(
+                    f"{path} line {row.line}: {row.image} fits {len(matches)} photos; write its path below images/."
+                )
+            if len(matches) != 1:
+                left.append(row)
+                continue
+            earlier = found.setdefault(matches[0], row)
+            if earlier is not row:
+                raise SurveyError(f"{path} names photo {matches[0]} in line {earlier.line} and in line {row.line}.")
+        waiting = left
+    return found, tuple(waiting)
+
+
+def _grouped(
+    images: Sequence[str], alike: Callable[[str], str], found: dict[str, FlightRow]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The photos that have no row yet, by their path and by their file name."""
+    by_path, by_file = dict[str, list[str]](), dict[str, list[str]]()
     for image in images:
-        by_file.setdefault(image.rsplit("/", 1)[-1], []).append(image)
-    known, found, unused = set(images), dict[str, FlightRow](), list[FlightRow]()
-    for row in rows:
-        wanted = row.image.replace("\\", "/").removeprefix("./").removeprefix("images/")
-        matches = [wanted] if wanted in known else by_file.get(wanted, [])
-        if not matches:
-            unused.append(row)
-        elif len(matches) > 1:
-            raise SurveyError(
-                f"{path} line {row.line}: {row.image} fits {len(matches)} photos; write its path below images/."
-            )
-        elif matches[0] in found:
-            raise SurveyError(
-                f"{path} names photo {matches[0]} in line {found[matches[0]].line} and in line {row.line}."
-            )
-        else:
-            found[matches[0]] = row
-    return found, tuple(unused)
+        if image not in found:
+            name = alike(image)
+            by_path.setdefault(name, []).append(image)
+            by_file.setdefault(name.rsplit("/", 1)[-1], []).append(image)
+    return by_path, by_file
 
 
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in COLUMNS]
-    if "image" not in names:
-        raise SurveyError(f"{path} has no column image; its columns are {', '.join(COLUMNS)}.")
-    if unknown:
-        raise SurveyError(f"{path} has an unknown column {unknown[0]!r}; its columns are {', '.join(COLUMNS)}.")
-    twice = [name for name in COLUMNS if names.count(name) > 1]
-    if twice:
-        raise SurveyError(f"{path} has the column {twice[0]} twice.")
+def _exactly(name: str) -> str:
+    return name
 
 
-def _row(path: Path, line: int, cells: Mapping[str | None, str | list[str] | None]) -> FlightRow:
-    if None in cells:
-        raise SurveyError(f"{path} line {line} has more cells than the header.")
-    text = {str(name): str(cell or "").strip() for name, cell in cells.items()}
-    if any(len(cell) > _LONGEST_CELL for cell in text.values()):
-        raise SurveyError(f"{path} line {line} has a cell of more than {_LONGEST_CELL} letters; a quote is not closed.")
+def _in_any_case(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _without_suffix(name: str) -> str:
+    name = _in_any_case(name)
+    return name.rpartition(".")[0] if kind_of_suffix(name) is not None else name
+
+
+def _row(path: Path, row: TableRow) -> FlightRow:
+    line, text = row.line, row.cells
     if not text["image"]:
-        raise SurveyError(f"{path} line {line} names no image.")
-    lat, lon = _number(path, line, "lat", text), _number(path, line, "lon", text)
+        raise row.problem("image", "the row names no image")
+    numbers = {column: _number(row, column) for column in _LIMITS}
+    lat, lon = numbers["lat"], numbers["lon"]
     if (lat is None) != (lon is None):
         raise SurveyError(f"{path} line {line} gives one of lat and lon; give both or neither.")
     if lat == 0 and lon == 0:
         raise SurveyError(f"{path} line {line}: lat 0, lon 0 is not where a photo was taken; leave both cells empty.")
-    return FlightRow(
-        line,
-        text["image"],
-        text.get("transect") or None,
-        lat,
-        lon,
-        _number(path, line, "height_agl_m", text),
-        _number(path, line, "yaw_deg", text),
-        _time(path, line, text.get("time", "")),
-        _number(path, line, "pitch_deg", text),
-        _number(path, line, "roll_deg", text),
-        _number(path, line, "accuracy_m", text),
-    )
+    moment = _time(row)
+    return FlightRow(line, text["image"], text.get("transect") or None, time=moment, **numbers)
 
 
-def _number(path: Path, line: int, column: str, text: Mapping[str, str]) -> float | None:
-    cell = text.get(column, "")
-    if not cell:
-        return None
-    low, high = _LIMITS[column]
-    try:
-        # Python reads 3_5 as 35; a slip of the hand is none.
-        value = float(cell.replace("_", "?"))
-    except ValueError as error:
-        raise SurveyError(f"{path} line {line}: {column} is {cell!r}, which is not a number.") from error
-    if not (math.isfinite(value) and low <= value <= high):
-        raise SurveyError(f"{path} line {line}: {column} is {cell}, outside {low:g} to {high:g}.")
+def _number(row: TableRow, column: str) -> float | None:
+    value, (low, high) = row.number(column), _LIMITS[column]
+    if value is not None and not low <= value <= high:
+        raise row.problem(column, f"{row.cells[column]} is outside {low:g} to {high:g}")
     return value
 
 
-def _time(path: Path, line: int, cell: str) -> datetime | None:
+def _time(row: TableRow) -> datetime | None:
+    cell = row.cells.get("time", "")
     if not cell:
         return None
     moment = read_time(cell)
     if moment is None:
-        raise SurveyError(
-            f"{path} line {line}: time is {cell!r}; write it as 2026-07-14T09:30:00, with its offset from UTC "
-            "(+03:00) where it is known."
+        raise row.problem(
+            "time",
+            f"{cell!r} is no time that can be read; write it as 2026-07-14T09:30:00, with its offset from UTC "
+            "(+03:00) where it is known",
         )
     if moment.year < EARLIEST_YEAR:
-        raise SurveyError(
-            f"{path} line {line}: time is {cell}, a clock that was not set; correct it or leave it empty."
-        )
+        raise row.problem("time", f"{cell} is of a clock that was not set; correct it or leave it empty")
     return moment

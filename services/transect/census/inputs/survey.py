@@ -1,8 +1,6 @@
 """The survey folder: survey.yaml, the photos below images/, and what the two must agree on."""
 
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timezone
 from pathlib import Path
@@ -16,8 +14,9 @@ from transect.config_files import read_yaml_mapping
 from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
 from transect.imagery.times import read_offset
+from transect.picture_files import Aside, find_pictures
+from transect.picture_kinds import READ_NAMES
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 # A stated area and a drawn polygon that differ by more contradict each other.
 _AREA_TOLERANCE = 0.05
 
@@ -193,11 +192,17 @@ class SurveySpec(ConfigModel):
 
 @dataclass(frozen=True)
 class Survey:
-    """A survey folder as it was found: `images` are the photos in order of their path."""
+    """A survey folder as it was found: `images` are the photos in order of their path.
+
+    `unusable` are photos that cannot be opened as they are, which the census lists as unreadable; `left_out` are all
+    other files below images/. Each file is in one of the three.
+    """
 
     folder: Path
     spec: SurveySpec
     images: tuple[Path, ...]
+    left_out: tuple[Aside, ...] = ()
+    unusable: tuple[Aside, ...] = ()
 
     @property
     def name(self) -> str:
@@ -247,35 +252,12 @@ def load_survey(folder: Path) -> Survey:
     survey = Survey(folder, spec, ())
     if not survey.images_folder.is_dir():
         raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
-    images = tuple(sorted(_photos(survey.images_folder)))
-    if not images:
-        endings = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SurveyError(f"{survey.images_folder} holds no photos (files ending in {endings}).")
-    return Survey(folder, spec, images)
-
-
-def _photos(folder: Path) -> Iterator[Path]:
-    """Photos at any depth, through links too, each real folder once: links may lead round in circles."""
-    seen, waiting = set[tuple[int, int]](), [folder]
-    while waiting:
-        for place, folders, files in os.walk(waiting.pop(0), onerror=_refuse_folder):
-            status = Path(place).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            yield from (Path(place, name) for name in files if _is_photo(Path(name)))
-            waiting += [link for name in sorted(folders) if (link := Path(place, name)).is_symlink()]
-
-
-def _refuse_folder(error: OSError) -> None:
-    # The photos in it would be missing from the count without a word.
-    raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}; allow it, or move it away.")
-
-
-def _is_photo(path: Path) -> bool:
-    # Names with a leading dot are hidden files, such as the shadow copies that macOS leaves on memory cards.
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    files = find_pictures(survey.images_folder, SurveyError)
+    if not files.pictures:
+        listed = [f"{survey.name_of(one.path)} {one.reason}" for one in files.unusable[:1]]
+        first = f"; the first of {len(files.unusable)} that cannot be read: {listed[0]}" if listed else ""
+        raise SurveyError(f"{survey.images_folder} holds no photos ({READ_NAMES}){first}.")
+    return Survey(folder, spec, files.pictures, files.left_out, files.unusable)
 
 
 def _default_name(folder: Path) -> str:

@@ -1,0 +1,181 @@
+"""Tables that people write and spreadsheets save: one reader of CSV for poses, counts and strata.
+
+Decided here:
+- The separator is what `sep=` says in the first line, else the header's most frequent of comma, semicolon and tab.
+- Text is UTF-8, UTF-16 where its mark or its zero bytes say so, else Windows-1252, which Latin-1 is a part of.
+- Column names are compared without regard to case and to blanks around them. Rows without content are passed over.
+- A comma is a decimal comma where commas do not separate; in a quoted cell of a table with commas too, but for three
+  digits behind it, which could be thousands.
+"""
+
+import csv
+import difflib
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transect.errors import InputError
+
+# The csv module has such a limit too, but any library may move it.
+_LONGEST_CELL = 20_000
+_SEPARATORS = ",;\t"
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
+_GROUPED = re.compile(
+    r"[-+]?\d{1,3}(([.,' \u00a0\u202f]\d{3})+[.,]\d*|([' \u00a0\u202f]\d{3})+|([.,]\d{3}){2,})", re.ASCII
+)
+_UNCLEAR = re.compile(r"[-+]?\d{1,3},\d{3}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A line of a table: `line` is its number in the file, from 1; `cells` are without blanks around them."""
+
+    path: Path
+    line: int
+    cells: Mapping[str, str]
+    separator: str
+    failure: type[InputError]
+
+    def problem(self, column: str, what: str) -> InputError:
+        """The error that names file, line and column."""
+        return self.failure(f"{self.path} line {self.line}, column {column}: {what}.")
+
+    def number(self, column: str) -> float | None:
+        """A finite number with a decimal point or comma; None where the cell is empty or absent.
+
+        Raises `failure` for anything else.
+        """
+        cell = self.cells.get(column, "")
+        if not cell:
+            return None
+        text = cell.replace("\u2212", "-")
+        if _GROUPED.fullmatch(text):
+            raise self.problem(column, f"{cell!r} has a mark between thousands; write the number without")
+        if self.separator == "," and _UNCLEAR.fullmatch(text):
+            raise self.problem(column, f"{cell!r} could be thousands or a decimal comma; write decimals with a point")
+        if not _NUMBER.fullmatch(text):
+            finite = "finite " if text.lstrip("+-").lower() in ("nan", "inf", "infinity") else ""
+            raise self.problem(column, f"{cell!r} is not a {finite}number; write digits alone, without a unit")
+        value = float(text.replace(",", "."))
+        if not math.isfinite(value):
+            raise self.problem(column, f"{cell!r} is not a finite number")
+        return value
+
+
+def read_table(
+    path: Path,
+    required: Sequence[str],
+    failure: type[InputError],
+    *,
+    known: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
+    whole_rows: bool = False,
+) -> tuple[TableRow, ...]:
+    """The rows of a table in order. `known` are all columns that it may have, empty for any; `aliases` other names.
+
+    With `whole_rows` a row must have a cell for each column; else missing ones are empty. Raises `failure`, naming
+    file and line, for a file that is no table, a missing, doubled or unknown column, and cells without a column.
+    """
+    text = _text(path, failure)
+    first, _, rest = text.partition("\n")
+    told = re.fullmatch(r'"?sep=(.)"?[,;\t]*\r?', first, re.IGNORECASE)
+    skipped = 1 if told else 0
+    text = rest if told else text
+    header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").partition("\n")[0])
+    separator = told[1] if told else max(_SEPARATORS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows, columns = list[TableRow](), list[str]()
+    try:
+        for cells in reader:
+            line, values = reader.line_num + skipped, [_bare(cell) for cell in cells]
+            if not any(values):
+                continue
+            if columns:
+                named = _named(f"{path} line {line}", columns, values, failure, whole=whole_rows)
+                rows.append(TableRow(path, line, named, separator, failure))
+            else:
+                columns = [(aliases or {}).get(value.lower(), value.lower()) for value in values]
+                while not columns[-1]:
+                    columns.pop()
+                _check_columns(f"{path} line {line}", columns, required, known, failure)
+    except csv.Error as error:
+        raise failure(f"{path} line {reader.line_num + skipped} is not CSV: {error}.") from error
+    if not columns:
+        raise failure(f"{path} is empty: its first line names the columns {','.join(required)}.")
+    return tuple(rows)
+
+
+def _bare(cell: str) -> str:
+    return cell.strip().strip("\ufeff\u200b").strip()
+
+
+def _named(
+    where: str, columns: Sequence[str], values: list[str], failure: type[InputError], *, whole: bool
+) -> dict[str, str]:
+    if any(len(value) > _LONGEST_CELL for value in values):
+        raise failure(f"{where} has a cell of more than {_LONGEST_CELL} letters; a quote is not closed.")
+    if any(values[len(columns) :]) or (whole and len(values) < len(columns)):
+        raise failure(
+            f"{where} has {len(values)} cells, and the header line {len(columns)} columns; where decimals "
+            "are written with commas, separate the columns with semicolons."
+        )
+    filled = [*values, *[""] * (len(columns) - len(values))][: len(columns)]
+    for number, (column, value) in enumerate(zip(columns, filled, strict=True), start=1):
+        if value and not column:
+            raise failure(f"{where}: {value!r} stands in column {number}, which has no name.")
+    return {column: value for column, value in zip(columns, filled, strict=True) if column}
+
+
+def _check_columns(
+    where: str, columns: Sequence[str], required: Sequence[str], known: Sequence[str], failure: type[InputError]
+) -> None:
+    twice = [name for name in columns if name and columns.count(name) > 1]
+    if twice:
+        raise failure(f"{where} names the column {twice[0]} twice.")
+    for name in required:
+        if name not in columns:
+            raise failure(
+                f"{where} lacks the column {name}: it must name {','.join(required)}, and names {','.join(columns)}."
+            )
+    unknown = [name for name in columns if name and known and name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        meant = f"; did you mean {near[0]}?" if near else f"; its columns are {', '.join(known)}."
+        raise failure(f"{where} has an unknown column {unknown[0]!r}{meant}")
+
+
+def _text(path: Path, failure: type[InputError]) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise failure(f"{path} cannot be read: {error.strerror or error}.") from error
+    if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
+        raise failure(f"{path} is a spreadsheet and no text, whatever its name says; save the sheet as CSV (UTF-8).")
+    encoding = _encoding(content)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        # Some bytes are nothing in Windows-1252, and all are something in Latin-1.
+        text = content.decode("latin-1") if encoding == "cp1252" else ""
+    if "\0" in text or (content and not text):
+        raise failure(f"{path} is no text file; save the table as CSV in UTF-8.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _encoding(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    head = content[:200]
+    if len(head) >= 4 and len(content) % 2 == 0:
+        if not any(head[1::2]) and all(head[0::2]):
+            return "utf-16-le"
+        if not any(head[0::2]) and all(head[1::2]):
+            return "utf-16-be"
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
