@@ -182,7 +182,8 @@ REFUSED: dict[str, tuple[Mutate, str]] = {
     ),
     "every transect outside the strata": (
         yaml(f"strata: [{{name: a, polygon: {polygon(5000, 0, 6000, 1000)}}}]\n"),
-        "lies on a transect in a stratum",
+        # The second transect is 600 m east, and the stratum begins 5 km east.
+        "lies 4.4 km from stratum a",
     ),
     "one camera for two models": (
         lambda folder: (
@@ -301,7 +302,7 @@ LISTED: dict[str, tuple[Callable[[Path], object], str, str, str, int]] = {
     "ten times as high": (at_first(RelativeAltitude="+640.0"), "T1/000.jpg", "suspect", "640 m above ground", 8),
     "to the horizon": (at_first(GimbalPitchDegree="-20"), "T1/000.jpg", "unplaced", "tilted camera", 7),
     "a camera that nobody knows": (at_first(make="Acme", model="X1"), "T1/000.jpg", "unplaced", "no camera", 7),
-    "1980": (at_first(time=datetime(1980, 1, 6)), "T1/000.jpg", "suspect", "clock was not set", 8),  # noqa: DTZ001
+    "1980": (at_first(time=datetime(1980, 1, 6)), "T1/000.jpg", "remark", "clock was not set", 8),  # noqa: DTZ001
     "time backwards": (
         at_first(time=START + timedelta(seconds=5)), "T1/001.jpg", "suspect", "time runs backwards", 8,
     ),

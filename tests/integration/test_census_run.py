@@ -232,7 +232,8 @@ def test_manifest_ties_the_numbers_to_what_made_them(result: CensusResult, detec
     assert manifest == json.loads(json.dumps(result.manifest))
     assert manifest["model"]["dataset_digest"] == detector.manifest.dataset_digest
     assert manifest["images"] == {
-        "found": 20, "counted": 20, "unreadable": 0, "unplaced": 0, "duplicate": 0, "suspect": 0, "truncated": 0,
+        "found": 20, "counted": 20, "unreadable": 0, "unplaced": 0, "duplicate": 0, "suspect": 0, "remark": 0,
+        "truncated": 0,
     }  # fmt: skip
     assert manifest["options"]["conf"] == 0.25
     assert manifest["gsd_m"]["median"] == pytest.approx(0.5)
