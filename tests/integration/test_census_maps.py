@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from transect.census import CensusConfig, load_survey, plan_census, run_census
+from transect.census.ground.frames import Placement
+from transect.census.ground.orthomosaic import Georeference
 from transect.engine import Detector
 from transect.errors import SurveyError
 from transect.settings import load_settings
@@ -61,6 +64,29 @@ def test_maps_are_counted_where_they_lie_and_overlapping_tiles_once(dot_package:
     ]
     assert np.array(sorted(places)) == pytest.approx(np.array(sorted(expected)), abs=0.1)
     assert "by the georeference of its map" in result.report.read_text()
+
+
+def test_what_a_file_holds_makes_it_a_map_and_not_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "survey"
+    for number, name in enumerate(("a.gtiff", "b.TIFF", "c", "d.jpg")):
+        paint(folder / "images" / name, WEST + 80 * number, [])
+    (folder / "survey.yaml").write_text("sampling: total\nstrata: [{name: plain, area_km2: 1}]\n")
+    plan = plan_census(load_survey(folder), CensusConfig())
+    assert [frame.name for frame in plan.frames] == ["a.gtiff", "b.TIFF", "c", "d.jpg"]
+    assert all(isinstance(frame.placement, Georeference) for frame in plan.frames)
+    # 160 of 192 columns of each hold ground; they lie side by side.
+    assert plan.coverage.area_km2 == pytest.approx(4 * 160 * 128 * GSD**2 / 0.9996**2 / 1e6, rel=1e-3)
+
+
+def test_a_jpeg_named_as_a_tiff_is_a_photo(tmp_path: Path) -> None:
+    folder = tmp_path / "survey"
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (96, 64), (9, 99, 9)).save(folder / "images" / "a.tif", "JPEG")
+    (folder / "flights.csv").write_text("image,lat,lon,height_agl_m,yaw_deg\na.tif,-1.5,33.0,60,0\n")
+    (folder / "survey.yaml").write_text("sampling: total\ncamera: {sensor_width_mm: 13.2, focal_mm: 8.8}\n")
+    (frame,) = plan_census(load_survey(folder), CensusConfig()).frames
+    assert isinstance(frame.placement, Placement)
+    assert not frame.is_map
 
 
 def test_a_map_that_hides_its_empty_pixels_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_offsets_are_honoured_and_the_commonest_is_the_clock_of_all() -> None:
     clock = one_clock([reading(f"a{n}", row) for n, row in enumerate(rows, 1)], TABLE)
     assert [(clock.times[f"a{n}"] - TEN.replace(tzinfo=UTC)).total_seconds() for n in (1, 2, 3)] == [1, 2, 3]
     assert {time.utcoffset() for time in clock.times.values()} == {timedelta(0)}
-    assert "several offsets from UTC (UTC: 2 photos, +03:00: 1 photo)" in clock.notes[0]
+    assert "several offsets from UTC (UTC: 2 photos, +03:00: 1 photo)" in clock.notes[0][1]
 
 
 def test_clocks_without_a_name_are_left_as_they_are() -> None:
@@ -42,7 +42,7 @@ def test_a_camera_is_put_on_the_clock_of_flights_by_the_photos_that_have_both() 
         [reading("a", TEN.replace(tzinfo=UTC), TEN + timedelta(hours=3)), reading("b", None, late)], TABLE
     )
     assert clock.times["b"] == late.replace(tzinfo=NAIROBI) - timedelta(hours=3) + timedelta(hours=3)
-    assert "shows +03:00" in clock.notes[0]
+    assert "shows +03:00" in clock.notes[0][1]
 
 
 def test_a_camera_whose_offset_nothing_tells_has_no_time_beside_utc() -> None:
@@ -62,3 +62,23 @@ def test_a_time_that_cannot_be_read_is_said() -> None:
     metadata = FrameMetadata(time_problem="EXIF says DateTimeOriginal '99'")
     clock = one_clock([Reading("a", Path("a"), None, metadata)], TABLE)
     assert clock.remarks == {"a": "it has no time: EXIF says DateTimeOriginal '99'."}
+
+
+def test_a_note_names_the_file_whose_times_it_is_about() -> None:
+    """A survey without flights.csv has no row; its times are those of the photos alone."""
+    utc, nairobi = TEN.replace(tzinfo=UTC), TEN.replace(tzinfo=NAIROBI)
+
+    def sources(*reads: Reading) -> list[str]:
+        return [file for file, _ in one_clock(reads, TABLE).notes]
+
+    def bare(name: str, time: datetime) -> Reading:
+        return Reading(name, Path(name), None, FrameMetadata(taken_at=time, model="FC6310"))
+
+    assert sources(bare("a", utc), bare("b", nairobi)) == ["images"]
+    assert sources(bare("a", nairobi), bare("b", TEN)) == ["images"]
+    assert sources(reading("a", utc), reading("b", nairobi)) == ["flights.csv"]
+    assert sources(reading("a", nairobi), bare("b", TEN)) == ["flights.csv"]
+    assert sources(reading("a", utc, TEN), bare("b", TEN)) == ["flights.csv"]
+    assert sources(reading("a", TEN, utc), bare("b", utc)) == ["flights.csv"]
+    late = TEN + timedelta(minutes=5)
+    assert sources(reading("a", late, TEN), bare("b", TEN)) == ["flights.csv"]

@@ -23,15 +23,22 @@ _LATEST_YEAR = 2100
 _STEADY_S = 5.0
 _STEADY_SHARE = 0.9
 _QUARTER_S = 900.0
+# Where a note is of times that the photos alone give.
+_PHOTOS = "images"
+
+Note = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Times by photo, all with an offset from UTC or all without; why a photo has none; and what was decided."""
+    """Times by photo, all with an offset from UTC or all without; why a photo has none; and what was decided.
+
+    Each of `notes` is where the times stand that it is about (flights.csv or the photos' folder), and a sentence.
+    """
 
     times: Mapping[str, datetime]
     remarks: Mapping[str, str]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,13 @@ def one_clock(reads: Sequence[Reading], flights: Path, utc_offset: timezone | No
     remarks = {name: one.remark for name, one in told.items() if one.remark and name not in used}
     aware = [time for time in used.values() if _named(time)]
     if not aware:
-        times, notes = _beside_flights(told, used)
-        return Clock(times, remarks, notes)
-    zone, notes = _common_zone(aware)
+        times, beside = _beside_flights(told, used)
+        return Clock(times, remarks, tuple((flights.name, one) for one in beside))
+    zone, several = _common_zone(aware)
+    source = (
+        flights.name if any(told[name].by_row is not None for name, time in used.items() if _named(time)) else _PHOTOS
+    )
+    notes: tuple[Note, ...] = tuple((source, one) for one in several)
     if len(aware) < len(used):
         used, lost, more = _named_clocks(told, used, flights, zone)
         remarks, notes = remarks | lost, (*notes, *more)
@@ -120,16 +131,16 @@ def _common_zone(aware: Sequence[datetime]) -> tuple[timezone, tuple[str, ...]]:
         return zone, ()
     parts = ", ".join(f"{_offset_text(timezone(one))}: {_many(offsets[one])}" for one in sorted(offsets))
     return zone, (
-        f"times are written with several offsets from UTC ({parts}); all are put on the clock of {_offset_text(zone)}.",
+        f"Times are written with several offsets from UTC ({parts}); all are put on the clock of {_offset_text(zone)}.",
     )
 
 
 def _named_clocks(
     told: Mapping[str, _Told], used: Mapping[str, datetime], flights: Path, zone: timezone
-) -> tuple[dict[str, datetime], dict[str, str], tuple[str, ...]]:
+) -> tuple[dict[str, datetime], dict[str, str], tuple[Note, ...]]:
     """Times without an offset as moments: the times, why a photo has none, and what was decided."""
     times = {name: time for name, time in used.items() if _named(time)}
-    lost, notes = dict[str, str](), list[str]()
+    lost, notes = dict[str, str](), list[Note]()
     from_rows = [name for name, time in used.items() if not _named(time) and told[name].by_row is not None]
     if from_rows:
         shift = _steady(-apart for apart in _apart(told.values(), row_named=False, photo_named=True))
@@ -140,10 +151,8 @@ def _named_clocks(
                 "in survey.yaml."
             )
         times |= {name: _moved(used[name], shift) for name in from_rows}
-        notes.append(
-            f"its times have no offset from UTC, and those of photos have one; by the photos that have both, its clock "
-            f"shows {_offset_text(_zone_of(shift))}."
-        )
+        how = f"by the photos that have both, its clock shows {_offset_text(_zone_of(shift))}"
+        notes.append((flights.name, f"Its times have no offset from UTC, and those of photos have one; {how}."))
     cameras: dict[str, list[str]] = {}
     for name, time in used.items():
         if not _named(time) and told[name].by_row is None:
@@ -153,6 +162,7 @@ def _named_clocks(
         who = f"{_many(len(names), 'photo')} of {camera}"
         alike = (one for one in told.values() if one.camera == camera)
         shift = _steady(_apart(alike, row_named=True, photo_named=False))
+        source = flights.name if shift is not None or not local else _PHOTOS
         if shift is not None:
             how = f"by the photos that have both, that clock shows {_offset_text(_zone_of(shift))}"
         elif local or zone.utcoffset(None):
@@ -167,7 +177,7 @@ def _named_clocks(
                 )
             continue
         times |= {name: _moved(used[name], shift) for name in names}
-        notes.append(f"the times of {who} have no offset from UTC, and others have one; {how}.")
+        notes.append((source, f"The times of {who} have no offset from UTC, and others have one; {how}."))
     return times, lost, tuple(notes)
 
 

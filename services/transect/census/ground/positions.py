@@ -19,9 +19,8 @@ from transect.census.inputs.flights import FlightRow, match_flights, read_flight
 from transect.census.inputs.survey import Survey, SurveySpec
 from transect.errors import ImageError
 from transect.imagery import FrameMetadata, read_frame_metadata
+from transect.picture_kinds import TIFF, kind_of_file
 from transect.progress import progress
-
-_TIFF = frozenset({".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     frames = [_frame(read, survey.spec, max_off_nadir_deg, terrain.grounds.get(read.name), clock) for read in reads]
     require_positions(survey, frames, unused)
     notes = (
-        *((survey.flights_path.name, f"Clocks of photos and flights.csv: {one}") for one in clock.notes),
+        *clock.notes,
         *((dem, f"{dem}: {one}") for dem in [survey.spec.height.dem or ""] for one in terrain.notes),
     )
     return PlacedSurvey(tuple(sorted(frames, key=lambda frame: (sortable(frame.taken_at), frame.name))), unused, notes)
@@ -72,11 +71,11 @@ def _read(name: str, path: Path, row: FlightRow | None) -> Reading:
     try:
         stamp = stamp_of(path)
         metadata = read_frame_metadata(path, name=name)
+        georeference = read_georeference(path) if kind_of_file(path) is TIFF else None
     except OSError as error:
         return Reading(name, path, row, FrameMetadata(), failure=f"{name} cannot be read: {error.strerror or error}.")
     except ImageError as error:
         return Reading(name, path, row, FrameMetadata(), failure=str(error))
-    georeference = read_georeference(path) if path.suffix.lower() in _TIFF else None
     if isinstance(georeference, Georeference) and metadata.orientation != 1:
         georeference = (
             "no position: it is a map with an EXIF orientation, so it could be meant either way; export it anew."
