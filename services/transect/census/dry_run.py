@@ -180,7 +180,9 @@ def _expected_time(
     for frame in chosen:
         try:
             start = time.perf_counter()
-            with open_raster(frame.path, name=frame.name, max_pixels=settings.max_pixels) as raster:
+            with open_raster(
+                frame.path, name=frame.name, max_pixels=settings.max_pixels, rendering=frame.rendering
+            ) as raster:
                 result = detector.detect(raster, name=frame.name, options=options)
         except ImageError as error:
             failure = str(error)

@@ -12,8 +12,9 @@ from PIL import Image, UnidentifiedImageError
 
 from transect.datasets.labels import label_path
 from transect.errors import DatasetError
+from transect.jpeg import is_whole
 from transect.picture_files import Aside, find_pictures
-from transect.picture_kinds import READ_SUFFIXES, kind_of_file
+from transect.picture_kinds import READ_SUFFIXES, TIFF, kind_of_file
 
 _ORIENTATION = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})
@@ -119,39 +120,24 @@ def _unreadable(path: Path) -> str:
     kind = kind_of_file(path)
     if kind is not None and not kind.read:
         return kind.refusal(str(path))
+    if kind is TIFF:
+        return f"{path} is a TIFF that cannot be trained on; export it as 8-bit RGB, or take it out of the set."
     return f"{path} cannot be read: it is not an image. Replace it or take it out of the set."
 
 
 def check_whole(path: Path, content: bytes) -> None:
-    """Raise DatasetError when a JPEG or PNG file ends before its picture does.
+    """Raise DatasetError when a JPEG or PNG file ends before its picture does; a missing end marker alone is no loss.
 
     OpenCV fills the missing part with grey and says nothing, so a truncated picture would be
     trained on.
     """
     whole = True
     if content.startswith(b"\xff\xd8"):
-        whole = content.rfind(b"\xff\xd9") > _scan_start(content)
+        whole = is_whole(content)
     elif content.startswith(b"\x89PNG"):
         whole = content.rfind(b"IEND") > 0
     if not whole:
         raise DatasetError(f"{path} is truncated. Replace it or take it out of the set.")
-
-
-def _scan_start(content: bytes) -> int:
-    """Offset of a JPEG's first picture data: the embedded thumbnail has an end marker of its own.
-
-    Walks the marker segments (ITU-T T.81, annex B).
-    """
-    offset = 2
-    while offset + 4 <= len(content) and content[offset] == 0xFF:
-        marker = content[offset + 1]
-        if marker == 0xDA:
-            return offset
-        if marker == 0xFF:
-            offset += 1
-            continue
-        offset += 2 + int.from_bytes(content[offset + 2 : offset + 4], "big")
-    return len(content)
 
 
 def _listed(source: Path, root: Path) -> list[Path]:

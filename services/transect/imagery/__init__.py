@@ -1,21 +1,37 @@
 """Images as arrays: decoding, EXIF and XMP, tiles, letterbox, drawing. Arrays in, arrays out."""
 
 from transect.imagery.annotate import PALETTE, annotate
-from transect.imagery.decode import IMAGE_SUFFIXES, decode_image, open_image
+from transect.imagery.decode import IMAGE_SUFFIXES, open_image
 from transect.imagery.encode import LONGEST_JPEG_SIDE, encode_jpeg
 from transect.imagery.letterbox import LetterboxTransform, letterbox
 from transect.imagery.metadata import FrameMetadata, read_frame_metadata
-from transect.imagery.raster import WHOLE_BELOW, Raster, as_raster, held_pixels, open_raster
+from transect.imagery.raster import (
+    AS_STORED,
+    WHOLE_BELOW,
+    PictureFacts,
+    Raster,
+    Rendering,
+    as_raster,
+    decode_image,
+    held_pixels,
+    inspect_picture,
+    is_tiff,
+    open_raster,
+    picture_size,
+)
 from transect.imagery.tiles import Tile, count_tiles, plan_tiles
 
 __all__ = [
+    "AS_STORED",
     "IMAGE_SUFFIXES",
     "LONGEST_JPEG_SIDE",
     "PALETTE",
     "WHOLE_BELOW",
     "FrameMetadata",
     "LetterboxTransform",
+    "PictureFacts",
     "Raster",
+    "Rendering",
     "Tile",
     "annotate",
     "as_raster",
@@ -23,9 +39,12 @@ __all__ = [
     "decode_image",
     "encode_jpeg",
     "held_pixels",
+    "inspect_picture",
+    "is_tiff",
     "letterbox",
     "open_image",
     "open_raster",
+    "picture_size",
     "plan_tiles",
     "read_frame_metadata",
 ]

@@ -2,15 +2,18 @@
 
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from transect.errors import ImageError, ImageTooLargeError
+from transect.imagery.depth import Depth, depth_of, shift
 from transect.imagery.orientation import orientation_of, upright
+from transect.jpeg import decode_plain
 from transect.picture_kinds import READ_NAMES, READ_SUFFIXES, kind_of_stream
 
 # Pillow's names of what picture_kinds.READ_KINDS holds. MPO comes through JPEG's reader; Pillow fails on every other
@@ -25,36 +28,45 @@ Image.MAX_IMAGE_PIXELS = None
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
 
 
-def decode_image(source: Path | bytes, *, name: str = "", max_pixels: int | None) -> NDArray[np.uint8]:
-    """Decode an image file or its bytes to RGB of shape (H, W, 3), uint8.
+@dataclass(frozen=True)
+class Decoded:
+    """Upright RGB pixels of shape (H, W, 3), and sentences on what was decided in reading them."""
 
-    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is
-    dropped; the first frame of several is taken. `name` is what errors call it (default: the path).
+    pixels: NDArray[np.uint8]
+    remarks: tuple[str, ...] = ()
 
-    Raises ImageError when the file is missing, empty, no image, truncated or damaged, holds
-    floating-point samples; ImageTooLargeError when it has more than `max_pixels` pixels.
+
+def decode_with_pillow(source: Path | bytes, label: str, max_pixels: int | None, depth: int | None = None) -> Decoded:
+    """Decode an image that Pillow opens; JPEGs come through TurboJPEG. `depth` is that of 16-bit samples, if known.
+
+    Raises ImageError and ImageTooLargeError: see raster.decode_image.
     """
-    label = label_of(source, name)
     with open_image(source, label) as image:
-        width, height = image.size
-        if max_pixels is not None and width * height > max_pixels:
-            raise ImageTooLargeError(
-                f"{label} has {width} x {height} pixels, more than the limit of {max_pixels} (TRANSECT_MAX_PIXELS)."
-            )
+        check_size(label, *image.size, max_pixels)
         try:
-            pixels = _turbo_jpeg(source, image)
+            pixels, remark = _plain_jpeg(source, image, label)
             if pixels is None:
                 image.load()
-                pixels = _to_rgb(image, label)
-            return upright(pixels, orientation_of(image, DECODE_ERRORS))
+                pixels, remark = _to_rgb(source, image, label, depth)
+            return Decoded(upright(pixels, orientation_of(image, DECODE_ERRORS)), (remark,) if remark else ())
         except ImageError:
             raise
         except MemoryError as error:
             raise ImageError(f"{label} does not fit into memory; cut it into smaller files.") from error
         except DECODE_ERRORS as error:
-            raise ImageError(
-                f"{label} is truncated or damaged and cannot be decoded; copy it again from its source."
-            ) from error
+            raise ImageError(_damaged(label)) from error
+
+
+def check_size(label: str, width: int, height: int, max_pixels: int | None) -> None:
+    """Raise ImageTooLargeError, before anything is decoded, for more than `max_pixels`."""
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{label} has {width} x {height} pixels, more than the limit of {max_pixels} (TRANSECT_MAX_PIXELS)."
+        )
+
+
+def _damaged(label: str) -> str:
+    return f"{label} is truncated or damaged and cannot be decoded; copy it again from its source."
 
 
 def label_of(source: Path | bytes, name: str) -> str:
@@ -62,8 +74,8 @@ def label_of(source: Path | bytes, name: str) -> str:
     return name or (str(source) if isinstance(source, Path) else "The image")
 
 
-def open_image(source: Path | bytes, label: str) -> Image.Image:
-    """Open an image without decoding its pixels. Raises ImageError as decode_image does."""
+def check_file(source: Path | bytes, label: str) -> None:
+    """Raise ImageError for a file that is missing, empty or a folder."""
     if isinstance(source, Path):
         try:
             size = source.stat().st_size
@@ -77,6 +89,11 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
         size = len(source)
     if size == 0:
         raise ImageError(f"{label} is empty (0 bytes).")
+
+
+def open_image(source: Path | bytes, label: str) -> Image.Image:
+    """Open an image without decoding its pixels. Raises ImageError as decode_image does."""
+    check_file(source, label)
     _require_read_kind(source, label)
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
@@ -101,28 +118,45 @@ def _require_read_kind(source: Path | bytes, label: str) -> None:
         raise ImageError(kind.refusal(label))
 
 
-def _turbo_jpeg(source: Path | bytes, image: Image.Image) -> NDArray[np.uint8] | None:
-    """The pixels of a plain JPEG, as Pillow decodes them, in a third of its time; None leaves it to Pillow.
-
-    `strict` turns every warning of the decoder into an error, truncation among them. Pillow then has
-    the last word, which reads past harmless damage and refuses the rest.
-    """
+def _plain_jpeg(source: Path | bytes, image: Image.Image, label: str) -> tuple[NDArray[np.uint8] | None, str]:
+    """The pixels of a plain JPEG and a remark; None leaves it to Pillow."""
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
-        return None
-    try:
-        pixels = simplejpeg.decode_jpeg(source.read_bytes() if isinstance(source, Path) else source, strict=True)
-    except ValueError:
-        return None
-    return np.asarray(pixels, dtype=np.uint8) if pixels.shape == (image.height, image.width, 3) else None
+        return None, ""
+    decoded = decode_plain(source.read_bytes() if isinstance(source, Path) else source)
+    if decoded == "truncated":
+        raise ImageError(_damaged(label))
+    if decoded is None or decoded[0].shape != (image.height, image.width, 3):
+        return None, ""
+    return decoded
 
 
-def _to_rgb(image: Image.Image, label: str) -> NDArray[np.uint8]:
+def _to_rgb(source: Path | bytes, image: Image.Image, label: str, depth: int | None) -> tuple[NDArray[np.uint8], str]:
     if image.mode == "F":
         raise ImageError(f"{label} holds floating-point samples; export it as 8-bit RGB.")
-    if image.mode.startswith("I"):
-        # 16-bit grey: the high byte, which is also what Pillow does with 16-bit colour.
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    deep = _sixteen_bits(source, image)
+    if deep is not None:
+        found = Depth(depth) if depth is not None else depth_of(deep)
+        shown = shift(deep, found.bits)
+        return (np.repeat(shown[:, :, None], 3, axis=2) if shown.ndim == 2 else shown), found.remark
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8), ""
+
+
+def _sixteen_bits(source: Path | bytes, image: Image.Image) -> NDArray[np.uint16] | None:
+    """Samples of 16 bits as (H, W) or (H, W, 3); None where there are none. Pillow keeps only their high bytes in
+    colour, so that PNGs are decoded once more, by OpenCV, when Pillow found them whole."""
+    if image.mode.startswith("I"):
+        # Mode I holds 32 bits; a PNG or TIFF of 16 bits never fills them.
+        return np.asarray(image).clip(0, 65535).astype(np.uint16)
+    if image.format != "PNG":
+        return None
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if data[24:25] != b"\x10":  # the bit depth of IHDR (PNG, section 11.2.1)
+        return None
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
+    if stored is None or stored.dtype != np.uint16 or stored.shape[:2] != (image.height, image.width):
+        return None
+    if stored.ndim == 2 or stored.shape[2] < 3:
+        return np.asarray(stored.reshape(*stored.shape[:2], -1)[:, :, 0], np.uint16)
+    return np.asarray(np.ascontiguousarray(stored[:, :, 2::-1]), np.uint16)

@@ -1,4 +1,4 @@
-"""Windows of TIFFs that are larger than memory, read by GDAL. Needs rasterio; imported where one is opened.
+"""TIFFs as GDAL reads them, whole or in windows. Needs rasterio; imported where one is opened.
 
 A file is compressed in blocks, tiles or strips, and GDAL decompresses every block that a window touches,
 each time. So the last band of the image stays here: windows that go along a row, and then along the next,
@@ -16,14 +16,16 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from transect.errors import ImageError, ImageTooLargeError
+from transect.imagery.bands import choose_channels
+from transect.imagery.depth import STRIDE, Depth, Samples, said_bits, shift
 from transect.imagery.orientation import TRANSPOSED, stored_window, upright, upright_size
-from transect.imagery.raster import Raster
+from transect.imagery.raster import WHOLE_BELOW, Raster, Rendering
+from transect.imagery.tiff_tags import TiffTags
 
 # What is kept of one image; for a moment twice of it. A row of 640 px windows across 100,000 columns takes 192 MB.
 _BAND_BYTES = 192 << 20
@@ -37,7 +39,17 @@ _OPTIONS = {
 }
 # Some of GDAL's own errors come through without rasterio's class around them.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
-_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+# So many blocks of a larger file are looked at to find the depth of its samples.
+_SAMPLED_BLOCKS = 400
+_MEASURED_PIXELS = 4_000_000
+# The most of one block in a file that is decoded whole anyway.
+_LARGEST_WHOLE_BYTES = 1 << 30
+_EXPORT = ", with gdal_translate -ot Byte -scale for example"
+_LAB = frozenset({8, 9, 10})
+
+
+class UnknownTiffError(ImageError):
+    """A TIFF that GDAL cannot open, or whose rows it would mix up."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +98,66 @@ _NOWHERE = _Part(0, 0, 0, 0)
 class WindowedTiff(Raster):
     """A TIFF that stays on disk; the memory for it is bounded whatever its size.
 
-    Samples of 1 to 16 bits become 8 by their high byte, palettes and grey become RGB, other bands than
-    red, green and blue are left out. `orientation` is the EXIF orientation of the stored pixels.
+    Samples of more than 8 bits become 8 by their depth (see depth.py), palettes, grey and CMYK become RGB, other bands
+    than red, green and blue are left out. `tags` are those of its first directory.
     Raises ImageError for a file that GDAL cannot open or samples of another kind.
     """
 
-    def __init__(self, source: Path | bytes, label: str, orientation: int, max_pixels: int | None) -> None:
+    def __init__(
+        self, source: Path | bytes, label: str, tags: TiffTags, max_pixels: int | None, rendering: Rendering
+    ) -> None:
         self._label = label
-        self._orientation = orientation
+        self._orientation = tags.orientation
         self._max_pixels = max_pixels
         with ExitStack() as stack, self._gdal():
             # Few of our images are maps, and those that are need not say so.
             warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+            self._dataset: Any = self._open(stack, source)
+            structure = self._dataset.tags(ns="IMAGE_STRUCTURE")
+            if (
+                tags.orientation != 1
+                and "SOURCE_COLOR_SPACE" in structure
+                and "JPEG" not in structure.get("COMPRESSION", "")
+            ):
+                # There libtiff turns each strip by itself.
+                raise UnknownTiffError(
+                    f"{label} is turned and holds {structure['SOURCE_COLOR_SPACE']}; save it as RGB."
+                )
+            if tags.photometric in _LAB and "SOURCE_COLOR_SPACE" not in structure:
+                raise ImageError(f"{label} holds L*a*b* colours; export it as 8-bit RGB.")
+            colours = [colour.name for colour in self._dataset.colorinterp]
+            self._channels = choose_channels(label, colours, self._dataset.descriptions, rendering.bands)
+            self._bands = list(self._channels.bands)
+            self._sample_type = self._kind_of_samples()
+            self._band, self._band_at = self._empty(_NOWHERE), _NOWHERE
+            super().__init__(*upright_size(self._dataset.width, self._dataset.height, tags.orientation))
+            self._check_blocks()
+            self._inverted = "YES" in (structure.get("MINISWHITE"), self._band_structure().get("MINISWHITE"))
+            self._table: NDArray[np.uint8] | None = self._small_table()
+            self.depth = self._find_depth(tags, rendering.depth)
+            remarks = (self._channels.remark, self.depth.remark if self.depth is not None else "")
+            self.remarks = tuple(remark for remark in remarks if remark)
+            self._files = stack.pop_all()
+
+    def _open(self, stack: ExitStack, source: Path | bytes) -> Any:
+        try:
             if isinstance(source, bytes):
                 memory = stack.enter_context(MemoryFile(source, ext=".tif"))
-                self._dataset: Any = stack.enter_context(memory.open(driver="GTiff"))
-            else:
-                # Absolute: GDAL takes a name such as s3:photo.tif for an address.
-                self._dataset = stack.enter_context(rasterio.open(source.absolute(), driver="GTiff"))
-            self._bands = self._choose_bands()
-            self._shown = self._to_eight_bits()
-            self._sample_type = np.dtype(self._dataset.dtypes[self._bands[0] - 1])
-            self._check_blocks()
-            self._band, self._band_at = self._empty(_NOWHERE), _NOWHERE
-            super().__init__(*upright_size(self._dataset.width, self._dataset.height, orientation))
-            self._files = stack.pop_all()
+                return stack.enter_context(memory.open(driver="GTiff"))
+            # Absolute: GDAL takes a name such as s3:photo.tif for an address.
+            return stack.enter_context(rasterio.open(source.absolute(), driver="GTiff"))
+        except _GDAL_ERRORS as error:
+            raise UnknownTiffError(
+                f"{self._label} is truncated or damaged and cannot be decoded; copy it again from its source."
+            ) from error
+
+    def whole(self) -> NDArray[np.uint8]:
+        """All pixels, upright, of shape (H, W, 3). Raises ImageError."""
+        everything = _Part(0, 0, self._dataset.width, self._dataset.height)
+        raw = self._empty(everything)
+        with self._gdal():
+            self._dataset.read(self._bands, out=raw.transpose(2, 0, 1))
+        return upright(self._rgb(raw, copy=False), self._orientation)
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """The window's pixels; see Raster.read."""
@@ -197,50 +244,96 @@ class WindowedTiff(Raster):
             else whole.common(replace(part, right=max(part.right, part.left + width // columns * columns)))
         )
 
-    def _choose_bands(self) -> list[int]:
-        """The numbers, from 1, of the bands that hold colour: one for grey and palettes, else three."""
-        kinds = self._dataset.colorinterp
-        if all(colour in kinds for colour in _COLOURS):
-            return [kinds.index(colour) + 1 for colour in _COLOURS]
-        if len(kinds) <= 2:
-            return [1]
-        if len(kinds) <= 4:
-            return [1, 2, 3]
-        raise ImageError(
-            f"{self._label} has {len(kinds)} bands and does not say which are red, green and blue; export it as RGB."
-        )
+    def _kind_of_samples(self) -> np.dtype[Any]:
+        kinds = {np.dtype(self._dataset.dtypes[band - 1]) for band in self._bands}
+        wrong = next((kind for kind in kinds if kind not in (np.uint8, np.uint16)), None)
+        if wrong is not None and wrong.kind == "f":
+            raise ImageError(f"{self._label} holds floating-point samples; export it as 8-bit RGB{_EXPORT}.")
+        if wrong is not None:
+            raise ImageError(f"{self._label} holds samples of type {wrong}; export it as 8-bit RGB{_EXPORT}.")
+        return max(kinds, key=lambda kind: kind.itemsize)
 
-    def _to_eight_bits(self) -> NDArray[np.uint8] | None:
-        """A table from stored samples to shown ones, (n,) or (n, 3) for a palette; None where they are the same."""
-        kind = np.dtype(self._dataset.dtypes[self._bands[0] - 1])
-        if kind.kind == "f":
-            raise ImageError(f"{self._label} holds floating-point samples; export it as 8-bit RGB.")
-        if kind not in (np.uint8, np.uint16):
-            raise ImageError(f"{self._label} holds samples of type {kind}; export it as 8-bit RGB.")
-        if self._dataset.colorinterp[0] == ColorInterp.palette and len(self._bands) == 1:
-            table = np.zeros((1 << 8 * kind.itemsize, 3), np.uint8)
+    def _band_structure(self) -> dict[str, str]:
+        return dict(self._dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE"))
+
+    def _small_table(self) -> NDArray[np.uint8] | None:
+        """A table from stored samples to shown ones, (n,) or (n, 3) for a palette; None where there is no need."""
+        size = 1 << 8 * self._sample_type.itemsize
+        if self._channels.kind == "palette":
+            table = np.zeros((size, 3), np.uint8)
             for sample, colour in self._dataset.colormap(1).items():
                 table[sample] = colour[:3]
             return table
-        structure = self._dataset.tags(ns="IMAGE_STRUCTURE") | self._dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE")
-        bits = int(structure.get("NBITS", 8 * kind.itemsize))
-        inverted = structure.get("MINISWHITE") == "YES"
-        if bits == 8 and not inverted:
+        bits = int(self._band_structure().get("NBITS", 8))
+        if size > 256 or (bits == 8 and not self._inverted):
             return None
-        samples = np.arange(1 << 8 * kind.itemsize)
-        shown = (samples >> (bits - 8) if bits > 8 else samples * 255 // ((1 << bits) - 1)).clip(0, 255)
-        return np.asarray(255 - shown if inverted else shown, dtype=np.uint8)
+        shown = (np.arange(256) * 255 // ((1 << min(bits, 8)) - 1)).clip(0, 255)
+        return np.asarray(255 - shown if self._inverted else shown, dtype=np.uint8)
+
+    def _find_depth(self, tags: TiffTags, asked: int | None) -> Depth | None:
+        """The depth of 16-bit samples: asked for, said by the file, or measured; None for others."""
+        if self._sample_type != np.uint16 or self._channels.kind == "palette":
+            return None
+        if asked is not None:
+            return Depth(asked)
+        nbits = int(self._band_structure().get("NBITS", 16))
+        if nbits < 16:
+            return Depth(max(nbits, 8))
+        if tags.most is not None and tags.most < 65535:
+            return Depth(said_bits(tags.most))
+        return self._measure().depth(self._said_most())
+
+    def _said_most(self) -> float | None:
+        try:
+            return max(float(self._dataset.tags(band)["STATISTICS_MAXIMUM"]) for band in self._bands)
+        except (KeyError, ValueError):
+            return None
+
+    def _measure(self) -> Samples:
+        """The samples of all of a file, or of blocks spread over a large one."""
+        samples = Samples(self._dataset.nodata)
+        width, height = self._dataset.width, self._dataset.height
+        rows, columns = self._dataset.block_shapes[0]
+        if width * height <= WHOLE_BELOW:
+            deep = max(_MEASURED_PIXELS // width // STRIDE, 1) * STRIDE
+            windows = [Window(0, top, width, min(deep, height - top)) for top in range(0, height, deep)]
+        else:
+            down, across = -(-height // rows), -(-width // columns)
+            step = max(down * across // _SAMPLED_BLOCKS, 1)
+            corners = (divmod(number, across) for number in range(0, down * across, step | 1))
+            windows = [
+                Window(j * columns, i * rows, min(columns, width - j * columns), min(rows, height - i * rows))
+                for i, j in corners
+            ]
+        for window in windows:
+            part = self._dataset.read(self._bands, window=window)
+            samples.add(part.transpose(1, 2, 0), window.row_off, window.col_off)
+        return samples
 
     def _check_blocks(self) -> None:
         rows, columns = self._dataset.block_shapes[0]
-        if rows * columns * self._dataset.count * np.dtype(self._dataset.dtypes[0]).itemsize > _LARGEST_BLOCK_BYTES:
+        sample = self._dataset.count * np.dtype(self._dataset.dtypes[0]).itemsize
+        most = _LARGEST_BLOCK_BYTES
+        if self.width * self.height <= WHOLE_BELOW:
+            most = max(most, min(self.width * self.height * sample, _LARGEST_WHOLE_BYTES))
+        if rows * columns * sample > most:
             raise ImageError(
                 f"{self._label} is stored in blocks of {columns} x {rows} pixels, too large to be read piece by piece; "
                 "rewrite it in tiles, with gdal_translate -co TILED=YES for example."
             )
 
-    def _rgb(self, raw: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-        # A copy, so that a window that waits for its search does not keep the whole band.
-        shown = raw.copy() if self._shown is None else self._shown[raw]
+    def _rgb(self, raw: NDArray[Any], *, copy: bool = True) -> NDArray[np.uint8]:
+        if self._table is not None:
+            shown = self._table[raw]
+        elif self.depth is not None:
+            shown = shift(raw, self.depth.bits)
+            shown = np.asarray(255 - shown if self._inverted else shown, np.uint8)
+        else:
+            # A copy, so that a window that waits for its search does not keep the whole band.
+            shown = raw.copy() if copy else raw
         shown = shown.reshape(*raw.shape[:2], -1)
+        if self._channels.kind == "cmyk":
+            # As libtiff mixes them: r = (255 - c)(255 - k) / 255.
+            inks = 255 - shown.astype(np.uint16)
+            shown = (inks[:, :, :3] * inks[:, :, 3:] // 255).astype(np.uint8)
         return np.asarray(np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown, dtype=np.uint8)

@@ -20,8 +20,8 @@ from transect.imagery import (
     as_raster,
     encode_jpeg,
     held_pixels,
-    open_image,
     open_raster,
+    picture_size,
 )
 from transect.serving.deadline import Deadline
 from transect.serving.intake import Upload
@@ -110,7 +110,7 @@ def _opened(
         check(raster.width, raster.height)
         yield raster, perf_counter()
         return
-    size = _size(upload.data, upload.name)
+    size = picture_size(upload.data, upload.name)
     if size is not None:
         check(*size)
     with limits.budget.room(_held(upload.data, size) * (2 if draw else 1), deadline):
@@ -119,15 +119,6 @@ def _opened(
             if size is None:
                 check(raster.width, raster.height)
             yield raster, began
-
-
-def _size(data: bytes, name: str) -> tuple[int, int] | None:
-    """Width and height as the header tells them; None where Pillow cannot, so that only opening it will tell."""
-    try:
-        with open_image(data, name) as image:
-            return image.width, image.height
-    except ImageError:
-        return None
 
 
 def _held(data: bytes, size: tuple[int, int] | None) -> int:

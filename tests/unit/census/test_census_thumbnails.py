@@ -2,6 +2,7 @@ import base64
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,9 @@ def test_only_the_photos_that_are_shown_are_read_each_once(
 ) -> None:
     read = list[str]()
 
-    def counting(path: Path, *, name: str, max_pixels: int) -> Raster:
+    def counting(path: Path, *, name: str, **options: Any) -> Raster:
         read.append(name)
-        return open_raster(path, name=name, max_pixels=max_pixels)
+        return open_raster(path, name=name, **options)
 
     monkeypatch.setattr(thumbnails, "open_raster", counting)
     seen = observations([(2, 0, 0.1, 50, 50), (1, 0, 0.9, 50, 50), (2, 0, 0.2, 500, 500)])

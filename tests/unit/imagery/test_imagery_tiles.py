@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transect.errors import InputError
 from transect.imagery import Tile, count_tiles, plan_tiles
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     width=st.integers(1, 3000),
     height=st.integers(1, 3000),

@@ -8,7 +8,7 @@ from transect.census.ground.attitude import off_nadir_deg
 from transect.census.ground.cameras import Camera
 from transect.census.ground.orthomosaic import Georeference
 from transect.census.inputs.flights import FlightRow
-from transect.imagery import FrameMetadata
+from transect.imagery import AS_STORED, FrameMetadata, Rendering
 
 Stamp = tuple[int, int]
 
@@ -43,6 +43,7 @@ class Frame:
 
     `remarks` say what is odd about one that counts all the same. `stamp` is the file's when its position was read. The
     times of a survey have an offset from UTC all, or none has. `is_map` tells a map that has no placement from a photo.
+    `rendering` is how its samples are shown.
     """
 
     name: str
@@ -57,11 +58,15 @@ class Frame:
     remarks: tuple[str, ...] = ()
     stamp: Stamp | None = None
     is_map: bool = False
+    rendering: Rendering = AS_STORED
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A file before it is placed: what it says, its row of flights.csv, and its georeference if it is a map."""
+    """A file before it is placed: what it says, its row of flights.csv, and its georeference if it is a map.
+
+    `depth` is the number of bits that its 16-bit samples use, `remarks` say how its samples are read.
+    """
 
     name: str
     path: Path
@@ -70,6 +75,8 @@ class Reading:
     map: Georeference | str | None = None
     failure: str = ""
     stamp: Stamp | None = None
+    depth: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def displaced(frame: Frame, problem: str) -> Frame:

@@ -12,7 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.features import shapes
 from shapely import segmentize, transform, union_all
@@ -164,31 +164,37 @@ def _valid(dataset: Any) -> BaseGeometry | str:
     if step > 1:
         size = (max(round(dataset.height / step), 1), max(round(dataset.width / step), 1))
     if all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums):
-        share = _empty_border(dataset, size)
-        if share > _EMPTY_SHARE:
-            return (
-                f"no area: {share:.0%} of it is black or white without ground, and it does not say so; mark it, with "
-                "gdal_edit.py -a_nodata 0 for example."
-            )
         mask = np.full(size, 255, np.uint8)
     else:
         mask = np.asarray(dataset.dataset_mask(out_shape=size), np.uint8)
     if not mask.any():
         return "no area: its mask leaves nothing of it."
+    # A mask may call the border ground: alpha that is opaque everywhere, or nodata of another value.
+    share = _empty_border(dataset, mask > 0)
+    if share > _EMPTY_SHARE:
+        return (
+            f"no area: {share:.0%} of it is black or white without ground, and it does not say so; mark it, with "
+            "nearblack -setmask -o marked.tif or gdal_edit.py -a_nodata 0 for example."
+        )
     to_pixels = rasterio.Affine.scale(dataset.width / size[1], dataset.height / size[0])
     grounds = shapes((mask > 0).astype(np.uint8), mask=mask > 0, connectivity=4, transform=to_pixels)
     return union_all([shape(ground) for ground, _ in grounds])
 
 
-def _empty_border(dataset: Any, size: tuple[int, int]) -> float:
-    """The share of pixels that are pure black or white and hang together with the border."""
-    bands = list(range(1, min(dataset.count, 3) + 1))
-    seen = dataset.read(bands, out_shape=(len(bands), *size))
+def _empty_border(dataset: Any, ground: NDArray[np.bool_]) -> float:
+    """The share of pixels called `ground` that are pure black or white and hang together with the map's border or
+    with what is no ground.
+    """
+    colours = [band for band, colour in enumerate(dataset.colorinterp, start=1) if colour != ColorInterp.alpha]
+    seen = dataset.read(colours[:3], out_shape=(len(colours[:3]), *ground.shape))
     most = np.iinfo(seen.dtype).max if seen.dtype.kind in "ui" else 1
+    # The outermost pixels, and those next to one that is no ground.
+    around = np.pad(~ground, 1, constant_values=True).astype(np.uint8)
+    beside = cv2.dilate(around, np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
     empty = 0.0
     for value in (0, most):
-        count, labels = cv2.connectedComponents(np.all(seen == value, axis=0).astype(np.uint8), connectivity=4)
-        border: NDArray[Any] = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-        touching = np.setdiff1d(np.unique(border), [0])
+        candidates = (np.all(seen == value, axis=0) & ground).astype(np.uint8)
+        count, labels = cv2.connectedComponents(candidates, connectivity=4)
+        touching = np.setdiff1d(np.unique(labels[beside]), [0])
         empty += float(np.isin(labels, touching).mean()) if count > 1 else 0.0
     return empty

@@ -4,7 +4,7 @@ A photo without a usable pose keeps the reason; its animals are counted apart.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transect.census.ground.clock import Clock, one_clock, sortable
@@ -18,8 +18,7 @@ from transect.census.ground.terrain import terrain_below
 from transect.census.inputs.flights import FlightRow, match_flights, read_flights
 from transect.census.inputs.survey import Survey, SurveySpec
 from transect.errors import ImageError
-from transect.imagery import FrameMetadata, read_frame_metadata
-from transect.picture_kinds import TIFF, kind_of_file
+from transect.imagery import FrameMetadata, Rendering, inspect_picture, is_tiff, read_frame_metadata
 from transect.progress import progress
 
 
@@ -43,7 +42,8 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     rows, unused = match_flights(survey.flights_path, read_flights(survey.flights_path), [*names, *unusable])
     with ThreadPoolExecutor(4) as pool, progress("Reading positions", len(names)) as advance:
         reads = []
-        for read in pool.map(lambda name, path: _read(name, path, rows.get(name)), names, survey.images):
+        bands = survey.spec.bands
+        for read in pool.map(lambda name, path: _read(name, path, rows.get(name), bands), names, survey.images):
             reads.append(read)
             advance()
     reads += [
@@ -55,7 +55,17 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     reads = settle_hemispheres(reads, survey.spec.strata)
     clock = one_clock(reads, survey.flights_path, survey.spec.clock_offset)
     terrain = terrain_below(survey, reads, clock)
-    frames = [_frame(read, survey.spec, max_off_nadir_deg, terrain.grounds.get(read.name), clock) for read in reads]
+    # One brightness for all of them: a dark one among maps of 12 bits is no map of 9.
+    rendering = Rendering(
+        survey.spec.bands, max((read.depth for read in reads if read.depth is not None), default=None)
+    )
+    frames = [
+        replace(
+            _frame(read, survey.spec, max_off_nadir_deg, terrain.grounds.get(read.name), clock),
+            rendering=Rendering(survey.spec.bands) if read.depth is None else rendering,
+        )
+        for read in reads
+    ]
     require_positions(survey, frames, unused)
     notes = (
         *clock.notes,
@@ -64,23 +74,32 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     return PlacedSurvey(tuple(sorted(frames, key=lambda frame: (sortable(frame.taken_at), frame.name))), unused, notes)
 
 
-def _read(name: str, path: Path, row: FlightRow | None) -> Reading:
+def _read(name: str, path: Path, row: FlightRow | None, bands: tuple[int, ...] | None) -> Reading:
     if path.exists() and not path.is_file():
         # A pipe would be waited for.
         return Reading(name, path, row, FrameMetadata(), failure=f"{name} is no regular file.")
     try:
         stamp = stamp_of(path)
-        metadata = read_frame_metadata(path, name=name)
-        georeference = read_georeference(path) if kind_of_file(path) is TIFF else None
+        facts = inspect_picture(path, name=name, rendering=Rendering(bands)) if is_tiff(path) else None
+        try:
+            metadata = read_frame_metadata(path, name=name)
+        except ImageError:
+            # Pillow does not open all TIFFs that GDAL reads; such maps have no EXIF.
+            if facts is None:
+                raise
+            metadata = FrameMetadata(width=facts.width, height=facts.height, orientation=facts.orientation)
     except OSError as error:
         return Reading(name, path, row, FrameMetadata(), failure=f"{name} cannot be read: {error.strerror or error}.")
     except ImageError as error:
         return Reading(name, path, row, FrameMetadata(), failure=str(error))
+    georeference = read_georeference(path) if facts is not None else None
     if isinstance(georeference, Georeference) and metadata.orientation != 1:
         georeference = (
             "no position: it is a map with an EXIF orientation, so it could be meant either way; export it anew."
         )
-    return Reading(name, path, row, metadata, georeference, stamp=stamp)
+    if facts is None:
+        return Reading(name, path, row, metadata, stamp=stamp)
+    return Reading(name, path, row, metadata, georeference, stamp=stamp, depth=facts.depth, remarks=facts.remarks)
 
 
 def _frame(read: Reading, spec: SurveySpec, max_off_nadir_deg: float, ground: Ground | None, clock: Clock) -> Frame:
@@ -91,7 +110,9 @@ def _frame(read: Reading, spec: SurveySpec, max_off_nadir_deg: float, ground: Gr
     found = read.map if read.map is not None else place(metadata, row, spec, max_off_nadir_deg, ground)
     problem, placement = (found, None) if isinstance(found, str) else ("", found)
     size = (metadata.width or 0, metadata.height or 0)
-    remarks = tuple(one for one in (clock.remarks.get(read.name), *(() if is_map else metadata.remarks)) if one)
+    remarks = tuple(
+        one for one in (clock.remarks.get(read.name), *read.remarks, *(() if is_map else metadata.remarks)) if one
+    )
     return Frame(
         read.name,
         read.path,

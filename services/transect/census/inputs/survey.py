@@ -27,6 +27,13 @@ def _visible(name: str) -> str:
     return name
 
 
+def _one_or_three(bands: tuple[int, ...]) -> tuple[int, ...]:
+    if len(bands) not in (1, 3):
+        raise ValueError("bands are three numbers, of the red, green and blue band, or one that is shown as grey")
+    return bands
+
+
+_Band = Annotated[int, Field(ge=1, le=1000)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_visible)]
 
@@ -147,7 +154,8 @@ class TransectSpec(ConfigModel):
 class SurveySpec(ConfigModel):
     """The content of survey.yaml. `cameras` gives by model (as EXIF writes it) what `camera` gives for all.
 
-    `utc_offset` is that of every time that is written without one.
+    `utc_offset` is that of every time that is written without one. `bands` are the numbers, from 1, of the red, green
+    and blue bands of its TIFFs, or of one band that is shown as grey.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -156,6 +164,7 @@ class SurveySpec(ConfigModel):
     camera: CameraSpec | None = None
     cameras: Annotated[dict[str, CameraSpec], NameKeys] = Field(default_factory=dict)
     height: HeightSpec = HeightSpec()
+    bands: Annotated[tuple[_Band, ...], AfterValidator(_one_or_three)] | None = None
     sampling: Literal["strip", "total"] = "strip"
     strata: tuple[Stratum, ...] = ()
     transects: TransectSpec = TransectSpec()

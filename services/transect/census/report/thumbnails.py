@@ -119,7 +119,7 @@ def _cut(
         rows = np.flatnonzero(seen.frame == number)
         mine = [index for index, window in enumerate(windows) if window.frame == number]
         try:
-            with open_raster(frame.path, name=frame.name, max_pixels=max_pixels) as raster:
+            with open_raster(frame.path, name=frame.name, max_pixels=max_pixels, rendering=frame.rendering) as raster:
                 for index in mine:
                     picture = _picture(raster, seen, rows, names, windows[index])
                     pictures[index] = Thumbnail(picture, windows[index].caption)

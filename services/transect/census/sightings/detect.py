@@ -19,7 +19,7 @@ from transect.census.ground.frames import Frame, Stamp, stamp_of
 from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
-from transect.imagery import open_raster
+from transect.imagery import Rendering, open_raster
 from transect.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class _Search:
             stamp = frame.stamp or stamp_of(frame.path)
             digest = sha256_file(frame.path)
             _require_unchanged(frame, stamp)
-            kept = self.folder / digest[:2] / f"{digest}.json"
+            kept = self.folder / digest[:2] / f"{digest}{_shown_as(frame.rendering)}.json"
             earlier = _read(kept, digest)
             if earlier is not None:
                 return earlier
@@ -121,10 +121,18 @@ class _Search:
 
     def _detect(self, frame: Frame) -> ImageResult:
         try:
-            with open_raster(frame.path, name=frame.name, max_pixels=self.max_pixels) as raster:
+            with open_raster(
+                frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering
+            ) as raster:
                 return self.detector.detect(raster, name=frame.name, options=self.options, stop=self.stop, in_turn=True)
         except ImageError as error:
             return ImageResult.failed(frame.name, self.detector.ref, str(error))
+
+
+def _shown_as(rendering: Rendering) -> str:
+    """What the name of a result says of how samples were shown; nothing for a picture as it is stored."""
+    bands = "" if rendering.bands is None else "-bands" + "-".join(map(str, rendering.bands))
+    return bands + ("" if rendering.depth is None else f"-{rendering.depth}bit")
 
 
 def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
