@@ -3,9 +3,10 @@
 import os
 import stat
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from transect.errors import TransectError
 from transect.picture_kinds import FILM, PDF, READ_SUFFIXES, SVG, PictureKind, kind_of_file, kind_of_suffix
@@ -128,9 +129,9 @@ class _Walk:
                     if not _is_folder(entry):
                         self._file(entry)
                     elif reason and not entry.is_symlink():
-                        self.aside.append((entry.path, f"in {entry.name}, {reason}"))
+                        self.aside.append((entry.path, f"in {_printable(entry.name)}, {reason}"))
                     elif reason:
-                        self.left_out.append((entry.path, f"link named {entry.name}, {reason}"))
+                        self.left_out.append((entry.path, f"link named {_printable(entry.name)}, {reason}"))
                     else:
                         (links if entry.is_symlink() else inner).append(entry.path)
                 folders += reversed(inner)
@@ -283,14 +284,19 @@ def _sort_out_copies(
 
 
 def _stem(path: str) -> str:
-    return path[: len(path) - len(_suffix(path))]
+    return str(Path(path).with_suffix(""))
 
 
 def _suffix(path: str) -> str:
     """The suffix in lower case, with its dot; "" where a name has none."""
     name = path.rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")
-    return f".{suffix.lower()}" if dot and stem and suffix else ""
+    return _printable(f".{suffix.lower()}") if dot and stem and suffix else ""
+
+
+def _printable(name: str) -> str:
+    """A name in which bytes that are no text are written out: reasons are printed and written to files."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _in_order(path: str) -> list[str]:
@@ -301,7 +307,12 @@ def _named_in_order(one: tuple[str, str]) -> list[str]:
     return one[0].split("/")
 
 
-def count_reasons(asides: tuple[Aside, ...]) -> dict[str, int]:
+class _Reasoned(Protocol):
+    @property
+    def reason(self) -> str: ...
+
+
+def count_reasons(asides: Iterable[_Reasoned]) -> dict[str, int]:
     """How many files have each reason, the most frequent first."""
     counts: dict[str, int] = {}
     for one in asides:

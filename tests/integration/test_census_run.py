@@ -235,8 +235,27 @@ def test_manifest_ties_the_numbers_to_what_made_them(result: CensusResult, detec
         "found": 20, "counted": 20, "unreadable": 0, "unplaced": 0, "duplicate": 0, "suspect": 0, "remark": 0,
         "truncated": 0,
     }  # fmt: skip
+    assert manifest["left_out"] == {}
     assert manifest["options"]["conf"] == 0.25
     assert manifest["gsd_m"]["median"] == pytest.approx(0.5)
+
+
+def test_files_that_are_left_out_are_counted_in_manifest_and_report(
+    copy: Path, detector: Detector, tmp_path: Path
+) -> None:
+    photo = next((copy / "images").rglob("*.png"))
+    for place in (".Trash-1000/files/x.png", "@eaDir/y.png", "T1/log.txt"):
+        target = copy / "images" / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(photo.read_bytes())
+    result = count(copy, tmp_path / "out", detector)
+    assert result.manifest["left_out"] == {
+        "in .Trash-1000, a trash folder": 1,
+        "in @eaDir, a folder of thumbnails": 1,
+        "no picture (.txt)": 1,
+    }
+    assert "in .Trash-1000, a trash folder" in result.report.read_text()
+    assert result.manifest["images"]["found"] == 20
 
 
 def test_result_becomes_an_mlflow_run(result: CensusResult) -> None:

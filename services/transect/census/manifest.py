@@ -19,6 +19,7 @@ from transect.census.sightings.detect import Found, package_identity, search_key
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import sha256_file
+from transect.picture_files import count_reasons
 
 
 def input_digests(survey: Survey) -> dict[str, str]:
@@ -110,6 +111,8 @@ def census_manifest(
             **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect", "remark")},
             "truncated": sum(one.truncated for one in census.found),
         },
+        # Files below images/ that are no pictures of the survey, by reason.
+        "left_out": count_reasons(plan.survey.left_out),
         "positions": {
             "counting": config.counting,
             "gps_error_m": errors.gps_m,

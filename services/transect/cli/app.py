@@ -137,7 +137,7 @@ def train(
 
 @app.command()
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Images.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, and folders of images at any depth.")],
     model: Annotated[
         str,
         typer.Option(help="A package folder, or a version such as models:/detector@production or models:/detector/3."),
@@ -147,10 +147,11 @@ def detect(
     tile: Annotated[str, typer.Option(help="auto, off, or a tile side in pixels.")] = "",
 ) -> None:
     """Detect animals in images: one JSON line an image; a file that cannot be read is a listed failure."""
-    from transect.cli.detecting import detect_files
+    from transect.cli.detecting import detect_files, find_images
     from transect.engine import DetectOptions
 
     settings = load_settings({**os.environ, **({"TRANSECT_TILE": tile} if tile else {})})
+    given = find_images(images)
     detector = open_detector(settings, model)
     options = DetectOptions(
         conf=settings.conf if conf is None else conf,
@@ -159,11 +160,11 @@ def detect(
         overlap=settings.tile_overlap,
     )
     failed = 0
-    for line in detect_files(detector, images, options, out=out, max_pixels=settings.max_pixels):
+    for line in detect_files(detector, given, options, out=out, max_pixels=settings.max_pixels):
         failed += line.failed
         print(line.text, flush=True)
     if failed:
-        raise InputError(f"{failed} of {len(images)} images could not be read; each is listed with its reason.")
+        raise InputError(f"{failed} of {len(given.images)} images could not be read; each is listed with its reason.")
 
 
 @app.command()

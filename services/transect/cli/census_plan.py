@@ -1,7 +1,6 @@
 """What `transect census run --dry-run` prints."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from transect.cli.defaults import open_detector
 from transect.errors import PackageError, RegistryError
+from transect.picture_files import count_reasons
 from transect.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def _print(planned: "DryRun") -> None:
 
 
 def _files(files: "FilesBelow") -> str:
-    kinds = Counter(one.reason for one in files.left_out).most_common()
-    why = f" ({', '.join(f'{count} {reason}' for reason, count in kinds)})" if kinds else ""
+    kinds = count_reasons(files.left_out)
+    why = f" ({', '.join(f'{count} {reason}' for reason, count in kinds.items())})" if kinds else ""
     return (
         f"{files.found}: {len(files.counted)} counted, {len(files.left_out)} left out{why}, "
         f"{len(files.unusable)} unusable"

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError, InputError
 from transect.files import atomic_write
 from transect.imagery import LONGEST_JPEG_SIDE, Raster, annotate, encode_jpeg, open_raster
+from transect.picture_files import count_reasons, find_pictures
+from transect.picture_kinds import READ_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -27,29 +29,70 @@ class Line:
     failed: bool
 
 
+@dataclass(frozen=True)
+class Given:
+    """The images that were named, those below a named folder among them; `refused` says why some cannot be read."""
+
+    images: tuple[Path, ...]
+    refused: Mapping[Path, str]
+
+
+def find_images(given: Sequence[Path]) -> Given:
+    """The images of the files and folders that were named, each folder searched to any depth.
+
+    What is left out below a folder is logged by kind and number. Raises InputError for a folder that cannot be read,
+    or in which there is no picture at all.
+    """
+    images: dict[Path, None] = {}
+    refused: dict[Path, str] = {}
+    for path in given:
+        if not path.is_dir():
+            images[path] = None
+            continue
+        found = find_pictures(path, InputError)
+        if not found.pictures and not found.unusable:
+            raise InputError(f"{path} holds no pictures ({READ_NAMES}).")
+        unusable = {one.path: f"{one.path} {one.reason}." for one in found.unusable}
+        refused |= unusable
+        images |= dict.fromkeys(sorted([*found.pictures, *unusable]))
+        if found.left_out:
+            kinds = ", ".join(f"{count} {reason}" for reason, count in count_reasons(found.left_out).items())
+            logger.info("%s: %d files are left out: %s.", path, len(found.left_out), kinds)
+    return Given(tuple(images), refused)
+
+
 def detect_files(
-    detector: Detector, images: Sequence[Path], options: DetectOptions, *, out: Path | None, max_pixels: int
+    detector: Detector, given: Given, options: DetectOptions, *, out: Path | None, max_pixels: int
 ) -> Iterator[Line]:
-    """Search each image; results in the order of `images`, and drawn copies below `out`.
+    """Search each image; results in the order of `given.images`, and drawn copies below `out`.
 
     A copy lies where its image lies below the images' common folder, so that two of one name stay
-    two. An image that cannot be read is a line that says why; one too large to be drawn is logged.
+    two. An image that cannot be read is a line that says why; one too large to be drawn is logged, and so is what
+    was decided in reading one.
     Raises InputError when `out` cannot be written.
     """
+    images = given.images
     places = [Path(os.path.normpath(path.absolute())) for path in images]
     common = os.path.commonpath([place.parent for place in places])
     below = {place: place.relative_to(common) for place in places}
-    given = frozenset(below.values())
+    names = frozenset(below.values())
+
+    def line(result: ImageResult) -> Line:
+        return Line(json.dumps(result.to_json()), failed=result.failure is not None)
 
     def one(path: Path, place: Path) -> Line:
+        if path in given.refused:
+            return line(ImageResult.failed(str(path), detector.ref, given.refused[path]))
         try:
             with open_raster(path, max_pixels=max_pixels) as raster:
+                for remark in raster.remarks:
+                    logger.warning("%s: %s", path, remark)
                 result = detector.detect(raster, name=str(path), options=options, in_turn=True)
                 if out is not None:
-                    _draw(raster, result, out / _copy(below[place], given))
+                    _draw(raster, result, out / _copy(below[place], names))
         except ImageError as error:
             result = ImageResult.failed(str(path), detector.ref, str(error))
-        return Line(json.dumps(result.to_json()), failed=result.failure is not None)
+        return line(result)
 
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:

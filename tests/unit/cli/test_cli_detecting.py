@@ -12,7 +12,7 @@ from PIL import Image
 
 from toys import build_toy_package, paint
 from transect.cli import detecting
-from transect.cli.detecting import detect_files
+from transect.cli.detecting import detect_files, find_images
 from transect.engine import DetectOptions, Detector
 from transect.errors import InputError
 from transect.imagery import open_raster
@@ -26,7 +26,7 @@ def detect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Detect]:
     with Detector.open(build_toy_package(tmp_path / "package")) as detector:
 
         def run(*images: Path, out: Path | None = Path("out")) -> list[dict[str, object]]:
-            lines = list(detect_files(detector, images, DetectOptions(), out=out, max_pixels=10**6))
+            lines = list(detect_files(detector, find_images(images), DetectOptions(), out=out, max_pixels=10**6))
             contents = [json.loads(line.text) for line in lines]
             assert [line.failed for line in lines] == [content["failure"] is not None for content in contents]
             return contents
@@ -86,3 +86,21 @@ def test_a_folder_that_cannot_be_written_is_named(detect: Detect) -> None:
     Path("out").write_text("a file")
     with pytest.raises(InputError, match=r"out/a\.jpg cannot be written"):
         detect(photo(Path("a.jpg"), 1))
+
+
+def test_a_folder_is_searched_to_any_depth_and_nothing_in_it_is_lost_in_silence(
+    detect: Detect, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [photo(Path("Flug 1/a.jpg"), 0), photo(Path("Flug 1/tief/Bär.JPG"), 1)]
+    heic = Path("Flug 1/c.HEIC")
+    heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heic" + bytes(80))
+    photo(Path("Flug 1/.Trash-1000/d.jpg"), 2)
+    with caplog.at_level(logging.INFO):
+        lines = detect(Path("Flug 1"), found[0], out=None)
+    assert [line["image"] for line in lines] == [str(found[0]), str(heic), str(found[1])]
+    assert [line["failure"] is None for line in lines] == [True, False, True]
+    assert "of a kind that is not read (HEIF); convert it" in str(lines[1]["failure"])
+    assert "Flug 1: 1 files are left out: 1 in .Trash-1000, a trash folder." in caplog.text
+    Path("leer").mkdir()
+    with pytest.raises(InputError, match="leer holds no pictures"):
+        find_images([Path("leer")])
