@@ -81,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cpus", description=__doc__)
     parser.add_argument("--part", type=int)
     options, arguments = parser.parse_known_args()
-    # A shell starts what runs in its background with SIGINT ignored, and so would be what the tests start and interrupt.
+    # A shell starts what runs in its background with SIGINT ignored, and the tests interrupt what they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = COMBINATIONS if options.part is None else (COMBINATIONS[options.part % len(COMBINATIONS)],)
     print(f"{'instruction set':<16}{'forward':<9}{'threads':<9}{'minutes':<9}tests", flush=True)
