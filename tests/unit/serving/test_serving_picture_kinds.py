@@ -28,7 +28,7 @@ def client(dot_package: Path) -> Iterator[httpx.Client]:
 
 def _tiff(bands: int = 3, bits: int = 8, **options: Any) -> bytes:
     """The dots, and a bright last band where there are more than three."""
-    samples = dots().transpose(2, 0, 1).astype(np.uint16)
+    samples: np.ndarray = dots().transpose(2, 0, 1).astype(np.uint16)
     samples = np.concatenate([samples, np.full((bands - 3, 64, 64), 255, np.uint16)])
     samples = samples << (bits - 8) | samples >> max(16 - bits, 0) if bits > 8 else samples
     samples = samples.astype(np.uint8 if bits == 8 else np.uint16)
