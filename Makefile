@@ -11,7 +11,7 @@ PYTHON ?= python3
 # RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine.
 export MODEL DATA EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNTIME GPU
 
-STACK := $(PYTHON) docker/stack
+STACK := "$(PYTHON)" docker/stack
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 # uv takes the package index and the certificates that pip was told to use.
@@ -31,9 +31,9 @@ help:
 setup: .venv/.installed
 
 .venv/.installed: requirements/build.txt requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Transect needs Python 3.11 or newer; name one with PYTHON=..., such as make setup PYTHON=python3.12" >&2; exit 2; }
-	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
+	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing what requirements/dev.txt names (some 3 GB the first time, mostly PyTorch)"
 	@.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.txt
 	@$(AS_PIP); \
