@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transect.config_files import YamlMapping, read_yaml_mapping
 from transect.datasets.images import Listing, image_size, list_images, require_usable
 from transect.datasets.label_files import LabelFiles, find_label_files
@@ -18,15 +21,16 @@ SplitName = Literal["train", "val", "test"]
 class Split:
     """The images of one split.
 
-    `labels` are the label files, aligned with `images`; one that does not exist means an image
-    without objects. `sizes` are width and height in pixels after EXIF orientation. A label row may
-    hold `keypoint_numbers` numbers behind its box.
+    All are aligned with `images`. `labels` are the label files; one that does not exist means an
+    image without objects. `rows` are what stood in them when the set was read, (n, 5) as `read_rows`
+    gives them: nothing opens a label file again, so that one which changes while a training runs
+    changes nothing. `sizes` are width and height in pixels after EXIF orientation.
     """
 
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
+    rows: tuple[NDArray[np.float64], ...]
     sizes: tuple[tuple[int, int], ...]
-    keypoint_numbers: int = 0
 
 
 @dataclass(frozen=True)
@@ -242,11 +246,10 @@ def _resolve(source: str, root: Path) -> Path:
 
 
 def _split(images: tuple[Path, ...], found: LabelFiles, classes: int, keypoints: int) -> Split:
-    for path in found.paths:
-        read_rows(path, classes, keypoints)
-    return Split(images, found.paths, tuple(image_size(image) for image in images), keypoints)
+    rows = tuple(read_rows(path, classes, keypoints) for path in found.paths)
+    return Split(images, found.paths, rows, tuple(image_size(image) for image in images))
 
 
 def _require_boxes(name: str, split: Split) -> None:
-    if not any(len(read_rows(path, None, split.keypoint_numbers)) for path in split.labels):
+    if not any(map(len, split.rows)):
         raise DatasetError(f"no image of the {name} split has a label; expected them at places like {split.labels[0]}.")

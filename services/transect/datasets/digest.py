@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from transect.datasets.dataset import Dataset, Split, SplitName
 from transect.datasets.images import check_whole
-from transect.datasets.labels import read_rows
 from transect.errors import DatasetError
 
 _READERS = 4
@@ -49,7 +50,7 @@ def _fingerprints(split: Split) -> Iterator[str]:
     broken: list[str] = []
     # Reading and hashing leave the interpreter's lock, so threads keep the disk busy.
     with ThreadPoolExecutor(_READERS) as pool:
-        for line in pool.map(partial(_fingerprint, split.keypoint_numbers), split.images, split.labels):
+        for line in pool.map(_fingerprint, split.images, split.rows):
             if isinstance(line, DatasetError):
                 broken.append(str(line))
             else:
@@ -59,7 +60,7 @@ def _fingerprints(split: Split) -> Iterator[str]:
         raise DatasetError(f"{' '.join(broken[:_NAMED])}{more}")
 
 
-def _fingerprint(keypoint_numbers: int, image: Path, label: Path) -> str | DatasetError:
+def _fingerprint(image: Path, rows: NDArray[np.float64]) -> str | DatasetError:
     try:
         content = image.read_bytes()
         check_whole(image, content)
@@ -67,6 +68,5 @@ def _fingerprint(keypoint_numbers: int, image: Path, label: Path) -> str | Datas
         return DatasetError(f"{image} cannot be read: {error.strerror}.")
     except DatasetError as error:
         return error
-    rows = read_rows(label, None, keypoint_numbers)
     text = ";".join(sorted(" ".join(f"{value:.6f}" for value in row) for row in rows))
     return f"{hashlib.sha256(content).hexdigest()} {text}\n"

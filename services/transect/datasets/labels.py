@@ -28,29 +28,25 @@ def label_path(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def read_labels(
-    path: Path, width: int, height: int, classes: int | None = None, keypoint_numbers: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Read one label file for an image of `width` x `height` pixels.
+def boxes_in_pixels(rows: NDArray[np.float64], size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Class ids (n,) and boxes (n, 4) as x1, y1, x2, y2 in pixels, clipped to an image of `size` (width, height).
 
-    Returns class ids (n,) and boxes (n, 4) as x1, y1, x2, y2 in pixels, clipped to the image.
-    A missing or empty file is an image without objects. Rows that repeat one another count once. With
-    `keypoint_numbers` so many numbers may follow a box; they are left out.
-
-    Raises DatasetError, naming file and line, for a malformed row, a class id outside
-    0..`classes`-1, or a coordinate outside the image.
+    `rows` are (n, 5) as `read_rows` gives them.
     """
-    rows = read_rows(path, classes, keypoint_numbers)
-    centres, sizes = rows[:, 1:3], rows[:, 3:5]
-    corners = np.hstack([centres - sizes / 2, centres + sizes / 2]).clip(0.0, 1.0)
-    boxes = corners * np.array([width, height, width, height])
+    centres, sides = rows[:, 1:3], rows[:, 3:5]
+    corners = np.hstack([centres - sides / 2, centres + sides / 2]).clip(0.0, 1.0)
+    boxes = corners * np.array([*size, *size])
     return rows[:, 0].astype(np.int64), boxes.astype(np.float32)
 
 
 def read_rows(path: Path, classes: int | None = None, keypoint_numbers: int = 0) -> NDArray[np.float64]:
     """Read one label file as written: (n, 5) rows of class, x, y, width, height, normalised.
 
-    Raises DatasetError as `read_labels` does.
+    A missing or empty file is an image without objects. Rows that repeat one another count once. With
+    `keypoint_numbers` so many numbers may follow a box; they are left out.
+
+    Raises DatasetError, naming file and line, for a malformed row, a class id outside
+    0..`classes`-1, or a coordinate outside the image.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

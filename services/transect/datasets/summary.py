@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from transect.datasets.dataset import Dataset, Split
-from transect.datasets.labels import read_labels
+from transect.datasets.labels import boxes_in_pixels
 
 ALL_CLASSES = "all"
 
@@ -32,8 +32,8 @@ def dataset_summary(dataset: Dataset) -> list[dict[str, Any]]:
 def _boxes(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Class ids (n,), sizes in pixels (n,) and image numbers (n,) of all boxes of a split."""
     classes, sizes, owners = [], [], []
-    for index, (label, (width, height)) in enumerate(zip(split.labels, split.sizes, strict=True)):
-        class_ids, boxes = read_labels(label, width, height, None, split.keypoint_numbers)
+    for index, (rows, size) in enumerate(zip(split.rows, split.sizes, strict=True)):
+        class_ids, boxes = boxes_in_pixels(rows, size)
         classes.append(class_ids)
         sizes.append(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
         owners.append(np.full(len(class_ids), index))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.datasets import Split, read_labels
+from transect.datasets import Split, boxes_in_pixels
 from transect.engine.detector import Detector
 from transect.engine.metrics import Evaluation, Truth, evaluate_detections
 from transect.engine.types import Boxes, DetectOptions
@@ -69,21 +69,21 @@ def search_split(
     max_pixels: int = 250_000_000,
     title: str = "Evaluating",
 ) -> SearchedSplit:
-    """Search every image of `split` and read its labels; shows progress under `title`.
+    """Search every image of `split`; shows progress under `title`.
 
     `names` are the dataset's classes in the order of its class ids. They are matched to the
     model's by name: a class that the model does not know counts as never found, and the model's
     other classes are ignored. `options` is how images are searched when in use (threshold, IoU,
     tiling; default: whole images at the package's own thresholds); curves use the same tiling.
 
-    Raises ImageError for an image that cannot be read and DatasetError for a bad label file.
+    Raises ImageError for an image that cannot be read.
     """
     to_dataset = np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
 
-    def search(pair: tuple[Path, Path]) -> tuple[Boxes, Boxes, Truth]:
+    def search(pair: tuple[Path, NDArray[np.float64]]) -> tuple[Boxes, Boxes, Truth]:
         image = decode_image(pair[0], max_pixels=max_pixels)
         height, width = image.shape[:2]
-        class_ids, xyxy = read_labels(pair[1], width, height, len(names), split.keypoint_numbers)
+        class_ids, xyxy = boxes_in_pixels(pair[1], (width, height))
         curve = DetectOptions(
             conf=_CURVE_CONF,
             iou=_CURVE_IOU,
@@ -95,7 +95,7 @@ def search_split(
         (low, working), _ = detector.detect_boxes(image, [curve, options])
         return _renamed(low, to_dataset), _renamed(working, to_dataset), Truth(xyxy, class_ids)
 
-    pairs = list(zip(split.images, split.labels, strict=True))
+    pairs = list(zip(split.images, split.rows, strict=True))
     found = []
     with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(pairs)) as advance:
         for result in pool.map(search, pairs):

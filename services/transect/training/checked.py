@@ -13,7 +13,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils.metrics import ConfusionMatrix
 from ultralytics.utils.torch_utils import unwrap_model
 
-from transect.datasets import Dataset, Split, read_rows
+from transect.datasets import Dataset, Split
 from transect.imagery import decode_image
 
 # The least score of a detection that Ultralytics draws into a picture.
@@ -74,10 +74,8 @@ class CheckedDataset(YOLODataset):
 
     def get_labels(self) -> list[dict[str, Any]]:
         """The boxes of each picture, in Ultralytics' words."""
-        kept = zip(self.im_files, self.split.labels, self.split.sizes, strict=False)
-        return [
-            self._label(image, read_rows(path, None, self.split.keypoint_numbers), size) for image, path, size in kept
-        ]
+        kept = zip(self.im_files, self.split.rows, self.split.sizes, strict=False)
+        return [self._label(image, rows, size) for image, rows, size in kept]
 
     @staticmethod
     def _label(image: str, rows: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:

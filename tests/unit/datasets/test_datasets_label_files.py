@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tiny_datasets import MakeDataset, write_image
-from transect.datasets import load_dataset, read_labels
+from transect.datasets import boxes_in_pixels, load_dataset
 from transect.datasets.dataset import Dataset
 from transect.errors import DatasetError
 
@@ -19,7 +19,7 @@ _BOX = "0 0.5 0.5 0.2 0.4\n"
 def _boxes(dataset: Dataset) -> list[int]:
     """How many boxes each image of the train split has."""
     split = dataset.splits["train"]
-    return [len(read_labels(path, 10, 10, None, split.keypoint_numbers)[0]) for path in split.labels]
+    return [len(rows) for rows in split.rows]
 
 
 def _add(data: Path, image: str, label: str = "", rows: str = _BOX, seed: int = 1) -> None:
@@ -209,7 +209,7 @@ def test_pose_labels_are_read_as_their_boxes(make_dataset: MakeDataset, shape: s
     data = make_dataset(labels=dict.fromkeys(("train", "val", "test"), row))
     data.write_text(f"{data.read_text()}kpt_shape: {shape}\n")
     split = load_dataset(data).splits["train"]
-    _, boxes = read_labels(split.labels[0], 100, 100, 2, split.keypoint_numbers)
+    _, boxes = boxes_in_pixels(split.rows[0], (100, 100))
     assert boxes.round(3).tolist() == [[72, 58, 88, 70]]
 
 

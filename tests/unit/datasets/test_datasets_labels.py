@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transect.datasets import label_path, read_labels
+from transect.datasets import boxes_in_pixels, label_path, read_rows
 from transect.errors import DatasetError
 
 _fraction = st.floats(0.05, 0.95)
@@ -22,7 +22,7 @@ def test_boxes_lie_where_the_rows_say(
     label_file: Path, rows: list[tuple[int, float, float, float, float]], width: int, height: int
 ) -> None:
     label_file.write_text("".join(" ".join(map(repr, row)) + "\n" for row in rows))
-    classes, boxes = read_labels(label_file, width, height, classes=5)
+    classes, boxes = boxes_in_pixels(read_rows(label_file, classes=5), (width, height))
     expected = np.array(rows, dtype=float).reshape(-1, 5)
     assert classes.tolist() == expected[:, 0].astype(int).tolist()
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -38,7 +38,7 @@ def test_no_rows_mean_no_objects(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "a.txt"
     if content is not None:
         path.write_text(content)
-    classes, boxes = read_labels(path, 10, 10)
+    classes, boxes = boxes_in_pixels(read_rows(path), (10, 10))
     assert classes.shape == (0,)
     assert boxes.shape == (0, 4)
 
@@ -46,7 +46,7 @@ def test_no_rows_mean_no_objects(tmp_path: Path, content: str | None) -> None:
 def test_polygons_become_their_boxes_and_repeated_rows_count_once(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\ufeff1 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
-    classes, boxes = read_labels(path, 100, 100)
+    classes, boxes = boxes_in_pixels(read_rows(path), (100, 100))
     assert classes.tolist() == [1, 0]
     np.testing.assert_allclose(boxes, [[10, 20, 50, 60], [40, 40, 60, 60]], rtol=1e-5)
 
@@ -72,7 +72,7 @@ def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, row: str, said: s
     path = tmp_path / "a.txt"
     path.write_text(f"0 0.5 0.5 0.1 0.1\n{row}\n")
     with pytest.raises(DatasetError) as caught:
-        read_labels(path, 10, 10, classes=2)
+        read_rows(path, classes=2)
     assert f"{path}, line 2" in str(caught.value)
     assert said in str(caught.value)
 
@@ -81,7 +81,7 @@ def test_binary_labels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DatasetError, match="cannot be read as text"):
-        read_labels(path, 10, 10)
+        read_rows(path)
 
 
 @pytest.mark.parametrize(
