@@ -1,23 +1,20 @@
 """The image files of a training set: all of them found, and known to be whole."""
 
-import struct
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from PIL import Image, UnidentifiedImageError
-
 from transect.datasets.labels import label_path
-from transect.errors import DatasetError
+from transect.errors import DatasetError, ImageError
+from transect.imagery import inspect_picture
 from transect.jpeg import is_whole
 from transect.picture_files import Aside, find_pictures
-from transect.picture_kinds import READ_SUFFIXES, TIFF, kind_of_file
+from transect.picture_kinds import READ_SUFFIXES
 
-_ORIENTATION = 0x0112
-_TURNED = frozenset({5, 6, 7, 8})
+# A training holds whole pictures in memory, several at a time, in 3 bytes a pixel.
+_MOST_PIXELS = 180_000_000
 _NAMED = 3
 
 
@@ -65,12 +62,13 @@ def require_usable(listing: Listing, split: str, sources: Sequence[str]) -> None
     if wanted:
         named = "; ".join(f"{one.path} {one.reason}" for one in wanted[:_NAMED])
         more = f"; and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else ""
-        raise DatasetError(f"the {split} split has {_count(len(wanted))} that cannot be used: {named}{more}.")
+        raise DatasetError(f"the {split} split has {count_pictures(len(wanted))} that cannot be used: {named}{more}.")
     if not listing.images:
         raise DatasetError(f"the {split} split is empty; no images in {', '.join(sources)}.")
 
 
-def _count(pictures: int) -> str:
+def count_pictures(pictures: int) -> str:
+    """A number of pictures in words."""
     return "a picture" if pictures == 1 else f"{pictures} pictures"
 
 
@@ -97,32 +95,12 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises DatasetError when the file is not an image, or is too large to train on whole.
     """
     try:
-        # Pillow warns of half the size that it refuses; pictures of that size are still usable.
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
-        ):
-            width, height = image.size
-            # Pillow would decode a whole PNG to look for EXIF behind the picture, where cameras do not put it.
-            known = image.format != "PNG" or "exif" in image.info
-            turned = known and image.getexif().get(_ORIENTATION) in _TURNED
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path} is too large to train on whole; cut it into tiles.") from error
-    except (UnidentifiedImageError, ImportError, OSError, ValueError, SyntaxError, struct.error) as error:
-        # ImportError: see imagery/decode.py, on what Ultralytics makes of Image.open.
-        raise DatasetError(_unreadable(path)) from error
-    return (height, width) if turned else (width, height)
-
-
-def _unreadable(path: Path) -> str:
-    if path.is_file() and path.stat().st_size == 0:
-        return f"{path} cannot be read: it is empty. Replace it or take it out of the set."
-    kind = kind_of_file(path)
-    if kind is not None and not kind.read:
-        return kind.refusal(str(path))
-    if kind is TIFF:
-        return f"{path} is a TIFF that cannot be trained on; export it as 8-bit RGB, or take it out of the set."
-    return f"{path} cannot be read: it is not an image. Replace it or take it out of the set."
+        facts = inspect_picture(path)
+    except ImageError as error:
+        raise DatasetError(f"{error} Replace it or take it out of the set.") from error
+    if facts.width * facts.height > _MOST_PIXELS:
+        raise DatasetError(f"{path} is too large to train on whole; cut it into tiles.")
+    return facts.width, facts.height
 
 
 def check_whole(path: Path, content: bytes) -> None:

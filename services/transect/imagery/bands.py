@@ -62,8 +62,8 @@ def _unnamed(label: str, count: int) -> Channels:
         return Channels((1,), "grey", "it has two bands and does not say what they are: the first is taken as grey.")
     if count <= 4:
         remark = (
-            f"it does not say which of its {count} bands are red, green and blue: the first three are taken; name "
-            "others with `bands` if that is wrong."
+            f"it does not say which of its {count} bands are red, green and blue: the first three are taken "
+            "(`bands` in a survey.yaml names others)."
         )
         return Channels((1, 2, 3), "rgb", remark)
     raise ImageError(

@@ -18,7 +18,7 @@ from transect.imagery.containers import Embedded, read_embedded
 from transect.imagery.decode import DECODE_ERRORS, open_image
 from transect.imagery.exif import Value, number_of, text_of, told
 from transect.imagery.numbers import read_metres, read_number
-from transect.imagery.orientation import orientation_of, upright_size
+from transect.imagery.orientation import orientation_in_file, upright_size
 from transect.imagery.position import find_position
 from transect.imagery.xmp import read_xmp
 
@@ -109,7 +109,7 @@ def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
     """
     with open_image(path, name or str(path)) as image:
         stored_width, stored_height = image.size
-        orientation = orientation_of(image, DECODE_ERRORS)
+        orientation = orientation_in_file(path, image, DECODE_ERRORS)
     try:
         embedded = read_embedded(path, _WANTED)
     except OSError:

@@ -6,6 +6,9 @@ With stored pixels S of R rows and C columns, the upright pixel at row y and col
     5: S[x, y]       6: S[R-1-x, y]   7: S[R-1-x, C-1-y]  8: S[x, C-1-y]
 """
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,27 @@ def orientation_of(image: Image.Image, damage: tuple[type[Exception], ...]) -> i
     except damage:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def orientation_in_file(path: Path, image: Image.Image, damage: tuple[type[Exception], ...]) -> int:
+    """As orientation_of, for an image opened from `path` whose pixels nobody wants.
+
+    Pillow decodes a whole PNG to look for EXIF behind its pixels; it does so here only where some is.
+    """
+    if image.format == "PNG" and "exif" not in image.info and not _has_late_exif(path):
+        return 1
+    return orientation_of(image, damage)
+
+
+def _has_late_exif(path: Path) -> bool:
+    """Whether chunks behind the pixels of a PNG may hold EXIF (PNG, third edition, sections 5.3 and 5.6)."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] in (b"eXIf", b"zTXt", b"tEXt", b"iTXt"):
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from transect.imagery.decode import (
     label_of,
     open_image,
 )
-from transect.imagery.orientation import orientation_of, upright_size
+from transect.imagery.orientation import orientation_in_file, upright_size
 from transect.imagery.tiff_tags import TiffTags, read_tiff_tags
 from transect.picture_kinds import DNG, RAW, TIFF_STARTS, kind_of_suffix
 
@@ -200,7 +200,7 @@ def inspect_picture(path: Path, *, name: str = "", rendering: Rendering = AS_STO
                 raise error from None
             return PictureFacts(*size, tags.orientation, remarks=(_BY_PILLOW,))
     with open_image(path, label) as image:
-        orientation = orientation_of(image, DECODE_ERRORS)
+        orientation = orientation_in_file(path, image, DECODE_ERRORS)
         return PictureFacts(*upright_size(*image.size, orientation), orientation)
 
 

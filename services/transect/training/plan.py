@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transect.config_files import placed
-from transect.datasets import Dataset, SplitName, combine_digests, load_dataset, split_digest
+from transect.datasets import Dataset, SplitName, check_pixels, combine_digests, load_dataset, split_digest
 from transect.errors import InputError, UnreachableError
 from transect.progress import progress
 from transect.registry import Registry, connect
@@ -104,6 +104,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     if dataset.test_is_val:
         logger.info("%s names no test split of its own: the validation split is the test split too.", dataset.path)
     digests = _digests(dataset)
+    _check_pixels(dataset, digests)
     return Plan(
         recipe=recipe,
         architecture=architecture,
@@ -172,3 +173,20 @@ def _digests(dataset: Dataset) -> dict[SplitName, str]:
             digests[name] = digests["val"] if same else split_digest(dataset, name)
             advance(len(split.images))
     return digests
+
+
+# Splits by digest: the trials of a sweep share theirs.
+_decoded: set[str] = set()
+
+
+def _check_pixels(dataset: Dataset, digests: Mapping[SplitName, str]) -> None:
+    """Decode what was not decoded before in this process, and log remarks. Raises DatasetError as check_pixels does."""
+    wanted: dict[str, SplitName] = {}
+    for name, digest in digests.items():
+        if digest not in _decoded:
+            wanted.setdefault(digest, name)
+    with progress("Decoding the training set", sum(len(dataset.splits[name].images) for name in wanted.values())) as go:
+        for digest, name in wanted.items():
+            for remark in check_pixels(dataset.splits[name], name, go):
+                logger.warning("%s", remark)
+            _decoded.add(digest)

@@ -110,7 +110,7 @@ _SPLITS = "train: images/train\nval: images/val\n"
         (_write("data.yaml", b"train: images/train\nval: list.txt\nnames: [a]\n"), "list.txt does not exist"),
         (_remove("images/val/a.jpg"), "val split is empty"),
         (_write("images/val/a.jpg", b""), "is empty (0 bytes)"),
-        (_write("images/val/a.jpg", b"hello"), "it is not an image"),
+        (_write("images/val/a.jpg", b"hello"), "is not an image that can be read"),
         (_write("labels/val/a.txt", b"5 0.5 0.5 0.1 0.1\n"), "a.txt, line 1: class 5 is out of range"),
         (_write("labels/train/a.txt", b""), "no image of the train split has a label"),
         (_write("labels/val/a.txt", b""), "no image of the val split has a label"),

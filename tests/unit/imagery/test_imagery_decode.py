@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from transect.errors import ImageError
-from transect.imagery import decode_image
+from transect.imagery import decode_image, inspect_picture
 
 LIMIT = 1_000_000
 
@@ -52,6 +52,22 @@ def test_of_several_pictures_the_first_is_taken() -> None:
     first, second = Image.fromarray(picture()), Image.new("RGB", (60, 40))
     content = encoded(first, "MPO", save_all=True, append_images=[second])
     assert np.abs(decode_image(content, max_pixels=LIMIT).astype(int) - picture()).mean() < 4
+
+
+def test_a_png_with_its_exif_behind_the_pixels_has_its_upright_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.fromarray(picture()), "PNG", exif=exif)
+    pixels, block = content.index(b"IDAT") - 4, content.index(b"eXIf") - 4
+    end = len(content) - 12
+    assert pixels > block
+    path = tmp_path / "a.png"
+    path.write_bytes(content[:block] + content[pixels:end] + content[block:pixels] + content[end:])
+    assert decode_image(path, max_pixels=LIMIT).shape == (60, 40, 3)
+    facts = inspect_picture(path)
+    assert (facts.width, facts.height) == (40, 60)
+    path.write_bytes(encoded(Image.fromarray(picture()), "PNG"))
+    assert (inspect_picture(path).width, inspect_picture(path).height) == (60, 40)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr"])

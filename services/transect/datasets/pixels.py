@@ -1,0 +1,51 @@
+"""The pixels of a training set: each picture decoded once before a training, so that none fails it hours later."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from transect.datasets.dataset import Split
+from transect.datasets.images import count_pictures
+from transect.errors import DatasetError, ImageError
+from transect.imagery import open_raster
+
+# Each holds a picture.
+_READERS = min(8, os.cpu_count() or 1)
+_NAMED = 3
+
+
+def check_pixels(split: Split, name: str, advance: Callable[[], None]) -> list[str]:
+    """Decode every picture of the split `name` as a training does; calls `advance` after each.
+
+    Returns a remark for each thing that was decided in reading them, with how many pictures it is true of. Raises
+    DatasetError that names the pictures which cannot be decoded: how many, and the first.
+    """
+    broken: list[str] = []
+    remarked: dict[str, list[Path]] = {}
+    with ThreadPoolExecutor(_READERS) as pool:
+        for path, result in zip(split.images, pool.map(_remarks, split.images), strict=True):
+            advance()
+            if isinstance(result, ImageError):
+                broken.append(str(result))
+                continue
+            for remark in result:
+                remarked.setdefault(remark, []).append(path)
+    if broken:
+        named = " ".join(broken[:_NAMED])
+        more = f" ({len(broken) - _NAMED} more like this.)" if len(broken) > _NAMED else ""
+        raise DatasetError(
+            f"The {name} split has {count_pictures(len(broken))} that cannot be used: {named}{more} Replace what is "
+            "named or take it out of the set."
+        )
+    return [f"{name}: {count_pictures(len(paths))} such as {paths[0]}: {remark}" for remark, paths in remarked.items()]
+
+
+def _remarks(path: Path) -> tuple[str, ...] | ImageError:
+    """What was decided in reading a picture, or why it cannot be read."""
+    try:
+        with open_raster(path, max_pixels=None) as raster:
+            raster.read(0, 0, raster.width, raster.height)
+            return raster.remarks
+    except ImageError as error:
+        return error
