@@ -1,6 +1,5 @@
 """A finished census read back: estimate.json, and beside it manifest.json and transects.csv where there are."""
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -8,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transect.census.inputs.table import read_table
 from transect.census.outputs.streams import unguarded
 from transect.errors import InputError
 
 _ESTIMATES, _MANIFEST, _UNITS = "estimate.json", "manifest.json", "transects.csv"
+_UNIT_COLUMNS = ("stratum", "species", "transect", "area_km2", "count")
 # These differ between any two runs and say nothing about the surveys.
 _NOT_FACTS = ("schema", "run", "created_at", "files")
 
@@ -163,12 +164,13 @@ def _number(value: object) -> float | None:
 def _units(path: Path) -> dict[tuple[str, str], dict[str, SavedUnit]]:
     units: dict[tuple[str, str], dict[str, SavedUnit]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                count = int(row["count"])
-                counted = SavedUnit(float(row["area_km2"]), count, float(row.get("single_look") or count))
-                stratum, species, transect = (unguarded(row[key]) for key in ("stratum", "species", "transect"))
-                units.setdefault((stratum, species), {})[transect] = counted
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{path} is not what a census writes ({error}); run the census again.") from error
+        for row in read_table(path, _UNIT_COLUMNS, InputError):
+            count, area, look = (row.number(key) for key in ("count", "area_km2", "single_look"))
+            if count is None or area is None:
+                raise row.problem("count" if count is None else "area_km2", "the cell is empty")
+            stratum, species, transect = (unguarded(row.cells[key]) for key in ("stratum", "species", "transect"))
+            counted = SavedUnit(area, int(count), count if look is None else look)
+            units.setdefault((stratum, species), {})[transect] = counted
+    except InputError as error:
+        raise InputError(f"{error} It is not what a census writes; run the census again.") from error
     return units

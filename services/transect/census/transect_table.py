@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,36 +65,45 @@ def read_count_table(transects: Path, strata: Path) -> CountTable:
     transects_possible).
 
     A transect without a row for a species counts none of it; a row with an empty species and no count names a
-    transect on which nothing was seen. Raises InputError, naming file, line and column.
+    transect on which nothing was seen. Names of strata, transects and species that differ in upper and lower case, in
+    blanks or in how accents are composed are one; its first spelling is kept. Raises InputError, naming file, line and
+    column.
     """
     grounds = {row.cells["stratum"]: row for row in _strata_rows(strata)}
     flown: dict[str, dict[str, _Transect]] = {name: {} for name in grounds}
-    species: dict[str, None] = {}
+    spelled = {_folded(name): name for name in grounds}
+    species: dict[str, str] = {}
     for row in _rows(transects, TRANSECT_COLUMNS):
         name = row.text("stratum")
-        if name not in flown:
+        stratum = spelled.get(_folded(name))
+        if stratum is None:
             raise row.problem("stratum", f"{name!r} is not a stratum of {strata}{_did_you_mean(name, list(flown))}")
-        _add(row, flown[name], species)
+        _add(row, flown[stratum], species)
     if not species:
         raise InputError(f"{transects} names no species: there is nothing to estimate.")
-    return CountTable({one: tuple(_sample(grounds[name], flown[name], one) for name in grounds) for one in species})
+    return CountTable(
+        {
+            name: tuple(_sample(grounds[stratum], flown[stratum], key) for stratum in grounds)
+            for key, name in species.items()
+        }
+    )
 
 
 def _strata_rows(path: Path) -> Iterator[_Row]:
     first: dict[str, int] = {}
     for row in _rows(path, STRATUM_COLUMNS):
         name = row.text("stratum")
-        if name in first:
-            raise row.problem("stratum", f"{name!r} is also on line {first[name]}")
-        first[name] = row.line
+        if (key := _folded(name)) in first:
+            raise row.problem("stratum", f"{name!r} is also on line {first[key]}")
+        first[key] = row.line
         yield row
     if not first:
         raise InputError(f"{path} names no stratum below its header line.")
 
 
-def _add(row: _Row, flown: dict[str, _Transect], species: dict[str, None]) -> None:
+def _add(row: _Row, flown: dict[str, _Transect], species: dict[str, str]) -> None:
     name, area = row.text("transect"), row.area("area_km2")
-    transect = flown.setdefault(name, _Transect(area, row.line, {}))
+    transect = flown.setdefault(_folded(name), _Transect(area, row.line, {}))
     if abs(area - transect.area) > _AREA_ROUNDING * transect.area:
         raise row.problem(
             "area_km2", f"transect {name!r} has {area:g} km2 here and {transect.area:g} km2 on line {transect.line}"
@@ -104,12 +114,18 @@ def _add(row: _Row, flown: dict[str, _Transect], species: dict[str, None]) -> No
             raise row.problem("species", f"{row.cells['count']} animals of no species")
         return
     count = row.count("count")
-    if animal in transect.counts:
+    key = _folded(animal)
+    if key in transect.counts:
         raise row.problem(
-            "species", f"{animal!r} on transect {name!r} is also on line {transect.counts[animal][1]}; add the counts"
+            "species", f"{animal!r} on transect {name!r} is also on line {transect.counts[key][1]}; add the counts"
         )
-    transect.counts[animal] = (count, row.line)
-    species[animal] = None
+    transect.counts[key] = (count, row.line)
+    species.setdefault(key, animal)
+
+
+def _folded(name: str) -> str:
+    """A name without regard to case, to how many blanks stand in it, and to how accents are composed."""
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
 
 
 def _sample(row: _Row, flown: Mapping[str, _Transect], species: str) -> StratumSample:

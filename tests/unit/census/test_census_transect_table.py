@@ -53,6 +53,17 @@ def test_quoted_cells_and_whole_floats_are_read(write: Write) -> None:
     assert table.samples["zebra"][0].counts == (12,)
 
 
+def test_names_that_differ_in_spelling_alone_are_one(write: Write) -> None:
+    rows = "plain,T1,Bu\u0308ffel,4,12\nPLAIN,t 2,b\u00fcffel,3,5\nPlain,T  2,gnu,3,1\nhill,1,GNU,1,2\n"
+    table = read_count_table(*write(HEADER + rows, "stratum,area_km2\nPlain,180\nHill ,40\n"))
+    assert list(table.samples) == ["Bu\u0308ffel", "gnu"]
+    assert [(one.stratum, one.counts, one.areas) for one in table.samples["gnu"]] == [
+        ("Plain", (0, 1), (4, 3)),
+        ("Hill", (2,), (1,)),
+    ]
+    assert table.samples["Bu\u0308ffel"][0].counts == (12, 5)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -72,6 +83,7 @@ def test_quoted_cells_and_whole_floats_are_read(write: Write) -> None:
         ("plain,,zebra,4,4", "line 3, column transect: the cell is empty"),
         ("plain,9,,4,4", "line 3, column species: 4 animals of no species"),
         ("plain,1,zebra,4,4", "line 3, column species: 'zebra' on transect '1' is also on line 2"),
+        ("plain,1,Zebra,4,4", "line 3, column species: 'Zebra' on transect '1' is also on line 2"),
         ("plain,1,gnu,5,4", "line 3, column area_km2: transect '1' has 5 km2 here and 4 km2 on line 2"),
         ("plain,9,zebra,4", "line 3 has 4 cells, and the header line 5 columns"),
         ("plain,9,zebra,4,4,4", "line 3 has 6 cells"),
@@ -89,6 +101,7 @@ def test_a_bad_row_is_named(write: Write, row: str, said: str) -> None:
     ("strata", "said"),
     [
         ("stratum,area_km2\nplain,180\nplain,40\n", "line 3, column stratum: 'plain' is also on line 2"),
+        ("stratum,area_km2\nplain,180\nPlain,40\n", "line 3, column stratum: 'Plain' is also on line 2"),
         ("stratum,area_km2\nplain,0\n", "line 2, column area_km2: an area of 0 km2"),
         ("stratum,area_km2\nplain,x\n", "line 2, column area_km2: 'x' is not a number"),
         ("stratum,area_km2\nplain,3\n", "line 2, column area_km2: stratum 'plain' has 3 km2, less than the 4 km2"),
