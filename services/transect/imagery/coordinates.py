@@ -122,8 +122,10 @@ def _decimal_part(text: str) -> _Part:
 
 
 def _joined(parts: list[_Part]) -> Coordinate | None:
-    """Degrees, minutes and seconds as one; None where a part that counts is unknown.
+    """Degrees, minutes and seconds as one; None where a part that counts is unknown, or they are no parts of one angle.
 
+    Minutes and seconds are 60 at most, and a part that is not whole is the last: some programs write the same angle in
+    each of the three.
     0/0 at the end is nothing where the part before it has decimals; else the place is unknown to a minute or a degree.
     Zeros at the end do not say that they were measured: the step is that of the last part that is not zero.
     """
@@ -133,8 +135,12 @@ def _joined(parts: list[_Part]) -> Coordinate | None:
     if not values or any(value is None or not math.isfinite(value) for value in values):
         return None
     numbers = [value or 0.0 for value in values]
-    degrees = sum(abs(number) * unit for number, unit in zip(numbers, _UNITS, strict=False))
     last = max((at for at, number in enumerate(numbers) if number), default=0)
+    if any(abs(number) > 60 for number in numbers[1:]) or any(number % 1 for number in numbers[:last]):
+        return None
+    if numbers[0] > 0 and min(numbers) < 0:
+        return None
+    degrees = sum(abs(number) * unit for number, unit in zip(numbers, _UNITS, strict=False))
     return Coordinate(degrees, -1 if any(number < 0 for number in numbers) else None, parts[last].step * _UNITS[last])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ IMAGE_SUFFIXES = READ_SUFFIXES
 # Our own limit (max_pixels) is checked before any pixel is decoded, and it is a setting.
 # Pillow's is a fixed number that orthomosaics pass.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of damage in EXIF blocks, by line of its own code; the reader of metadata names file and field.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
 

@@ -124,8 +124,11 @@ def test_a_hemisphere_that_is_not_written_is_not_guessed(tmp_path: Path, referen
 
 
 @pytest.mark.parametrize(
-    "latitude", [(5, (1, 1, 29, 1, 0, 0)), (5, (0, 0, 29, 1, 0, 1)), (5, (1, 0)), (2, b"unknown\0"), (2, b"1,29\0")]
-)
+    "latitude",
+    [(5, (1, 1, 29, 1, 0, 0)), (5, (0, 0, 29, 1, 0, 1)), (5, (1, 0)), (2, b"unknown\0"), (2, b"1,29\0"),
+     # The same angle in each part; minutes beyond sixty; a minus on the seconds alone.
+     (5, (1497, 1000, 2982, 100, 492, 10)), (5, (1, 1, 1712, 1, 0, 1)), (10, (1, 1, 29, 1, -492, 10))],
+)  # fmt: skip
 def test_a_position_that_cannot_be_read_is_named(tmp_path: Path, latitude: Field) -> None:
     found = jpeg(tmp_path, block=exif({**SOUTH, 2: latitude}))
     assert found.latitude is None
