@@ -182,6 +182,7 @@ class Detector:
             model=self.ref,
             tiles=tiles,
             truncated=boxes.truncated,
+            remarks=raster.remarks,
             seconds=seconds,
         )
 

@@ -64,8 +64,9 @@ class ImageResult:
 
     `tiles` is how many inferences were made. `truncated` is true where a tile reached max_det, so
     that objects may be missing. `failure` says why there is no result at all; it is None when the
-    image was searched, also when nothing was found. `seconds` is where the time went; it is no part
-    of the contract, and results with the same content are equal.
+    image was searched, also when nothing was found. `remarks` are sentences on what was decided in
+    reading the image, such as how samples of 16 bits are shown. `seconds` is where the time went; it
+    is no part of the contract, and results with the same content are equal.
     """
 
     image: str
@@ -76,6 +77,7 @@ class ImageResult:
     tiles: int
     truncated: bool = False
     failure: str | None = None
+    remarks: tuple[str, ...] = ()
     seconds: StageSeconds = field(default=StageSeconds(), compare=False)
 
     @classmethod
@@ -94,6 +96,7 @@ class ImageResult:
             "tiles": self.tiles,
             "truncated": self.truncated,
             "failure": self.failure,
+            "remarks": list(self.remarks),
         }
 
 

@@ -45,7 +45,7 @@ class Samples:
     def depth(self, said_most: float | None = None) -> Depth:
         """The depth that holds the samples; `said_most` is the largest one by the file's own statistics."""
         # 65535 alone above the rest marks clipping or no data.
-        most = 65535 if self._saturated and self._most >= 32768 else self._most
+        most = 65535 if self._saturated and (self._most >= 32768 or self._most == 0) else self._most
         said = said_most is not None and most <= said_most
         bits = _bits(int(said_most) if said and said_most is not None else most)
         counts = self._counts.copy()

@@ -131,6 +131,7 @@ def signature() -> "ModelSignature":
         ColSpec(whole, "tiles"),
         ColSpec(DataType.boolean, "truncated"),
         ColSpec(text, "failure", required=False),
+        ColSpec(Array(text), "remarks"),
     ]
     # The column has no name, because MLflow refuses a plain list of paths where one is given.
     image: ColSpec | TensorSpec = ColSpec(AnyType())

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from transect.engine import Detector, ImageResult, ModelRef, read_manifest
 from transect.errors import ImageError
-from transect.imagery import decode_image
+from transect.imagery import Raster, as_raster, open_raster
 from transect.settings import load_settings
 
 
@@ -35,23 +34,23 @@ class DetectorModel:
     def _detect(self, number: int, value: Any) -> ImageResult:
         name = value if isinstance(value, str) and _is_file(value) else f"image {number}"
         try:
-            pixels = self._decode(value, name)
+            with self._open(value, name) as raster:
+                return self._detector.detect(raster, name=name)
         except ImageError as error:
             return ImageResult.failed(name, self._detector.ref, str(error))
-        return self._detector.detect(pixels, name=name)
 
-    def _decode(self, value: Any, name: str) -> NDArray[np.uint8]:
+    def _open(self, value: Any, name: str) -> Raster:
         if isinstance(value, np.ndarray):
             if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8 or not value.size:
                 raise ImageError(
                     f"{name} is an array of shape {value.shape} and type {value.dtype}; give RGB uint8 (H, W, 3)."
                 )
-            return np.ascontiguousarray(value)
+            return as_raster(np.ascontiguousarray(value))
         if isinstance(value, bytes | bytearray):
-            return decode_image(bytes(value), name=name, max_pixels=self._max_pixels)
+            return open_raster(bytes(value), name=name, max_pixels=self._max_pixels)
         if isinstance(value, str | Path):
             source = Path(value) if _is_file(str(value)) else _from_base64(str(value), name)
-            return decode_image(source, name=name, max_pixels=self._max_pixels)
+            return open_raster(source, name=name, max_pixels=self._max_pixels)
         raise ImageError(f"{name} is a {type(value).__name__}; give a path, base64 text, bytes or an RGB array.")
 
 

@@ -36,6 +36,7 @@ OutputName = Literal[
     "tiles",
     "truncated",
     "failure",
+    "remarks",
 ]
 # Datatype and shape of each output; -1 is as many as there are.
 OUTPUTS: dict[OutputName, tuple[str, tuple[int, ...]]] = {
@@ -49,6 +50,7 @@ OUTPUTS: dict[OutputName, tuple[str, tuple[int, ...]]] = {
     "tiles": ("INT64", (-1,)),
     "truncated": ("BOOL", (-1,)),
     "failure": ("BYTES", (-1,)),
+    "remarks": ("BYTES", (-1,)),
 }
 INPUTS: dict[str, tuple[str, tuple[int, ...]]] = {"image": ("BYTES", (-1,)), "pixels": ("UINT8", (-1, -1, -1, 3))}
 _LONGEST_LENGTH = 12
@@ -293,6 +295,7 @@ def _values(results: Sequence[ImageResult]) -> dict[str, list[Any]]:
         "tiles": [result.tiles for result in results],
         "truncated": [result.truncated for result in results],
         "failure": [result.failure or "" for result in results],
+        "remarks": [" ".join(result.remarks) for result in results],
     }
 
 

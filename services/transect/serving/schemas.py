@@ -62,6 +62,7 @@ class ImageAnswer(_Answer):
     tiles: int = Field(description="Inferences made.")
     truncated: bool = Field(description="A tile reached its limit of objects, so that some may be missing.")
     failure: str | None = Field(description="Why there is no result; null where the image was searched.")
+    remarks: list[str] = Field(description="What was decided in reading the image, such as how 16 bits are shown.")
 
 
 class ImagesAnswer(_Answer):

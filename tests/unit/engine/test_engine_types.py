@@ -39,6 +39,7 @@ def test_a_result_is_the_contract() -> None:
         "tiles": 2,
         "truncated": False,
         "failure": None,
+        "remarks": [],
     }
 
 

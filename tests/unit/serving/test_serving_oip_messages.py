@@ -167,7 +167,7 @@ def test_ragged_results_are_flat_with_the_index_of_their_image() -> None:
     assert outputs["class_names"]["data"] == ["cow", "schäfchen", "goat"]
     assert outputs["width"]["data"] == [60, 10, 9]
     assert outputs["truncated"]["data"] == [True, False, False]
-    assert outputs["failure"]["data"] == ["", "", ""]
+    assert outputs["failure"]["data"] == outputs["remarks"]["data"] == ["", "", ""]
 
 
 def test_binary_outputs_follow_the_json_in_their_order() -> None:

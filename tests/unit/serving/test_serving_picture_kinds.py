@@ -64,6 +64,15 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
+# What was decided, where the file does not say it.
+REMARKED = {
+    "planar, not marked RGB": "which of its 3 bands",
+    "12 of 16 bits": "12 bits",
+    "four bands without names": "which of its 4 bands",
+    "JPEG without its end marker": "end marker",
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_searched_in_its_colours(
     kind: str, client: httpx.Client, dot_package: Path, tmp_path: Path
@@ -72,11 +81,13 @@ def test_every_kind_is_searched_in_its_colours(
     answer = raw(client, content)
     assert answer.status_code == 200, answer.text
     assert found(answer.json()) == BOTH
+    assert any(REMARKED.get(kind, "") in one for one in answer.json()["remarks"]) == (kind in REMARKED)
     path = tmp_path / "ohne Endung"
     path.write_bytes(content)
     with Detector.open(dot_package, threads=1) as detector:
         (line,) = detect_files(detector, find_images([path]), DetectOptions(), out=None, max_pixels=10**6)
     assert found(json.loads(line.text)) == BOTH
+    assert json.loads(line.text)["remarks"] == answer.json()["remarks"]
 
 
 @pytest.mark.parametrize(
