@@ -124,8 +124,9 @@ def _decimal_part(text: str) -> _Part:
 def _joined(parts: list[_Part]) -> Coordinate | None:
     """Degrees, minutes and seconds as one; None where a part that counts is unknown, or they are no parts of one angle.
 
-    Minutes and seconds are 60 at most, and a part that is not whole is the last: some programs write the same angle in
-    each of the three.
+    Some programs carry nothing over, so that an angle is all in minutes, or seconds go beyond 60. Others write the same
+    angle in each of the three, so that a part which is not whole must be the last.
+
     0/0 at the end is nothing where the part before it has decimals; else the place is unknown to a minute or a degree.
     Zeros at the end do not say that they were measured: the step is that of the last part that is not zero.
     """
@@ -136,7 +137,9 @@ def _joined(parts: list[_Part]) -> Coordinate | None:
         return None
     numbers = [value or 0.0 for value in values]
     last = max((at for at, number in enumerate(numbers) if number), default=0)
-    if any(abs(number) > 60 for number in numbers[1:]) or any(number % 1 for number in numbers[:last]):
+    if any(number % 1 for number in numbers[:last]) or any(abs(number) > 3600 for number in numbers[2:]):
+        return None
+    if numbers[0] and any(abs(number) > 60 for number in numbers[1:2]):
         return None
     if numbers[0] > 0 and min(numbers) < 0:
         return None

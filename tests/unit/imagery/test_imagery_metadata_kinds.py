@@ -97,6 +97,7 @@ def test_south_by_any_spelling_and_type(tmp_path: Path, reference: Field) -> Non
      (2, b"1,497\0"),
      (2, b"1 29 49.2\0"), (2, b"1 29 49,2\0"),
      (2, "1°29'49.2\"S\0".encode()), (2, b"1/1 29/1 492/10\0"), (2, b"S 1 29.82\0"), (2, b"1d29m49.2s\0"),
+     (5, (1, 1, 28, 1, 1092, 10)), (5, (0, 1, 8982, 100)), (5, (1, 1, 0, 1, 17892, 10)),
      (10, (-1, 1, 29, 1, 492, 10)), (10, (-1, 1, -29, 1, -492, 10)), (2, b"-1.497\0")],
 )  # fmt: skip
 def test_a_position_in_any_form(tmp_path: Path, latitude: Field) -> None:
