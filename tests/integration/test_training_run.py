@@ -166,7 +166,7 @@ def _spoil(data: Path, name: str, content: bytes) -> None:
         ("data.yaml", b"train: [", "YAML"),
         ("data.yaml", b"train: images/train\nval: gone\nnames: [a, b]\n", "does not exist"),
         ("labels/train/0.txt", b"7 0.5 0.5 0.1 0.1\n", "0.txt, line 1: class 7 is out of range"),
-        ("images/val/0.png", b"", "it is empty"),
+        ("images/val/0.png", b"", "0.png is empty (0 bytes)"),
     ],
 )
 def test_bad_data_is_refused_before_anything_exists(
