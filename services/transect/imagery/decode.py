@@ -97,7 +97,7 @@ def check_file(source: Path | bytes, label: str) -> None:
 def open_image(source: Path | bytes, label: str) -> Image.Image:
     """Open an image without decoding its pixels. Raises ImageError as decode_image does."""
     check_file(source, label)
-    _require_read_kind(source, label)
+    require_read_kind(source, label)
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
     except (UnidentifiedImageError, ImportError) as error:
@@ -110,7 +110,7 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
         raise ImageError(f"{label} is damaged and cannot be opened; copy it again from its source.") from error
 
 
-def _require_read_kind(source: Path | bytes, label: str) -> None:
+def require_read_kind(source: Path | bytes, label: str) -> None:
     """Raise ImageError, with the way to convert it, for a picture of a known kind that is not read."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:

@@ -22,6 +22,7 @@ from transect.imagery.decode import (
     decode_with_pillow,
     label_of,
     open_image,
+    require_read_kind,
 )
 from transect.imagery.orientation import orientation_in_file, upright_size
 from transect.imagery.tiff_tags import TiffTags, read_tiff_tags
@@ -245,6 +246,7 @@ def _tags(source: Path | bytes, label: str) -> TiffTags:
     except OSError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
     if tags is None:
+        require_read_kind(source, label)
         raise ImageError(f"{label} is truncated or damaged and cannot be decoded; copy it again from its source.")
     told = kind_of_suffix(source) if isinstance(source, Path) else None
     if tags.raw or told in (DNG, RAW):
