@@ -1,6 +1,7 @@
 """What every test stands on: an environment without the developer's own settings."""
 
 import os
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  
 
 # Fixtures that make small real model packages.
 pytest_plugins = ["packages"]
+
+# Whoever asks oneDNN for less than AVX2 (`ONEDNN_MAX_CPU_ISA=SSE41 make test`) means torch: see tests/cpus.
+if os.environ.get("ONEDNN_MAX_CPU_ISA") in ("SSE41", "AVX"):
+    _startup = Path(__file__).parent / "cpus" / "startup"
+    os.environ["FORCED_ISA"] = os.environ.pop("ONEDNN_MAX_CPU_ISA")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_startup), *filter(None, [os.environ.get("PYTHONPATH")])])
+    runpy.run_path(str(_startup / "sitecustomize.py"))
 
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 

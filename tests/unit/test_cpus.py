@@ -1,7 +1,9 @@
 """The table of other processors: all combinations are there, and each one's variables do what they say."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,24 @@ def test_the_counts_are_read_from_what_pytest_says() -> None:
     )
     assert summary("=== 3 passed in 1.0s ===\n") == "3 passed"
     assert summary("killed") == "no summary"
+
+
+def test_a_limit_below_avx2_is_for_torch_alone(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    (tmp_path / "test_limits.py").write_text(
+        "import os, pytest, subprocess, sys\n"
+        "def test_limits():\n"
+        "    assert 'ONEDNN_MAX_CPU_ISA' not in os.environ\n"
+        "    from transect.training import cpu\n"
+        "    code = 'from transect.training import cpu; import os; print(os.environ[\"FORCED_ISA\"])'\n"
+        "    assert subprocess.check_output([sys.executable, '-c', code], text=True) == 'SSE41\\n'\n"
+    )
+    rules = ["-c", str(pytestconfig.rootpath / "pyproject.toml"), "-p", "no:cacheprovider", "-p", "conftest"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *rules, str(tmp_path / "test_limits.py")],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "SSE41", "PYTHONPATH": str(pytestconfig.rootpath / "tests")},
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

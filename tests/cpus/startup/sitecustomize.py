@@ -1,6 +1,6 @@
 """What makes one machine compute like another; found by Python at its start, also in the processes that tests start.
 
-FORCED_FORWARD (bf16, fp32) and FORCED_THREADS come from tests/cpus/__main__.py. The moment is that in which a training
+FORCED_ISA, FORCED_FORWARD (bf16, fp32) and FORCED_THREADS come from tests/cpus. The moment is that in which a training
 asks whether the processor computes in bfloat16: torch is there then, and nothing was computed yet.
 """
 
@@ -18,16 +18,16 @@ _MODULE = "transect.training.cpu"
 def _force(module: ModuleType) -> None:
     import torch
 
-    torch.set_num_threads(int(os.environ["FORCED_THREADS"]))
-    if os.environ.get("ONEDNN_MAX_CPU_ISA") == "SSE41":
-        # oneDNN reads the variable once. OpenVINO, which reads it too, cannot run below AVX2 on a machine with more.
+    if threads := os.environ.get("FORCED_THREADS"):
+        torch.set_num_threads(int(threads))
+    if isa := os.environ.get("FORCED_ISA"):
+        # torch's oneDNN reads the variable once. OpenVINO has a oneDNN of its own, which reads it too and does not run
+        # ("bad combination") below AVX2 on a machine with more: the variable is there for one convolution.
+        os.environ["ONEDNN_MAX_CPU_ISA"] = isa
         torch.nn.functional.conv2d(torch.ones(1, 3, 8, 8), torch.ones(4, 3, 3, 3))
         del os.environ["ONEDNN_MAX_CPU_ISA"]
-    vars(module)["has_native_bf16"] = _forced_forward
-
-
-def _forced_forward(cpuinfo: str | None = None) -> bool:
-    return os.environ["FORCED_FORWARD"] == "bf16"
+    if forward := os.environ.get("FORCED_FORWARD"):
+        vars(module)["has_native_bf16"] = lambda cpuinfo=None: forward == "bf16"
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -50,5 +50,5 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-if "FORCED_FORWARD" in os.environ:
+if any(name.startswith("FORCED_") for name in os.environ):
     sys.meta_path.insert(0, _Finder())
