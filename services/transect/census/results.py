@@ -164,12 +164,10 @@ def _number(value: object) -> float | None:
 def _units(path: Path) -> dict[tuple[str, str], dict[str, SavedUnit]]:
     units: dict[tuple[str, str], dict[str, SavedUnit]] = {}
     try:
-        for row in read_table(path, _UNIT_COLUMNS, InputError):
-            count, area, look = (row.number(key) for key in ("count", "area_km2", "single_look"))
-            if count is None or area is None:
-                raise row.problem("count" if count is None else "area_km2", "the cell is empty")
+        for row in read_table(path, _UNIT_COLUMNS, InputError, whole_rows=True):
+            count, look = row.count("count"), row.number("single_look")
             stratum, species, transect = (unguarded(row.cells[key]) for key in ("stratum", "species", "transect"))
-            counted = SavedUnit(area, int(count), count if look is None else look)
+            counted = SavedUnit(row.amount("area_km2"), count, count if look is None else look)
             units.setdefault((stratum, species), {})[transect] = counted
     except InputError as error:
         raise InputError(f"{error} It is not what a census writes; run the census again.") from error

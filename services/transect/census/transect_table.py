@@ -2,12 +2,11 @@
 
 import difflib
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transect.census.inputs.table import TableRow, read_table
+from transect.census.inputs.table import TableRow, folded, read_table
 from transect.census.tally import StratumSample
 from transect.errors import InputError
 
@@ -22,35 +21,6 @@ class CountTable:
     """For each species, in order of appearance, its sample in each stratum, in the order of their file."""
 
     samples: Mapping[str, tuple[StratumSample, ...]]
-
-
-@dataclass(frozen=True)
-class _Row(TableRow):
-    """A line of a count or strata table."""
-
-    def text(self, column: str) -> str:
-        if not self.cells[column]:
-            raise self.problem(column, "the cell is empty")
-        return self.cells[column]
-
-    def amount(self, column: str) -> float:
-        self.text(column)
-        value = self.number(column)
-        return math.nan if value is None else value
-
-    def area(self, column: str) -> float:
-        value = self.amount(column)
-        if value <= 0:
-            raise self.problem(column, f"an area of {value:g} km2 is not above zero")
-        return value
-
-    def count(self, column: str) -> int:
-        value = self.amount(column)
-        if value < 0:
-            raise self.problem(column, f"{value:g} animals are fewer than none")
-        if value != int(value):
-            raise self.problem(column, f"{value:g} is not a whole number of animals")
-        return int(value)
 
 
 @dataclass
@@ -73,7 +43,7 @@ def read_count_table(transects: Path, strata: Path) -> CountTable:
     flown: dict[str, dict[str, _Transect]] = {name: {} for name in grounds}
     spelled = {_folded(name): name for name in grounds}
     species: dict[str, str] = {}
-    for row in _rows(transects, TRANSECT_COLUMNS):
+    for row in read_table(transects, TRANSECT_COLUMNS, InputError, whole_rows=True):
         name = row.text("stratum")
         stratum = spelled.get(_folded(name))
         if stratum is None:
@@ -89,9 +59,9 @@ def read_count_table(transects: Path, strata: Path) -> CountTable:
     )
 
 
-def _strata_rows(path: Path) -> Iterator[_Row]:
+def _strata_rows(path: Path) -> Iterator[TableRow]:
     first: dict[str, int] = {}
-    for row in _rows(path, STRATUM_COLUMNS):
+    for row in read_table(path, STRATUM_COLUMNS, InputError, whole_rows=True):
         name = row.text("stratum")
         if (key := _folded(name)) in first:
             raise row.problem("stratum", f"{name!r} is also on line {first[key]}")
@@ -101,7 +71,7 @@ def _strata_rows(path: Path) -> Iterator[_Row]:
         raise InputError(f"{path} names no stratum below its header line.")
 
 
-def _add(row: _Row, flown: dict[str, _Transect], species: dict[str, str]) -> None:
+def _add(row: TableRow, flown: dict[str, _Transect], species: dict[str, str]) -> None:
     name, area = row.text("transect"), row.area("area_km2")
     transect = flown.setdefault(_folded(name), _Transect(area, row.line, {}))
     if abs(area - transect.area) > _AREA_ROUNDING * transect.area:
@@ -125,10 +95,10 @@ def _add(row: _Row, flown: dict[str, _Transect], species: dict[str, str]) -> Non
 
 def _folded(name: str) -> str:
     """A name without regard to case, to how many blanks stand in it, and to how accents are composed."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
+    return " ".join(folded(name).split())
 
 
-def _sample(row: _Row, flown: Mapping[str, _Transect], species: str) -> StratumSample:
+def _sample(row: TableRow, flown: Mapping[str, _Transect], species: str) -> StratumSample:
     name, area = row.cells["stratum"], row.area("area_km2")
     possible = row.number(_OPTIONAL)
     sampled = math.fsum(one.area for one in flown.values())
@@ -140,11 +110,6 @@ def _sample(row: _Row, flown: Mapping[str, _Transect], species: str) -> StratumS
         raise row.problem(_OPTIONAL, f"{possible:g} is less than the {len(flown)} transects flown in {name!r}")
     counts = tuple(one.counts.get(species, (0, 0))[0] for one in flown.values())
     return StratumSample(name, area, possible, counts, tuple(one.area for one in flown.values()))
-
-
-def _rows(path: Path, required: Sequence[str]) -> Iterator[_Row]:
-    for row in read_table(path, required, InputError, whole_rows=True):
-        yield _Row(row.path, row.line, row.cells, row.separator, row.failure)
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.datasets.dataset import Dataset, Split, SplitName
-from transect.datasets.images import check_whole
+from transect.datasets.images import check_whole, first_few
 from transect.errors import DatasetError
 
 _READERS = 4
-_NAMED = 3
 
 
 def dataset_digest(dataset: Dataset) -> str:
@@ -56,8 +55,7 @@ def _fingerprints(split: Split) -> Iterator[str]:
             else:
                 yield line
     if broken:
-        more = f" ({len(broken) - _NAMED} more like this.)" if len(broken) > _NAMED else ""
-        raise DatasetError(f"{' '.join(broken[:_NAMED])}{more}")
+        raise DatasetError(first_few(broken))
 
 
 def _fingerprint(image: Path, rows: NDArray[np.float64]) -> str | DatasetError:

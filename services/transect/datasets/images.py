@@ -72,6 +72,12 @@ def count_pictures(pictures: int) -> str:
     return "a picture" if pictures == 1 else f"{pictures} pictures"
 
 
+def first_few(problems: Sequence[str]) -> str:
+    """The first of several sentences, and how many more there are."""
+    more = f" ({len(problems) - _NAMED} more like this.)" if len(problems) > _NAMED else ""
+    return f"{' '.join(problems[:_NAMED])}{more}"
+
+
 def list_images(source: Path, root: Path) -> Listing:
     """Images of one source: a folder (searched to any depth), an image, or a text file of paths.
 

@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from transect.datasets.dataset import Split
-from transect.datasets.images import count_pictures
+from transect.datasets.images import count_pictures, first_few
 from transect.errors import DatasetError, ImageError
 from transect.imagery import open_raster
 
 # Each holds a picture.
 _READERS = min(8, os.cpu_count() or 1)
-_NAMED = 3
 
 
 def check_pixels(split: Split, name: str, advance: Callable[[], None]) -> list[str]:
@@ -32,11 +31,9 @@ def check_pixels(split: Split, name: str, advance: Callable[[], None]) -> list[s
             for remark in result:
                 remarked.setdefault(remark, []).append(path)
     if broken:
-        named = " ".join(broken[:_NAMED])
-        more = f" ({len(broken) - _NAMED} more like this.)" if len(broken) > _NAMED else ""
         raise DatasetError(
-            f"The {name} split has {count_pictures(len(broken))} that cannot be used: {named}{more} Replace what is "
-            "named or take it out of the set."
+            f"The {name} split has {count_pictures(len(broken))} that cannot be used: {first_few(broken)} Replace what "
+            "is named or take it out of the set."
         )
     return [f"{name}: {count_pictures(len(paths))} such as {paths[0]}: {remark}" for remark, paths in remarked.items()]
 

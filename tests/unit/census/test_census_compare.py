@@ -290,6 +290,11 @@ def test_damaged_counts_are_named(save: Save) -> None:
     (a / "transects.csv").write_text("stratum,transect\nplain,1\n")
     with pytest.raises(InputError, match=r"transects\.csv"):
         read_census(a)
+    header = "stratum,transect,species,area_km2,count\n"
+    for row, said in (("plain,1,zebra,4,2.5", "not a whole number"), ("plain,1,zebra,4", "4 cells")):
+        (a / "transects.csv").write_text(f"{header}{row}\n")
+        with pytest.raises(InputError, match=said):
+            read_census(a)
 
 
 def test_estimates_survive_the_file(save: Save) -> None:

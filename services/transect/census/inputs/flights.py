@@ -1,12 +1,11 @@
 """flights.csv: a table of poses that wins over what the photos say themselves."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from transect.census.inputs.table import TableRow, read_table
+from transect.census.inputs.table import TableRow, folded, read_table
 from transect.errors import SurveyError
 from transect.imagery.times import read_time
 from transect.picture_kinds import kind_of_suffix
@@ -76,7 +75,7 @@ def match_flights(
     Raises SurveyError where a file name fits several photos, or two rows fit one.
     """
     found, waiting = dict[str, FlightRow](), list(rows)
-    for alike in (_exactly, _in_any_case, _without_suffix):
+    for alike in (_exactly, folded, _without_suffix):
         by_path, by_file = _grouped(images, alike, found)
         left = list[FlightRow]()
         for row in waiting:
@@ -113,12 +112,8 @@ def _exactly(name: str) -> str:
     return name
 
 
-def _in_any_case(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def _without_suffix(name: str) -> str:
-    name = _in_any_case(name)
+    name = folded(name)
     return name.rpartition(".")[0] if kind_of_suffix(name) is not None else name
 
 

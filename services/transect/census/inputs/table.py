@@ -13,6 +13,7 @@ import difflib
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,34 @@ class TableRow:
             raise self.problem(column, f"{cell!r} is not a finite number")
         return value
 
+    def text(self, column: str) -> str:
+        """The cell of a column that must be filled. Raises `failure` for an empty one."""
+        if not self.cells[column]:
+            raise self.problem(column, "the cell is empty")
+        return self.cells[column]
+
+    def amount(self, column: str) -> float:
+        """A number that must be there. Raises `failure` where it is not."""
+        self.text(column)
+        value = self.number(column)
+        return math.nan if value is None else value
+
+    def area(self, column: str) -> float:
+        """Square kilometres above zero. Raises `failure` for anything else."""
+        value = self.amount(column)
+        if value <= 0:
+            raise self.problem(column, f"an area of {value:g} km2 is not above zero")
+        return value
+
+    def count(self, column: str) -> int:
+        """A whole number of animals, none or more. Raises `failure` for anything else."""
+        value = self.amount(column)
+        if value < 0:
+            raise self.problem(column, f"{value:g} animals are fewer than none")
+        if value != int(value):
+            raise self.problem(column, f"{value:g} is not a whole number of animals")
+        return int(value)
+
 
 def read_table(
     path: Path,
@@ -106,6 +135,11 @@ def read_table(
     if not columns:
         raise failure(f"{path} is empty: its first line names the columns {','.join(required)}.")
     return tuple(rows)
+
+
+def folded(name: str) -> str:
+    """A name without regard to case and to how accents are composed."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _bare(cell: str) -> str:
