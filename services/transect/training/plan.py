@@ -185,6 +185,8 @@ def _check_pixels(dataset: Dataset, digests: Mapping[SplitName, str]) -> None:
     for name, digest in digests.items():
         if digest not in _decoded:
             wanted.setdefault(digest, name)
+    if not wanted:
+        return
     with progress("Decoding the training set", sum(len(dataset.splits[name].images) for name in wanted.values())) as go:
         for digest, name in wanted.items():
             for remark in check_pixels(dataset.splits[name], name, go):
