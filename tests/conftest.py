@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ if os.environ.get("ONEDNN_MAX_CPU_ISA") in ("SSE41", "AVX"):
     os.environ["FORCED_ISA"] = os.environ.pop("ONEDNN_MAX_CPU_ISA")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_startup), *filter(None, [os.environ.get("PYTHONPATH")])])
     runpy.run_path(str(_startup / "sitecustomize.py"))
+
+# A shell starts what runs in its background with SIGINT ignored, which every process that a test starts, and
+# interrupts, would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 

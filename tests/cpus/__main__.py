@@ -10,7 +10,6 @@ import argparse
 import itertools
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -83,8 +82,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cpus", description=__doc__)
     parser.add_argument("--part", type=int)
     options, arguments = parser.parse_known_args()
-    # A shell starts what runs in its background with SIGINT ignored, and the tests interrupt what they start.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = COMBINATIONS if options.part is None else (COMBINATIONS[options.part % len(COMBINATIONS)],)
     print(f"{'instruction set':<16}{'forward':<9}{'threads':<9}{'minutes':<9}tests", flush=True)
     passed = True
