@@ -89,6 +89,16 @@ def int8_package(dot_package: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return with_variants(dot_package, folder, make_variant("int8"))
 
 
+@pytest.fixture
+def int8_on_any_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let INT8 run also on a CPU whose sums of bytes saturate, for tests that look at which files run."""
+    from transect.engine.backends import openvino_cpu
+
+    forbidden = openvino_cpu.forbidden_precisions
+    monkeypatch.setattr(openvino_cpu, "has_byte_dot_products", lambda: True)
+    monkeypatch.setattr(openvino_cpu, "forbidden_precisions", lambda environ: forbidden(environ) - {"int8"})
+
+
 @pytest.fixture(scope="session")
 def dot_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of image size 64 that finds red, green and blue dots, each with score 1."""

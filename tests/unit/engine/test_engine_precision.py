@@ -60,6 +60,7 @@ def test_a_package_without_variants_runs_in_fp32_alone(dot_package: Path) -> Non
         Detector.open(dot_package, precision="fp8")
 
 
+@pytest.mark.usefixtures("int8_on_any_cpu")
 def test_int8_is_read_from_its_own_files(int8_package: Path) -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[8:16, 8:16, 0] = 255
@@ -73,6 +74,7 @@ def test_int8_is_read_from_its_own_files(int8_package: Path) -> None:
         assert detector.precision == "fp32"
 
 
+@pytest.mark.usefixtures("int8_on_any_cpu")
 def test_the_settings_decide(int8_package: Path) -> None:
     for precision in ("fp32", "int8"):
         settings = load_settings({"TRANSECT_PRECISION": precision, "TRANSECT_THREADS": "1"}, env_file=None)
@@ -117,3 +119,29 @@ def test_a_machine_without_bf16_does_not_run_it(
 )
 def test_int8_needs_a_cpu_that_sums_bytes_without_overflow(cpuinfo: str, has: bool) -> None:
     assert openvino_cpu.has_byte_dot_products(cpuinfo) is has
+
+
+@pytest.mark.parametrize(
+    ("environ", "forbidden"),
+    [
+        ({}, set()),
+        ({"ONEDNN_MAX_CPU_ISA": ""}, set()),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, set()),
+        ({"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, set()),
+        ({"ONEDNN_MAX_CPU_ISA": "avx512_core_vnni"}, {"bf16"}),
+        ({"DNNL_MAX_CPU_ISA": "AVX2_VNNI"}, {"bf16"}),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"bf16", "int8"}),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "DNNL_MAX_CPU_ISA": "AVX2_VNNI"}, {"bf16", "int8"}),
+    ],
+)
+def test_what_onednn_was_told_to_leave_unused_is_not_native(environ: dict[str, str], forbidden: set[Precision]) -> None:
+    assert openvino_cpu.forbidden_precisions(environ) == forbidden
+
+
+def test_openvino_below_a_limit_of_onednn_runs_in_what_the_limit_has(
+    dot_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert native_precisions("openvino") == FP32
+    with pytest.raises(InputError, match="does not compute bf16"):
+        open_backend(dot_package / "model.onnx", 64, backend="openvino", precision="bf16")

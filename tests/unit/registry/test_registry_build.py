@@ -111,6 +111,7 @@ def _int8_beside(onnx: Path) -> None:
     import_openvino().save_model(openvino_core().read_model(onnx), onnx.with_name(INT8_FILES[0]))
 
 
+@pytest.mark.usefixtures("int8_on_any_cpu")
 def test_variants_are_copied_hashed_and_run(tmp_path: Path) -> None:
     _int8_beside(write_toy_onnx(tmp_path / "package.onnx"))
     variants = (make_variant("int8"), make_variant("bf16"))
@@ -130,6 +131,7 @@ def test_a_variant_without_its_files_is_refused_and_leaves_nothing(tmp_path: Pat
     assert not (tmp_path / "package").exists()
 
 
+@pytest.mark.usefixtures("int8_on_any_cpu")
 def test_a_variant_that_does_not_run_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     for name in INT8_FILES:
         (tmp_path / name).write_bytes(b"this is no model")

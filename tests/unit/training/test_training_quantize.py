@@ -47,6 +47,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return onnx
 
 
+@pytest.mark.usefixtures("int8_on_any_cpu")
 def test_an_int8_copy_finds_what_the_network_finds_and_is_the_same_every_time(
     starter: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

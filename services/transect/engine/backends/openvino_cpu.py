@@ -1,8 +1,10 @@
 """OpenVINO on the CPU: parallel requests of one tile each, which are faster there than batches."""
 
+import os
 import platform
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,10 @@ from numpy.typing import NDArray
 from transect.engine.backends.base import BackendName, check_input
 from transect.engine.package import Precision
 from transect.errors import PackageError
+
+# Instruction sets, by oneDNN's names.
+_WITHOUT_BYTE_DOT_PRODUCTS = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
+_WITHOUT_BF16 = frozenset({"AVX2_VNNI", "AVX512_CORE_VNNI"})
 
 
 def import_openvino() -> Any:
@@ -50,7 +56,7 @@ def native_precisions() -> frozenset[Precision]:
     """What OpenVINO computes in hardware on this CPU.
 
     It lists BF16 only where the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX). INT8
-    it lists everywhere; there we ask the CPU ourselves.
+    it lists everywhere; there we ask the CPU ourselves. Neither asks what oneDNN was told to leave unused.
     """
     listed = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found: set[Precision] = {"fp32"}
@@ -58,7 +64,19 @@ def native_precisions() -> frozenset[Precision]:
         found.add("bf16")
     if "INT8" in listed and has_byte_dot_products():
         found.add("int8")
-    return frozenset(found)
+    return frozenset(found - forbidden_precisions(os.environ))
+
+
+def forbidden_precisions(environ: Mapping[str, str]) -> frozenset[Precision]:
+    """What oneDNN, which computes for OpenVINO, has no instructions for below the limit that `environ` sets it.
+
+    ONEDNN_MAX_CPU_ISA and its older name DNNL_MAX_CPU_ISA name the newest instruction set that it may use
+    (oneDNN's guide, "CPU Dispatcher Control"); a name that is not listed here is of a newer one.
+    """
+    limit = (environ.get("ONEDNN_MAX_CPU_ISA") or environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    if limit in _WITHOUT_BYTE_DOT_PRODUCTS:
+        return frozenset({"bf16", "int8"})
+    return frozenset({"bf16"} if limit in _WITHOUT_BF16 else ())
 
 
 def has_byte_dot_products(cpuinfo: str | None = None) -> bool:
