@@ -76,11 +76,13 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
 
     placed = {name: [_find(image, listed) for image in images] for name, images in splits.items()}
     used = {_identity(path) for found in placed.values() for path, _, there, _ in found if there}
+    own = {name: _label_folders(images) for name, images in splits.items()}
     result = {}
     for name, found in placed.items():
         paths = tuple(path for path, *_ in found)
         missing = tuple(number for number, (_, _, there, _) in enumerate(found) if not there)
-        folders = dict.fromkeys(label_path(image).parent for image in splits[name])
+        others = {folder for other, folders in own.items() if other != name for folder in folders}
+        folders = dict.fromkeys((*own[name], *(below for below in _below(own[name]) if below not in others)))
         unused = tuple(
             path
             for folder in folders
@@ -97,6 +99,16 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
         )
         _require_fitting(name, splits[name], result[name], lambda path: _identity(path) in used or pictured(path), root)
     return result
+
+
+def _label_folders(images: Sequence[Path]) -> dict[Path, bool]:
+    """Where the label files of these images are looked for first, and whether labels alone are kept there."""
+    return {label_path(image).parent: label_path(image).parent != image.parent for image in images}
+
+
+def _below(folders: Mapping[Path, bool]) -> list[Path]:
+    """The folders below those that keep labels alone; one may have no picture at all."""
+    return [Path(found) for folder, labels_alone in folders.items() if labels_alone for found, *_ in os.walk(folder)]
 
 
 def _find(image: Path, listed: _Listed) -> tuple[Path, bool, bool, Path | None]:

@@ -136,6 +136,23 @@ def test_a_label_without_its_image_is_named(make_dataset: MakeDataset) -> None:
     )
 
 
+def test_a_folder_of_labels_that_has_no_images_at_all_is_named(make_dataset: MakeDataset) -> None:
+    data = make_dataset()
+    lost = data.parent / "labels/train/2024 Süd/gone.txt"
+    lost.parent.mkdir()
+    lost.write_text(_BOX)
+    assert load_dataset(data).remarks == (f"train: 1 label files belong to no image, such as {lost}.",)
+
+
+def test_labels_of_another_split_below_are_its_own(make_dataset: MakeDataset) -> None:
+    data = make_dataset(yaml="train: train.txt\nval: images/train/val\nnames: [sheep]\n")
+    (data.parent / "train.txt").write_text("images/train/a.jpg\n")
+    _add(data, "images/train/val/a.jpg", "labels/train/val/a.txt")
+    lost = data.parent / "labels/train/val/gone.txt"
+    lost.write_text(_BOX)
+    assert load_dataset(data).remarks == (f"val: 1 label files belong to no image, such as {lost}.",)
+
+
 def test_a_linked_folder_is_part_of_its_split(make_dataset: MakeDataset, tmp_path: Path) -> None:
     data = make_dataset()
     write_image(tmp_path / "disk" / "c.jpg", seed=4)
