@@ -9,12 +9,17 @@ import cv2
 import numpy as np
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import get_split_fraction
+from ultralytics.engine import trainer as ultralytics_trainer
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils.metrics import ConfusionMatrix
 from ultralytics.utils.torch_utils import unwrap_model
 
 from transect.datasets import Dataset, Split
 from transect.imagery import decode_image
+from transect.training.amp import check_amp
+
+# Its own writes into the working directory and asks the network.
+vars(ultralytics_trainer)["check_amp"] = check_amp
 
 # The least score of a detection that Ultralytics draws into a picture.
 DRAWN_CONF = 0.25

@@ -38,7 +38,9 @@ def prepare_ultralytics(home: Path) -> None:
     vars(tasks)["SAFE_LOAD"] = True
     # Its own Image.open answers a file that is no image with an attempt to install a package.
     Image.open = vars(patches)["_image_open"]
-    wanted = dict.fromkeys(_INTEGRATIONS, False)
+    wanted: dict[str, bool | str] = dict.fromkeys(_INTEGRATIONS, False)
+    # Outside a checkout of its own it takes the working directory, which may be read-only.
+    wanted["weights_dir"] = str((home / "ultralytics" / "weights").absolute())
     if any(SETTINGS[name] != value for name, value in wanted.items()):
         SETTINGS.update(wanted)
 
