@@ -63,15 +63,18 @@ def make_variants(model: TrialModel, dataset: Dataset, recipe: PrecisionRecipe, 
     made does not stop the training: the report says why.
     """
     absent: dict[str, str] = {}
+    native = native_precisions("openvino")
     files: dict[Precision, Path] = {"fp32": model.folder / MODEL_FILE}
     if not recipe.bf16:
         absent["bf16"] = "the recipe turns it off"
-    elif "bf16" not in native_precisions("openvino"):
+    elif "bf16" not in native:
         absent["bf16"] = "this CPU does not compute bfloat16 in hardware, so that it cannot be measured here"
     else:
         files["bf16"] = model.folder / MODEL_FILE
     if not recipe.int8:
         absent["int8"] = "the recipe turns it off"
+    elif "int8" not in native:
+        absent["int8"] = "this CPU sums products of bytes with saturation, so that it cannot be measured here"
     elif (why := _make_int8(model, dataset.splits["train"], recipe, settings)) is not None:
         absent["int8"] = why
     else:

@@ -1,11 +1,18 @@
 """How variants are compared with fp32 and which of them may be used."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from packages import make_variant
-from transect.engine import Evaluation, VariantLimits
+from tiny_datasets import write_spots_dataset
+from transect.datasets import load_dataset
+from transect.engine import Evaluation, VariantLimits, read_manifest
+from transect.settings import load_settings
+from transect.training import trials
+from transect.training.recipe import PrecisionRecipe
 from transect.training.variants import Trial, VariantReport, compare, judge
 
 
@@ -77,3 +84,20 @@ def test_the_report_says_of_each_variant_what_came_of_it() -> None:
     passed = VariantReport((Trial(good, judge(good)),))
     assert passed.passed == (good,)
     assert passed.sentences[0].startswith("bf16 is in the package: mAP50-95 -0.0010")
+
+
+def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
+    dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
+    model = trials.TrialModel(read_manifest(dot_package), tmp_path)
+    report = trials.make_variants(model, dataset, PrecisionRecipe(), load_settings({}, env_file=None))
+    assert report.passed == ()
+    assert report.sentences == (
+        "bf16 is not in the package: this CPU does not compute bfloat16 in hardware, so that it cannot be measured "
+        "here.",
+        "int8 is not in the package: this CPU sums products of bytes with saturation, so that it cannot be measured "
+        "here.",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["spots"]
