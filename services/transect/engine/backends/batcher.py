@@ -29,7 +29,9 @@ class Batcher:
 
     A batch starts when it holds `max_batch` images, or `wait_s` after its first image came, or as
     soon as the batch before it is through, whichever of the last two is later. `run` takes
-    (n, S, S, 3) uint8 and returns an array whose first axis is n; it is called by one thread only.
+    (n, S, S, 3) uint8 and returns an array whose first axis is n. One thread alone calls it, and before all else
+    `prepare`, with `max_batch`; what that returns is the largest batch from then on. (CUDA's libraries keep handles
+    and plans for each thread: what another one had warmed would be made again for the first request.)
     """
 
     def __init__(
@@ -39,10 +41,15 @@ class Batcher:
         *,
         max_batch: int,
         wait_s: float,
+        prepare: Callable[[int], int] | None = None,
     ) -> None:
+        """Wait until `prepare` is through. Raises what it raises."""
         self._run = run
+        self._prepare = prepare
+        self._ready = threading.Event()
+        self._unprepared: BaseException | None = None
         self._shape = (image_size, image_size, 3)
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._wait_s = wait_s
         self._waiting: deque[_Batch] = deque()  # the last one may still have room
         self._spare: list[NDArray[np.uint8]] = []
@@ -50,6 +57,9 @@ class Batcher:
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._worker.start()
+        self._ready.wait()
+        if self._unprepared is not None:
+            raise self._unprepared
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The output for one (S, S, 3) image with a batch axis of 1.
@@ -85,14 +95,22 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise _closed()
-            if not self._waiting or self._waiting[-1].taken == self._max_batch:
-                pixels = self._spare.pop() if self._spare else np.empty((self._max_batch, *self._shape), np.uint8)
+            if not self._waiting or self._waiting[-1].taken == self.max_batch:
+                pixels = self._spare.pop() if self._spare else np.empty((self.max_batch, *self._shape), np.uint8)
                 self._waiting.append(_Batch(pixels, monotonic() + self._wait_s))
             batch = self._waiting[-1]
             batch.taken += 1
             return batch, batch.taken - 1
 
     def _work(self) -> None:
+        try:
+            if self._prepare is not None:
+                self.max_batch = self._prepare(self.max_batch)
+        except BaseException as error:  # noqa: BLE001 - the constructor raises it
+            self._unprepared = error
+            return
+        finally:
+            self._ready.set()
         while (batch := self._next()) is not None:
             try:
                 output = self._run(batch.pixels[: batch.taken])
@@ -114,7 +132,7 @@ class Batcher:
                     continue
                 batch = self._waiting[0]
                 left = batch.deadline - monotonic()
-                if batch.taken < self._max_batch and left > 0:
+                if batch.taken < self.max_batch and left > 0:
                     self._changed.wait(left)
                     continue
                 # From here on nobody joins it.

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +12,11 @@ from numpy.typing import NDArray
 
 from transect.engine.backends.base import BackendName, BackendUnavailableError, check_input
 from transect.engine.backends.batcher import Batcher
+from transect.engine.backends.cuda_errors import cuda_fault, cuda_reason
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime, input_shape
 from transect.engine.backends.prelude import prelude_model
 from transect.engine.package import Precision
-from transect.errors import PackageError
+from transect.errors import TransectError
 
 logger = logging.getLogger(__name__)
 
@@ -55,20 +58,22 @@ class Gpu:
     ) -> None:
         """`providers` in ONNX Runtime's form; the first one must start, on `device`.
 
-        Raises BackendUnavailableError when it does not, PackageError for a model that does not fit.
+        Raises BackendUnavailableError when it does not, or cannot run the model for a reason that lies with the GPU;
+        PackageError for a model of another input size.
         """
         self.name = name
-        # One batch runs while the next is filled.
-        self.parallel = 2 * max_batch
         self._device = device
-        self._session = _session(name, str(model), providers)
-        check_input(model, input_shape(self._session), image_size)
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
-        # TensorRT would build an engine for each shape of these three small layers.
-        self._prelude = _session(name, prelude_model(), [p for p in providers if p[0] != _PROVIDER["tensorrt"]])
-        self._warm_up(image_size, max_batch)
-        self._batcher = Batcher(self._run, image_size, max_batch=max_batch, wait_s=wait_s)
+        self._image_size = image_size
+        with _blaming_the_gpu(name):
+            self._session = _session(name, str(model), providers)
+            check_input(model, input_shape(self._session), image_size)
+            self._input = self._session.get_inputs()[0].name
+            self._output = self._session.get_outputs()[0].name
+            # TensorRT would build an engine for each shape of these three small layers.
+            self._prelude = _session(name, prelude_model(), [p for p in providers if p[0] != _PROVIDER["tensorrt"]])
+            self._batcher = Batcher(self._run, image_size, max_batch=max_batch, wait_s=wait_s, prepare=self._warm_up)
+        # One batch runs while the next is filled.
+        self.parallel = 2 * self._batcher.max_batch
 
     @classmethod
     def open(cls, name: GpuName, model: Path, image_size: int, *, max_batch: int, wait_s: float) -> "Gpu":
@@ -97,17 +102,33 @@ class Gpu:
         self._batcher.close()
         self._session = self._prelude = None
 
-    def _warm_up(self, image_size: int, max_batch: int) -> None:
-        """Run the smallest and the largest batch, so that memory and kernels are there before the first request."""
-        try:
-            for count in {1, max_batch}:
-                self._run(np.zeros((count, image_size, image_size, 3), np.uint8))
-        except Exception as error:
-            if "memory" in str(error).lower():
-                raise PackageError(
-                    f"A batch of {max_batch} does not fit into the GPU's memory; set TRANSECT_MAX_BATCH lower."
-                ) from error
-            raise
+    def _warm_up(self, max_batch: int) -> int:
+        """Run the smallest and the largest batch, so that memory and kernels are there before the first request.
+
+        Returns the largest batch that the GPU's memory takes: `max_batch`, or a half of it so often as is needed.
+        """
+        self._run(self._blank(1))
+        count = max_batch
+        while count > 1:
+            try:
+                self._run(self._blank(count))
+            except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+                if cuda_fault(error) != "memory":
+                    raise
+                count //= 2
+            else:
+                break
+        if count < max_batch:
+            logger.warning(
+                "A batch of %d does not fit into the GPU's memory; batches of up to %d are computed "
+                "(TRANSECT_MAX_BATCH).",
+                max_batch,
+                count,
+            )
+        return count
+
+    def _blank(self, count: int) -> NDArray[np.uint8]:
+        return np.zeros((count, self._image_size, self._image_size, 3), np.uint8)
 
     def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, S, S, 3) to the raw output of n images; between the two models nothing leaves the device."""
@@ -121,6 +142,21 @@ class Gpu:
         self._session.run_with_iobinding(second)
         output: NDArray[np.float32] = second.copy_outputs_to_cpu()[0]
         return output
+
+
+@contextmanager
+def _blaming_the_gpu(name: BackendName) -> Iterator[None]:
+    """Let what goes wrong because of the GPU not look like a fault of the model, which another backend may run."""
+    try:
+        yield
+    except TransectError:
+        raise
+    except Exception as error:
+        if cuda_fault(error) is None:
+            raise
+        raise BackendUnavailableError(
+            f"Backend {name} does not work with the GPU of this machine: {cuda_reason(error)}."
+        ) from error
 
 
 def _session(name: BackendName, model: str | bytes, providers: Providers) -> Any:

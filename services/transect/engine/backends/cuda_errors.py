@@ -1,0 +1,45 @@
+"""What an error of ONNX Runtime says about the GPU; it raises plain RuntimeErrors, so that their text must tell."""
+
+import re
+from typing import Literal
+
+CudaFault = Literal["memory", "lost", "unusable"]
+
+_MEMORY = re.compile(r"out of memory|failed to allocate memory|BFCArena|STATUS_ALLOC_FAILED", re.IGNORECASE)
+# After these every later call of the process fails too: the codes of which NVIDIA says so (CUDA Runtime API,
+# cudaError_t: "the process must be terminated and relaunched"), errors of the GPU's memory, and a context that is gone.
+_LOST_CODES = (214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)
+_LOST = re.compile(
+    rf"CUDA (failure|error) ({'|'.join(map(str, _LOST_CODES))})\b|illegal memory access|misaligned address|"
+    r"unspecified launch failure|device-side assert|uncorrectable|GPU is lost",
+    re.IGNORECASE,
+)
+# Case counts: a folder may be called cuda.
+_GPU = re.compile(
+    r"CUDA (failure|error)|CUDNN|CUBLAS|CUFFT|CURAND|no kernel image|TensorRT|lib(cuda|cudnn|cublas|nvinfer)"
+)
+
+
+def cuda_fault(error: BaseException) -> CudaFault | None:
+    """Whose fault an error is: "memory" is short on the GPU; it is "lost" to this process; it is "unusable" for the
+    reason that the error names. None where nothing points to the GPU, as with a damaged model.
+    """
+    text = str(error)
+    # An illegal access to memory is none of its shortage, and names it too.
+    if _LOST.search(text):
+        return "lost"
+    if _MEMORY.search(text):
+        return "memory"
+    return "unusable" if _GPU.search(text) else None
+
+
+def cuda_reason(error: BaseException) -> str:
+    """The part of the error that a person can use, in one line."""
+    text = " ".join(str(error).split())
+    if "no kernel image" in text:
+        return "the installed ONNX Runtime has no code for this GPU (docs/operations.md lists the GPUs that serve)"
+    if cuda_fault(error) == "memory":
+        return "its memory is full: not even one image fits; stop what else runs on it (nvidia-smi lists it)"
+    # ONNX Runtime puts its own source lines, file names and host names around it.
+    found = re.search(r"((?:CUDA|CUDNN|CUBLAS|CUFFT) (?:failure|error) \w+\s?:.*?)(?: ?; |$)", text, re.IGNORECASE)
+    return (found.group(1) if found else text).rstrip(". ")
