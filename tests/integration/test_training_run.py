@@ -211,6 +211,14 @@ def test_a_bad_request_is_refused_before_anything_exists(
     assert not (home / "train").exists()
 
 
+def test_a_backend_that_could_not_evaluate_is_refused_before_training(recipe: Path, data: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    environ = {"TRANSECT_HOME": str(home), "TRANSECT_BACKEND": "cuda"}
+    with pytest.raises(InputError, match="Backend cuda needs the ONNX Runtime that is built for NVIDIA GPUs"):
+        train(TrainRequest("yolo11n", recipe, data), load_settings(environ, env_file=None))
+    assert not (home / "train").exists()
+
+
 def test_no_data_is_refused(recipe: Path, settings: Settings) -> None:
     with pytest.raises(InputError, match="names no data"):
         train(TrainRequest("yolo11n", recipe), settings)

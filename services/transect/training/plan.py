@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from transect.config_files import placed
 from transect.datasets import Dataset, SplitName, check_pixels, combine_digests, load_dataset, split_digest
+from transect.engine.backends import check_backend
 from transect.errors import InputError, UnreachableError
 from transect.progress import progress
 from transect.registry import Registry, connect
@@ -86,9 +87,12 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
             f"Model {architecture.name[:40]}... names the run and its folder, and is longer than "
             f"{_LONGEST_ARCHITECTURE} bytes; rename the file."
         )
+    # What will evaluate the model, hours from now.
+    check_backend(settings.backend)
     dataset = load_dataset(_data_path(request, recipe))
     # torch is imported here, after what can be refused at once.
-    from transect.training.trainer import check_arguments, resolve_device
+    from transect.training.device import resolve_device
+    from transect.training.trainer import check_arguments
 
     device = resolve_device(settings.device)
     try:

@@ -12,7 +12,7 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from transect.datasets import Dataset
-from transect.errors import InputError, SettingsError
+from transect.errors import InputError
 from transect.progress import Advance, progress
 from transect.training.checked import stride_of
 from transect.training.cpu import speed_up_forward
@@ -60,26 +60,6 @@ class Trained:
     stride: int
     batch: int
     val: dict[str, float]
-
-
-def resolve_device(device: str) -> str:
-    """Ultralytics' name of the device behind TRANSECT_DEVICE; says in one line what auto chose.
-
-    Raises SettingsError when a GPU is asked for that is not there.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "cpu":
-        return "cpu"
-    if device == "auto":
-        if count == 0:
-            logger.info("No CUDA GPU here: training on the CPU.")
-            return "cpu"
-        logger.info("Training on the GPU %s.", torch.cuda.get_device_name(0))
-        return "0"
-    index = int(device.partition(":")[2] or 0)
-    if index >= count:
-        raise SettingsError(f"TRANSECT_DEVICE={device}, but there are {count} CUDA GPUs here; use auto or cpu.")
-    return str(index)
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:

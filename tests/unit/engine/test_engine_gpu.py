@@ -1,6 +1,7 @@
 """The GPU's code on ONNX Runtime's CPU provider, which runs it all but the GPU."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,11 @@ import onnxruntime
 import pytest
 
 from transect.engine import Detector, ModelRef, read_manifest
-from transect.engine.backends import BackendUnavailableError, choice, open_backend
+from transect.engine.backends import BackendUnavailableError, check_backend, choice, open_backend
 from transect.engine.backends.cuda_errors import CudaFault, cuda_fault
 from transect.engine.backends.gpu import Gpu
 from transect.engine.backends.prelude import prelude_model
-from transect.errors import PackageError
+from transect.errors import InputError, PackageError
 
 CPU: list[tuple[str, dict[str, object]]] = [("CPUExecutionProvider", {})]
 
@@ -70,6 +71,18 @@ def test_a_gpu_that_is_not_there_is_one_clear_sentence(name: str, dot_package: P
     with pytest.raises(BackendUnavailableError, match=rf"Backend {name} needs .*ACCELERATOR=cuda") as caught:
         Detector.open(dot_package, backend=name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_backend_is_checked_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("auto", "openvino", "onnxruntime"):
+        check_backend(name)
+    with pytest.raises(BackendUnavailableError, match=r"Backend cuda needs .*ACCELERATOR=cuda"):
+        check_backend("cuda")
+    with pytest.raises(InputError, match="Backend 'rocm' is unknown"):
+        check_backend("rocm")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendUnavailableError, match="Backend openvino is not installed"):
+        check_backend("openvino")
 
 
 def test_a_provider_that_does_not_start_is_no_silent_fallback(package: Path) -> None:

@@ -1,9 +1,13 @@
 """Which Compose files the stack is made of: the GPUs of this machine only where they are asked for."""
 
 from pathlib import Path
+from typing import Any
 
 import compose
 import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +48,21 @@ def test_an_unknown_accelerator_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ACCELERATOR", "rocm")
     with pytest.raises(compose.StackError, match="ACCELERATOR=rocm is not one of cpu, cuda"):
         compose.compose("up")
+
+
+def _environment(file: str, service: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["services"][service]
+    return dict(read.get("environment", {}))
+
+
+def test_a_backend_for_gpus_is_not_asked_of_the_trainer_which_has_none() -> None:
+    assert _environment("compose.yaml", "trainer")["TRANSECT_BACKEND"] == ""
+    for service in ("detector", "census"):
+        assert _environment("compose.yaml", service)["TRANSECT_BACKEND"] == "${TRANSECT_BACKEND:-}"
+
+
+def test_a_training_that_was_given_gpus_does_not_fall_back_to_the_cpu_in_silence() -> None:
+    assert _environment("compose.gpu.yaml", "trainer") == {
+        "CUDA_VISIBLE_DEVICES": None,
+        "TRANSECT_DEVICE": "${TRANSECT_DEVICE:-cuda}",
+    }

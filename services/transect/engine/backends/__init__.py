@@ -2,6 +2,7 @@
 
 from transect.engine.backends.base import Backend, BackendName, BackendUnavailableError
 from transect.engine.backends.choice import (
+    check_backend,
     choose_precision,
     native_precisions,
     open_backend,
@@ -12,6 +13,7 @@ __all__ = [
     "Backend",
     "BackendName",
     "BackendUnavailableError",
+    "check_backend",
     "choose_precision",
     "native_precisions",
     "open_backend",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transect.engine.backends.base import Backend, BackendName, BackendUnavailableError
-from transect.engine.backends.gpu import Gpu, gpu_is_offered
-from transect.engine.backends.onnxruntime_cpu import OnnxRuntime
+from transect.engine.backends.gpu import Gpu, gpu_is_offered, require_gpu_runtime
+from transect.engine.backends.onnxruntime_cpu import OnnxRuntime, import_onnxruntime
 from transect.engine.backends.openvino_cpu import OpenVino, import_openvino
 from transect.engine.backends.openvino_cpu import native_precisions as openvino_precisions
 from transect.engine.package import INT8_FILES, MODEL_FILE, PackageManifest, Precision
@@ -74,6 +74,23 @@ def open_backend(
     _check_names(backend, precision)
     tuning = _Tuning(threads, max_batch, batch_wait_ms / 1000)
     return _first(_candidates(backend, precision), lambda name: _load(name, model, image_size, precision, tuning))
+
+
+def check_backend(backend: str) -> None:
+    """Raise InputError for a backend that is unknown, or that this installation does not have.
+
+    Loads no model: whether a GPU starts is found out by opening one.
+    """
+    _check_names(backend, "auto")
+    if backend in {"cuda", "tensorrt"}:
+        require_gpu_runtime(backend)
+    try:
+        if backend == "openvino":
+            import_openvino()
+        elif backend == "onnxruntime":
+            import_onnxruntime()
+    except ImportError as error:
+        raise _not_installed(backend) from error
 
 
 def choose_precision(
@@ -161,7 +178,7 @@ def _load(name: BackendName, model: Path, image_size: int, precision: Precision,
         raise PackageError(f"{model} cannot be loaded by {name}: {reason}") from error
 
 
-def _not_installed(backend: BackendName) -> BackendUnavailableError:
+def _not_installed(backend: str) -> BackendUnavailableError:
     extra = "detect-cuda" if backend in ("cuda", "tensorrt") else "detect"
     return BackendUnavailableError(
         f"Backend {backend} is not installed; install transect[{extra}] or choose another TRANSECT_BACKEND."

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 GpuName = Literal["cuda", "tensorrt"]
 Providers = list[tuple[str, dict[str, Any]]]
 
-_PROVIDER: dict[GpuName, str] = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_PROVIDER: dict[str, str] = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _CUDA_OPTIONS: dict[str, Any] = {
     # The default tries every algorithm anew for each size of batch, which takes seconds a time.
     "cudnn_conv_algo_search": "HEURISTIC",
@@ -32,12 +32,21 @@ _CUDA_OPTIONS: dict[str, Any] = {
 }
 
 
-def gpu_is_offered(name: GpuName) -> bool:
+def gpu_is_offered(name: str) -> bool:
     """Whether the installed ONNX Runtime was built for it; whether it starts is for Gpu.open to find out."""
     try:
         return _PROVIDER[name] in import_onnxruntime().get_available_providers()
     except ImportError:
         return False
+
+
+def require_gpu_runtime(name: str) -> None:
+    """Raise BackendUnavailableError where the installed ONNX Runtime was not built for it."""
+    if not gpu_is_offered(name):
+        raise BackendUnavailableError(
+            f"Backend {name} needs the ONNX Runtime that is built for NVIDIA GPUs (transect[detect-cuda], or the "
+            "detector image built with ACCELERATOR=cuda); install it or choose another TRANSECT_BACKEND."
+        )
 
 
 class Gpu:
@@ -79,11 +88,7 @@ class Gpu:
     def open(cls, name: GpuName, model: Path, image_size: int, *, max_batch: int, wait_s: float) -> "Gpu":
         """Start CUDA or TensorRT. Raises as the constructor does, ImportError without ONNX Runtime."""
         onnxruntime = import_onnxruntime()
-        if not gpu_is_offered(name):
-            raise BackendUnavailableError(
-                f"Backend {name} needs the ONNX Runtime that is built for NVIDIA GPUs (transect[detect-cuda], or the "
-                "detector image built with ACCELERATOR=cuda); install it or choose another TRANSECT_BACKEND."
-            )
+        require_gpu_runtime(name)
         # Finds CUDA and cuDNN where pip installed them.
         onnxruntime.preload_dlls(directory="")
         providers: Providers = [(_PROVIDER["cuda"], _CUDA_OPTIONS)]

@@ -1,0 +1,83 @@
+"""On which device a training runs, and why not on the GPU that was asked for."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+
+import torch
+
+from transect.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_device(device: str) -> str:
+    """Ultralytics' name of the device behind TRANSECT_DEVICE; says in one line what auto chose.
+
+    Raises SettingsError when a GPU is asked for that is not there, or that PyTorch has no code for.
+    """
+    if device == "cpu":
+        return "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        usable = [index for index in range(count) if _why_unusable(index) is None]
+        if usable:
+            logger.info("Training on the GPU %s.", torch.cuda.get_device_name(usable[0]))
+            return str(usable[0])
+        logger.info("%s Training on the CPU.", _why_unusable(0) if count else "No CUDA GPU here.")
+        return "cpu"
+    index = int(device.partition(":")[2] or 0)
+    if index >= count:
+        why = "" if count else _why_none()
+        there = f"there are {count} CUDA GPUs here" + (f" ({why})" if why else "")
+        raise SettingsError(f"TRANSECT_DEVICE={device}, but {there}; use auto or cpu.")
+    if (reason := _why_unusable(index)) is not None:
+        raise SettingsError(f"TRANSECT_DEVICE={device}: {reason[0].lower()}{reason[1:-1]}; use another GPU, or cpu.")
+    return str(index)
+
+
+def has_code(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Whether code for these architectures runs on a GPU of this compute capability.
+
+    `sm_XY` is machine code, for the GPUs of its major version from its minor version on; `compute_XY` is PTX, which the
+    driver translates for every later GPU (CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility").
+    Suffixes (`sm_90a`) are for one GPU alone.
+    """
+    for name in architectures:
+        if (found := re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)) is None:
+            continue
+        have = int(found[2]), int(found[3])
+        if found[4]:
+            fits = have == capability
+        elif found[1] == "sm":
+            fits = have[0] == capability[0] and have[1] <= capability[1]
+        else:
+            fits = have <= capability
+        if fits:
+            return True
+    return False
+
+
+def _why_unusable(index: int) -> str | None:
+    """A sentence about a GPU that is there and cannot train."""
+    capability = torch.cuda.get_device_capability(index)
+    if has_code(capability, torch.cuda.get_arch_list()):
+        return None
+    return (
+        f"The GPU {torch.cuda.get_device_name(index)} has compute capability {capability[0]}.{capability[1]}, "
+        f"for which PyTorch {torch.__version__} has no code."
+    )
+
+
+def _why_none() -> str:
+    """Why CUDA sees no GPU, as PyTorch tells it: the driver is missing or too old, or all GPUs are hidden."""
+    reasons = []
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # torch has no types for it
+    except (RuntimeError, AssertionError) as error:
+        # The first sentence names what is wrong, and a driver's version; advice for developers follows.
+        reasons.append(re.split(r"(?<=[a-z)])\. ", " ".join(str(error).split()))[0].rstrip("."))
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        reasons.append(f"CUDA_VISIBLE_DEVICES={visible!r} hides the others")
+    return "; ".join(reasons)
