@@ -89,8 +89,11 @@ def _monitors() -> list[BaseMetricsMonitor]:
     found: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     try:
         found.append(GPUMonitor())
-    except (ImportError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - NVML's own errors share no class with others, and nobody may need it
         logger.debug("No GPU is watched: %s", error)
+    else:
+        # What a GPU does not measure (MIG, vGPU, WSL2) it would say in the terminal at each sample.
+        logging.getLogger(GPUMonitor.__module__).setLevel(logging.ERROR)
     return found
 
 

@@ -1,11 +1,13 @@
 """One Ultralytics training on a checked data set, with its progress and its numbers handed to us."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import torch
@@ -71,10 +73,19 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise InputError(
             "cache=disk would write a copy of each picture into the training set; give cache=ram, or leave it out."
         )
+    if arguments.get("compile") and not _has_compiler():
+        raise InputError(
+            "compile makes PyTorch call a C compiler, and there is none here; install one, or leave it out."
+        )
     try:
         get_cfg(overrides=dict(arguments))
     except (TypeError, ValueError, SyntaxError) as error:
         raise InputError(f"The recipe has a value that Ultralytics refuses: {' '.join(str(error).split())}") from error
+
+
+def _has_compiler() -> bool:
+    """Whether there is what Triton and PyTorch's inductor look for."""
+    return any(which(name) for name in (os.environ.get("CC"), os.environ.get("CXX"), "cc", "gcc", "clang") if name)
 
 
 def run_training(

@@ -48,3 +48,18 @@ def test_the_load_is_told_at_both_ends_and_between() -> None:
     assert [step for _, step in told] == sorted(step for _, step in told)
     assert count >= 5
     assert not [thread for thread in threading.enumerate() if thread.name == "system-metrics"]
+
+
+def test_a_gpu_that_cannot_be_watched_stops_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NvmlError(Exception):
+        """NVML's errors are plain exceptions."""
+
+    def fail() -> None:
+        raise NvmlError("GPU is lost")
+
+    monkeypatch.setattr(machine, "GPUMonitor", fail)
+    told: list[set[str]] = []
+    with watch_system(lambda values, _: told.append(set(values))):
+        pass
+    assert len(told) == 2
+    assert not any("gpu" in name for name in told[0])

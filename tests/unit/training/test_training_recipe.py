@@ -180,3 +180,16 @@ def test_numbers_and_tags_are_what_was_written(tmp_path: Path) -> None:
 def test_a_key_twice_on_the_command_line_is_refused(recipe: Path, again: str) -> None:
     with pytest.raises(InputError, match="epochs is given twice, as 'epochs=5' and as"):
         load_recipe(recipe, ["epochs=5", again])
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from transect.training.trainer import check_arguments
+
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check_arguments({"compile": False})
+    with pytest.raises(InputError, match="compile makes PyTorch call a C compiler, and there is none here"):
+        check_arguments({"compile": True})
+    (tmp_path / "gcc").touch(mode=0o755)
+    check_arguments({"compile": True})

@@ -89,12 +89,13 @@ class Gpu:
         """Start CUDA or TensorRT. Raises as the constructor does, ImportError without ONNX Runtime."""
         onnxruntime = import_onnxruntime()
         require_gpu_runtime(name)
+        if name == "tensorrt":
+            # NVIDIA's own switch, which its libraries read when they are loaded; TensorRT has no option for it here.
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         # Finds CUDA and cuDNN where pip installed them.
         onnxruntime.preload_dlls(directory="")
         providers: Providers = [(_PROVIDER["cuda"], _CUDA_OPTIONS)]
         if name == "tensorrt":
-            # NVIDIA's own switch, which its libraries read when they start; TensorRT has no option for it here.
-            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
             providers.insert(0, (_PROVIDER["tensorrt"], _tensorrt_options(model, image_size, max_batch)))
         return cls(name, model, image_size, providers=providers, device="cuda", max_batch=max_batch, wait_s=wait_s)
 
