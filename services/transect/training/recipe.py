@@ -158,7 +158,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises InputError for a missing or malformed file, an unknown key (with the nearest right one),
     or a value of the wrong kind.
     """
-    given = _Given(path, read_yaml_mapping(path, InputError, "Recipe", "configs/train holds some"))
+    given = _Given(
+        path,
+        read_yaml_mapping(path, InputError, "Recipe", "name one with --config; the checkout has some in configs/train"),
+    )
     for override in overrides:
         given.override(override)
     top, train = given.top, given.train
