@@ -77,12 +77,13 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
     placed = {name: [_find(image, listed) for image in images] for name, images in splits.items()}
     used = {_identity(path) for found in placed.values() for path, _, there, _ in found if there}
     own = {name: _label_folders(images) for name, images in splits.items()}
+    owned = {folder for folders in own.values() for folder in folders}
     result = {}
     for name, found in placed.items():
         paths = tuple(path for path, *_ in found)
         missing = tuple(number for number, (_, _, there, _) in enumerate(found) if not there)
-        others = {folder for other, folders in own.items() if other != name for folder in folders}
-        folders = dict.fromkeys((*own[name], *(below for below in _below(own[name]) if below not in others)))
+        # What lies below and is a split's own is that split's to look through.
+        folders = dict.fromkeys((*own[name], *(below for below in _below(own[name]) if below not in owned)))
         unused = tuple(
             path
             for folder in folders
@@ -103,7 +104,9 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
 
 def _label_folders(images: Sequence[Path]) -> dict[Path, bool]:
     """Where the label files of these images are looked for first, and whether labels alone are kept there."""
-    return {label_path(image).parent: label_path(image).parent != image.parent for image in images}
+    one_of_each = {image.parent: image for image in images}
+    places = {folder: label_path(image).parent for folder, image in one_of_each.items()}
+    return {place: place != folder for folder, place in places.items()}
 
 
 def _below(folders: Mapping[Path, bool]) -> list[Path]:

@@ -25,7 +25,7 @@ def resolve_device(device: str) -> str:
         if usable:
             logger.info("Training on the GPU %s.", torch.cuda.get_device_name(usable[0]))
             return str(usable[0])
-        logger.info("%s Training on the CPU.", _why_unusable(0) if count else "No CUDA GPU here.")
+        logger.info("%s. Training on the CPU.", f"The {_why_unusable(0)}" if count else "No CUDA GPU here")
         return "cpu"
     index = int(device.partition(":")[2] or 0)
     if index >= count:
@@ -33,7 +33,7 @@ def resolve_device(device: str) -> str:
         there = f"there are {count} CUDA GPUs here" + (f" ({why})" if why else "")
         raise SettingsError(f"TRANSECT_DEVICE={device}, but {there}; use auto or cpu.")
     if (reason := _why_unusable(index)) is not None:
-        raise SettingsError(f"TRANSECT_DEVICE={device}: {reason[0].lower()}{reason[1:-1]}; use another GPU, or cpu.")
+        raise SettingsError(f"TRANSECT_DEVICE={device}: the {reason}; use another GPU, or cpu.")
     return str(index)
 
 
@@ -60,13 +60,13 @@ def has_code(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
 
 
 def _why_unusable(index: int) -> str | None:
-    """A sentence about a GPU that is there and cannot train."""
+    """What keeps a GPU that is there from training, as the end of a sentence that begins with "The"."""
     capability = torch.cuda.get_device_capability(index)
     if has_code(capability, torch.cuda.get_arch_list()):
         return None
     return (
-        f"The GPU {torch.cuda.get_device_name(index)} has compute capability {capability[0]}.{capability[1]}, "
-        f"for which PyTorch {torch.__version__} has no code."
+        f"GPU {torch.cuda.get_device_name(index)} has compute capability {capability[0]}.{capability[1]}, "
+        f"for which PyTorch {torch.__version__} has no code"
     )
 
 

@@ -63,7 +63,7 @@ def make_variants(model: TrialModel, dataset: Dataset, recipe: PrecisionRecipe, 
     made does not stop the training: the report says why.
     """
     absent: dict[str, str] = {}
-    native = native_precisions("openvino")
+    native = native_precisions("openvino") if recipe.bf16 or recipe.int8 else frozenset[Precision]()
     files: dict[Precision, Path] = {"fp32": model.folder / MODEL_FILE}
     if not recipe.bf16:
         absent["bf16"] = "the recipe turns it off"

@@ -7,7 +7,7 @@ CudaFault = Literal["memory", "lost", "unusable"]
 
 _MEMORY = re.compile(r"out of memory|failed to allocate memory|BFCArena|STATUS_ALLOC_FAILED", re.IGNORECASE)
 # After these every later call of the process fails too: the codes of which NVIDIA says so (CUDA Runtime API,
-# cudaError_t: "the process must be terminated and relaunched"), errors of the GPU's memory, and a context that is gone.
+# cudaError_t), errors of the GPU's memory, and a context that is gone.
 _LOST_CODES = (214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)
 _LOST = re.compile(
     rf"CUDA (failure|error) ({'|'.join(map(str, _LOST_CODES))})\b|illegal memory access|misaligned address|"
