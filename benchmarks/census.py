@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from transect.census.ground.frames import Frame
 from transect.census.inputs.config import CensusConfig
-from transect.census.sightings.detect import search_frames
+from transect.census.sightings.detect import decoding_workers, search_frames
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, PackageManifest, read_manifest
 from transect.engine.package import INT8_FILES, Precision
 from transect.imagery import IMAGE_SUFFIXES, decode_image, plan_tiles
@@ -213,7 +213,7 @@ def _ours(detector: Detector, frames: Sequence[Path], scratch: Path) -> Callable
                 detector=detector,
                 options=options,
                 work=work,
-                workers=CensusConfig().workers,
+                workers=decoding_workers(CensusConfig().workers, detector.backend),
                 max_pixels=_MANY_PIXELS,
             )
         failures = [one.failure for one in found if one.failure]

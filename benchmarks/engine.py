@@ -129,7 +129,7 @@ class Crowd:
             output[0, 4 + class_ids[rows], place] = rng.uniform(0.26, 0.95, len(rows))
             self._outputs.append(output)
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         self._network.infer(image)
         return self._outputs[int(image[0, 0, 0]) * 256 + int(image[0, 0, 1])]
 

@@ -8,6 +8,7 @@
     │   ├── DatasetError      a data.yaml or what it points to
     │   └── SurveyError       a survey folder or its positions
     ├── PackageError          a model package whose hash, schema or probe inference does not hold
+    ├── DeviceLostError       the GPU failed in a way that lasts as long as the process
     ├── StoppedError          a search was told to stop (its client left, its deadline passed)
     ├── RegistryError         MLflow said no: unreachable, wrong key
     │   ├── NotRegisteredError     MLflow answered, and has no such model, version or alias
@@ -57,6 +58,10 @@ class PackageError(TransectError):
     """A model package that must not be used."""
 
     exit_code = 3
+
+
+class DeviceLostError(TransectError):
+    """A GPU that this process cannot use any more; the next process may."""
 
 
 class StoppedError(TransectError):

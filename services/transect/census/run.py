@@ -13,7 +13,7 @@ from transect.census.outputs.files import write_outputs
 from transect.census.plan import plan_census
 from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
-from transect.census.sightings.detect import search_frames
+from transect.census.sightings.detect import decoding_workers, search_frames
 from transect.census.workplace import alone_in, writing_to
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
@@ -53,7 +53,7 @@ def run_census(
                 detector=detector,
                 options=options,
                 work=out / "work",
-                workers=config.workers,
+                workers=decoding_workers(config.workers, detector.backend),
                 max_pixels=settings.max_pixels,
             )
             _require_unchanged(loaded, inputs)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.engine.backends import Backend, open_package_backend
-from transect.engine.heads import check_output, decode
+from transect.engine.heads import check_output, decode, least_score
 from transect.engine.package import PackageManifest, Precision, package_sha256, read_manifest, verify_package
 from transect.engine.stitch import stitch
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
@@ -29,7 +30,13 @@ _AHEAD_PIXELS = 32_000_000
 
 _DEFAULT_OPTIONS = DetectOptions()
 
-_Reader = Callable[[NDArray[np.float32]], Boxes]
+
+@dataclass(frozen=True)
+class _Reader:
+    """Makes boxes of an output; anchors whose raw scores are all at most `least` are nothing to it."""
+
+    read: Callable[[NDArray[np.float32]], Boxes]
+    least: float
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,14 @@ class Detector:
         max_batch: int = 16,
         batch_wait_ms: float = 2.0,
         verify: bool = True,
+        outlive_gpu: bool = False,
     ) -> "Detector":
         """Load the model package in folder `package`.
 
         `ref` says which registered version it is (default: the folder's name). `precision` is fp32,
         bf16, int8, or auto: the fastest of the package that this backend and CPU compute in hardware.
-        `backend`, `threads`, `max_batch` and `batch_wait_ms` as in open_backend. `verify=False` skips
+        `backend`, `threads`, `max_batch` and `batch_wait_ms` as in open_backend, `outlive_gpu` as in
+        open_package_backend. `verify=False` skips
         the hashes of a package that was just verified. Raises PackageError when the package does not
         hold or lacks the precision, InputError for a backend or a precision that cannot be had here.
         """
@@ -104,6 +113,7 @@ class Detector:
             threads=threads,
             max_batch=max_batch,
             batch_wait_ms=batch_wait_ms,
+            outlive_gpu=outlive_gpu,
         )
         reference = ref or ModelRef(package.resolve().name, run_id=manifest.run_id)
         detector = cls(
@@ -122,7 +132,13 @@ class Detector:
 
     @classmethod
     def from_settings(
-        cls, package: Path, settings: Settings, *, ref: ModelRef | None = None, verify: bool = True
+        cls,
+        package: Path,
+        settings: Settings,
+        *,
+        ref: ModelRef | None = None,
+        verify: bool = True,
+        outlive_gpu: bool = False,
     ) -> "Detector":
         """Open `package` as the settings say: backend, precision, threads and batches. Raises as open() does."""
         return cls.open(
@@ -134,6 +150,7 @@ class Detector:
             max_batch=settings.max_batch,
             batch_wait_ms=settings.batch_wait_ms,
             verify=verify,
+            outlive_gpu=outlive_gpu,
         )
 
     @property
@@ -254,17 +271,18 @@ class Detector:
 
     def _reader(self, options: DetectOptions) -> _Reader:
         manifest = self.manifest
-        wanted = self._class_ids(options.classes)
-        return lambda output: decode(
-            output,
-            manifest.head_kind,
-            conf=manifest.conf if options.conf is None else options.conf,
+        conf = manifest.conf if options.conf is None else options.conf
+        read = partial(
+            decode,
+            head_kind=manifest.head_kind,
+            conf=conf,
             iou=manifest.iou if options.iou is None else options.iou,
-            class_ids=wanted,
+            class_ids=self._class_ids(options.classes),
             max_det=options.max_det,
             multi_label=options.multi_label,
             score_shift=self._score_shift,
         )
+        return _Reader(read, least_score(conf, self._score_shift))
 
     def _class_ids(self, classes: frozenset[str] | None) -> NDArray[np.int64] | None:
         if classes is None:
@@ -283,12 +301,12 @@ class Detector:
         _go_on(stop)
         start = perf_counter()
         square, transform = letterbox(view, self.manifest.image_size, into=self._square())
-        output = self._backend.infer(square)
+        output = self._backend.infer(square, min(reader.least for reader in readers))
         inferred = perf_counter()
         check_output(output, self.manifest.head_kind, len(self.manifest.names))
         offset = np.array([tile.x, tile.y, tile.x, tile.y], dtype=np.float32)
         boxes = []
-        for found in (reader(output) for reader in readers):
+        for found in (reader.read(output) for reader in readers):
             placed = transform.to_image(found.xyxy) + offset
             boxes.append(Boxes(placed, found.scores, found.class_ids, found.truncated))
         return _Part(boxes, (inferred - start, perf_counter() - inferred))

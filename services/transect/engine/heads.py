@@ -71,6 +71,11 @@ def shifted(scores: NDArray[np.float32], shift: NDArray[np.float32]) -> NDArray[
     return result
 
 
+def least_score(conf: float, shift: NDArray[np.float32] | None) -> float:
+    """The raw score up to which no class is a box at `conf`, with `shift` as decode() takes it."""
+    return float(np.min(_floor(conf, shift)))
+
+
 def _anchor_free(
     output: NDArray[np.float32], conf: float, multi_label: bool, shift: NDArray[np.float32] | None
 ) -> Boxes:

@@ -17,13 +17,15 @@ _LARGEST_BODIES = 4
 _LEAST_BODY = 64 << 10
 
 
-def worker_count(threads: int) -> int:
+def worker_count(threads: int, gpu_batch: int = 0) -> int:
     """Threads that decode and detect: the cores this process may use, at least two, so that the
-    decoding of one image runs beside the inference of another."""
-    if threads:
-        return max(2, threads)
+    decoding of one image runs beside the inference of another.
+
+    Where a GPU computes batches of up to `gpu_batch`, so many more that two batches can be filled by threads that do
+    nothing but wait for them.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, cores)
+    return max(2, threads or cores) + 2 * gpu_batch
 
 
 def body_budget(largest: int) -> int:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from transect.errors import (
+    DeviceLostError,
     ImageError,
     ImageTooLargeError,
     InputError,
@@ -79,8 +80,8 @@ def as_problem(error: TransectError) -> ProblemError:
             return ProblemError(422, "input", str(error))
         case StoppedError():
             return ProblemError(504, "deadline", str(error))
-        case RegistryError():
-            return ProblemError(503, "registry", str(error))
+        case RegistryError() | DeviceLostError():
+            return ProblemError(503, "registry" if isinstance(error, RegistryError) else "device-lost", str(error))
         case _:
             return ProblemError(500, "internal", str(error))
 

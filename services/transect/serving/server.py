@@ -8,7 +8,7 @@ from types import FrameType
 
 import uvicorn
 
-from transect.errors import InputError
+from transect.errors import DeviceLostError, InputError
 from transect.serving.app import create_app
 from transect.serving.logs import configure_logging
 from transect.settings import Settings
@@ -24,15 +24,17 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests that are inside then get their answers first.
 
     Port 0 takes a free port, which the first log line names. Raises InputError when the address
-    cannot be listened on.
+    cannot be listened on, DeviceLostError when the GPU that a person chose is lost: whoever started this process
+    starts it again.
     """
     configure_logging(settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         _log.info("Listening", extra={"url": f"http://{f'[{host}]' if ':' in host else host}:{port}", "port": port})
+        app = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            app,
             log_config=None,
             access_log=False,  # the middleware writes one line a request
             server_header=False,
@@ -42,7 +44,17 @@ def serve(settings: Settings) -> None:
         # uvicorn drains, then raises the signal again: a stop that was asked for is a success.
         signal.signal(signal.SIGTERM, _exit_cleanly)
         signal.signal(signal.SIGINT, _exit_cleanly)
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        lost: list[DeviceLostError] = []
+
+        def end(error: DeviceLostError) -> None:
+            lost.append(error)
+            server.should_exit = True
+
+        app.state.service.on_device_lost = end
+        server.run(sockets=[listener])
+        if lost:
+            raise lost[0]
 
 
 def _exit_cleanly(_signal: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,9 @@
 """The parts of a running service, wired together once."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,8 @@ from time import perf_counter
 from starlette.requests import Request
 
 from transect.engine import DetectOptions, Detector, ModelRef
-from transect.errors import InputError, StoppedError
+from transect.engine.backends import expects_gpu
+from transect.errors import DeviceLostError, InputError, StoppedError
 from transect.serving.admission import Admission, body_budget, worker_count
 from transect.serving.closing import Closer
 from transect.serving.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
@@ -24,6 +27,8 @@ from transect.serving.query import DetectQuery, detect_options
 from transect.serving.slot import Lease, ModelSlot
 from transect.serving.source import ModelSource
 from transect.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _MIB = 1 << 20
 _STOP_S = 5.0
@@ -49,7 +54,8 @@ class Service:
         self.metrics = Metrics()
         self._closer = Closer()
         self.slot = ModelSlot(self._closer.close)
-        workers = worker_count(settings.threads)
+        on_gpu = expects_gpu(settings.backend, settings.precision)
+        workers = worker_count(settings.threads, settings.max_batch if on_gpu else 0)
         self.admission = Admission(
             workers,
             settings.max_queue,
@@ -63,6 +69,10 @@ class Service:
         self.metrics.body_bytes.set_function(lambda: self.admission.body_bytes)
         self.metrics.pixels.set_function(lambda: self._image_limits.budget.used)
         self.metrics.alias_lag.set_function(self.follower.seconds_since_success)
+
+        self._lost = threading.Event()
+        # What ends the process when the GPU is lost and a person chose it.
+        self.on_device_lost: Callable[[DeviceLostError], None] = lambda _error: None
 
     def start(self) -> None:
         """Begin to follow the alias; the first model arrives in the background."""
@@ -159,12 +169,31 @@ class Service:
             answer=answer,
             submitted=perf_counter(),
         )
-        future.add_done_callback(partial(_release, share))
+        future.add_done_callback(partial(self._done, share))
         return asyncio.wrap_future(future)
 
     def _open(self, package: Path, ref: ModelRef) -> Detector:
         # Whoever brought the package has just checked every hash.
-        return Detector.from_settings(package, self.settings, ref=ref, verify=False)
+        try:
+            return Detector.from_settings(package, self.settings, ref=ref, verify=False, outlive_gpu=True)
+        except DeviceLostError as error:
+            self._device_lost(error)
+            raise
+
+    def _done(self, share: Lease, done: Future[Detected]) -> None:
+        share.release()
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, DeviceLostError):
+            self._device_lost(error)
+
+    def _device_lost(self, error: DeviceLostError) -> None:
+        """No model can be run any more: take no work, and let the process end, so that the next one may."""
+        if self._lost.is_set():
+            return
+        self._lost.set()
+        _log.error("The GPU is lost; the process ends", extra={"reason": str(error)})
+        self.slot.swap(None)
+        self.on_device_lost(error)
 
 
 def settled(futures: Iterable["asyncio.Future[Detected]"]) -> None:
@@ -172,7 +201,3 @@ def settled(futures: Iterable["asyncio.Future[Detected]"]) -> None:
     for future in futures:
         if not future.cancel() and not future.cancelled():
             future.exception()
-
-
-def _release(share: Lease, _done: Future[Detected]) -> None:
-    share.release()

@@ -160,7 +160,7 @@ def test_windows_are_read_just_ahead_of_the_search(dots: Detector, monkeypatch: 
     done, most = 0, 0
     real = dots._backend.infer
 
-    def infer(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(image: NDArray[np.uint8], least: float) -> NDArray[np.float32]:
         nonlocal done, most
         most = max(most, -raster.left - done)
         done += 1
@@ -195,7 +195,7 @@ def test_images_in_turn_are_searched_one_after_another(dots: Detector, monkeypat
     gate, order = threading.Event(), list[int]()
     real = dots._backend.infer
 
-    def infer(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(image: NDArray[np.uint8], least: float) -> NDArray[np.float32]:
         gate.wait(60)
         order.append(int(image[0, 0, 0]))
         return real(image)

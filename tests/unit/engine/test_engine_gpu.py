@@ -13,12 +13,23 @@ import onnx
 import onnxruntime
 import pytest
 
-from transect.engine import Detector, ModelRef, read_manifest
-from transect.engine.backends import BackendUnavailableError, check_backend, choice, open_backend
+from transect.engine import DetectOptions, Detector, ModelRef, read_manifest
+from transect.engine.backends import (
+    BackendUnavailableError,
+    check_backend,
+    choice,
+    cuda_runtime,
+    expects_gpu,
+    open_backend,
+    open_package_backend,
+)
+from transect.engine.backends.best_anchors import best_anchors_model, holds_all
 from transect.engine.backends.cuda_errors import CudaFault, cuda_fault
+from transect.engine.backends.cuda_runtime import LockedPixels
 from transect.engine.backends.gpu import Gpu
+from transect.engine.backends.gpu_runner import GpuRunner
 from transect.engine.backends.prelude import prelude_model
-from transect.errors import InputError, PackageError
+from transect.errors import DeviceLostError, InputError, PackageError
 
 CPU: list[tuple[str, dict[str, object]]] = [("CPUExecutionProvider", {})]
 
@@ -46,7 +57,7 @@ def test_the_prelude_is_valid_and_exact() -> None:
 def test_batches_give_what_one_by_one_gives(package: Path, gpu: Gpu) -> None:
     alone = open_backend(package / "model.onnx", 64, backend="onnxruntime", threads=1)
     images = np.random.default_rng(1).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
-    assert gpu.parallel == 8
+    assert gpu.parallel == 12
     with ThreadPoolExecutor(gpu.parallel) as pool:
         batched = list(pool.map(lambda image: gpu.infer(image).copy(), images))
     for image, output in zip(images, batched, strict=True):
@@ -138,15 +149,15 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[..., _Fault]:
     """Make the GPU fail with a text at batches larger than `beyond`."""
 
     def make(text: str, beyond: int = 0) -> _Fault:
-        fault, real = _Fault(text, beyond), Gpu._run
+        fault, real = _Fault(text, beyond), GpuRunner._outputs
 
-        def run(self: Gpu, pixels: np.ndarray[Any, Any]) -> Any:
+        def outputs(self: GpuRunner, pixels: np.ndarray[Any, Any], size: int) -> Any:
             fault.asked.append((len(pixels), threading.current_thread().name))
             if len(pixels) > fault.beyond:
                 raise RuntimeError(fault.text)
-            return real(self, pixels)
+            return real(self, pixels, size)
 
-        monkeypatch.setattr(Gpu, "_run", run)
+        monkeypatch.setattr(GpuRunner, "_outputs", outputs)
         return fault
 
     return make
@@ -195,13 +206,22 @@ def test_a_damaged_model_stays_a_fault_of_the_model(
         Detector.open(dot_package, backend="cuda")
 
 
-def test_the_thread_that_computes_is_the_one_that_is_warmed(faulty: Callable[..., _Fault], package: Path) -> None:
+def test_sizes_are_few_and_their_rest_is_filled(faulty: Callable[..., _Fault], package: Path) -> None:
     fault = faulty("", beyond=99)
-    backend = _gpu(package, 4)
-    backend.infer(np.zeros((64, 64, 3), np.uint8))
+    backend = _gpu(package, 16)
+    warmed = len(fault.asked)
+    assert {count for count, _ in fault.asked} == {1, 4, 16}
+    images = np.random.default_rng(2).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
+    alone = [backend.infer(image).copy() for image in images]
+    with ThreadPoolExecutor(backend.parallel) as pool:
+        together = list(pool.map(backend.infer, images))
     backend.close()
-    assert [count for count, _ in fault.asked] == [1, 4, 1]
+    assert {count for count, _ in fault.asked[warmed:]} <= {1, 4, 16}
+    # Only what warms runs in the thread that computes.
     assert {name for _, name in fault.asked} == {"batcher"}
+    for one, other in zip(alone, together, strict=True):
+        assert other.shape == one.shape
+        np.testing.assert_allclose(other, one, atol=2e-3, rtol=1e-3)
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(
@@ -209,15 +229,151 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
 ) -> None:
     fault = faulty(NO_MEMORY, beyond=3)
     backend = _gpu(package, 16)
-    assert [count for count, _ in fault.asked] == [1, 16, 8, 4, 2]
-    assert backend.parallel == 4
+    warmed = len(fault.asked)
+    assert backend.parallel == 6
     with ThreadPoolExecutor(8) as pool:
         outputs = list(pool.map(backend.infer, np.zeros((8, 64, 64, 3), np.uint8)))
     backend.close()
     assert len(outputs) == 8
-    assert max(count for count, _ in fault.asked[5:]) <= 2
+    assert max(count for count, _ in fault.asked[warmed:]) <= 2
     (record,) = caplog.records
     assert record.getMessage().startswith("A batch of 16 does not fit into the GPU's memory; batches of up to 2 are")
+
+
+def test_what_comes_back_is_small_and_nothing_is_lost(package: Path) -> None:
+    # 84 anchors of 64 x 64 pixels: more than are kept.
+    whole = Gpu("cuda", package / "model.onnx", 64, providers=CPU, device="cpu", max_batch=4, wait_s=0.0, keep=0)
+    some = Gpu("cuda", package / "model.onnx", 64, providers=CPU, device="cpu", max_batch=4, wait_s=0.0, keep=20)
+    for image in np.random.default_rng(3).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8):
+        full = whole.infer(image)
+        best = np.sort(full[0, 4:].max(axis=0))[::-1]
+        # The twentieth best is not wanted, so that none of the others is: twenty come, in the order of the whole.
+        found = some.infer(image, float(best[19]))
+        assert found.shape == (1, full.shape[1], 20)
+        wanted = np.flatnonzero(full[0, 4:].max(axis=0) > best[19])
+        places = [int(np.flatnonzero((full[0] == column[:, None]).all(axis=0))[0]) for column in found[0].T]
+        assert places == sorted(places)
+        assert set(wanted) <= set(places)
+        # It is wanted: all come.
+        np.testing.assert_array_equal(some.infer(image, float(best[19]) * 0.999), full)
+        np.testing.assert_array_equal(some.infer(image), full)
+    whole.close()
+    some.close()
+
+
+def test_the_candidates_model_is_valid_and_shows_what_is_not_finite() -> None:
+    onnx.checker.check_model(onnx.load_model_from_string(best_anchors_model(8)), full_check=True)
+    session = onnxruntime.InferenceSession(best_anchors_model(8))
+    output = np.random.default_rng(4).random((3, 6, 50), np.float32)
+    output[1, 2, 7] = np.nan
+    output[2, 0, 7] = np.inf
+    _, _, best, total = session.run(None, {"output": output})
+    assert [holds_all(best[k], total[k], 1.0) for k in range(3)] == [True, False, False]
+    assert not holds_all(best[0], total[0], float(best[0, -1]) * 0.99)
+
+
+@pytest.mark.parametrize("conf", [0.0, 0.001, 0.3, 0.9])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_detector_finds_the_same_with_candidates_alone(package: Path, conf: float, multi_label: bool) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    options = DetectOptions(conf=conf, multi_label=multi_label)
+    found = []
+    for keep in (0, 20):
+        gpu = Gpu("cuda", package / "model.onnx", 64, providers=CPU, device="cpu", max_batch=1, wait_s=0.0, keep=keep)
+        manifest = read_manifest(package)
+        with Detector(manifest, ModelRef("a"), gpu, score_shift=[0.3] * len(manifest.names)) as detector:
+            found.append(detector.detect(image, options=options).detections)
+    assert found[0] == found[1]
+    assert conf > 0.5 or found[0]
+
+
+class _Lost:
+    """A GPU that is lost once `gone` is set."""
+
+    def __init__(self, faulty: Callable[..., _Fault]) -> None:
+        self._fault = faulty(ILLEGAL, beyond=99)
+
+    def go(self) -> None:
+        self._fault.beyond = 0
+
+
+@pytest.fixture
+def gpu_machine(faulty: Callable[..., _Fault], monkeypatch: pytest.MonkeyPatch) -> _Lost:
+    """A machine whose GPU works until it is told to be lost."""
+    monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
+    monkeypatch.setattr(Gpu, "open", lambda name, model, size, **_: _gpu(model.parent, 4))
+    return _Lost(faulty)
+
+
+def test_a_lost_gpu_is_replaced_once_and_no_call_fails(
+    gpu_machine: _Lost, package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = open_package_backend(package, read_manifest(package), outlive_gpu=True)
+    images = np.random.default_rng(6).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+    expected = [backend.infer(image).copy() for image in images]
+    names = [backend.name]
+    gpu_machine.go()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda image: backend.infer(image).copy(), images))
+    assert [*names, backend.name] == ["cuda", "openvino"]
+    backend.close()
+    (record,) = caplog.records
+    assert "The GPU stopped computing (CUDA failure 700: an illegal memory access was encountered)" in record.message
+    assert record.message.endswith("Going on with openvino until then.")
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other, one, atol=2e-3, rtol=1e-3)
+
+
+def test_a_lost_gpu_is_an_error_for_who_must_not_change_in_between(gpu_machine: _Lost, package: Path) -> None:
+    with Detector.open(package) as detector:
+        gpu_machine.go()
+        with pytest.raises(DeviceLostError, match=r"The GPU stopped computing .*start it again") as caught:
+            detector.detect(np.zeros((64, 64, 3), np.uint8))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_is_expected_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not expects_gpu("auto", "auto")
+    monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
+    monkeypatch.setattr(choice, "gpu_is_there", lambda: True)
+    assert expects_gpu("auto", "auto")
+    assert expects_gpu("cuda", "fp32")
+    assert not expects_gpu("auto", "int8")
+    assert not expects_gpu("openvino", "fp32")
+
+
+class _Runtime:
+    """The calls of libcudart, recorded."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.locked: list[int] = []
+
+    def cudaHostRegister(self, address: Any, size: Any, flags: int) -> int:  # noqa: N802 - NVIDIA's name
+        assert (size.value, flags) == (48, 0)
+        if self.status == 0:
+            self.locked.append(address.value)
+        return self.status
+
+    def cudaHostUnregister(self, address: Any) -> int:  # noqa: N802 - NVIDIA's name
+        self.locked.remove(address.value)
+        return 0
+
+    def cudaGetDeviceCount(self, count: Any) -> int:  # noqa: N802 - NVIDIA's name
+        count._obj.value = 2
+        return self.status
+
+
+@pytest.mark.parametrize(("status", "locked"), [(0, 1), (2, 0)])
+def test_buffers_are_page_locked_where_that_works(status: int, locked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = _Runtime(status)
+    monkeypatch.setattr(cuda_runtime, "_library", lambda: runtime)
+    pixels = LockedPixels()
+    assert pixels.new((1, 4, 4, 3)).tolist() == np.zeros((1, 4, 4, 3)).tolist()
+    assert len(runtime.locked) == locked
+    assert cuda_runtime.device_count() == (0 if status else 2)
+    pixels.close()
+    assert runtime.locked == []
 
 
 @pytest.mark.parametrize(

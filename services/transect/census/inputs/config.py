@@ -1,7 +1,7 @@
 """How a census is run: one small YAML file, every value with a default."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ Counting = Literal["matching", "division_line"]
 class CensusConfig(ConfigModel):
     """Options of a census. A value of None means: what the settings say, else the model package.
 
+    `workers` photos are decoded at a time; "auto" is two beside a network on the CPU, and as many as there are cores
+    beside one on a GPU.
+
     `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
     pose (None: estimated from the survey itself, where enough animals are in two photos, else what is usual); the
     tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
@@ -29,7 +32,7 @@ class CensusConfig(ConfigModel):
     iou: float | None = Field(default=None, ge=0, le=1)
     tile: Literal["auto", "off"] | int | None = None
     overlap: int | None = Field(default=None, ge=0)
-    workers: int = Field(default=2, ge=1, le=64)
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     gps_error_m: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     yaw_error_deg: float | None = Field(default=None, ge=0, le=45, allow_inf_nan=False)
     height_error_m: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)

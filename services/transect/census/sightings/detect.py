@@ -3,13 +3,14 @@
 import hashlib
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,13 @@ class Found:
     truncated: bool
     failure: str = ""
     reused: bool = False
+
+
+def decoding_workers(asked: int | Literal["auto"], backend: str) -> int:
+    """Photos decoded at a time: as asked, or what the network beside them leaves room for."""
+    if asked != "auto":
+        return asked
+    return min(64, max(2, os.cpu_count() or 1)) if backend in ("cuda", "tensorrt") else 2
 
 
 def package_identity(detector: Detector) -> str:

@@ -4,6 +4,7 @@ from transect.engine.backends.base import Backend, BackendName, BackendUnavailab
 from transect.engine.backends.choice import (
     check_backend,
     choose_precision,
+    expects_gpu,
     native_precisions,
     open_backend,
     open_package_backend,
@@ -15,6 +16,7 @@ __all__ = [
     "BackendUnavailableError",
     "check_backend",
     "choose_precision",
+    "expects_gpu",
     "native_precisions",
     "open_backend",
     "open_package_backend",

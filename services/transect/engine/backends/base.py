@@ -19,8 +19,11 @@ class Backend(Protocol):
     precision: Precision
     parallel: int  # calls of infer() that run well at the same time
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         """Run one (S, S, 3) RGB input; returns the raw output with its batch axis of 1.
+
+        Anchors whose scores are all at most `least` may be left out of it. Raises PackageError when the model cannot be
+        run, DeviceLostError when what it ran on is gone.
 
         The output may be overwritten by the same thread's next infer(), and must not be used after it.
         """

@@ -1,14 +1,35 @@
 """Dynamic batching: concurrent calls for one image each become one call for many."""
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transect.errors import PackageError
+
+logger = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """What computes batches. One thread alone calls it.
+
+    (CUDA's libraries keep handles and plans for each thread: what another one had warmed would be made again for the
+    first request.)
+    """
+
+    def prepare(self, max_batch: int) -> int:
+        """Get ready, and return the largest batch that can be run: at most `max_batch`."""
+
+    def run(self, pixels: NDArray[np.uint8], count: int, least: float) -> Sequence[NDArray[np.float32]]:
+        """The outputs of the first `count` images of `pixels`, (max_batch, S, S, 3), each with a batch axis of 1.
+
+        Anchors whose scores are all at most `least` may be left out.
+        """
 
 
 class _Batch:
@@ -19,56 +40,68 @@ class _Batch:
         self.deadline = deadline
         self.taken = 0
         self.written = 0
+        self.least = 1.0
         self.done = threading.Event()
-        self.output: NDArray[np.float32] | None = None
+        self.outputs: Sequence[NDArray[np.float32]] | None = None
         self.error: Exception | None = None
+
+
+class _Worker:
+    """A runner and its thread; `ready` once it is prepared for `max_batch`, or failed with `error`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.ready = threading.Event()
+        self.wanted = threading.Event()
+        self.max_batch = 0
+        self.error: BaseException | None = None
+        self.thread: threading.Thread
 
 
 class Batcher:
     """Gathers the calls of many threads.
 
     A batch starts when it holds `max_batch` images, or `wait_s` after its first image came, or as
-    soon as the batch before it is through, whichever of the last two is later. `run` takes
-    (n, S, S, 3) uint8 and returns an array whose first axis is n. One thread alone calls it, and before all else
-    `prepare`, with `max_batch`; what that returns is the largest batch from then on. (CUDA's libraries keep handles
-    and plans for each thread: what another one had warmed would be made again for the first request.)
+    soon as a runner is free, whichever of the last two is later. Every runner has a thread of its own, so that as many
+    batches are in work as there are runners. A further runner that is not ready for the batches of the first one is
+    left out.
     """
 
     def __init__(
         self,
-        run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+        runners: Sequence[Runner],
         image_size: int,
         *,
         max_batch: int,
         wait_s: float,
-        prepare: Callable[[int], int] | None = None,
+        new_pixels: Callable[[tuple[int, ...]], NDArray[np.uint8]] | None = None,
     ) -> None:
-        """Wait until `prepare` is through. Raises what it raises."""
-        self._run = run
-        self._prepare = prepare
-        self._ready = threading.Event()
-        self._unprepared: BaseException | None = None
+        """Wait until the runners are prepared. `new_pixels` makes a buffer. Raises what the first runner raises."""
         self._shape = (image_size, image_size, 3)
         self.max_batch = max_batch
         self._wait_s = wait_s
+        self._new_pixels = new_pixels or (lambda shape: np.zeros(shape, np.uint8))
         self._waiting: deque[_Batch] = deque()  # the last one may still have room
         self._spare: list[NDArray[np.uint8]] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._worker = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._worker.start()
-        self._ready.wait()
-        if self._unprepared is not None:
-            raise self._unprepared
+        self._workers: list[_Worker] = []
+        for runner in runners:
+            self._start(runner)
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The output for one (S, S, 3) image with a batch axis of 1.
+    @property
+    def in_flight(self) -> int:
+        """Batches that can be in work at the same time."""
+        return len(self._workers)
+
+    def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
+        """The output for one (S, S, 3) image with a batch axis of 1; `least` as in Runner.run.
 
         Raises PackageError when the run of its batch failed, or when the batcher is closed.
         """
         if image.shape != self._shape:
             raise ValueError(f"expected an image of shape {self._shape}, not {image.shape}")
-        batch, place = self._join()
+        batch, place = self._join(least)
         # Outside the lock, so that the callers' copies run at the same time.
         np.copyto(batch.pixels[place], image)
         with self._changed:
@@ -77,46 +110,68 @@ class Batcher:
         batch.done.wait()
         if batch.error is not None:
             raise PackageError(f"The model could not be run: {_reason(batch.error)}.") from batch.error
-        if batch.output is None:
+        if batch.outputs is None:
             raise _closed()
-        return batch.output[place : place + 1]
+        return batch.outputs[place]
 
     def close(self) -> None:
-        """Finish the batch in work, wake every waiting caller with PackageError, refuse new ones."""
+        """Finish the batches in work, wake every waiting caller with PackageError, refuse new ones."""
         with self._changed:
             self._closed = True
             while self._waiting:
                 self._waiting.popleft().done.set()
             self._changed.notify_all()
-        self._worker.join()
+        for worker in self._workers:
+            worker.thread.join()
         self._spare.clear()
 
-    def _join(self) -> tuple[_Batch, int]:
+    def _start(self, runner: Runner) -> None:
+        worker = _Worker(runner)
+        worker.thread = threading.Thread(target=self._work, args=(worker,), name="batcher", daemon=True)
+        worker.thread.start()
+        worker.ready.wait()
+        first = not self._workers
+        if worker.error is not None and (first or not isinstance(worker.error, Exception)):
+            raise worker.error
+        if first:
+            self.max_batch = worker.max_batch
+        elif worker.max_batch < self.max_batch:
+            logger.info("Batches are computed %d at a time: there is no room for another.", len(self._workers))
+            worker.wanted.set()
+            worker.thread.join()
+            return
+        self._workers.append(worker)
+        worker.wanted.set()
+
+    def _join(self, least: float) -> tuple[_Batch, int]:
         with self._changed:
             if self._closed:
                 raise _closed()
             if not self._waiting or self._waiting[-1].taken == self.max_batch:
-                pixels = self._spare.pop() if self._spare else np.empty((self.max_batch, *self._shape), np.uint8)
+                pixels = self._spare.pop() if self._spare else self._new_pixels((self.max_batch, *self._shape))
                 self._waiting.append(_Batch(pixels, monotonic() + self._wait_s))
             batch = self._waiting[-1]
             batch.taken += 1
+            batch.least = min(batch.least, least)
             return batch, batch.taken - 1
 
-    def _work(self) -> None:
+    def _work(self, worker: _Worker) -> None:
         try:
-            if self._prepare is not None:
-                self.max_batch = self._prepare(self.max_batch)
-        except BaseException as error:  # noqa: BLE001 - the constructor raises it
-            self._unprepared = error
+            worker.max_batch = worker.runner.prepare(self.max_batch)
+        except BaseException as error:  # noqa: BLE001 - _start() decides what it means
+            worker.error = error
             return
         finally:
-            self._ready.set()
+            worker.ready.set()
+        worker.wanted.wait()
+        if worker not in self._workers:
+            return
         while (batch := self._next()) is not None:
             try:
-                output = self._run(batch.pixels[: batch.taken])
-                if len(output) != batch.taken:
-                    raise ValueError(f"it answered {len(output)} outputs for {batch.taken} images")  # noqa: TRY301
-                batch.output = output
+                outputs = worker.runner.run(batch.pixels, batch.taken, batch.least)
+                if len(outputs) != batch.taken:
+                    raise ValueError(f"it answered {len(outputs)} outputs for {batch.taken} images")  # noqa: TRY301
+                batch.outputs = outputs
             except Exception as error:  # noqa: BLE001 - each caller of the batch gets it
                 batch.error = error
             with self._changed:

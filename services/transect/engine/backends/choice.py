@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transect.engine.backends.base import Backend, BackendName, BackendUnavailableError
-from transect.engine.backends.gpu import Gpu, gpu_is_offered, require_gpu_runtime
+from transect.engine.backends.gpu import Gpu, gpu_is_offered, gpu_is_there, require_gpu_runtime
 from transect.engine.backends.onnxruntime_cpu import OnnxRuntime, import_onnxruntime
 from transect.engine.backends.openvino_cpu import OpenVino, import_openvino
 from transect.engine.backends.openvino_cpu import native_precisions as openvino_precisions
+from transect.engine.backends.replaceable import Replaceable
 from transect.engine.package import INT8_FILES, MODEL_FILE, PackageManifest, Precision
 from transect.errors import InputError, PackageError
 
@@ -35,8 +36,12 @@ def open_package_backend(
     threads: int = 0,
     max_batch: int = 16,
     batch_wait_ms: float = 2.0,
+    outlive_gpu: bool = False,
 ) -> Backend:
     """Load the model of a package in the precision that choose_precision() finds; arguments as in open_backend.
+
+    With `outlive_gpu` and "auto", a GPU that is lost later is replaced by the CPU, which computes fp32 within 0.001 of
+    it; without, infer() raises DeviceLostError.
 
     Raises InputError for an unknown or unavailable backend or precision, PackageError for a precision
     that the package lacks and for a file that cannot be loaded.
@@ -49,7 +54,7 @@ def open_package_backend(
         model = package / (INT8_FILES[0] if chosen == "int8" else MODEL_FILE)
         return _load(name, model, manifest.image_size, chosen, tuning)
 
-    return _first(_candidates(backend, precision), load)
+    return _first(_candidates(backend, precision), load, outlive_gpu=outlive_gpu)
 
 
 def open_backend(
@@ -91,6 +96,11 @@ def check_backend(backend: str) -> None:
             import_onnxruntime()
     except ImportError as error:
         raise _not_installed(backend) from error
+
+
+def expects_gpu(backend: str, precision: str) -> bool:
+    """Whether a package will likely be run on a GPU, before one is opened."""
+    return any(name in ("cuda", "tensorrt") for name in _candidates(backend, precision)) and gpu_is_there()
 
 
 def choose_precision(
@@ -149,13 +159,17 @@ def _candidates(backend: str, precision: str) -> tuple[BackendName, ...]:
     return ("cuda", cpu) if gpu_is_offered("cuda") else (cpu,)
 
 
-def _first(candidates: tuple[BackendName, ...], load: Callable[[BackendName], Backend]) -> Backend:
-    for name in candidates[:-1]:
+def _first(
+    candidates: tuple[BackendName, ...], load: Callable[[BackendName], Backend], *, outlive_gpu: bool = False
+) -> Backend:
+    *others, last = candidates
+    for name in others:
         try:
-            return load(name)
+            backend = load(name)
+            return Replaceable(backend, lambda: load(last)) if outlive_gpu else backend
         except BackendUnavailableError as error:
-            logger.warning("%s Going on with %s.", error, candidates[-1])
-    return load(candidates[-1])
+            logger.warning("%s Going on with %s.", error, last)
+    return load(last)
 
 
 def _load(name: BackendName, model: Path, image_size: int, precision: Precision, tuning: _Tuning) -> Backend:

@@ -44,7 +44,7 @@ class OnnxRuntime:
         self._input = self._session.get_inputs()[0].name
         self.parallel = 2
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         """As in Backend."""
         planes = np.empty((1, 3, *image.shape[:2]), np.float32)
         np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), out=planes[0])

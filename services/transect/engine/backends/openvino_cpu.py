@@ -127,7 +127,7 @@ class OpenVino:
         self.parallel = int(self._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
         self._local = threading.local()
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         """As in Backend. A contiguous image is read where it lies, another is copied into the request's own tensor."""
         request, own = self._request()
         if image.flags.c_contiguous:
