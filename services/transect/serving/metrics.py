@@ -82,6 +82,7 @@ class Metrics:
             ("name", "version", "run_id", "backend", "precision"),
             registry=self.registry,
         )
+        self._shown: tuple[str, ...] = ()
         self.model_loaded = Gauge(
             "transect_model_loaded_timestamp_seconds", "When the served model was loaded.", registry=self.registry
         )
@@ -98,10 +99,11 @@ class Metrics:
             self.images.labels(outcome)
 
     def show_model(self, model: ServedModel) -> None:
-        """Name the served model from now on."""
+        """Name the served model from now on, and what computes it, which changes when a GPU is lost."""
         resolved, detector = model.resolved, model.detector
-        self.model_info.clear()
-        self.model_info.labels(
-            resolved.name, resolved.version, resolved.run_id, detector.backend, detector.precision
-        ).set(1)
+        labels = (resolved.name, resolved.version, resolved.run_id, detector.backend, detector.precision)
+        if labels != self._shown:
+            self.model_info.clear()
+            self.model_info.labels(*labels).set(1)
+            self._shown = labels
         self.model_loaded.set(model.loaded_at.timestamp())

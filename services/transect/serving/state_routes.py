@@ -58,7 +58,10 @@ async def readyz(request: Request) -> Health:
 async def metrics(request: Request) -> Response:
     """Metrics for Prometheus."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(request.app.state.service.metrics.registry), headers={"Content-Type": content_type})
+    service: Service = request.app.state.service
+    if service.slot.current is not None:
+        service.metrics.show_model(service.slot.current)
+    return Response(encode(service.metrics.registry), headers={"Content-Type": content_type})
 
 
 def new_refreshers() -> CapacityLimiter:

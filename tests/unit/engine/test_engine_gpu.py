@@ -240,6 +240,25 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     assert record.getMessage().startswith("A batch of 16 does not fit into the GPU's memory; batches of up to 2 are")
 
 
+def test_a_batch_that_does_not_fit_any_more_is_computed_in_parts(
+    faulty: Callable[..., _Fault], package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = faulty(NO_MEMORY, beyond=99)
+    backend = _gpu(package, 8)
+    images = np.random.default_rng(8).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+    expected = [backend.infer(image).copy() for image in images]
+    fault.beyond = 2
+    with ThreadPoolExecutor(24) as pool:
+        found = list(pool.map(backend.infer, images))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other, one, atol=2e-3, rtol=1e-3)
+    assert {record.getMessage().split("; ")[1] for record in caplog.records} == {"batches of up to 2 are computed."}
+    fault.beyond = 0
+    with pytest.raises(PackageError, match="could not be run"):
+        backend.infer(images[0])
+    backend.close()
+
+
 def test_what_comes_back_is_small_and_nothing_is_lost(package: Path) -> None:
     # 84 anchors of 64 x 64 pixels: more than are kept.
     whole = Gpu("cuda", package / "model.onnx", 64, providers=CPU, device="cpu", max_batch=4, wait_s=0.0, keep=0)

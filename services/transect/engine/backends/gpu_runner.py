@@ -1,5 +1,6 @@
 """What computes batches on a GPU: sessions of ONNX Runtime, one for each of a few sizes of batch."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from transect.engine.backends.best_anchors import OUTPUTS, as_output, best_ancho
 from transect.engine.backends.cuda_errors import cuda_fault
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime, input_shape
 from transect.engine.backends.prelude import prelude_model
+
+logger = logging.getLogger(__name__)
 
 Providers = list[tuple[str, dict[str, Any]]]
 
@@ -79,8 +82,28 @@ class GpuRunner:
                 return max_batch
 
     def run(self, pixels: NDArray[np.uint8], count: int, least: float) -> Sequence[NDArray[np.float32]]:
-        """As in Runner; between the models nothing leaves the device."""
-        size = next(size for size in sorted(self._sessions) if size >= count)
+        """As in Runner; a size that does not fit any more, since others fill the GPU, is given up for a smaller one."""
+        while True:
+            size = min((size for size in self._sessions if size >= count), default=max(self._sessions))
+            try:
+                parts = [self._run(pixels[k : k + size], min(size, count - k), least) for k in range(0, count, size)]
+            except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+                if size == 1 or cuda_fault(error) != "memory":
+                    raise
+                del self._sessions[size]
+                logger.warning(
+                    "A batch of %d does not fit into the GPU's memory any more; batches of up to %d are computed.",
+                    size,
+                    max(self._sessions),
+                )
+            else:
+                return [output for part in parts for output in part]
+
+    def _run(self, pixels: NDArray[np.uint8], count: int, least: float) -> list[NDArray[np.float32]]:
+        """At most one size of images; between the models nothing leaves the device."""
+        size = min(size for size in self._sessions if size >= count)
+        if len(pixels) < size and not self._one_session:
+            pixels = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
         whole = self._outputs(pixels[: count if self._one_session else size], size)
         if self._best is None:
             return np.split(whole.numpy()[:count], count)
