@@ -8,7 +8,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # train: MODEL DATA EPOCHS CONFIG ARGS   sweep: MODEL DATA EPOCHS CONFIG ARGS   reproduce: RUN DATA ARGS
 # promote: DATA REASON ARGS   rollback: REASON   census: SURVEY OUT MODEL CONFIG ARGS
-# RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine.
+# RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine,
+# or those of TRANSECT_GPUS=0,2.
 export MODEL DATA EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNTIME GPU
 
 STACK := "$(PYTHON)" docker/stack

@@ -1,7 +1,9 @@
 """Asking Docker, Compose and the environment; running programs."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,12 @@ from fill_env import assignments
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCELERATORS = ("cpu", "cuda")
+GPU_FILE = "compose.gpu.yaml"
+# The line of GPU_FILE that TRANSECT_GPUS replaces.
+EVERY_GPU = "count: all"
+# As `nvidia-smi -L` lists them: an index, or the UUID of a GPU or of a MIG instance.
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_GPU = re.compile(rf"0|[1-9][0-9]*|(GPU|MIG)-{_UUID}", re.ASCII)
 
 
 class StackError(Exception):
@@ -38,11 +46,66 @@ def accelerator() -> str:
     return chosen
 
 
+def named_gpus() -> tuple[str, ...]:
+    """The GPUs that TRANSECT_GPUS names; none means all of this machine.
+
+    Raises StackError for an item that nvidia-smi would not list, an empty or a doubled one, and where
+    CUDA_VISIBLE_DEVICES chooses as well.
+    """
+    given = setting("TRANSECT_GPUS", "").strip()
+    if not given:
+        return ()
+    gpus = tuple(item.strip() for item in given.split(","))
+    for place, gpu in enumerate(gpus):
+        if not gpu:
+            raise StackError(f"TRANSECT_GPUS={given} has an empty item; put one comma between two GPUs, as in 0,2.")
+        if not _GPU.fullmatch(gpu):
+            raise StackError(f"TRANSECT_GPUS={given}: {gpu} is no index or UUID of a GPU; `nvidia-smi -L` lists them.")
+        if gpu in gpus[:place]:
+            raise StackError(f"TRANSECT_GPUS={given} names {gpu} twice; name each GPU once.")
+    if setting("CUDA_VISIBLE_DEVICES", ""):
+        # It would count among those that TRANSECT_GPUS leaves over, so that the same index means another GPU.
+        raise StackError("TRANSECT_GPUS and CUDA_VISIBLE_DEVICES both choose GPUs; set one of them only.")
+    return gpus
+
+
+def gpu_file() -> str:
+    """The Compose file that reserves GPUs: compose.gpu.yaml, or a copy of it for those that TRANSECT_GPUS names.
+
+    Compose's variables hold text and no lists, and a list of another file adds devices to `count: all`
+    instead of replacing it. The copy has a name of its own for each choice, since commands with different
+    ones may run at the same time.
+    """
+    gpus = named_gpus()
+    if not gpus:
+        return GPU_FILE
+    text = (ROOT / GPU_FILE).read_text(encoding="utf-8")
+    if text.count(EVERY_GPU) != 1:
+        raise StackError(
+            f"TRANSECT_GPUS replaces the line `{EVERY_GPU}` of {GPU_FILE}, which must be there once; put it back."
+        )
+    text = text.replace(EVERY_GPU, f"device_ids: {json.dumps(gpus)}")
+    written = f"runs/stack/gpus-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    target = ROOT / written
+    if not target.is_file():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_suffix(f".{os.getpid()}")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(target)
+        except OSError as error:
+            raise StackError(
+                f"TRANSECT_GPUS needs a file in {target.parent}, which cannot be written ({error.strerror}); "
+                "make it writable for you."
+            ) from error
+    return written
+
+
 def compose(*arguments: str) -> list[str]:
     """The command line of `docker compose`, with the GPUs of this machine where they are asked for."""
     command = ["docker", "compose"]
     if accelerator() == "cuda":
-        command += ["--file", "compose.yaml", "--file", "compose.gpu.yaml"]
+        command += ["--file", "compose.yaml", "--file", gpu_file()]
         # Compose looks for this one by itself only where no file is named.
         if (ROOT / "compose.override.yaml").is_file():
             command += ["--file", "compose.override.yaml"]

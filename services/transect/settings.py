@@ -257,7 +257,17 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable("TRANSECT_PROMETHEUS_PORT", "9090", "Port of Prometheus on this machine, with `make observe`."),
     StackVariable("TRANSECT_GRAFANA_PORT", "3000", "Port of Grafana on this machine, with `make observe`."),
     StackVariable("ACCELERATOR", "cpu", "What detector and census run on: cpu or cuda (with compose.gpu.yaml)."),
-    StackVariable("CUDA_VISIBLE_DEVICES", "", "GPUs that the containers may use, with compose.gpu.yaml. Empty: all."),
+    StackVariable(
+        "TRANSECT_GPUS",
+        "",
+        "GPUs that the containers see with GPU=1: indices or UUIDs as nvidia-smi -L lists them, with commas between. "
+        "Detector and census use CUDA's first of them. Empty: all.",
+    ),
+    StackVariable(
+        "CUDA_VISIBLE_DEVICES",
+        "",
+        "CUDA's own choice among the GPUs, with GPU=1 and instead of TRANSECT_GPUS. Empty: all.",
+    ),
 )
 
 # What `make up` fills with random text: the stack's own secrets, and one that the service reads itself.

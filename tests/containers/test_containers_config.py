@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import compose
 import pytest
 
 from transect.settings import STACK_SECRETS
+
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
 def config(folder: Path, *files: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -90,6 +94,44 @@ def test_gpus_are_added_by_a_file_of_their_own(checkout: Path, services: dict[st
             f"transect-{name}:local",
             f"transect-{name}:cuda",
         )
+
+
+def _devices(service: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(service["deploy"]["resources"]["reservations"]["devices"])
+
+
+def test_compose_reserves_the_gpus_that_are_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose, "ROOT", checkout)
+    monkeypatch.setenv("TRANSECT_GPUS", "0,2")
+    done = config(checkout, "compose.yaml", compose.gpu_file(), **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["services"]
+    for name in ("detector", "census", "trainer"):
+        assert _devices(found[name]) == [{"driver": "nvidia", "device_ids": ["0", "2"], "capabilities": ["gpu"]}]
+        # The copy lies in another folder: paths are still those of the checkout.
+        if "build" in found[name]:
+            assert found[name]["build"]["context"] == str(checkout)
+
+
+def test_a_second_detector_as_the_docs_write_it_has_a_port_and_a_gpu_of_its_own(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "ROOT", checkout)
+    monkeypatch.setenv("TRANSECT_GPUS", "0")
+    (example,) = re.findall(r"```yaml\n(services:\n  detector-2:.*?)```", OPERATIONS.read_text("utf-8"), re.DOTALL)
+    # Its `extends` is relative to it; other tests look at what is new in this checkout.
+    override = checkout / "compose.override.yaml"
+    override.write_text(example, encoding="utf-8")
+    files = ("compose.yaml", compose.gpu_file(), override.name)
+    done = config(checkout, *files, **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
+    override.unlink()
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(done.stdout)["services"][name] for name in ("detector", "detector-2"))
+    assert [_devices(service)[0]["device_ids"] for service in (first, second)] == [["0"], ["1"]]
+    assert [[port["published"] for port in service["ports"]] for service in (first, second)] == [["8000"], ["8010"]]
+    assert second["networks"] == {"services": {"aliases": ["detector"]}}
+    for key in ("image", "read_only", "cap_drop", "security_opt", "tmpfs", "volumes", "build"):
+        assert second[key] == first[key], key
 
 
 def test_the_stack_comes_without_prometheus_and_grafana_unless_they_are_asked_for(services: dict[str, Any]) -> None:

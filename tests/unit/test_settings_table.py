@@ -29,6 +29,8 @@ SET_BY_COMPOSE = {
     "TRANSECT_WEBHOOK_SECRET",
     "TRANSECT_SWEEP_STORE",
 }
+# The program behind make turns it into a list, which Compose's own variables cannot hold.
+READ_BY_THE_PROGRAM = {"TRANSECT_GPUS"}
 
 
 def test_the_example_file_is_what_the_settings_print() -> None:
@@ -64,7 +66,17 @@ def test_compose_stops_without_a_secret_and_names_it(name: str) -> None:
     assert f"${{{name}:-" not in COMPOSE
 
 
-@pytest.mark.parametrize("variable", [v for v in STACK_VARIABLES if not v.secret], ids=lambda variable: variable.name)
+@pytest.mark.parametrize("name", READ_BY_THE_PROGRAM)
+def test_what_the_program_behind_make_reads_is_in_the_table_and_read(name: str) -> None:
+    assert name in {variable.name for variable in STACK_VARIABLES}
+    assert f'setting("{name}"' in (ROOT / "docker" / "stack" / "compose.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [v for v in STACK_VARIABLES if not v.secret and v.name not in READ_BY_THE_PROGRAM],
+    ids=lambda variable: variable.name,
+)
 def test_compose_uses_each_variable_of_the_stack(variable: StackVariable) -> None:
     name, default = variable.name, variable.default
     if default:
