@@ -21,6 +21,7 @@ from typing import NoReturn
 from compose import (
     ROOT,
     StackError,
+    accelerator,
     address,
     answer,
     compose,
@@ -35,7 +36,7 @@ from compose import (
     volume_exists,
 )
 from fill_env import PlaceholderError, empty_secrets, fill_file
-from mounts import Mounts
+from mounts import Mounts, census_home
 from origin import origin
 
 OWN_MINIO = "transect-minio:local"
@@ -241,9 +242,14 @@ def census() -> NoReturn:
     mounts.add(survey, as_caller=as_caller)
     mounts.add(results.resolve(), writable=True, as_caller=True)
     arguments += option("--config", mounts.file(value("CONFIG")))
+    home = None
+    if accelerator() == "cuda":
+        # TensorRT keeps its engines beside the model, and builds one in minutes: /tmp ends with the container.
+        home = census_home(user)
+        mounts.add(home, writable=True, as_caller=True)
     build_once("census")
     command = ["census", "run", str(survey), "--out", str(results.resolve()), *arguments]
-    replace_by(compose_run("census", mounts, command, user=user))
+    replace_by(compose_run("census", mounts, command, user=user, home=home))
 
 
 def wait_for_detector() -> int:
@@ -273,13 +279,17 @@ def wait_for_detector() -> int:
     raise StackError(f"the detector did not take the version over within {SWAP_WITHIN_S} s: {reason}.")
 
 
-def compose_run(service: str, mounts: Mounts, command: Sequence[str], user: str = "") -> list[str]:
-    """The command line of a one-shot container that runs `transect COMMAND`."""
+def compose_run(
+    service: str, mounts: Mounts, command: Sequence[str], user: str = "", home: Path | None = None
+) -> list[str]:
+    """The command line of a one-shot container that runs `transect COMMAND`; `home` is one of the mounts."""
     options = ["--rm", "--no-deps"]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         options.append("--no-TTY")
     if user:
         options += ["--user", user]
+    if home is not None:
+        options += ["--env", f"TRANSECT_HOME={home}"]
     options += origin(compose_value(service, "image"))
     return compose("run", *options, *mounts.arguments(), service, "transect", *command)
 

@@ -1,11 +1,13 @@
 """Which folders of this machine a one-shot container sees."""
 
+import os
 import re
 from pathlib import Path
 
 from compose import ROOT, StackError
 
 REMEMBERED = ROOT / "runs" / "stack" / "mounts.txt"
+HOMES = ROOT / "runs" / "stack"
 
 
 class Mounts:
@@ -87,3 +89,24 @@ class Mounts:
         for folder, writable in self.folders.items():
             options += ["--volume", f"{folder}:{folder}{'' if writable else ':ro'}"]
         return options
+
+
+def census_home(user: str) -> Path:
+    """The folder that outlives the censuses of `user` (UID:GID), with their models and TensorRT's engines.
+
+    A named volume belongs to the image's user, and a census runs as whoever calls it: only a folder of this
+    machine can belong to any of them. Each has one of its own, since nobody else may write models into it.
+    Raises StackError when it cannot be made.
+    """
+    uid, gid = (int(number) for number in user.split(":"))
+    home = HOMES / f"census-{uid}"
+    try:
+        HOMES.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, exist_ok=True)
+        if os.getuid() != uid:
+            os.chown(home, uid, gid)
+    except OSError as error:
+        raise StackError(
+            f"{home} keeps the models of a census and cannot be made ({error.strerror}); make {HOMES} writable for you."
+        ) from error
+    return home

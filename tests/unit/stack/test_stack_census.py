@@ -1,0 +1,82 @@
+"""The command line of `make census`: who it runs as, and where its models and engines stay."""
+
+import os
+import runpy
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import compose
+import mounts
+import pytest
+
+MAIN = Path(__file__).resolve().parents[3] / "docker" / "stack" / "__main__.py"
+# For root it is the user of the image.
+UID, GID = (os.getuid(), os.getgid()) if os.getuid() else (10001, 10001)
+
+
+@pytest.fixture
+def census(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """The command that `make census` becomes, with a running stack and a built image."""
+    monkeypatch.setattr(compose, "ROOT", tmp_path)
+    monkeypatch.setattr(mounts, "HOMES", tmp_path / "runs" / "stack")
+    for name in ("GPU", "ACCELERATOR", "TRANSECT_GPUS", "SUDO_UID", "MODEL", "CONFIG", "ARGS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "herd").mkdir()
+    (tmp_path / "herd" / "survey.yaml").touch()
+    monkeypatch.setenv("SURVEY", str(tmp_path / "herd"))
+    monkeypatch.setenv("OUT", str(tmp_path / "results"))
+    became: list[list[str]] = []
+    run: Any = runpy.run_path(str(MAIN))["census"]
+    # What asks Docker.
+    run.__globals__.update(
+        runtime=lambda: "stack",
+        build_once=lambda service: None,
+        compose_value=lambda service, key: "transect-census:cuda",
+        origin=lambda image: [],
+        replace_by=lambda command: became.append(list(command)),
+    )
+
+    def command() -> list[str]:
+        run()
+        return became.pop()
+
+    return command
+
+
+def _after(option: str, command: list[str]) -> list[str]:
+    return [value for name, value in pairwise(command) if name == option]
+
+
+def test_on_the_cpu_its_home_ends_with_the_container(tmp_path: Path, census: Callable[[], list[str]]) -> None:
+    command = census()
+    assert _after("--user", command) == [f"{UID}:{GID}"]
+    assert _after("--env", command) == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_with_a_gpu_its_home_is_a_folder_of_the_user_that_it_runs_as(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: Callable[[], list[str]]
+) -> None:
+    monkeypatch.setenv("GPU", "1")
+    home = tmp_path / "runs" / "stack" / f"census-{UID}"
+    first = census()
+    assert _after("--env", first) == [f"TRANSECT_HOME={home}"]
+    # Writable, at its own path.
+    assert f"{home}:{home}" in _after("--volume", first)
+    found = home.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (UID, GID, 0o700)
+    # The next census finds what the first one left.
+    (home / "engine").touch()
+    assert census() == first
+    assert (home / "engine").is_file()
+
+
+def test_a_home_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: Callable[[], list[str]]
+) -> None:
+    monkeypatch.setenv("GPU", "1")
+    (tmp_path / "runs").write_text("in the way", encoding="utf-8")
+    with pytest.raises(compose.StackError, match=r"census-\d+ keeps the models of a census and cannot be made"):
+        census()
