@@ -1,6 +1,6 @@
 """Takes out of the image what its libraries bring and the detector cannot use.
 
-usage: python trim.py SITE_PACKAGES
+usage: python trim.py SITE_PACKAGES ACCELERATOR    (cpu or cuda)
 
 It runs in the step that installs, since only there does the image become smaller. A pattern that
 matches nothing fails the build: the library has changed, and this list must follow it.
@@ -30,16 +30,27 @@ UNUSED = {
     # Reports to the makers of OpenVINO: nothing here may send any. Its entry stays, so that it counts as installed.
     "openvino_telemetry": "telemetry",
     "onnxruntime/transformers": "language models",
+    # For programs in C++: Python's own module holds the same runtime, and no library links this one.
+    "onnxruntime/capi/libonnxruntime.so.1.*": "C and C++ programs",
     "onnxruntime/quantization": "calibration, which is a part of training",
     "numpy/**/tests": "tests of NumPy",
     "cv2/data": "old face detectors",
 }
+# What only the wheels for NVIDIA GPUs bring.
+UNUSED_WITH_CUDA = {
+    # ONNX Runtime opens cuFFT when a model has its operators Rfft or Irfft, and only then
+    # (github.com/microsoft/onnxruntime/pull/29808). A detector has neither, and no other library links or names it.
+    "nvidia/cu13/lib/libcufft*": "Fourier transforms",
+}
+PATTERNS = {"cpu": UNUSED, "cuda": UNUSED | UNUSED_WITH_CUDA}
 
 
-def trim(packages: Path) -> int:
-    """Remove what `UNUSED` names under `packages`; how many bytes that were."""
+def trim(packages: Path, accelerator: str) -> int:
+    """Remove what an image for `accelerator` (cpu or cuda) does not use under `packages`; how many bytes that were."""
+    if accelerator not in PATTERNS:
+        sys.exit(f"trim.py: ACCELERATOR={accelerator} is not one of {', '.join(PATTERNS)}")
     removed = 0
-    for pattern in UNUSED:
+    for pattern in PATTERNS[accelerator]:
         found = sorted(packages.glob(pattern))
         if not found:
             sys.exit(f"trim.py: {pattern} matches nothing any more; drop it from the list, or follow what it became")
@@ -54,4 +65,4 @@ def trim(packages: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(f"Took out {trim(Path(sys.argv[1])) / 1e6:.0f} MB that the detector cannot use")
+    print(f"Took out {trim(Path(sys.argv[1]), sys.argv[2]) / 1e6:.0f} MB that the detector cannot use")
