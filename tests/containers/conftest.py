@@ -35,7 +35,7 @@ significant_gain: false
 max_class_loss: {map50_95: null, recall: null, count_error: null}
 max_latency_ratio: null
 """
-_OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_", "COMPOSE_", "GRAFANA_", "ACCELERATOR", "GPU")
+_OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_", "COMPOSE_", "GRAFANA_", "ACCELERATOR", "GPU", "CUDA_")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

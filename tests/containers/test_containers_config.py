@@ -12,6 +12,8 @@ import pytest
 
 from transect.settings import STACK_SECRETS
 
+# Who gets the GPUs.
+COMPUTING = ("detector", "census", "trainer")
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
@@ -74,17 +76,56 @@ def test_the_webhook_goes_from_mlflow_to_the_detector_with_one_secret(services: 
         assert "TRANSECT_WEBHOOK_SECRET" not in services[name]["environment"]
 
 
-def test_gpus_are_added_by_a_file_of_their_own(checkout: Path, services: dict[str, Any]) -> None:
-    done = config(checkout, "compose.yaml", "compose.gpu.yaml", **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
+@pytest.fixture(scope="module")
+def with_gpus(checkout: Path) -> dict[str, Any]:
+    return with_gpus_and(checkout)
+
+
+def with_gpus_and(checkout: Path, **variables: str) -> dict[str, Any]:
+    """The services as `GPU=1` starts them."""
+    secrets = dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z")
+    done = config(checkout, "compose.yaml", "compose.gpu.yaml", **secrets, **variables)
     assert done.returncode == 0, done.stderr
-    with_gpus = json.loads(done.stdout)["services"]
-    having = {name for name, service in with_gpus.items() if "devices" in str(service.get("deploy"))}
-    assert having == {"trainer", "detector", "census"}
-    for name in having:
-        (device,) = with_gpus[name]["deploy"]["resources"]["reservations"]["devices"]
-        assert (device["driver"], device["capabilities"], device["count"]) == ("nvidia", ["gpu"], -1)
-        # Empty would hide every GPU.
-        assert with_gpus[name]["environment"]["CUDA_VISIBLE_DEVICES"] is None
+    return dict(json.loads(done.stdout)["services"])
+
+
+def test_gpus_are_reserved_for_those_that_compute_alone(with_gpus: dict[str, Any]) -> None:
+    assert {name for name, service in with_gpus.items() if "devices" in str(service.get("deploy"))} == set(COMPUTING)
+    for name in COMPUTING:
+        # -1 is all.
+        assert _devices(with_gpus[name]) == [{"driver": "nvidia", "count": -1, "capabilities": ["gpu"]}]
+        assert with_gpus[name]["deploy"]["resources"].keys() == {"reservations"}
+
+
+def test_the_file_with_the_gpus_changes_what_a_gpu_needs_alone(
+    services: dict[str, Any], with_gpus: dict[str, Any]
+) -> None:
+    changed = {
+        name: {key for key in service | services[name] if service.get(key) != services[name].get(key)}
+        for name, service in with_gpus.items()
+    }
+    assert {name: keys for name, keys in changed.items() if keys} == {
+        "detector": {"deploy", "environment", "image", "build"},
+        "census": {"deploy", "environment", "image", "build"},
+        "trainer": {"deploy", "environment", "shm_size"},
+    }
+    # So they are as closed as without: the read-only root, no capabilities, the same mounts, and no device by its path.
+    for name in COMPUTING:
+        service = with_gpus[name]
+        assert (service["read_only"], service["cap_drop"], service["tmpfs"]) == (True, ["ALL"], ["/tmp"])
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not {"devices", "runtime", "privileged", "ipc", "ulimits", "group_add"} & set(service)
+    mounted = {name: {(m["type"], m["target"]) for m in with_gpus[name]["volumes"]} for name in COMPUTING}
+    assert mounted == {
+        "detector": {("volume", "/var/lib/transect")},
+        "census": {("bind", "/opt/transect/configs")},
+        "trainer": {("volume", "/var/lib/transect"), ("bind", "/opt/transect/configs")},
+    }
+
+
+def test_images_for_gpus_differ_in_their_libraries_and_their_name(
+    services: dict[str, Any], with_gpus: dict[str, Any]
+) -> None:
     for name in ("detector", "census"):
         builds = {kind: found[name]["build"]["args"] for kind, found in (("cpu", services), ("cuda", with_gpus))}
         assert {kind: arguments["ACCELERATOR"] for kind, arguments in builds.items()} == {"cpu": "cpu", "cuda": "cuda"}
@@ -94,6 +135,40 @@ def test_gpus_are_added_by_a_file_of_their_own(checkout: Path, services: dict[st
             f"transect-{name}:local",
             f"transect-{name}:cuda",
         )
+
+
+def test_what_is_set_for_a_gpu(checkout: Path, services: dict[str, Any], with_gpus: dict[str, Any]) -> None:
+    """Each container is told what is new, and what it was told without a GPU is as it was."""
+    new = {
+        name: {key: value for key, value in with_gpus[name]["environment"].items() if value != told.get(key, "absent")}
+        for name, told in ((name, services[name]["environment"]) for name in COMPUTING)
+    }
+    # None is not passed on: an empty value would hide every GPU.
+    assert new == {
+        "detector": {"CUDA_VISIBLE_DEVICES": None},
+        "census": {"CUDA_VISIBLE_DEVICES": None},
+        "trainer": {"CUDA_VISIBLE_DEVICES": None, "TRANSECT_DEVICE": "cuda"},
+    }
+    chosen = with_gpus_and(checkout, CUDA_VISIBLE_DEVICES="1", TRANSECT_DEVICE="auto", TRANSECT_BACKEND="cuda")
+    for name in COMPUTING:
+        assert chosen[name]["environment"]["CUDA_VISIBLE_DEVICES"] == "1"
+        assert chosen[name]["environment"]["TRANSECT_DEVICE"] == "auto"
+    assert {name: chosen[name]["environment"]["TRANSECT_BACKEND"] for name in COMPUTING} == {
+        "detector": "cuda",
+        "census": "cuda",
+        # Its image has no ONNX Runtime for GPUs.
+        "trainer": "",
+    }
+
+
+def test_batches_for_a_large_gpu_fit_into_shared_memory(with_gpus: dict[str, Any]) -> None:
+    # The larger pictures that the recipe speaks of, in a batch for a large card. Twice as many loaders validate, with
+    # batches twice as large and pictures that are padded by up to a stride on each side.
+    side, batch, loaders = 1024, 64, 8
+    training = loaders * batch * 3 * side**2
+    validation = 2 * loaders * 2 * batch * 3 * (side + 64) ** 2
+    # Each loader may have two batches on the way.
+    assert int(with_gpus["trainer"]["shm_size"]) > 2 * (training + validation)
 
 
 def _devices(service: dict[str, Any]) -> list[dict[str, Any]]:
@@ -106,7 +181,7 @@ def test_compose_reserves_the_gpus_that_are_named(checkout: Path, monkeypatch: p
     done = config(checkout, "compose.yaml", compose.gpu_file(), **dict.fromkeys(STACK_SECRETS, "k2J-8fhw_Q1x9d7Z"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["services"]
-    for name in ("detector", "census", "trainer"):
+    for name in COMPUTING:
         assert _devices(found[name]) == [{"driver": "nvidia", "device_ids": ["0", "2"], "capabilities": ["gpu"]}]
         # The copy lies in another folder: paths are still those of the checkout.
         if "build" in found[name]:
