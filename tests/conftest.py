@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # ships none
 
+from rotation import rest_of_the_day
+
 # Fixtures that make small real model packages.
 pytest_plugins = ["packages"]
 
@@ -34,6 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="compare the engine with Ultralytics on the photos of this folder too (test_engine_parity.py)",
     )
+    parser.addoption(
+        "--rotate",
+        action="store_true",
+        help="run only those long tests whose turn it is today, as continuous integration does (rotation.py)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has its turn on another day."""
+    if config.getoption("--rotate"):
+        rest_of_the_day(items)
 
 
 class _Scheduling(LoadFileScheduling):  # type: ignore[misc]  # untyped
