@@ -129,7 +129,9 @@ def test_from_its_start_over_a_swap_and_a_full_gpu_to_a_lost_one(
         (lost,) = {line for line in warnings(detector) if "The GPU stopped computing" in line}
         assert lost.endswith("Going on with openvino until then.")
         assert detector.client.get("/readyz").status_code == 200
-        assert 'backend="openvino"' in detector.client.get("/metrics").text
+        figures = detector.client.get("/metrics").text
+        assert 'backend="openvino"' in figures
+        assert "transect_gpu_wanted 1.0" in figures
 
         # And the next version does without it from its start.
         shop.point("2")

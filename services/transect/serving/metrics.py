@@ -83,6 +83,11 @@ class Metrics:
             registry=self.registry,
         )
         self._shown: tuple[str, ...] = ()
+        self.gpu_wanted = Gauge(
+            "transect_gpu_wanted",
+            "1 where the service was built for a GPU and no other backend was chosen.",
+            registry=self.registry,
+        )
         self.model_loaded = Gauge(
             "transect_model_loaded_timestamp_seconds", "When the served model was loaded.", registry=self.registry
         )

@@ -12,7 +12,7 @@ from time import perf_counter
 from starlette.requests import Request
 
 from transect.engine import DetectOptions, Detector, ModelRef
-from transect.engine.backends import expects_gpu
+from transect.engine.backends import expects_gpu, wants_gpu
 from transect.errors import DeviceLostError, InputError, StoppedError
 from transect.serving.admission import Admission, body_budget, worker_count
 from transect.serving.closing import Closer
@@ -54,6 +54,7 @@ class Service:
         self.metrics = Metrics()
         self._closer = Closer()
         self.slot = ModelSlot(self._closer.close)
+        self.metrics.gpu_wanted.set(wants_gpu(settings.backend, settings.precision))
         on_gpu = expects_gpu(settings.backend, settings.precision)
         workers = worker_count(settings.threads, settings.max_batch if on_gpu else 0)
         self.admission = Admission(

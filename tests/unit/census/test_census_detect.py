@@ -1,5 +1,6 @@
 """Photos to boxes: large maps in windows, damage listed, nothing looked for twice."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 from toys import build_toy_package, paint
 from transect.census.ground.frames import Frame, stamp_of
 from transect.census.sightings import detect
-from transect.census.sightings.detect import Found, search_frames
+from transect.census.sightings.detect import Found, decoding_workers, search_frames
 from transect.engine import DetectOptions, Detector
 from transect.imagery import open_raster
 
@@ -24,6 +25,12 @@ TILES = DetectOptions(tile=64, overlap=16)
 
 def frames(*paths: Path) -> list[Frame]:
     return [Frame(path.name, path, None, None, SIDE, SIDE, None) for path in paths]
+
+
+def test_photos_are_decoded_for_what_searches_them() -> None:
+    assert decoding_workers(5, "cuda") == decoding_workers(5, "openvino") == 5
+    assert decoding_workers("auto", "openvino") == 2
+    assert decoding_workers("auto", "cuda") == min(64, max(2, os.cpu_count() or 1))
 
 
 @pytest.fixture

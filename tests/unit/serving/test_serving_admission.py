@@ -29,6 +29,8 @@ def test_there_are_always_two_workers_so_that_decoding_overlaps_inference() -> N
     assert worker_count(1) == 2
     assert worker_count(6) == 6
     assert worker_count(0) >= 2
+    # Two batches can be filled by those that only wait for the GPU.
+    assert worker_count(6, gpu_batch=16) == 38
 
 
 def test_bytes_are_bounded_together_and_given_back() -> None:

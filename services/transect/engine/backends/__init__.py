@@ -8,6 +8,7 @@ from transect.engine.backends.choice import (
     native_precisions,
     open_backend,
     open_package_backend,
+    wants_gpu,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "native_precisions",
     "open_backend",
     "open_package_backend",
+    "wants_gpu",
 ]

@@ -98,9 +98,14 @@ def check_backend(backend: str) -> None:
         raise _not_installed(backend) from error
 
 
+def wants_gpu(backend: str, precision: str) -> bool:
+    """Whether these settings, with what is installed, mean a GPU; it need not be there."""
+    return any(name in ("cuda", "tensorrt") for name in _candidates(backend, precision))
+
+
 def expects_gpu(backend: str, precision: str) -> bool:
     """Whether a package will likely be run on a GPU, before one is opened."""
-    return any(name in ("cuda", "tensorrt") for name in _candidates(backend, precision)) and gpu_is_there()
+    return wants_gpu(backend, precision) and gpu_is_there()
 
 
 def choose_precision(
