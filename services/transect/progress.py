@@ -18,9 +18,10 @@ class Advance(Protocol):
     """Says that `steps` more units of work are done; `note` is a short text beside the bar.
 
     `resumed` steps were done by an earlier run: they are done, but tell nothing of the time that the rest takes.
+    `total` replaces the units of the whole work, where they turn out to be others on the way.
     """
 
-    def __call__(self, steps: int = 1, note: str = "", *, resumed: bool = False) -> None:
+    def __call__(self, steps: int = 1, note: str = "", *, resumed: bool = False, total: int | None = None) -> None:
         """Add `steps`."""
 
 
@@ -95,9 +96,10 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="")
 
-        def advance(steps: int = 1, note: str = "", *, resumed: bool = False) -> None:
+        def advance(steps: int = 1, note: str = "", *, resumed: bool = False, total: int | None = None) -> None:
+            pace.total = pace.total if total is None else total
             pace.advance(steps, time.monotonic(), resumed=resumed)
-            bar.update(task, advance=steps, note=note)
+            bar.update(task, total=pace.total, advance=steps, note=note)
 
         yield advance
 
@@ -106,19 +108,20 @@ def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
     start = last = time.monotonic()
     pace = Pace(total, start)
 
-    def advance(steps: int = 1, note: str = "", *, resumed: bool = False) -> None:
+    def advance(steps: int = 1, note: str = "", *, resumed: bool = False, total: int | None = None) -> None:
         nonlocal last
+        pace.total = pace.total if total is None else total
         now = time.monotonic()
         pace.advance(steps, now, resumed=resumed)
-        if pace.done < total and now - last < _LOG_EVERY_S:
+        if pace.done < pace.total and now - last < _LOG_EVERY_S:
             return
         last = now
-        parts = [f"{title}: {pace.done}/{total} {unit}"]
+        parts = [f"{title}: {pace.done}/{pace.total} {unit}"]
         if pace.rate is not None:
             parts.append(f"{pace.rate:.1f} {unit}/s")
-        if pace.done < total and pace.left_s is not None:
+        if pace.done < pace.total and pace.left_s is not None:
             parts.append(f"{pace.left_s:.0f} s left")
-        tail = f" in {now - start:.1f} s" if pace.done >= total else ""
+        tail = f" in {now - start:.1f} s" if pace.done >= pace.total else ""
         print(f"{', '.join(parts)}{tail}{' ' + note if note else ''}", file=sys.stderr, flush=True)
 
     yield advance

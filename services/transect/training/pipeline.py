@@ -20,6 +20,8 @@ from transect.training.tracking import RunLog
 if TYPE_CHECKING:
     from transect.training.trainer import Trained
 
+TAG_BATCH_USED, TAG_BATCH_REDUCED = "transect.batch_used", "transect.batch_reduced"
+
 # Gets the numbers of an epoch, counted from 1.
 EpochListener = Callable[[int, dict[str, float]], None]
 
@@ -100,6 +102,7 @@ def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: Non
     listeners = Listeners(
         started=lambda arguments: log.params(record.configuration(plan, arguments)),
         epoch=epoch,
+        reduced=lambda batch, sentence: log.tags({TAG_BATCH_REDUCED: sentence, TAG_BATCH_USED: str(batch)}),
     )
     try:
         trained = run_training(plan.dataset, plan.arguments, session.folder, listeners, session.checkpoint)
@@ -107,8 +110,7 @@ def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: Non
         if (explained := _explained(str(error))) is None:
             raise
         raise explained from error
-    # Ultralytics halves the batch when memory runs out in the first epoch; parameters cannot be changed then.
-    log.tags({"transect.batch_used": str(trained.batch), "transect.epochs_run": str(trained.epochs)})
+    log.tags({TAG_BATCH_USED: str(trained.batch), "transect.epochs_run": str(trained.epochs)})
     log.metrics({f"best/{name}": value for name, value in trained.val.items()}, step=trained.epochs)
     return trained
 

@@ -150,6 +150,12 @@ class ResumableTrainer(CheckedTrainer):
                 path.unlink()
         return saved
 
+    def _build_train_pipeline(self) -> None:
+        """Build loaders and optimizer; a second time when memory ran out, which drops the gradients under way."""
+        self._skipped = 0
+        base: Any = super()
+        base._build_train_pipeline()
+
     def optimizer_step(self) -> None:
         """Step, and remember at which batch."""
         base: Any = super()

@@ -158,14 +158,15 @@ class RunLog:
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters, as many a call as MLflow takes, each cut at the length that it takes.
 
-        MLflow's parameters cannot change: what differs from before is told in the tag param_drift.
+        MLflow's parameters cannot change: what differs from before, be it in an earlier call or in the run that this
+        one goes on from, is told in the tag param_drift.
         """
         texts = {metric_name(name): text for name, text in _cut(values, MAX_PARAM_VAL_LENGTH).items()}
-        mine = History.read(self.spool).params if self._baseline else {}
+        mine = History.read(self.spool).params
         new = {name: text for name, text in texts.items() if name not in mine}
         for part in _parts(new):
             self._append("params", "parameters", values=part)
-        if drift := param_drift(self._baseline, texts):
+        if drift := param_drift({**mine, **self._baseline}, texts):
             self.tags({TAG_DRIFT: drift})
 
     def tags(self, values: Mapping[str, str]) -> None:

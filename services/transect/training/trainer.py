@@ -40,12 +40,14 @@ _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAda
 class Listeners:
     """What the caller does with the numbers while training runs.
 
-    `started` gets the true configuration, once the optimizer is built; `epoch` gets the numbers of
-    an epoch, counted from 1.
+    `started` gets the true configuration, once the optimizer is built, and again when the batch was
+    halved because it did not fit into memory; `reduced` gets the new batch and a sentence on it then.
+    `epoch` gets the numbers of an epoch, counted from 1.
     """
 
     started: Callable[[dict[str, Any]], None]
     epoch: Callable[[int, dict[str, float]], None]
+    reduced: Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
@@ -140,29 +142,62 @@ class _Reporter:
     advance: Advance | None = None
     losses: dict[str, float] = field(default_factory=dict)
     last: str = ""
+    bf16: bool = False
+    # What the training began with, and what it came to.
+    wanted_batch: int = 0
+    batch_size: int = 0
+    # Of the bar: the batches that are done, and all of them.
+    done: int = 0
+    total: int = 0
 
     def attach(self, trainer: Any) -> None:
         trainer.add_callback("on_pretrain_routine_end", self.started)
+        trainer.add_callback("on_train_epoch_start", self.begun)
         trainer.add_callback("on_train_batch_end", self.batch)
         trainer.add_callback("on_train_epoch_end", self.trained)
         # Before the checkpoint: an epoch that a resumed run does not train again has been told.
         trainer.before_save = self.validated
 
     def started(self, trainer: Any) -> None:
-        bf16 = speed_up_forward(trainer)
-        steps = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
-        self.advance = self.stack.enter_context(progress("Training", steps, "batches"))
+        self.bf16 = speed_up_forward(trainer)
+        self.wanted_batch = self.batch_size = trainer.batch_size
+        self.total = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
+        self.advance = self.stack.enter_context(progress("Training", self.total, "batches"))
+        self.tell_configuration(trainer)
+
+    def tell_configuration(self, trainer: Any) -> None:
         self.listeners.started(
             {
                 **vars(trainer.args),
-                **_as_used(trainer, bf16),
+                **_as_used(trainer, self.bf16),
                 # A resumed training loads its checkpoint; what it is about stays what it was.
                 **{name: self.arguments[name] for name in ("model", "pretrained")},
                 "resume": False,
             }
         )
 
+    def begun(self, trainer: Any) -> None:
+        """See whether Ultralytics begins an epoch once more, and with what.
+
+        When memory runs out in the first epoch it halves the batch, builds the loaders anew and says so in its own log
+        alone; after a loss that is NaN it goes back to its checkpoint.
+        """
+        self.set_total(self.done + len(trainer.train_loader) * (trainer.epochs - trainer.epoch))
+        if trainer.batch_size == self.batch_size:
+            return
+        self.batch_size = trainer.batch_size
+        sentence = f"batch {self.wanted_batch} did not fit into the GPU's memory, trained with {self.batch_size}"
+        logger.warning("%s.", sentence[0].upper() + sentence[1:])
+        self.listeners.reduced(self.batch_size, sentence)
+        self.tell_configuration(trainer)
+
+    def set_total(self, batches: int) -> None:
+        if self.advance is not None and batches != self.total:
+            self.advance(0, total=batches)
+            self.total = batches
+
     def batch(self, trainer: Any) -> None:
+        self.done += 1
         if self.advance is not None and trainer.tloss:
             losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
             self.advance(note=f"epoch {trainer.epoch + 1}/{trainer.epochs} {losses}{self.last}")

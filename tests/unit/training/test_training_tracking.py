@@ -15,7 +15,7 @@ from transect.registry.metric_names import class_names
 from transect.settings import Settings, load_settings
 from transect.training.history import History
 from transect.training.spool import Spool
-from transect.training.tracking import RunLog, summarise
+from transect.training.tracking import RunLog, Undelivered, summarise
 
 _EXPERIMENT = "log"
 _WAIT = 60.0
@@ -89,7 +89,8 @@ def test_a_refused_entry_holds_up_nothing(
     registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path
 ) -> None:
     log = RunLog.start(tmp_path / "b", settings, _EXPERIMENT, {}, {}, registry=registry)
-    log.params({"p": 1})
+    # MLflow has another value of it, which we do not know of.
+    client.log_param(log.run_id, "p", 1)
     log.params({"p": 2})
     log.artifact(tmp_path / "never.txt")
     log.metrics({"m": 1.0}, step=1)
@@ -172,6 +173,22 @@ def test_a_resumed_run_repeats_no_step_and_tells_drift(
     assert len(client.get_metric_history(again.run_id, "system/cpu")) == 4
     assert run.data.params == {"lr0": "0.01", "epochs": "3", "model": "yolo11n.yaml", "late": "x"}
     assert json.loads(run.data.tags["param_drift"]) == {"lr0": {"old": "0.01", "new": "0.02"}}
+
+
+def test_parameters_that_change_on_the_way_are_told_beside_those_of_the_run_before(
+    registry: Registry, settings: Settings, client: MlflowClient, tmp_path: Path
+) -> None:
+    log = RunLog.start(tmp_path / "h2", settings, _EXPERIMENT, {}, {}, registry=registry)
+    log.params({"lr0": 0.01, "batch": 16})
+    log.finish("KILLED", _WAIT)
+    again = RunLog.resume(Spool(tmp_path / "h2"), settings, registry=registry)
+    again.params({"lr0": 0.02, "batch": 16})
+    again.params({"lr0": 0.02, "batch": 8})
+    assert again.finish("FINISHED", _WAIT) == Undelivered()
+    run = client.get_run(again.run_id)
+    assert run.data.params == {"lr0": "0.01", "batch": "16"}
+    changed = {"batch": {"old": "16", "new": "8"}, "lr0": {"old": "0.01", "new": "0.02"}}
+    assert json.loads(run.data.tags["param_drift"]) == changed
 
 
 def test_a_fork_tells_what_it_changed(
