@@ -92,6 +92,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     dataset = load_dataset(_data_path(request, recipe))
     # torch is imported here, after what can be refused at once.
     from transect.training.device import resolve_device
+    from transect.training.shared_memory import check_plan
     from transect.training.trainer import check_arguments
 
     device = resolve_device(settings.device)
@@ -99,6 +100,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         check_arguments({**recipe.train, "model": architecture.source, "device": device})
     except InputError as error:
         raise InputError(_with_place(str(error), recipe)) from error
+    check_plan(dataset, {**recipe.train, "model": architecture.source, "device": device})
     registry = _connect(settings)
     weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
     logger.info("%s", weights.sentence)

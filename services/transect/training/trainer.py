@@ -21,6 +21,7 @@ from transect.training.cpu import speed_up_forward
 from transect.training.handover import write_handover
 from transect.training.resumable import ResumableTrainer
 from transect.training.resume import BEST, Checkpoint, read_trained, write_trained
+from transect.training.shared_memory import built_loaders, check_loaders
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,8 @@ class _Reporter:
         trainer.before_save = self.validated
 
     def started(self, trainer: Any) -> None:
+        # No worker runs yet, and only now is the batch known that Ultralytics fitted to the GPU.
+        check_loaders(built_loaders(trainer.train_loader, trainer.test_loader))
         self.bf16 = speed_up_forward(trainer)
         self.wanted_batch = self.batch_size = trainer.batch_size
         self.total = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
