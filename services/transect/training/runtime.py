@@ -2,9 +2,11 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Its own integrations would log beside ours, and only when they feel like it.
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
@@ -47,7 +49,7 @@ def prepare_ultralytics(home: Path) -> None:
 
 @contextmanager
 def logged_to(file: Path) -> Iterator[None]:
-    """Send what Ultralytics says to `file` instead of the terminal."""
+    """Send to `file` instead of the terminal what Ultralytics says, and what PyTorch warns of for its sake."""
     from ultralytics.utils import LOGGER
 
     handlers, level, propagate = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
@@ -57,9 +59,34 @@ def logged_to(file: Path) -> Iterator[None]:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     try:
-        yield
+        with _nondeterminism_told_to(LOGGER):
+            yield
     finally:
         LOGGER.handlers[:] = handlers
         LOGGER.setLevel(level)
         LOGGER.propagate = propagate
         target.close()
+
+
+@contextmanager
+def _nondeterminism_told_to(log: logging.Logger) -> Iterator[None]:
+    """Send to `log`, each once, PyTorch's warnings of operations that a GPU computes in no fixed order.
+
+    Ultralytics lets PyTorch warn of them (`deterministic`) and changes the filters for warnings in every epoch, so that
+    Python would show each of them once an epoch, in the middle of the bar.
+    """
+    show, told = warnings.showwarning, set[str]()
+
+    def showwarning(message: Warning | str, *where: Any, **options: Any) -> None:
+        # The name of the function stands in all of them.
+        if "use_deterministic_algorithms" not in (text := str(message)):
+            show(message, *where, **options)
+        elif text not in told:
+            told.add(text)
+            log.warning("%s", text)
+
+    warnings.showwarning = showwarning
+    try:
+        yield
+    finally:
+        warnings.showwarning = show

@@ -1,0 +1,56 @@
+"""What PyTorch says of a training stands in Ultralytics' log, and not in the middle of the bar."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics.utils.torch_utils import init_seeds, unset_deterministic
+
+from transect.training.runtime import logged_to
+
+
+def _put() -> None:
+    """Let PyTorch warn: of this operation it does so on a CPU too."""
+    torch.zeros(4).put_(torch.tensor([0, 1]), torch.ones(2))
+
+
+def test_operations_without_a_fixed_order_are_logged_once_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "ultralytics.log"
+    with warnings.catch_warnings(), logged_to(log):
+        warnings.simplefilter("default")
+        init_seeds(0, deterministic=True)
+        try:
+            for _ in range(3):
+                _put()
+                # As Ultralytics does in every epoch: Python then forgets what it has shown.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+            warnings.warn("CuBLAS under use_deterministic_algorithms", UserWarning, stacklevel=1)
+        finally:
+            unset_deterministic()
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2
+    assert "WARNING put_ does not have a deterministic implementation" in lines[0]
+    assert "CuBLAS" in lines[1]
+    assert capsys.readouterr().err == ""
+
+
+def test_other_warnings_go_where_they_went(tmp_path: Path) -> None:
+    show = warnings.showwarning
+    log = tmp_path / "ultralytics.log"
+    with warnings.catch_warnings(record=True) as caught, logged_to(log):
+        warnings.simplefilter("always")
+        warnings.warn("something else", UserWarning, stacklevel=1)
+    assert [str(one.message) for one in caught] == ["something else"]
+    assert log.read_text() == ""
+    assert warnings.showwarning is show
+
+
+def test_warnings_are_as_before_after_a_training_that_failed(tmp_path: Path) -> None:
+    show = warnings.showwarning
+    with pytest.raises(KeyError), logged_to(tmp_path / "ultralytics.log"):
+        raise KeyError
+    assert warnings.showwarning is show
