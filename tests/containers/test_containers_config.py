@@ -107,7 +107,7 @@ def test_the_file_with_the_gpus_changes_what_a_gpu_needs_alone(
     assert {name: keys for name, keys in changed.items() if keys} == {
         "detector": {"deploy", "environment", "image", "build"},
         "census": {"deploy", "environment", "image", "build"},
-        "trainer": {"deploy", "environment", "shm_size"},
+        "trainer": {"deploy", "environment", "shm_size", "ulimits"},
     }
     # So they are as closed as without: the read-only root, no capabilities, the same mounts, and no device by its path.
     for name in COMPUTING:

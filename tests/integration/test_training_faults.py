@@ -232,6 +232,7 @@ def undisturbed(stack: Stack, place: Path, tmp_path_factory: pytest.TempPathFact
     return recorded
 
 
+@pytest.mark.rotating
 def test_a_server_that_is_away_for_epochs_costs_nothing(
     stack: Stack, place: Path, undisturbed: Recorded, tmp_path: Path
 ) -> None:
@@ -248,6 +249,7 @@ def test_a_server_that_is_away_for_epochs_costs_nothing(
     assert _read(trainer)[1] == undisturbed
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("silent", [False, True], ids=["refuses", "accepts and never answers"])
 def test_a_server_that_never_comes_back_costs_a_sync(
     silent: bool, stack: Stack, place: Path, undisturbed: Recorded, tmp_path: Path
@@ -275,6 +277,7 @@ def test_a_server_that_never_comes_back_costs_a_sync(
     assert len(versions) == 1
 
 
+@pytest.mark.rotating
 def test_an_object_store_that_refuses_for_a_while_costs_nothing(
     stack: Stack, place: Path, undisturbed: Recorded, tmp_path: Path
 ) -> None:
@@ -290,6 +293,7 @@ def test_an_object_store_that_refuses_for_a_while_costs_nothing(
     assert _read(trainer)[1] == undisturbed
 
 
+@pytest.mark.rotating
 def test_a_trainer_that_is_killed_five_times_is_the_same_training(
     stack: Stack, place: Path, undisturbed: Recorded, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def _versions(settings: Settings) -> list[str]:
     return [str(version.run_id) for version in connect(settings).client.search_model_versions()]
 
 
+@pytest.mark.rotating
 def test_a_sweep_that_is_killed_goes_on_and_is_done_once(place: Path, tmp_path: Path) -> None:
     environment = _environment(tmp_path)
     settings = load_settings(environment, env_file=None)
@@ -209,6 +210,7 @@ def _refuses_another_sweep_under_the_name(place: Path, settings: Settings) -> No
         config.write_text(kept)
 
 
+@pytest.mark.rotating
 def test_a_sweep_in_mlflows_own_postgresql(
     mlflow_on_postgres: MlflowServer, postgres_uri: str, place: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +251,7 @@ def test_a_sweep_in_mlflows_own_postgresql(
         sweep(_request("mad", trials=2), elsewhere)
 
 
+@pytest.mark.rotating
 def test_a_sweep_without_mlflow_costs_a_sync(mlflow_on_sqlite: MlflowServer, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
