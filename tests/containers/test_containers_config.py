@@ -114,7 +114,7 @@ def test_the_file_with_the_gpus_changes_what_a_gpu_needs_alone(
         service = with_gpus[name]
         assert (service["read_only"], service["cap_drop"], service["tmpfs"]) == (True, ["ALL"], ["/tmp"])
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert not {"devices", "runtime", "privileged", "ipc", "ulimits", "group_add"} & set(service)
+        assert not {"devices", "runtime", "privileged", "ipc", "group_add"} & set(service)
     mounted = {name: {(m["type"], m["target"]) for m in with_gpus[name]["volumes"]} for name in COMPUTING}
     assert mounted == {
         "detector": {("volume", "/var/lib/transect")},
