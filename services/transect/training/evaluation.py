@@ -27,12 +27,14 @@ class Evaluations:
     """The model on the validation split and, at the threshold `conf` that follows from it, on the test split.
 
     `counts` are what was right, wrong and missed in each validation image at `conf`: what a census corrects with.
+    `backend` is what computed it all, in fp32.
     """
 
     val: Evaluation
     test: Evaluation
     conf: float
     counts: ValidationCounts
+    backend: str
 
 
 def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Evaluations:
@@ -55,9 +57,10 @@ def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Eval
             test = search_split(
                 detector, dataset.splits["test"], dataset.names, options=at_conf, title="Evaluating on test"
             ).evaluation()
+            backend = detector.backend
         finally:
             detector.close()
-    return Evaluations(val.evaluation(), test, conf, val.validation_counts())
+    return Evaluations(val.evaluation(), test, conf, val.validation_counts(), backend)
 
 
 def recommend_confidence(best_f1: float) -> float:

@@ -26,7 +26,7 @@ from transect.engine import (
     hash_files,
     search_split,
 )
-from transect.engine.backends import Backend, native_precisions, open_backend
+from transect.engine.backends import Backend, BackendName, native_precisions, open_backend
 from transect.settings import Settings
 from transect.training.quantize import calibration_images, calibration_square, quantize_int8
 from transect.training.recipe import PrecisionRecipe
@@ -34,6 +34,9 @@ from transect.training.score_shift import fit_score_shift
 from transect.training.variants import Trial, VariantReport, compare, judge
 
 logger = logging.getLogger(__name__)
+
+# What variants run in.
+VARIANT_BACKEND: BackendName = "openvino"
 
 _ROUNDS = 5
 _ROUND_S = 0.3
@@ -55,15 +58,23 @@ class TrialModel:
         return cls(PackageManifest(**fields, conf=conf, files=files, created_at=datetime.now(UTC)), folder)
 
 
-def make_variants(model: TrialModel, dataset: Dataset, recipe: PrecisionRecipe, settings: Settings) -> VariantReport:
+def make_variants(
+    model: TrialModel,
+    dataset: Dataset,
+    recipe: PrecisionRecipe,
+    settings: Settings,
+    *,
+    fp32: Evaluation | None = None,
+) -> VariantReport:
     """Make, measure and judge the variants that the recipe asks for and this CPU can compute.
 
     Each is compared with fp32 by this engine on the validation split, both in OpenVINO on the CPU,
-    where variants run. INT8's files are written into the model's folder. A variant that cannot be
-    made does not stop the training: the report says why.
+    where variants run; `fp32` is fp32's evaluation there, if it is known already. INT8's files are
+    written into the model's folder. A variant that cannot be made does not stop the training: the
+    report says why.
     """
     absent: dict[str, str] = {}
-    native = native_precisions("openvino") if recipe.bf16 or recipe.int8 else frozenset[Precision]()
+    native = native_precisions(VARIANT_BACKEND) if recipe.bf16 or recipe.int8 else frozenset[Precision]()
     files: dict[Precision, Path] = {"fp32": model.folder / MODEL_FILE}
     if not recipe.bf16:
         absent["bf16"] = "the recipe turns it off"
@@ -79,7 +90,7 @@ def make_variants(model: TrialModel, dataset: Dataset, recipe: PrecisionRecipe, 
         absent["int8"] = why
     else:
         files["int8"] = model.folder / INT8_FILES[0]
-    report = VariantReport(_measure(model, files, dataset, recipe, settings), absent)
+    report = VariantReport(_measure(model, files, dataset, recipe, settings, fp32=fp32), absent)
     for sentence in report.sentences:
         logger.info("%s", sentence)
     return report
@@ -100,7 +111,13 @@ def _make_int8(model: TrialModel, split: Split, recipe: PrecisionRecipe, setting
 
 
 def _measure(
-    model: TrialModel, files: Mapping[Precision, Path], dataset: Dataset, recipe: PrecisionRecipe, settings: Settings
+    model: TrialModel,
+    files: Mapping[Precision, Path],
+    dataset: Dataset,
+    recipe: PrecisionRecipe,
+    settings: Settings,
+    *,
+    fp32: Evaluation | None,
 ) -> tuple[Trial, ...]:
     if len(files) == 1:
         return ()
@@ -108,7 +125,7 @@ def _measure(
     with ExitStack() as stack:
         backends: dict[Precision, Backend] = {}
         for precision, path in files.items():
-            backend = open_backend(path, size, backend="openvino", precision=precision, threads=settings.threads)
+            backend = open_backend(path, size, backend=VARIANT_BACKEND, precision=precision, threads=settings.threads)
             stack.callback(backend.close)
             backends[precision] = backend
         squares = [
@@ -118,7 +135,7 @@ def _measure(
         ref = ModelRef(model.manifest.architecture)
         images = calibration_images(dataset.splits["train"], recipe.calibration_images)
         reference = stack.enter_context(Detector(model.manifest, ref, backends["fp32"]))
-        expected = _evaluate(reference, dataset, settings)
+        expected = fp32 or _evaluate(reference, dataset, settings)
         trials = []
         for precision, backend in backends.items():
             if precision == "fp32":

@@ -1,6 +1,7 @@
 """How variants are compared with fp32 and which of them may be used."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from packages import make_variant
 from tiny_datasets import write_spots_dataset
 from transect.datasets import load_dataset
-from transect.engine import Evaluation, VariantLimits, read_manifest
+from transect.engine import Detector, Evaluation, VariantLimits, read_manifest, search_split
+from transect.engine.backends import native_precisions
 from transect.settings import load_settings
 from transect.training import trials
 from transect.training.recipe import PrecisionRecipe
@@ -101,3 +103,27 @@ def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
         "here.",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["spots"]
+
+
+@pytest.mark.skipif("bf16" not in native_precisions("openvino"), reason="this CPU does not compute bfloat16")
+def test_what_is_known_of_fp32_is_not_measured_again(
+    dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
+    settings = load_settings({}, env_file=None)
+    real, searched = trials._evaluate, []
+
+    def evaluate(detector: Detector, *others: Any) -> Evaluation:
+        searched.append(detector.precision)
+        return real(detector, *others)
+
+    monkeypatch.setattr(trials, "_evaluate", evaluate)
+    model = trials.TrialModel(read_manifest(dot_package), dot_package)
+    recipe = PrecisionRecipe(int8=False)
+    with Detector.open(dot_package, backend="openvino", precision="fp32") as detector:
+        known = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
+    measured = trials.make_variants(model, dataset, recipe, settings).trials[0].variant
+    assert searched == ["fp32", "bf16"]
+    reused = trials.make_variants(model, dataset, recipe, settings, fp32=known).trials[0].variant
+    assert searched == ["fp32", "bf16", "bf16"]
+    assert reused.model_copy(update={"speedup": measured.speedup}) == measured
