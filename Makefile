@@ -22,7 +22,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test test-cpus lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy bench-tracking starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-differences bench-scale bench-unique bench-accuracy bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
 help:
@@ -184,6 +184,14 @@ bench-scale: setup
 bench-tracking: setup
 	@.venv/bin/python -m benchmarks.tracking $(if $(ROUNDS),--rounds "$(ROUNDS)") $(ARGS)
 
+# One NVIDIA GPU in eight minutes: right, how fast, what it survives; ARGS=--rehearse without a GPU, ARGS=--markdown
+bench-gpu: $(if $(findstring --rehearse,$(ARGS)),setup,.venv-gpu/.installed)
+	@.venv$(if $(findstring --rehearse,$(ARGS)),,-gpu)/bin/python -m benchmarks.gpu $(ARGS)
+
+# The same as one file, for a machine that has a GPU and no network: FILE=runs/bench/gpu.py, to be started there
+bench-gpu-file: setup
+	@.venv/bin/python -m benchmarks.gpu --bundle "$(or $(FILE),runs/bench/gpu.py)" $(ARGS)
+
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed
 	@.venv/bin/python -m venv --clear --without-pip .venv-bench
@@ -193,6 +201,16 @@ bench-tracking: setup
 		--requirement requirements/bench.txt
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
 	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-bench)/beside.pth"
+	@touch $@
+
+# ONNX Runtime for CUDA goes before that of .venv: both are the module onnxruntime, and cannot be in one place.
+.venv-gpu/.installed: requirements/detector-cuda.txt .venv/.installed
+	@.venv/bin/python -m venv --clear --without-pip .venv-gpu
+	@$(AS_PIP); \
+	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv-gpu/bin/python --require-hashes --no-deps \
+		--requirement requirements/detector-cuda.txt
+	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-gpu)/beside.pth"
 	@touch $@
 
 # Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.
