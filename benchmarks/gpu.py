@@ -51,18 +51,18 @@ class Step:
 
 # What tells most comes first: time may run out.
 STEPS = (
-    Step("machine", "gpu_machine:machine", 15),
+    Step("machine", "gpu_machine:machine", 30),
     Step("model", "gpu_machine:model", 40),
     Step("numbers", "gpu_engine:numbers", 35),
     Step("batches", "gpu_engine:batches", 40),
-    Step("callers", "gpu_engine:callers", 35),
+    Step("callers", "gpu_engine:callers", 30),
     Step("turns", "gpu_turns:turns", 55),
     Step("busy", "gpu_engine:busy", 25),
     Step("full memory", "gpu_faults:full_memory", 30),
     Step("no GPU", "gpu_faults:no_gpu", 20),
     Step("wrong GPU", "gpu_faults:wrong_gpu", 25),
-    Step("read-only root", "gpu_faults:read_only", 20),
-    Step("training", "gpu_training:training", 110),
+    Step("read-only root", "gpu_faults:read_only", 30),
+    Step("training", "gpu_training:training", 90),
 )
 
 
