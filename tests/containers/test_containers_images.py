@@ -83,3 +83,25 @@ def test_versions_agree_between_the_images(stack: Stack) -> None:
     server = stack.compose("exec", "-T", "mlflow", "python", "-c", program)
     client = stack.compose("exec", "-T", "detector", "python", "-c", program)
     assert server == client
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_detector_image_outlives_a_gpu_on_a_read_only_root_without_a_network(dot_package: Path) -> None:
+    for path in (dot_package, *dot_package.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    stand_in = ROOT / "tests" / "gpu_stand_in"
+    run = ["docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]
+    run += ["--volume", f"{stand_in}:/stand-in:ro", "--volume", f"{dot_package}:/package:ro"]
+    run += ["--env", "PYTHONPATH=/stand-in", "--env", "GPU_STAND_IN=/tmp", "transect-detector:local"]
+    done = subprocess.run(
+        [*run, "python", "/stand-in/day.py", "/package"], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    hours = {hour["hour"]: hour for hour in map(json.loads, done.stdout.splitlines())}
+    assert {name: (hour["backend"], hour["right"]) for name, hour in hours.items()} == {
+        "start": ("cuda", 24),
+        "full": ("cuda", 24),
+        "lost": ("openvino", 24),
+    }
+    assert set(hours["start"]["batches"]) == {1, 2, 8}
+    assert "Going on with openvino until then." in done.stderr
