@@ -100,9 +100,9 @@ class Detector:
         `ref` says which registered version it is (default: the folder's name). `precision` is fp32,
         bf16, int8, or auto: the fastest of the package that this backend and CPU compute in hardware.
         `backend`, `threads`, `max_batch` and `batch_wait_ms` as in open_backend, `outlive_gpu` as in
-        open_package_backend. `verify=False` skips
-        the hashes of a package that was just verified. Raises PackageError when the package does not
-        hold or lacks the precision, InputError for a backend or a precision that cannot be had here.
+        open_package_backend. `verify=False` skips the hashes of a package that was just verified. Raises
+        PackageError when the package does not hold or lacks the precision, InputError for a backend
+        or a precision that cannot be had here.
         """
         manifest = verify_package(package) if verify else read_manifest(package)
         engine = open_package_backend(

@@ -26,6 +26,16 @@ MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
 _TYPE_PREFIX = "urn:transect:problem:"
 _OPEN_INFERENCE = "/v2"
+# A kind goes before what it is a kind of.
+_KINDS: tuple[tuple[type[TransectError], int, str], ...] = (
+    (ImageTooLargeError, 413, "image-too-large"),
+    (ImageError, 422, "image"),
+    (InputError, 422, "input"),
+    (StoppedError, 504, "deadline"),
+    (DeviceLostError, 503, "device-lost"),
+    (RegistryError, 503, "registry"),
+)
+_INTERNAL = (500, "internal")
 
 
 class ProblemError(Exception):
@@ -71,19 +81,8 @@ def problem_content(path: str, request_id: str, problem: ProblemError, **extensi
 
 def as_problem(error: TransectError) -> ProblemError:
     """The status and kind that a failure of the project's own tree has over HTTP."""
-    match error:
-        case ImageTooLargeError():
-            return ProblemError(413, "image-too-large", str(error))
-        case ImageError():
-            return ProblemError(422, "image", str(error))
-        case InputError():
-            return ProblemError(422, "input", str(error))
-        case StoppedError():
-            return ProblemError(504, "deadline", str(error))
-        case RegistryError() | DeviceLostError():
-            return ProblemError(503, "registry" if isinstance(error, RegistryError) else "device-lost", str(error))
-        case _:
-            return ProblemError(500, "internal", str(error))
+    status, kind = next(((status, kind) for tree, status, kind in _KINDS if isinstance(error, tree)), _INTERNAL)
+    return ProblemError(status, kind, str(error))
 
 
 def failure_reason(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transect import __version__
 from transect.census.ground.frames import Frame, Stamp, stamp_of
 from transect.engine import DetectOptions, Detector, ImageResult
+from transect.engine.backends import GPU_BACKENDS
 from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
 from transect.imagery import Rendering, open_raster
@@ -49,7 +50,7 @@ def decoding_workers(asked: int | Literal["auto"], backend: str) -> int:
     """Photos decoded at a time: as asked, or what the network beside them leaves room for."""
     if asked != "auto":
         return asked
-    return min(64, max(2, os.cpu_count() or 1)) if backend in ("cuda", "tensorrt") else 2
+    return min(64, max(2, os.cpu_count() or 1)) if backend in GPU_BACKENDS else 2
 
 
 def package_identity(detector: Detector) -> str:

@@ -1,6 +1,6 @@
 """The programs that run the network: OpenVINO, and ONNX Runtime on CPU and GPU."""
 
-from transect.engine.backends.base import Backend, BackendName, BackendUnavailableError
+from transect.engine.backends.base import GPU_BACKENDS, Backend, BackendName, BackendUnavailableError
 from transect.engine.backends.choice import (
     check_backend,
     choose_precision,
@@ -12,6 +12,7 @@ from transect.engine.backends.choice import (
 )
 
 __all__ = [
+    "GPU_BACKENDS",
     "Backend",
     "BackendName",
     "BackendUnavailableError",

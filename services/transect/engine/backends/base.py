@@ -10,6 +10,7 @@ from transect.engine.package import Precision
 from transect.errors import InputError, PackageError
 
 BackendName = Literal["openvino", "onnxruntime", "cuda", "tensorrt"]
+GPU_BACKENDS: tuple[BackendName, ...] = ("cuda", "tensorrt")
 
 
 class Backend(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from transect.engine.backends.base import Backend, BackendName, BackendUnavailableError
+from transect.engine.backends.base import GPU_BACKENDS, Backend, BackendName, BackendUnavailableError
 from transect.engine.backends.gpu import Gpu, gpu_is_offered, gpu_is_there, require_gpu_runtime
 from transect.engine.backends.onnxruntime_cpu import OnnxRuntime, import_onnxruntime
 from transect.engine.backends.openvino_cpu import OpenVino, import_openvino
@@ -87,7 +87,7 @@ def check_backend(backend: str) -> None:
     Loads no model: whether a GPU starts is found out by opening one.
     """
     _check_names(backend, "auto")
-    if backend in {"cuda", "tensorrt"}:
+    if backend in GPU_BACKENDS:
         require_gpu_runtime(backend)
     try:
         if backend == "openvino":
@@ -100,7 +100,7 @@ def check_backend(backend: str) -> None:
 
 def wants_gpu(backend: str, precision: str) -> bool:
     """Whether these settings, with what is installed, mean a GPU; it need not be there."""
-    return any(name in ("cuda", "tensorrt") for name in _candidates(backend, precision))
+    return any(name in GPU_BACKENDS for name in _candidates(backend, precision))
 
 
 def expects_gpu(backend: str, precision: str) -> bool:
@@ -198,7 +198,7 @@ def _load(name: BackendName, model: Path, image_size: int, precision: Precision,
 
 
 def _not_installed(backend: str) -> BackendUnavailableError:
-    extra = "detect-cuda" if backend in ("cuda", "tensorrt") else "detect"
+    extra = "detect-cuda" if backend in GPU_BACKENDS else "detect"
     return BackendUnavailableError(
         f"Backend {backend} is not installed; install transect[{extra}] or choose another TRANSECT_BACKEND."
     )

@@ -86,7 +86,9 @@ class GpuRunner:
         while True:
             size = min((size for size in self._sessions if size >= count), default=max(self._sessions))
             try:
-                parts = [self._run(pixels[k : k + size], min(size, count - k), least) for k in range(0, count, size)]
+                parts = [
+                    self._run(pixels[k : k + size], size, min(size, count - k), least) for k in range(0, count, size)
+                ]
             except Exception as error:  # ONNX Runtime's errors have no class of their own in common
                 if size == 1 or cuda_fault(error) != "memory":
                     raise
@@ -99,9 +101,8 @@ class GpuRunner:
             else:
                 return [output for part in parts for output in part]
 
-    def _run(self, pixels: NDArray[np.uint8], count: int, least: float) -> list[NDArray[np.float32]]:
-        """At most one size of images; between the models nothing leaves the device."""
-        size = min(size for size in self._sessions if size >= count)
+    def _run(self, pixels: NDArray[np.uint8], size: int, count: int, least: float) -> list[NDArray[np.float32]]:
+        """`count` images in a batch of `size`; between the models nothing leaves the device."""
         if len(pixels) < size and not self._one_session:
             pixels = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
         whole = self._outputs(pixels[: count if self._one_session else size], size)
