@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transect.errors import RegistryError
 from transect.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,4 +36,11 @@ def open_detector(settings: Settings, model: str) -> "Detector":
     from transect.registry import connect
 
     registry = connect(settings)
-    return registry.open(registry.resolve(model or f"models:/{settings.model_name}@{settings.model_alias}"))
+    try:
+        resolved = registry.resolve(model or f"models:/{settings.model_name}@{settings.model_alias}")
+    except RegistryError as error:
+        if not model or model.startswith("models:/"):
+            raise
+        # A mistyped folder reads like an alias.
+        raise type(error)(f"There is no folder {model} here, so it was read as a model version. {error}") from error
+    return registry.open(resolved)

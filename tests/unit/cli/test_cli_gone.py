@@ -47,3 +47,9 @@ def test_what_is_gone_is_one_sentence(transect: Command, monkeypatch: pytest.Mon
     client.delete_run(run_id)
     _one_sentence(transect("runs", "show", run_id[:8]), f"mlflow runs restore --run-id {run_id}")
     _one_sentence(transect("runs", "reproduce", "trained"), "was deleted in MLflow")
+
+
+@pytest.mark.parametrize("folder", ["modell", "Modelle über/neu"])
+def test_a_folder_that_is_not_there_is_told_from_a_version(transect: Command, tmp_path: Path, folder: str) -> None:
+    said = transect("detect", str(write_image(tmp_path / "frame.png", 64, 64)), "--model", folder)
+    _one_sentence(said, f"There is no folder {folder} here, so it was read as a model version.")
