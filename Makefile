@@ -68,11 +68,12 @@ lock: setup
 	@$(LOCK) $(ARGS) pyproject.toml --extra train --extra detect --extra census --extra dev \
 		--no-emit-package opencv-python -o requirements/dev.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra train -o requirements/trainer.txt
+	@# Both builds of ONNX Runtime fill the same folder: only the one for CUDA may be there.
+	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra train --extra cuda \
+		--no-emit-package onnxruntime -o requirements/trainer.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect --extra census -o requirements/census.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect-cuda -o requirements/detector-cuda.txt
-	@# Both builds of ONNX Runtime fill the same folder: only the one for CUDA may be there.
 	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect-cuda --extra census \
 		--no-emit-package onnxruntime -o requirements/census-cuda.txt
 	@$(LOCK) $(ARGS) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt

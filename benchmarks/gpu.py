@@ -27,7 +27,7 @@ if not __package__:
     _root = Path(__file__).resolve().parents[1]
     sys.path[:1] = [str(_root), str(_root / "services")]
 
-from benchmarks.gpu_place import BUNDLED, ROOT, TILES, Place
+from benchmarks.gpu_place import BUNDLED, ROOT, Place
 from benchmarks.gpu_report import Outcome, Results, Skipped, one_line, outcomes, read_results, report
 from benchmarks.processes import clean_environment, stop_group, tail
 
@@ -246,10 +246,10 @@ def _after_bars(status: str, sentence: str, results: Results, ended: Callable[[s
 
 def _bundle(target: Path, out: Path) -> int:
     from benchmarks.gpu_bundle import write_bundle
-    from benchmarks.gpu_machine import make_model
+    from benchmarks.gpu_machine import has_model, make_model
 
     folder = _model_folder(out)
-    if not (folder / "package.json").is_file() or not (folder / TILES).is_file():
+    if not has_model(folder):
         print("Making the model and its pictures ...", file=sys.stderr, flush=True)
         try:
             make_model(folder)

@@ -21,6 +21,9 @@ from transect.errors import TransectError
 
 MOST_BOX_PX = 0.5
 MOST_SCORE = 0.001
+# A training judges a variant by its count on labelled images; this finds what is broken.
+MOST_BOX_PX_OF_VARIANT = 1.0
+MOST_SCORE_OF_VARIANT = 0.02
 """How far fp32 on a GPU may be from fp32 on a CPU: a box's edge in pixels, and a score of 0..1."""
 
 LEAST_SCORE = 0.1
@@ -76,18 +79,20 @@ def _compare(
         options = DetectOptions(conf=LEAST_SCORE)
         found, expected = (detector.detect(scene, options=options).detections for detector in (ours, theirs))
     difference = detections_difference(found, expected)
-    measured = (
-        ("raw boxes", boxes, MOST_BOX_PX, "px"),
-        ("raw scores", scores, MOST_SCORE, ""),
-        ("boxes of detections", difference[0], MOST_BOX_PX, "px"),
-        ("scores of detections", difference[1], MOST_SCORE, ""),
-        ("detections that only one of them has", difference[2], 0, ""),
-    )
-    for about, value, limit, unit in measured:
-        if precision == "fp32":
-            results.bar(Bar(f"{what}: {about}", value, limit, unit))
-        else:
-            results.figure(f"{what}: {about}", value, unit)
+    exact = precision == "fp32"
+    box, score = (MOST_BOX_PX, MOST_SCORE) if exact else (MOST_BOX_PX_OF_VARIANT, MOST_SCORE_OF_VARIANT)
+    for about, value, limit, unit in (
+        ("raw boxes", boxes, box, "px"),
+        ("raw scores", scores, score, ""),
+        ("boxes of detections", difference[0], box, "px"),
+        ("scores of detections", difference[1], score, ""),
+    ):
+        results.bar(Bar(f"{what}: {about}", value, limit, unit))
+    only_one = f"{what}: detections that only one of them has"
+    if exact:
+        results.bar(Bar(only_one, difference[2], 0))
+    else:
+        results.figure(only_one, difference[2], "")
     # A comparison of nothing proves nothing.
     results.bar(Bar(f"{what}: detections compared", len(expected), 1, at_least=True))
 

@@ -144,13 +144,20 @@ def _version(name: str) -> str:
 
 def model(place: Place, results: Results) -> str:
     """The model that is there, or else one that is made."""
-    if not (place.model / "package.json").is_file() or not (place.model / TILES).is_file():
+    if not has_model(place.model):
         make_model(place.model)
         done = "made"
     else:
         done = "there already"
-    results.fact("model", f"yolo11n at {IMAGE_SIZE} pixels, the project's starter weights, ONNX in fp32")
+    results.fact("model", f"yolo11n at {IMAGE_SIZE} pixels, the project's starter weights, ONNX in fp32 and fp16")
     return f"The model and {len(place.tiles())} pictures are {done}."
+
+
+def has_model(folder: Path) -> bool:
+    """Whether `make_model` has made all its files there."""
+    from transect.engine import FP16_FILES
+
+    return all((folder / name).is_file() for name in ("package.json", TILES, *FP16_FILES))
 
 
 def make_model(folder: Path) -> None:
@@ -169,11 +176,12 @@ def make_model(folder: Path) -> None:
 
 
 def _make_model(folder: Path) -> None:
-    from transect.engine import MODEL_FILE, PackageManifest, hash_files, write_manifest
+    from transect.engine import FP16_FILES, MODEL_FILE, PackageManifest, hash_files, write_manifest
     from transect.imagery import decode_image
     from transect.synth import make_dataset
     from transect.training.checkpoint import load_checkpoint
     from transect.training.export import export_onnx
+    from transect.training.half_precision import convert_to_fp16
     from transect.training.runtime import prepare_ultralytics
     from transect.training.weights import STARTER, STARTER_ARCHITECTURE
 
@@ -181,6 +189,7 @@ def _make_model(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         prepare_ultralytics(Path(scratch))
         export_onnx(STARTER, folder / MODEL_FILE, IMAGE_SIZE, "anchor-free")
+        convert_to_fp16(folder / MODEL_FILE, folder / FP16_FILES[0])
         data = make_dataset(Path(scratch) / "tiles", train=TILE_COUNT, val=1, test=1, tile=IMAGE_SIZE)
         photos = sorted((data.parent / "images" / "train").iterdir())
         np.save(folder / TILES, np.stack([decode_image(photo, max_pixels=10**7) for photo in photos]))
@@ -193,6 +202,6 @@ def _make_model(folder: Path) -> None:
         conf=0.25,
         iou=0.7,
         created_at=datetime.now(UTC),
-        files=hash_files(folder, [MODEL_FILE]),
+        files=hash_files(folder, [MODEL_FILE, *FP16_FILES]),
     )
     write_manifest(folder, manifest)

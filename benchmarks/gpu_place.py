@@ -64,7 +64,8 @@ def precisions(place: Place) -> "tuple[Precision, ...]":
     """What the backend computes on this GPU, fp32 first."""
     from transect.engine.backends import native_precisions
 
-    found = {"fp32"} if place.rehearse else native_precisions("cuda")
+    # ONNX Runtime computes fp16 on a CPU too, slowly.
+    found = {"fp32", "fp16"} if place.rehearse else native_precisions("cuda")
     ordered: tuple[Precision, ...] = tuple(sorted(found, key=lambda name: (name != "fp32", name)))  # type: ignore[arg-type]
     return ordered
 
@@ -74,15 +75,16 @@ def open_gpu(place: Place, precision: "Precision" = "fp32") -> "Backend":
 
     Raises as open_backend does, and Skipped without an ONNX Runtime for CUDA.
     """
-    from transect.engine import MODEL_FILE, read_manifest
+    from transect.engine import read_manifest
     from transect.engine.backends import open_backend
     from transect.engine.backends.gpu import Gpu, gpu_is_offered
 
     package = place.package()
-    model, size = package / MODEL_FILE, read_manifest(package).image_size
+    manifest = read_manifest(package)
+    model, size = package / manifest.model_file(precision), manifest.image_size
     if place.rehearse:
         providers = [("CPUExecutionProvider", dict[str, object]())]
-        return Gpu("cuda", model, size, providers=providers, device="cpu", max_batch=MAX_BATCH, wait_s=0.002)
+        return Gpu("cuda", model, size, precision, providers=providers, device="cpu", max_batch=MAX_BATCH, wait_s=0.002)
     if not gpu_is_offered("cuda"):
         raise Skipped("The ONNX Runtime for NVIDIA GPUs (onnxruntime-gpu) is not installed here.")
     return open_backend(model, size, backend="cuda", precision=precision, max_batch=MAX_BATCH)

@@ -21,7 +21,7 @@ from transect.settings import Settings, load_settings
 
 _SIDE = 320
 _RECIPE = """
-precision: {bf16: false, int8: false}
+precision: {bf16: false, int8: false, fp16: false, tf32: false}
 train: {epochs: 2, patience: 0, imgsz: 320, batch: 8, workers: 2, seed: 0, optimizer: AdamW, lr0: 0.001, plots: false}
 """
 

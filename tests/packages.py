@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -23,8 +23,10 @@ from onnx import TensorProto, helper, numpy_helper
 from transect.engine import (
     INT8_FILES,
     MODEL_FILE,
+    VARIANT_FILES,
     WEIGHTS_FILE,
     PackageManifest,
+    Precision,
     Variant,
     hash_files,
     read_manifest,
@@ -58,7 +60,7 @@ def make_variant(precision: str, *, speedup: float = 2.0, **fields: Any) -> Vari
     """A variant that passed, as package.json describes it."""
     values: dict[str, Any] = {
         "precision": precision,
-        "files": INT8_FILES if precision == "int8" else (),
+        "files": VARIANT_FILES.get(cast(Precision, precision), ()),
         "map50_95_change": -0.001,
         "recall_change": 0.0,
         "count_error": 0.002,

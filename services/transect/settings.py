@@ -82,11 +82,11 @@ class Settings(BaseModel):
         description="Inference engine: auto (cuda where it works, else openvino), openvino, onnxruntime, cuda, "
         "tensorrt.",
     )
-    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp16", "tf32"] = Field(
         "auto",
         alias="TRANSECT_PRECISION",
-        description="Numbers that inference uses: auto (the fastest that passed its test in training), fp32, bf16, "
-        "int8.",
+        description="Numbers that inference uses: auto (the fastest that passed its test in training), fp32, "
+        "bf16 or int8 (CPU), fp16 or tf32 (NVIDIA).",
     )
     max_batch: int = Field(
         16, alias="TRANSECT_MAX_BATCH", gt=0, description="Most tiles in one inference on a GPU; a CPU takes one each."

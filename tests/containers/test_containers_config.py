@@ -156,7 +156,7 @@ def test_what_is_set_for_a_gpu(checkout: Path, services: dict[str, Any], with_gp
     assert {name: chosen[name]["environment"]["TRANSECT_BACKEND"] for name in COMPUTING} == {
         "detector": "cuda",
         "census": "cuda",
-        # Its image has no ONNX Runtime for GPUs.
+        # It evaluates on what it finds.
         "trainer": "",
     }
 

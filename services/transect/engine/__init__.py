@@ -4,11 +4,14 @@ from transect.engine.detector import Detector
 from transect.engine.evaluate import SearchedSplit, search_split
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
+    FP16_FILES,
     INT8_FILES,
     MANIFEST_FILE,
     MODEL_FILE,
     SCHEMA_VERSION,
+    VARIANT_FILES,
     WEIGHTS_FILE,
+    FastPrecision,
     LetterboxRule,
     PackageFile,
     PackageManifest,
@@ -27,12 +30,14 @@ from transect.engine.validation import ValidationCounts, count_errors
 
 __all__ = [
     "COUNT_ERROR",
+    "FP16_FILES",
     "INT8_FILES",
     "MANIFEST_FILE",
     "MAP50_95",
     "MODEL_FILE",
     "RECALL",
     "SCHEMA_VERSION",
+    "VARIANT_FILES",
     "WEIGHTS_FILE",
     "Boxes",
     "ClassEvaluation",
@@ -40,6 +45,7 @@ __all__ = [
     "Detection",
     "Detector",
     "Evaluation",
+    "FastPrecision",
     "Gain",
     "ImageResult",
     "LetterboxRule",

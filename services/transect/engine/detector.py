@@ -98,7 +98,7 @@ class Detector:
         """Load the model package in folder `package`.
 
         `ref` says which registered version it is (default: the folder's name). `precision` is fp32,
-        bf16, int8, or auto: the fastest of the package that this backend and CPU compute in hardware.
+        bf16, int8, fp16, tf32, or auto: the fastest of the package that this backend and machine compute in hardware.
         `backend`, `threads`, `max_batch` and `batch_wait_ms` as in open_backend, `outlive_gpu` as in
         open_package_backend. `verify=False` skips the hashes of a package that was just verified. Raises
         PackageError when the package does not hold or lacks the precision, InputError for a backend

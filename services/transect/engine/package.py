@@ -15,9 +15,14 @@ SCHEMA_VERSION = 2
 MANIFEST_FILE = "package.json"
 MODEL_FILE = "model.onnx"
 INT8_FILES = ("model.int8.xml", "model.int8.bin")
+FP16_FILES = ("model.fp16.onnx",)
 WEIGHTS_FILE = "weights.pt"
 
-Precision = Literal["fp32", "bf16", "int8"]
+FastPrecision = Literal["bf16", "int8", "fp16", "tf32"]
+Precision = Literal["fp32"] | FastPrecision
+
+# The first of them is what a backend opens. The other precisions are the fp32 model, computed otherwise.
+VARIANT_FILES: dict[Precision, tuple[str, ...]] = {"int8": INT8_FILES, "fp16": FP16_FILES}
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -56,14 +61,14 @@ class Variant(_Value):
     Measured on the validation split by this engine: `map50_95_change` and `recall_change` (at the
     recommended threshold) are the variant's value less fp32's; `count_error` is
     |variant's detections - fp32's| / labelled objects, at the recommended threshold. The split has
-    `images` and `objects`. `speedup` is throughput over fp32's on the machine that trained. `limits`
-    is what it was held to: only a variant within them is in a package. `files` are its own files;
-    bf16 has none, because it is the fp32 model run in bfloat16. `score_shift` is added to the logits
-    of its scores, one for each class: rounded weights move all scores of a class a little the same
-    way, and with them the count. Fitted on training images; empty for none.
+    `images` and `objects`. `speedup` is throughput over fp32's on the machine that trained, in the same
+    backend. `limits` is what it was held to: only a variant within them is in a package. `files` are its
+    own files; bf16 and tf32 have none, because they are the fp32 model computed otherwise. `score_shift`
+    is added to the logits of its scores, one for each class: rounded weights move all scores of a class
+    a little the same way, and with them the count. Fitted on training images; empty for none.
     """
 
-    precision: Literal["bf16", "int8"]
+    precision: FastPrecision
     files: tuple[str, ...] = ()
     score_shift: tuple[float, ...] = ()
     map50_95_change: float
@@ -85,7 +90,7 @@ class Variant(_Value):
 
     @model_validator(mode="after")
     def _has_its_files(self) -> "Variant":
-        expected = INT8_FILES if self.precision == "int8" else ()
+        expected = VARIANT_FILES.get(self.precision, ())
         if self.files != expected:
             raise ValueError(f"a variant of {self.precision} has the files {list(expected)}, not {list(self.files)}")
         return self
@@ -164,6 +169,10 @@ class PackageManifest(_Value):
             if len(variant.score_shift) not in (0, len(self.names)):
                 raise ValueError(f"the variant {variant.precision} needs a score shift for each class, or none")
         return self
+
+    def model_file(self, precision: Precision) -> str:
+        """The file that a backend opens for a precision, relative to the package's folder."""
+        return VARIANT_FILES.get(precision, (MODEL_FILE,))[0]
 
     def score_shift(self, precision: Precision) -> tuple[float, ...]:
         """What a precision adds to the logits of its scores, one for each class; empty for nothing."""

@@ -34,7 +34,7 @@ class Detection:
 class ModelRef:
     """Which registered model answered; version and run are empty for a package opened by path.
 
-    `precision` (fp32, bf16, int8) is what inference ran in; empty until the model is opened.
+    `precision` (fp32, bf16, int8, fp16, tf32) is what inference ran in; empty until the model is opened.
     """
 
     name: str

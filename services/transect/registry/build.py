@@ -158,9 +158,9 @@ def _write_mlmodel(folder: Path, run_id: str) -> None:
 
 def _try_out(folder: Path) -> None:
     manifest = verify_package(folder)
-    native = native_precisions("openvino") if manifest.variants else frozenset({"fp32"})
+    fast = native_precisions("openvino") | native_precisions("cuda") if manifest.variants else frozenset()
     for precision in manifest.precisions:
-        if precision in native:
+        if precision == "fp32" or precision in fast:
             # Opening runs one inference on a fixed pattern.
             Detector.open(folder, precision=precision, verify=False).close()
 

@@ -48,7 +48,7 @@ class ModelAnswer(_Answer):
     name: str
     version: str
     run_id: str
-    precision: str = Field(description="What inference ran in: fp32, bf16 or int8.")
+    precision: str = Field(description="What inference ran in: fp32, bf16, int8, fp16 or tf32.")
 
 
 class ImageAnswer(_Answer):
@@ -151,7 +151,9 @@ class ServedAnswer(_Answer):
     )
     dataset_digest: str | None = None
     backend: str | None = None
-    precision: Annotated[str | None, Field(description="What inference runs in: fp32, bf16 or int8.")] = None
+    precision: Annotated[str | None, Field(description="What inference runs in: fp32, bf16, int8, fp16 or tf32.")] = (
+        None
+    )
     variants: Annotated[
         list[VariantAnswer], Field(description="The faster precisions of the package; only those that passed.")
     ] = []

@@ -139,7 +139,7 @@ def package_model(
     """Export, evaluate on the test split, make the faster variants, package and, with `register`, register."""
     from transect.training.evaluation import evaluate_model, warn_of_difference
     from transect.training.export import export_onnx
-    from transect.training.trials import VARIANT_BACKEND, TrialModel, make_variants
+    from transect.training.trials import TrialModel, make_variants
 
     log, folder = session.log, session.folder
     # On their way while the model is exported and evaluated.
@@ -163,8 +163,7 @@ def package_model(
         plan.dataset,
         plan.recipe.precision,
         settings,
-        # Of another backend the numbers are not those that variants are compared with.
-        fp32=found.val if found.backend == VARIANT_BACKEND else None,
+        known={found.backend: found.val},
     )
     metrics = record.headline(found.test)
     per_class = {name: values.metrics() for name, values in found.test.per_class.items()}

@@ -90,6 +90,8 @@ class PrecisionRecipe(BaseModel):
 
     bf16: bool = True
     int8: bool = True
+    fp16: bool = True
+    tf32: bool = True
     calibration_images: int = Field(default=300, ge=1)
     max_map_loss: float = Field(default=0.005, ge=0, le=1)
     max_recall_loss: float = Field(default=0.005, ge=0, le=1)

@@ -1,5 +1,6 @@
 """One Ultralytics training on a checked data set, with its progress and its numbers handed to us."""
 
+import gc
 import logging
 import os
 import sys
@@ -130,6 +131,10 @@ def run_training(
         val={ours: float(trainer.metrics[theirs]) for theirs, ours in METRICS.items()},
     )
     write_trained(folder, {**asdict(trained), "best": str(BEST)})
+    del trainer
+    gc.collect()
+    # What PyTorch keeps of a GPU's memory, the evaluation that follows would miss.
+    torch.cuda.empty_cache()
     return trained
 
 

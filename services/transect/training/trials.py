@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.datasets import Dataset, Split
+from transect.datasets import Dataset
 from transect.engine import (
-    INT8_FILES,
     MODEL_FILE,
     Detector,
     Evaluation,
+    FastPrecision,
     ModelRef,
     PackageManifest,
     Precision,
@@ -27,7 +27,9 @@ from transect.engine import (
     search_split,
 )
 from transect.engine.backends import Backend, BackendName, native_precisions, open_backend
+from transect.errors import TransectError
 from transect.settings import Settings
+from transect.training.half_precision import convert_to_fp16
 from transect.training.quantize import calibration_images, calibration_square, quantize_int8
 from transect.training.recipe import PrecisionRecipe
 from transect.training.score_shift import fit_score_shift
@@ -35,8 +37,17 @@ from transect.training.variants import Trial, VariantReport, compare, judge
 
 logger = logging.getLogger(__name__)
 
-# What variants run in.
-VARIANT_BACKEND: BackendName = "openvino"
+# Which variants run in which backend, and why one cannot be measured here.
+_VARIANTS: dict[BackendName, dict[FastPrecision, str]] = {
+    "openvino": {
+        "bf16": "this CPU does not compute bfloat16 in hardware",
+        "int8": "this CPU sums products of bytes with saturation",
+    },
+    "cuda": {
+        "fp16": "ONNX Runtime finds no NVIDIA GPU here",
+        "tf32": "ONNX Runtime finds no NVIDIA GPU here that computes TF32",
+    },
+}
 
 _ROUNDS = 5
 _ROUND_S = 0.3
@@ -64,89 +75,113 @@ def make_variants(
     recipe: PrecisionRecipe,
     settings: Settings,
     *,
-    fp32: Evaluation | None = None,
+    known: Mapping[str, Evaluation] | None = None,
 ) -> VariantReport:
-    """Make, measure and judge the variants that the recipe asks for and this CPU can compute.
+    """Make, measure and judge the variants that the recipe asks for and this machine can compute.
 
-    Each is compared with fp32 by this engine on the validation split, both in OpenVINO on the CPU,
-    where variants run; `fp32` is fp32's evaluation there, if it is known already. INT8's files are
-    written into the model's folder. A variant that cannot be made does not stop the training: the
-    report says why.
+    Each is compared with fp32 by this engine on the validation split, both in the backend where the
+    variant runs: OpenVINO on the CPU, CUDA on a GPU. `known` are fp32's evaluations there, by backend, as
+    far as they were made already. The variants' files are written into the model's folder. A variant
+    that cannot be made or measured does not stop the training: the report says why.
     """
+    work = _Trials(model, dataset, recipe, settings)
+    trials: list[Trial] = []
     absent: dict[str, str] = {}
-    native = native_precisions(VARIANT_BACKEND) if recipe.bf16 or recipe.int8 else frozenset[Precision]()
-    files: dict[Precision, Path] = {"fp32": model.folder / MODEL_FILE}
-    if not recipe.bf16:
-        absent["bf16"] = "the recipe turns it off"
-    elif "bf16" not in native:
-        absent["bf16"] = "this CPU does not compute bfloat16 in hardware, so that it cannot be measured here"
-    else:
-        files["bf16"] = model.folder / MODEL_FILE
-    if not recipe.int8:
-        absent["int8"] = "the recipe turns it off"
-    elif "int8" not in native:
-        absent["int8"] = "this CPU sums products of bytes with saturation, so that it cannot be measured here"
-    elif (why := _make_int8(model, dataset.splits["train"], recipe, settings)) is not None:
-        absent["int8"] = why
-    else:
-        files["int8"] = model.folder / INT8_FILES[0]
-    report = VariantReport(_measure(model, files, dataset, recipe, settings, fp32=fp32), absent)
+    for backend, precisions in _VARIANTS.items():
+        wanted = {precision: why for precision, why in precisions.items() if getattr(recipe, precision)}
+        absent |= {precision: "the recipe turns it off" for precision in precisions if precision not in wanted}
+        native = native_precisions(backend) if wanted else frozenset[Precision]()
+        made: list[FastPrecision] = []
+        for precision, why in wanted.items():
+            if precision not in native:
+                absent[precision] = f"{why}, so that it cannot be measured here"
+            elif (failure := work.make(precision)) is not None:
+                absent[precision] = failure
+            else:
+                made.append(precision)
+        try:
+            trials += work.measure(backend, made, (known or {}).get(backend))
+        except TransectError as error:
+            if backend != "cuda":
+                raise
+            # Whatever is wrong with the GPU, the training is done.
+            absent |= dict.fromkeys(made, f"it could not be measured ({str(error).rstrip('.')})")
+    report = VariantReport(tuple(trials), absent)
     for sentence in report.sentences:
         logger.info("%s", sentence)
     return report
 
 
-def _make_int8(model: TrialModel, split: Split, recipe: PrecisionRecipe, settings: Settings) -> str | None:
-    """Write INT8's files; None, or why there are none."""
-    images = calibration_images(split, recipe.calibration_images)
-    source, target = model.folder / MODEL_FILE, model.folder / INT8_FILES[0]
-    try:
-        quantize_int8(source, target, model.manifest.image_size, images, max_pixels=settings.max_pixels)
-    except ImportError:
-        return "NNCF is not installed (transect[train])"
-    except Exception as error:  # noqa: BLE001 - hours of training must not be lost to an optional extra
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"NNCF cannot quantise this model ({reason[:200].rstrip('.')})"
-    return None
+@dataclass(frozen=True)
+class _Trials:
+    """The variants of one model: their files, and what each is worth."""
 
+    model: TrialModel
+    dataset: Dataset
+    recipe: PrecisionRecipe
+    settings: Settings
 
-def _measure(
-    model: TrialModel,
-    files: Mapping[Precision, Path],
-    dataset: Dataset,
-    recipe: PrecisionRecipe,
-    settings: Settings,
-    *,
-    fp32: Evaluation | None,
-) -> tuple[Trial, ...]:
-    if len(files) == 1:
-        return ()
-    split, size = dataset.splits["val"], model.manifest.image_size
-    with ExitStack() as stack:
-        backends: dict[Precision, Backend] = {}
-        for precision, path in files.items():
-            backend = open_backend(path, size, backend=VARIANT_BACKEND, precision=precision, threads=settings.threads)
-            stack.callback(backend.close)
-            backends[precision] = backend
-        squares = [
-            calibration_square(path, 0, size, max_pixels=settings.max_pixels) for path in split.images[:_SPEED_IMAGES]
-        ]
-        speedups = measure_speedups(backends, squares)
-        ref = ModelRef(model.manifest.architecture)
-        images = calibration_images(dataset.splits["train"], recipe.calibration_images)
-        reference = stack.enter_context(Detector(model.manifest, ref, backends["fp32"]))
-        expected = fp32 or _evaluate(reference, dataset, settings)
-        trials = []
-        for precision, backend in backends.items():
-            if precision == "fp32":
-                continue
-            plain = stack.enter_context(Detector(model.manifest, ref, backend))
-            shift = fit_score_shift(reference, plain, images, conf=model.manifest.conf, max_pixels=settings.max_pixels)
-            shifted = stack.enter_context(Detector(model.manifest, ref, backend, score_shift=shift))
-            found = _evaluate(shifted, dataset, settings)
-            variant = compare(precision, found, expected, speedups[precision], recipe.limits, score_shift=shift)
-            trials.append(Trial(variant, judge(variant)))
-    return tuple(trials)
+    def file(self, precision: Precision) -> Path:
+        return self.model.folder / self.model.manifest.model_file(precision)
+
+    def make(self, precision: FastPrecision) -> str | None:
+        """Write the files of a variant, if it has any; None, or why there are none."""
+        source, target, size = self.file("fp32"), self.file(precision), self.model.manifest.image_size
+        try:
+            if precision == "int8":
+                quantize_int8(source, target, size, self.calibration(), max_pixels=self.settings.max_pixels)
+            elif precision == "fp16":
+                convert_to_fp16(source, target)
+        except ImportError as error:
+            return f"{error.name} is not installed (transect[train])"
+        except Exception as error:  # noqa: BLE001 - hours of training must not be lost to an optional extra
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return f"this model cannot be converted ({reason[:200].rstrip('.')})"
+        return None
+
+    def calibration(self) -> list[Path]:
+        return calibration_images(self.dataset.splits["train"], self.recipe.calibration_images)
+
+    def measure(
+        self, backend: BackendName, made: Sequence[FastPrecision], fp32: Evaluation | None
+    ) -> tuple[Trial, ...]:
+        """Compare each variant with fp32, whose evaluation may be known, in this backend."""
+        if not made:
+            return ()
+        manifest, limit = self.model.manifest, self.settings.max_pixels
+        ref = ModelRef(manifest.architecture)
+        with ExitStack() as stack:
+            backends: dict[Precision, Backend] = {}
+            for precision in ("fp32", *made):
+                backends[precision] = self.open(backend, precision)
+                stack.callback(backends[precision].close)
+            photos = self.dataset.splits["val"].images[:_SPEED_IMAGES]
+            squares = [calibration_square(path, 0, manifest.image_size, max_pixels=limit) for path in photos]
+            speedups = measure_speedups(backends, squares)
+            reference = stack.enter_context(Detector(manifest, ref, backends["fp32"]))
+            expected = fp32 or _evaluate(reference, self.dataset, self.settings)
+            trials = []
+            for precision in made:
+                network = backends[precision]
+                plain = stack.enter_context(Detector(manifest, ref, network))
+                shift = fit_score_shift(reference, plain, self.calibration(), conf=manifest.conf, max_pixels=limit)
+                shifted = stack.enter_context(Detector(manifest, ref, network, score_shift=shift))
+                found = _evaluate(shifted, self.dataset, self.settings)
+                speedup, limits = speedups[precision], self.recipe.limits
+                variant = compare(precision, found, expected, speedup, limits, score_shift=shift)
+                trials.append(Trial(variant, judge(variant)))
+        return tuple(trials)
+
+    def open(self, backend: BackendName, precision: Precision) -> Backend:
+        return open_backend(
+            self.file(precision),
+            self.model.manifest.image_size,
+            backend=backend,
+            precision=precision,
+            threads=self.settings.threads,
+            max_batch=self.settings.max_batch,
+            batch_wait_ms=self.settings.batch_wait_ms,
+        )
 
 
 def _evaluate(detector: Detector, dataset: Dataset, settings: Settings) -> Evaluation:

@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from transect.engine import INT8_FILES, Evaluation, Variant, VariantLimits
-
-FastPrecision = Literal["bf16", "int8"]
+from transect.engine import VARIANT_FILES, Evaluation, FastPrecision, Variant, VariantLimits
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class VariantReport:
         }
 
     def tags(self) -> dict[str, str]:
-        """What happened to each variant, in a sentence, under transect.bf16 and transect.int8."""
+        """What happened to each variant, in a sentence, under transect.bf16 and so on."""
         return {f"transect.{sentence.split()[0]}": sentence for sentence in self.sentences}
 
 
@@ -74,7 +71,7 @@ def compare(
     """The variant's description from its evaluation and fp32's at the same threshold (see Variant)."""
     return Variant(
         precision=precision,
-        files=INT8_FILES if precision == "int8" else (),
+        files=VARIANT_FILES.get(precision, ()),
         score_shift=score_shift,
         map50_95_change=found.map50_95 - reference.map50_95,
         recall_change=(found.recall_at_conf or 0.0) - (reference.recall_at_conf or 0.0),

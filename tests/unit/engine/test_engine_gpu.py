@@ -186,7 +186,7 @@ def test_a_gpu_that_fails_at_its_start_is_no_fault_of_the_model(
 ) -> None:
     faulty(text)
     monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
-    monkeypatch.setattr(Gpu, "open", lambda name, model, size, **_: _gpu(model.parent, 4))
+    monkeypatch.setattr(Gpu, "open", lambda name, model, size, precision, **_: _gpu(model.parent, 4))
     with caplog.at_level(logging.WARNING), Detector.open(dot_package) as detector:
         assert detector.backend == "openvino"
     (record,) = caplog.records
@@ -201,7 +201,7 @@ def test_a_damaged_model_stays_a_fault_of_the_model(
     faulty: Callable[..., _Fault], dot_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty("Load model from /data/cuda/model.onnx failed: Protobuf parsing failed.")
-    monkeypatch.setattr(Gpu, "open", lambda name, model, size, **_: _gpu(model.parent, 4))
+    monkeypatch.setattr(Gpu, "open", lambda name, model, size, precision, **_: _gpu(model.parent, 4))
     with pytest.raises(PackageError, match=r"cannot be loaded by cuda: .*Protobuf parsing failed"):
         Detector.open(dot_package, backend="cuda")
 
@@ -320,7 +320,7 @@ class _Lost:
 def gpu_machine(faulty: Callable[..., _Fault], monkeypatch: pytest.MonkeyPatch) -> _Lost:
     """A machine whose GPU works until it is told to be lost."""
     monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
-    monkeypatch.setattr(Gpu, "open", lambda name, model, size, **_: _gpu(model.parent, 4))
+    monkeypatch.setattr(Gpu, "open", lambda name, model, size, precision, **_: _gpu(model.parent, 4))
     return _Lost(faulty)
 
 

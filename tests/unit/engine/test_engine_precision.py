@@ -1,23 +1,28 @@
 """Which precision runs: as the package and the machine allow, and never another one than was asked for."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from packages import make_variant, with_variants
 from transect.engine import Detector, ModelRef, PackageManifest, Precision, read_manifest
-from transect.engine.backends import choose_precision, native_precisions, open_backend, openvino_cpu
+from transect.engine.backends import choose_precision, gpu, native_precisions, open_backend, openvino_cpu
 from transect.errors import InputError, PackageError
 from transect.settings import load_settings
 
 ALL: frozenset[Precision] = frozenset({"fp32", "bf16", "int8"})
+GPU: frozenset[Precision] = frozenset({"fp32", "fp16", "tf32"})
 FP32: frozenset[Precision] = frozenset({"fp32"})
 
 
 def manifest(dot_package: Path, **speedups: float) -> PackageManifest:
     package = read_manifest(dot_package)
-    listed = dict.fromkeys((*package.files, "model.int8.xml", "model.int8.bin"), package.files["model.onnx"])
+    extra = ("model.int8.xml", "model.int8.bin", "model.fp16.onnx")
+    listed = dict.fromkeys((*package.files, *extra), package.files["model.onnx"])
     variants = tuple(make_variant(name, speedup=speedup) for name, speedup in speedups.items())
     return package.model_copy(update={"files": listed, "variants": variants})
 
@@ -32,6 +37,9 @@ def manifest(dot_package: Path, **speedups: float) -> PackageManifest:
         ({"bf16": 1.9, "int8": 1.8}, FP32, "fp32"),
         ({"bf16": 1.0, "int8": 0.7}, ALL, "fp32"),
         ({"bf16": 1.5, "int8": 1.5}, ALL, "int8"),
+        ({"bf16": 1.9, "int8": 2.8, "fp16": 2.5, "tf32": 1.6}, GPU, "fp16"),
+        ({"bf16": 1.9, "int8": 2.8, "fp16": 2.5, "tf32": 1.6}, GPU - {"fp16"}, "tf32"),
+        ({"fp16": 2.5, "tf32": 1.6}, ALL, "fp32"),
     ],
 )
 def test_auto_takes_the_fastest_that_this_machine_computes(
@@ -145,3 +153,73 @@ def test_openvino_below_a_limit_of_onednn_runs_in_what_the_limit_has(
     assert native_precisions("openvino") == FP32
     with pytest.raises(InputError, match="does not compute bf16"):
         open_backend(dot_package / "model.onnx", 64, backend="openvino", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("capability", "native"),
+    [((0, 0), {"fp32"}), ((6, 1), {"fp32"}), ((7, 5), {"fp32", "fp16"}), ((8, 0), set(GPU)), ((12, 0), set(GPU))],
+)
+def test_a_gpu_computes_what_its_generation_has(
+    capability: tuple[int, int], native: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert native_precisions("cuda") == FP32  # there is none here
+    monkeypatch.setattr(gpu, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(gpu, "compute_capability", lambda: capability)
+    assert native_precisions("cuda") == native
+    assert native_precisions("tensorrt") == FP32
+
+
+@pytest.mark.parametrize(
+    ("precision", "file", "tf32"), [("fp32", "model.onnx", "0"), ("tf32", "model.onnx", "1"), ("fp16", "half", "0")]
+)
+def test_a_gpu_opens_the_file_and_the_options_of_a_precision(
+    dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, file: str, tf32: str
+) -> None:
+    (tmp_path / "package").mkdir()
+    shutil.copy(dot_package / "model.onnx", tmp_path / "package" / "model.fp16.onnx")
+    package = with_variants(dot_package, tmp_path / "package", make_variant("fp16"), make_variant("tf32"))
+    opened: list[tuple[str, str]] = []
+    real = onnxruntime.InferenceSession
+
+    class Session:
+        """A session that takes the CPU for CUDA."""
+
+        def __init__(self, model: str | bytes, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> None:
+            self._real = real(model, options, providers=["CPUExecutionProvider"])
+            if isinstance(model, str):
+                opened.append((Path(model).name, providers[0][1]["use_tf32"]))
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider"]
+
+        def io_binding(self) -> Any:
+            binding = self._real.io_binding()
+            bind = binding.bind_output
+            binding.bind_output = lambda name, device="cpu": bind(name, "cpu")
+            return binding
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
+    monkeypatch.setattr(gpu, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(gpu, "compute_capability", lambda: (8, 9))
+    with Detector.open(package, precision=precision) as detector:
+        assert (detector.backend, detector.precision) == ("cuda", precision)
+        assert detector.detect(np.zeros((64, 64, 3), np.uint8)).model.precision == precision
+    assert set(opened) == {(file.replace("half", "model.fp16.onnx"), tf32)}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_what_only_a_gpu_computes_is_refused_without_one(dot_package: Path, tmp_path: Path, precision: str) -> None:
+    (tmp_path / "package").mkdir()
+    shutil.copy(dot_package / "model.onnx", tmp_path / "package" / "model.fp16.onnx")
+    package = with_variants(dot_package, tmp_path / "package", make_variant("fp16"), make_variant("tf32"))
+    with pytest.raises(InputError, match=f"{precision} is not what backend cuda computes in hardware"):
+        Detector.open(package, precision=precision)
+    with pytest.raises(InputError, match=f"{precision} is not what backend openvino computes in hardware"):
+        Detector.open(package, precision=precision, backend="openvino")
+    with Detector.open(package) as detector:
+        assert detector.precision == "fp32"

@@ -1,8 +1,10 @@
 """How variants are compared with fp32 and which of them may be used."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from packages import make_variant
 from tiny_datasets import write_spots_dataset
 from transect.datasets import load_dataset
-from transect.engine import Detector, Evaluation, VariantLimits, read_manifest, search_split
-from transect.engine.backends import native_precisions
+from transect.engine import Detector, Evaluation, Precision, VariantLimits, read_manifest, search_split
+from transect.engine.backends import BackendUnavailableError, choice, native_precisions
+from transect.engine.backends.gpu import Gpu
 from transect.settings import load_settings
 from transect.training import trials
 from transect.training.recipe import PrecisionRecipe
@@ -101,6 +104,9 @@ def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
         "here.",
         "int8 is not in the package: this CPU sums products of bytes with saturation, so that it cannot be measured "
         "here.",
+        "fp16 is not in the package: ONNX Runtime finds no NVIDIA GPU here, so that it cannot be measured here.",
+        "tf32 is not in the package: ONNX Runtime finds no NVIDIA GPU here that computes TF32, so that it cannot be "
+        "measured here.",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["spots"]
 
@@ -124,6 +130,64 @@ def test_what_is_known_of_fp32_is_not_measured_again(
         known = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
     measured = trials.make_variants(model, dataset, recipe, settings).trials[0].variant
     assert searched == ["fp32", "bf16"]
-    reused = trials.make_variants(model, dataset, recipe, settings, fp32=known).trials[0].variant
+    reused = trials.make_variants(model, dataset, recipe, settings, known={"openvino": known}).trials[0].variant
     assert searched == ["fp32", "bf16", "bf16"]
     assert reused.model_copy(update={"speedup": measured.speedup}) == measured
+
+
+class _GpuMachine:
+    """A machine whose GPU is ONNX Runtime's CPU provider; `fault` is what opening it raises."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened: list[tuple[str, str]] = []
+        self.fault: Exception | None = None
+        native = native_precisions
+        cuda = frozenset[Precision]({"fp32", "fp16", "tf32"})
+        monkeypatch.setattr(trials, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
+        monkeypatch.setattr(choice, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
+        monkeypatch.setattr(Gpu, "open", self.open)
+
+    def open(self, name: str, model: Path, size: int, precision: Precision, *, max_batch: int, wait_s: float) -> Gpu:
+        if self.fault is not None:
+            raise self.fault
+        self.opened.append((model.name, precision))
+        on_cpu: list[tuple[str, dict[str, Any]]] = [("CPUExecutionProvider", {})]
+        return Gpu("cuda", model, size, precision, providers=on_cpu, device="cpu", max_batch=max_batch, wait_s=wait_s)
+
+
+def test_the_gpus_variants_are_measured_against_fp32_on_the_gpu(
+    dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = _GpuMachine(monkeypatch)
+    folder = shutil.copytree(dot_package, tmp_path / "model")
+    dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
+    recipe = PrecisionRecipe(int8=False, bf16=False)
+    model = trials.TrialModel(read_manifest(dot_package), folder)
+    report = trials.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
+    assert {trial.variant.precision: trial.variant.files for trial in report.trials} == {
+        "fp16": ("model.fp16.onnx",),
+        "tf32": (),
+    }
+    assert {trial.variant.images for trial in report.trials} == {2}
+    assert sorted(machine.opened) == [("model.fp16.onnx", "fp16"), ("model.onnx", "fp32"), ("model.onnx", "tf32")]
+    # The CPU provider computes tf32 as fp32, and a network of dots is exact in fp16.
+    assert {trial.variant.map50_95_change for trial in report.trials} == {0.0}
+    assert onnx.load(folder / "model.fp16.onnx").graph.output[0].name == "output0"
+    assert "transect.fp16" in report.tags()
+
+
+def test_a_gpu_that_fails_does_not_end_a_training_that_is_done(
+    dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = _GpuMachine(monkeypatch)
+    machine.fault = BackendUnavailableError("Backend cuda does not work with the GPU of this machine: it is full.")
+    folder = shutil.copytree(dot_package, tmp_path / "model")
+    dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
+    model = trials.TrialModel(read_manifest(dot_package), folder)
+    recipe = PrecisionRecipe(int8=False, bf16=False, tf32=False)
+    report = trials.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
+    assert report.passed == ()
+    assert report.absent["fp16"] == (
+        "it could not be measured (Backend cuda does not work with the GPU of this machine: it is full)"
+    )
+    assert report.absent["tf32"] == "the recipe turns it off"

@@ -7,17 +7,20 @@ from pathlib import Path
 
 from transect.engine.backends.base import GPU_BACKENDS, Backend, BackendName, BackendUnavailableError
 from transect.engine.backends.gpu import Gpu, gpu_is_offered, gpu_is_there, require_gpu_runtime
+from transect.engine.backends.gpu import native_precisions as gpu_precisions
 from transect.engine.backends.onnxruntime_cpu import OnnxRuntime, import_onnxruntime
 from transect.engine.backends.openvino_cpu import OpenVino, import_openvino
 from transect.engine.backends.openvino_cpu import native_precisions as openvino_precisions
 from transect.engine.backends.replaceable import Replaceable
-from transect.engine.package import INT8_FILES, MODEL_FILE, PackageManifest, Precision
+from transect.engine.package import PackageManifest, Precision
 from transect.errors import InputError, PackageError
 
 logger = logging.getLogger(__name__)
 
 _BACKENDS: tuple[BackendName, ...] = ("openvino", "onnxruntime", "cuda", "tensorrt")
-_PRECISIONS = ("auto", "fp32", "bf16", "int8")
+_PRECISIONS = ("auto", "fp32", "bf16", "int8", "fp16", "tf32")
+# Nobody else computes these.
+_ONLY: dict[str, BackendName] = {"bf16": "openvino", "int8": "openvino", "fp16": "cuda", "tf32": "cuda"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def open_package_backend(
 
     def load(name: BackendName) -> Backend:
         chosen = choose_precision(manifest, precision, native_precisions(name), name)
-        model = package / (INT8_FILES[0] if chosen == "int8" else MODEL_FILE)
-        return _load(name, model, manifest.image_size, chosen, tuning)
+        return _load(name, package / manifest.model_file(chosen), manifest.image_size, chosen, tuning)
 
     return _first(_candidates(backend, precision), load, outlive_gpu=outlive_gpu)
 
@@ -69,10 +71,11 @@ def open_backend(
 ) -> Backend:
     """Load a model file whose input is float32 NCHW RGB in 0..1 of side `image_size`.
 
-    `model` is an ONNX file, or for int8 the .xml of an OpenVINO IR. `backend` is "openvino",
-    "onnxruntime", "cuda", "tensorrt" or "auto": cuda where it works, else openvino, and onnxruntime
-    where that is not installed. `threads` bounds the CPU threads; 0 takes all cores. On a GPU,
-    concurrent calls are gathered into batches of up to `max_batch`, for at most `batch_wait_ms`.
+    `model` is an ONNX file (for fp16 the one that computes in it), or for int8 the .xml of an OpenVINO
+    IR. `backend` is "openvino", "onnxruntime", "cuda", "tensorrt" or "auto": cuda where it works, else
+    openvino, and onnxruntime where that is not installed. `threads` bounds the CPU threads; 0 takes all
+    cores. On a GPU, concurrent calls are gathered into batches of up to `max_batch`, for at most
+    `batch_wait_ms`.
 
     Raises InputError for an unknown or unavailable backend, PackageError when the file cannot be loaded.
     """
@@ -137,7 +140,12 @@ def choose_precision(
 
 
 def native_precisions(backend: BackendName) -> frozenset[Precision]:
-    """What `backend` computes in hardware on this machine; InputError when it is not installed."""
+    """What `backend` computes in hardware on this machine; InputError when it is not installed.
+
+    For cuda, fp32 alone where no GPU is found.
+    """
+    if backend == "cuda":
+        return gpu_precisions()
     if backend != "openvino":
         return frozenset({"fp32"})
     try:
@@ -157,9 +165,8 @@ def _candidates(backend: str, precision: str) -> tuple[BackendName, ...]:
     """What to try, in this order; the last one's failure is the user's."""
     if backend != "auto":
         return tuple(name for name in _BACKENDS if name == backend)
-    if precision in ("bf16", "int8"):
-        # Nobody else computes these.
-        return ("openvino",)
+    if precision in _ONLY:
+        return (_ONLY[precision],)
     cpu: BackendName = "openvino" if _has_openvino() else "onnxruntime"
     return ("cuda", cpu) if gpu_is_offered("cuda") else (cpu,)
 
@@ -185,7 +192,7 @@ def _load(name: BackendName, model: Path, image_size: int, precision: Precision,
             return OpenVino(model, image_size, precision, tuning.threads)
         if name == "onnxruntime":
             return OnnxRuntime(model, image_size, tuning.threads)
-        return Gpu.open(name, model, image_size, max_batch=tuning.max_batch, wait_s=tuning.wait_s)
+        return Gpu.open(name, model, image_size, precision, max_batch=tuning.max_batch, wait_s=tuning.wait_s)
     except ImportError as error:
         raise _not_installed(name) from error
     except (InputError, PackageError):

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 _LIBRARY = "libcudart.so.13"
+# cudaDevAttrComputeCapabilityMajor and -Minor (CUDA Runtime API, cudaDeviceAttr).
+_COMPUTE_CAPABILITY = (75, 76)
 
 
 @cache
@@ -31,6 +33,17 @@ def device_count() -> int:
     if library is None or library.cudaGetDeviceCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def compute_capability() -> tuple[int, int]:
+    """That of the first GPU that this process may use, such as (8, 9); (0, 0) where none is."""
+    library, found = _library(), []
+    for attribute in _COMPUTE_CAPABILITY:
+        value = ctypes.c_int(0)
+        if library is None or library.cudaDeviceGetAttribute(ctypes.byref(value), attribute, 0) != 0:
+            return 0, 0
+        found.append(value.value)
+    return found[0], found[1]
 
 
 class LockedPixels:

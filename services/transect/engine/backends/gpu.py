@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transect.engine.backends.base import BackendName, BackendUnavailableError
 from transect.engine.backends.batcher import Batcher
 from transect.engine.backends.cuda_errors import cuda_fault, cuda_reason
-from transect.engine.backends.cuda_runtime import LockedPixels, device_count
+from transect.engine.backends.cuda_runtime import LockedPixels, compute_capability, device_count
 from transect.engine.backends.gpu_runner import KEEP, GpuRunner, Providers
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime
 from transect.engine.package import Precision
@@ -27,12 +27,13 @@ _PROVIDER: dict[str, str] = {"cuda": "CUDAExecutionProvider", "tensorrt": "Tenso
 _CUDA_OPTIONS: dict[str, Any] = {
     # The default tries every algorithm for each convolution and size of batch, which takes seconds.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # TF32 keeps 10 bits of the mantissa; fp32 is the reference that others are measured against.
-    "use_tf32": "0",
     # By default memory grows by doubling: a model would hold up to twice what it needs, and the next one, which is
     # loaded beside it in a swap, might not fit.
     "arena_extend_strategy": "kSameAsRequested",
 }
+
+# The oldest compute capability that computes it in hardware (CUDA C++ Programming Guide, "Compute Capabilities").
+_SINCE: dict[Precision, tuple[int, int]] = {"fp16": (7, 0), "tf32": (8, 0)}
 
 _LOST: list[GpuRunner] = []
 
@@ -62,16 +63,21 @@ def gpu_is_there() -> bool:
     return device_count() > 0
 
 
+def native_precisions() -> frozenset[Precision]:
+    """What the GPU computes in hardware; fp32 alone where there is none."""
+    fast = {precision for precision, since in _SINCE.items() if gpu_is_there() and compute_capability() >= since}
+    return frozenset({"fp32", *fast})
+
+
 class Gpu:
     """Two batches in work at a time, each on sessions and a stream of its own, while a third is filled."""
-
-    precision: Precision = "fp32"
 
     def __init__(
         self,
         name: BackendName,
         model: Path,
         image_size: int,
+        precision: Precision = "fp32",
         *,
         providers: Providers,
         device: Literal["cuda", "cpu"],
@@ -79,12 +85,13 @@ class Gpu:
         wait_s: float,
         keep: int = KEEP,
     ) -> None:
-        """`providers`, `device` and `keep` as GpuRunner takes them.
+        """`providers`, `device` and `keep` as GpuRunner takes them; `model` and `providers` make the `precision`.
 
         Raises BackendUnavailableError when the provider does not start, or cannot run the model for a reason that lies
         with the GPU; PackageError for a model of another input size.
         """
         self.name = name
+        self.precision: Precision = precision
         tensorrt = name == "tensorrt"
         self._runners = [
             GpuRunner(name, model, image_size, providers=providers, device=device, one_session=tensorrt, keep=keep)
@@ -108,7 +115,16 @@ class Gpu:
         self.parallel = (self._batcher.in_flight + 1) * self._batcher.max_batch
 
     @classmethod
-    def open(cls, name: GpuName, model: Path, image_size: int, *, max_batch: int, wait_s: float) -> "Gpu":
+    def open(
+        cls,
+        name: GpuName,
+        model: Path,
+        image_size: int,
+        precision: Precision = "fp32",
+        *,
+        max_batch: int,
+        wait_s: float,
+    ) -> "Gpu":
         """Start CUDA or TensorRT. Raises as the constructor does, ImportError without ONNX Runtime."""
         require_gpu_runtime(name)
         if name == "tensorrt":
@@ -116,10 +132,12 @@ class Gpu:
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         # Finds CUDA and cuDNN where pip installed them.
         import_onnxruntime().preload_dlls(directory="")
-        providers: Providers = [(_PROVIDER["cuda"], _CUDA_OPTIONS)]
+        providers: Providers = [(_PROVIDER["cuda"], cuda_options(precision))]
         if name == "tensorrt":
             providers.insert(0, (_PROVIDER["tensorrt"], _tensorrt_options(model, image_size, max_batch)))
-        return cls(name, model, image_size, providers=providers, device="cuda", max_batch=max_batch, wait_s=wait_s)
+        return cls(
+            name, model, image_size, precision, providers=providers, device="cuda", max_batch=max_batch, wait_s=wait_s
+        )
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         """As in Backend; waits for its batch. Raises DeviceLostError when the GPU is lost to this process."""
@@ -159,6 +177,15 @@ def _blaming_the_gpu(name: BackendName) -> Iterator[None]:
         raise BackendUnavailableError(
             f"Backend {name} does not work with the GPU of this machine: {cuda_reason(error)}."
         ) from error
+
+
+def cuda_options(precision: Precision) -> dict[str, Any]:
+    """The options of ONNX Runtime's CUDA provider with which a model is computed in `precision`.
+
+    TF32 keeps 10 bits of the mantissa, and the provider uses it unless told otherwise: fp32 is the reference that the
+    others are measured against. In the model for fp16, what is left in fp32 is there to be exact.
+    """
+    return _CUDA_OPTIONS | {"use_tf32": "1" if precision == "tf32" else "0"}
 
 
 def _tensorrt_options(model: Path, image_size: int, max_batch: int) -> dict[str, Any]:
