@@ -152,7 +152,8 @@ class _Trials:
         ref = ModelRef(manifest.architecture)
         with ExitStack() as stack:
             backends: dict[Precision, Backend] = {}
-            for precision in ("fp32", *made):
+            precisions: tuple[Precision, ...] = ("fp32", *made)
+            for precision in precisions:
                 backends[precision] = self.open(backend, precision)
                 stack.callback(backends[precision].close)
             photos = self.dataset.splits["val"].images[:_SPEED_IMAGES]
@@ -161,15 +162,15 @@ class _Trials:
             reference = stack.enter_context(Detector(manifest, ref, backends["fp32"]))
             expected = fp32 or _evaluate(reference, self.dataset, self.settings)
             trials = []
-            for precision in made:
-                network = backends[precision]
+            for variant in made:
+                network = backends[variant]
                 plain = stack.enter_context(Detector(manifest, ref, network))
                 shift = fit_score_shift(reference, plain, self.calibration(), conf=manifest.conf, max_pixels=limit)
                 shifted = stack.enter_context(Detector(manifest, ref, network, score_shift=shift))
                 found = _evaluate(shifted, self.dataset, self.settings)
-                speedup, limits = speedups[precision], self.recipe.limits
-                variant = compare(precision, found, expected, speedup, limits, score_shift=shift)
-                trials.append(Trial(variant, judge(variant)))
+                speedup, limits = speedups[variant], self.recipe.limits
+                compared = compare(variant, found, expected, speedup, limits, score_shift=shift)
+                trials.append(Trial(compared, judge(compared)))
         return tuple(trials)
 
     def open(self, backend: BackendName, precision: Precision) -> Backend:
