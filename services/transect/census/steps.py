@@ -94,7 +94,8 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
             value,
             detector.precision,
             detector.precision_se / detector.precision,
-            f"Of the boxes drawn in {detector.images} validation images, {detector.precision:.1%} were right.",
+            f"Of the boxes drawn in {detector.images} validation images, {detector.precision:.1%} were right; "
+            f"{_limited(detector.precision_ci95)}.",
         )
         value /= detector.recall
         yield Step(
@@ -102,7 +103,8 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
             value,
             1 / detector.recall,
             detector.recall_se / detector.recall,
-            f"Of the {detector.objects} animals labelled in them, {detector.recall:.1%} were found.",
+            f"Of the {detector.objects} animals labelled in them, {detector.recall:.1%} were found; "
+            f"{_limited(detector.recall_ci95)}.",
         )
     factors = correction.factors
     for name, share, error, why in (
@@ -119,6 +121,10 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
         correction.cv,
         "All corrections together; precision and recall err together, so their errors do not simply add.",
     )
+
+
+def _limited(limits: tuple[float, float]) -> str:
+    return f"95% limits {limits[0]:.1%} to {limits[1]:.1%}"
 
 
 def _of_the_area(row: SpeciesRow) -> str:

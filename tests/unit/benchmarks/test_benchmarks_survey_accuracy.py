@@ -65,4 +65,5 @@ def test_the_correction_of_the_package_is_applied() -> None:
     limits = [one[ALL].limits for one in (plain, third)]
     assert limits[0] is not None
     assert limits[1] is not None
-    assert limits[1][1] == pytest.approx(limits[0][1] * 4 / 3)
+    # The limits follow; a quarter that is missed is known a little less well than that none was.
+    assert limits[0][1] * 4 / 3 < limits[1][1] < limits[0][1] * 4 / 3 * 1.03

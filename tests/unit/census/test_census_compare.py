@@ -170,7 +170,9 @@ def test_the_same_photos_on_other_transects_have_no_test(save: Save) -> None:
 
 
 def corrected_by(recall: float, cv: float) -> Correction:
-    error = DetectorError(1.0, 0.0, recall, recall * cv, 1 / recall, cv, 200, 900)
+    reach = math.exp(1.96 * cv)
+    limits = ((1.0, 1.0), (recall / reach, recall * reach), (1 / recall / reach, reach / recall))
+    error = DetectorError(1.0, 0.0, recall, recall * cv, 1 / recall, cv, 200, 900, *limits)
     return Correction("zebra", 1 / recall, cv, error, SpeciesFactors(), "")
 
 

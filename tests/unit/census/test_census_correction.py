@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.stats import beta, gamma
 
 from transect.census.estimates.correction import (
     Correction,
@@ -36,8 +37,11 @@ def made(images: int = 400, seed: int = 1) -> ValidationCounts:
 
 
 def factor(value: float, cv: float) -> Correction:
-    """A factor without chance errors of its own: the validation images all err alike."""
-    return Correction("zebra", value, cv, DetectorError(1.0, 0.0, 1 / value, 0.0, value, 0.0, 40, 400), NONE, "")
+    """A factor with log-normal limits, and without chance errors in the survey: no animal stands behind it."""
+    reach = math.exp(1.959964 * math.sqrt(math.log1p(cv**2)))
+    shares, limits = ((1.0, 1.0), (1 / value, 1 / value)), (value / reach, value * reach)
+    detector = DetectorError(1.0, 0.0, 1 / value, 0.0, value, cv, 40, 0, *shares, limits)
+    return Correction("zebra", value, cv, detector, NONE, "")
 
 
 def test_precision_and_recall_are_of_the_sums() -> None:
@@ -48,9 +52,52 @@ def test_precision_and_recall_are_of_the_sums() -> None:
     assert (found.precision, found.recall) == (0.9, 0.75)
     # precision / recall is labelled / detected.
     assert found.factor == pytest.approx(120 / 100)
-    # Every image errs alike, so nothing is uncertain.
-    assert found.cv == pytest.approx(0, abs=1e-9)
+    # Every image errs alike. A bootstrap would call that certain; as chance it is about that of single animals:
+    # sqrt(0.25 0.75 + 1 / 12) / sqrt(120) of D = 1 - 30 / 120 + 10 / 120.
+    assert found.cv == pytest.approx(math.sqrt((0.1875 + 1 / 12) / 120) / (100 / 120), rel=0.1)
     assert (found.images, found.objects) == (10, 120)
+
+
+def test_no_error_among_62_animals_is_not_certainty() -> None:
+    # One animal an image, so each tells something of its own: Jeffreys' limits are Beta(0.5, 62.5) of the misses and
+    # Gamma(0.5) / 62 of the false alarms, and those of 1 / factor = 1 - misses + alarms follow from them.
+    counts = ValidationCounts(images=62, conf=0.25, iou=0.6, counts={"zebra": tuple((i, 1, 0, 0) for i in range(62))})
+    found = detector_error(["zebra"], counts)
+    missed, wrong = beta(0.5, 62.5), gamma(0.5, scale=1 / 62)
+    assert (found.precision, found.recall, found.factor) == (1, 1, 1)
+    assert found.recall_ci95 == pytest.approx((1 - missed.ppf(0.975), 1))
+    assert found.precision_ci95 == pytest.approx((1 - missed.ppf(0.975), 1))
+    assert found.factor_ci95 == pytest.approx((1 / (1 + wrong.ppf(0.975)), 1 / (1 - missed.ppf(0.975))))
+    squares = [one.var() + one.mean() ** 2 for one in (missed, wrong)]
+    assert found.recall_se == found.precision_se == pytest.approx(math.sqrt(squares[0]))
+    assert found.cv == pytest.approx(math.sqrt(sum(squares)))
+    # The survey's own errors are bounded by the same: as many animals again double the variance.
+    correction = correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6)
+    assert correction.chance_variance(62) == pytest.approx(found.cv**2)
+
+
+def test_herds_tell_less_than_single_animals() -> None:
+    def of_herds(size: int) -> DetectorError:
+        rows = tuple((i, size, 0, 0) for i in range(60 // size))
+        return detector_error(["zebra"], ValidationCounts(images=60, conf=0.25, iou=0.6, counts={"zebra": rows}))
+
+    single, herds = of_herds(1), of_herds(20)
+    assert herds.recall_ci95[0] < single.recall_ci95[0] < 1
+    assert herds.recall_se > single.recall_se > 0
+    assert herds.cv > single.cv > 0
+
+
+def test_a_box_beside_its_animal_is_two_errors_and_no_wrong_count() -> None:
+    # A missed animal and a false alarm each: in the same images the count is right, in others it is not.
+    beside = tuple((i, 8, i % 2 * 2, i % 2 * 2) for i in range(40))
+    apart = tuple((i, 8, (i + 1) % 2 * 2, i % 2 * 2) for i in range(40))
+    together, alone = (
+        detector_error(["zebra"], ValidationCounts(images=40, conf=0.25, iou=0.6, counts={"zebra": rows}))
+        for rows in (beside, apart)
+    )
+    assert together.recall_ci95 == alone.recall_ci95
+    assert together.cv < 0.7 * alone.cv
+    assert together.factor_ci95[1] - together.factor_ci95[0] < 0.7 * (alone.factor_ci95[1] - alone.factor_ci95[0])
 
 
 def test_classes_of_one_species_are_taken_together_by_image() -> None:
@@ -58,7 +105,7 @@ def test_classes_of_one_species_are_taken_together_by_image() -> None:
         images=3, conf=0.25, iou=0.6, counts={"bull": ((0, 1, 0, 1), (1, 1, 1, 0)), "cow": ((1, 4, 0, 2),)}
     )
     found = detector_error(["bull", "cow"], counts)
-    assert (found.precision, found.recall) == (6 / 7, 6 / 9)
+    assert (found.precision, found.recall) == pytest.approx((6 / 7, 6 / 9))
     assert found.images == 2
 
 
@@ -159,7 +206,7 @@ def test_the_lower_limit_is_never_below_the_real_animals_seen() -> None:
     detector = correct_species("zebra", ["zebra"], made(), conf=0.25, iou=0.6)
     assert detector.detector is not None
     plain = estimate_strip([StripSample.of([0, 0, 0, 0, 0, 0, 0, 80], AREAS, 30)])
-    found = corrected(plain, replace(detector, cv=0.5))
+    found = corrected(plain, replace(detector, detector=replace(detector.detector, factor_ci95=(0.1, 9.0))))
     assert found.ci95 is not None
     assert found.ci95[0] >= 80 * detector.detector.precision * (1 - 1e-9)
 
@@ -169,9 +216,17 @@ def test_total_coverage_gets_the_limits_of_the_correction() -> None:
     assert found.estimate == 100
     assert found.se == pytest.approx(10)
     assert found.ci95 is not None
-    # exp(2.0227 sqrt(ln 1.01)) = 1.2235, with t(0.975, 39).
-    assert found.ci95 == pytest.approx((100 / 1.2235, 122.35), abs=0.01)
+    # exp(1.95996 sqrt(ln 1.01)) = 1.21593.
+    assert found.ci95 == pytest.approx((100 / 1.21593, 121.593), abs=0.01)
     assert found.note == "Total coverage has no sampling error. The limits hold the error of the correction alone."
+
+
+def test_the_limits_of_the_detector_keep_their_asymmetry() -> None:
+    # The survey counts 100 animals, the validation images had 300: four times their variance, twice the reach.
+    detector = DetectorError(0.9, 0.01, 0.45, 0.02, 2.0, 0.06, 40, 300, (0.88, 0.92), (0.41, 0.49), (1.9, 2.4))
+    found = corrected(total_coverage(50, 5, 5), Correction("zebra", 2.0, 0.06, detector, NONE, ""))
+    assert found.ci95 == pytest.approx((100 * (1.9 / 2) ** 2, 100 * (2.4 / 2) ** 2))
+    assert found.se == pytest.approx(100 * 0.06 * 2)
 
 
 def test_animals_that_cannot_be_seen_add_chance() -> None:
@@ -240,3 +295,5 @@ def test_a_record_is_json() -> None:
     for counts in (made(), None):
         record = correction_record(correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6))
         assert json.loads(json.dumps(record, allow_nan=False)) == record
+        given = [record[key] is not None for key in ("precision_ci95", "recall_ci95", "detector_factor_ci95")]
+        assert given == [counts is not None] * 3

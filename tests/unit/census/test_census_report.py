@@ -23,7 +23,7 @@ from transect.census.tally import tally
 
 EAST, NORTH = 500_000.0, 9_830_000.0
 NAMES = ("sheep", "goat", "cow")
-KNOWN = DetectorError(0.9, 0.01, 0.8, 0.02, 1.125, 0.03, images=60, objects=240)
+KNOWN = DetectorError(0.9, 0.01, 0.8, 0.02, 1.125, 0.03, 60, 240, (0.878, 0.919), (0.758, 0.836), (1.06, 1.19))
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -154,7 +154,8 @@ def test_without_a_correction_it_says_so_and_names_no_source_for_one() -> None:
 def test_a_correction_is_shown_step_by_step_with_its_sources() -> None:
     text = words(render_report(content(corrections=corrections())))
     assert "Single look" in text
-    assert "0.900 ± 0.010" in text
+    assert "0.900 ± 0.010 (0.878 – 0.919)" in text
+    assert "0.800 ± 0.020 (0.758 – 0.836)" in text
     assert "× 1.125" in text
     assert "Sirken, M. G. (1970)" in text
     assert "No availability or perception was given." in text

@@ -6,7 +6,10 @@ from transect.census.estimates.correction import Correction, DetectorError, Spec
 from transect.census.steps import correction_records, species_steps
 from transect.census.tally import SpeciesRow, StratumSample, Tally, UnitCount, estimate_species
 
-DETECTOR = DetectorError(0.9, 0.018, 0.75, 0.03, 1.2, 0.05, images=80, objects=400)
+DETECTOR = DetectorError(
+    0.9, 0.018, 0.75, 0.03, 1.2, 0.05, images=80, objects=400,
+    precision_ci95=(0.859, 0.931), recall_ci95=(0.688, 0.805), factor_ci95=(1.09, 1.33),
+)  # fmt: skip
 KNOWN = SpeciesFactors(availability=0.8, availability_se=0.04)
 BOTH = Correction("zebra", 1.5, 0.0707, DETECTOR, KNOWN, "")
 
@@ -39,6 +42,8 @@ def test_each_factor_of_the_detector_multiplies_the_single_look() -> None:
         factor *= steps[name].factor or 0
     assert factor == pytest.approx(steps["corrected"].factor)
     assert [steps[name].cv for name in ("precision", "recall", "availability")] == pytest.approx([0.02, 0.04, 0.05])
+    assert steps["precision"].why.endswith("90.0% were right; 95% limits 85.9% to 93.1%.")
+    assert steps["recall"].why.endswith("75.0% were found; 95% limits 68.8% to 80.5%.")
 
 
 def test_known_shares_alone_multiply_the_unique_animals() -> None:

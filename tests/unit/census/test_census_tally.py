@@ -22,7 +22,7 @@ PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5)
 HILL = StratumSample("hill", 40, 16, (1, 4, 2), (1, 2, 1))
 BEACH = StratumSample("beach", 9, None, (), ())
 # A detector whose factor of 1.25 is known exactly.
-SURE = DetectorError(1.0, 0.0, 0.8, 0.0, 1.25, 0.0, images=100, objects=1000)
+SURE = DetectorError(1.0, 0.0, 0.8, 0.0, 1.25, 0.0, 100, 1000, (1.0, 1.0), (0.8, 0.8), (1.25, 1.25))
 
 
 def test_one_stratum_has_no_sum() -> None:
@@ -127,7 +127,7 @@ def test_the_lower_limit_stands_on_one_look_because_every_look_has_its_own_false
     boxes = 5 * (70 + 10)
     unique = 100 + 5 * 10
     seen = observed([5] * boxes, [(500.0, 500.0)] * boxes)
-    detector = DetectorError(0.875, 0.01, 0.7, 0.02, 1.25, 0.02, images=100, objects=1000)
+    detector = DetectorError(0.875, 0.01, 0.7, 0.02, 1.25, 0.02, 100, 1000, (0.854, 0.893), (0.66, 0.738), (1.20, 1.30))
     result = counted(seen, unique, Correction("zebra", 1.25, 0.02, detector, SpeciesFactors(), ""))
     # Unique animals times precision would be more than there are.
     assert unique * detector.precision > 125

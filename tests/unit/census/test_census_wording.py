@@ -9,6 +9,7 @@ from transect.census.report.wording import (
     limits_text,
     number_text,
     percent,
+    share_limits,
     summary_sentence,
     with_error,
 )
@@ -35,6 +36,7 @@ def test_figures_are_never_exponents(value: float | None, text: str) -> None:
 def test_numbers_errors_limits_and_shares() -> None:
     assert [number_text(value) for value in (None, 68.0, 65.53, 1234.5)] == ["–", "68", "65.5", "1\u202f234"]
     assert [with_error(*pair) for pair in ((None, None), (0.95, 0.012), (1.0, 0.0))] == ["–", "0.950 ± 0.012", "1.000"]
+    assert share_limits((0.9214, 1.0)) == "0.921 – 1.000"
     assert [limits_text(one) for one in (None, (12.4, 1200.0))] == ["–", "12 – 1\u202f200"]
     assert [percent(share) for share in (None, 0.2536)] == ["–", "25.4\u202f%"]
 

@@ -14,21 +14,19 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import stdtrit
 
 from transect.census.estimates.estimate import Estimate
+from transect.census.estimates.factor import factor_known
+from transect.census.estimates.intervals import Limits
+from transect.census.estimates.rates import Known
 from transect.config_models import ConfigModel
 from transect.engine.validation import ValidationCounts
 
-FloatArray = NDArray[np.float64]
-
-_REPLICATES = 1999
-_SEED = 1969
-_CHUNK = 2_000_000
 _FEW_IMAGES = 10
 _SAME = 1e-9
+_Z = 1.959963984540054
 
 _Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 _Error = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)]
@@ -45,11 +43,11 @@ class SpeciesFactors(ConfigModel):
 
 @dataclass(frozen=True)
 class DetectorError:
-    """Precision and recall of one species with their standard errors.
+    """Precision and recall of one species with their standard errors and 95% limits; never known without error.
 
     `factor` is precision / recall = labelled animals / detections, and `cv` its coefficient of variation, which is
-    less than that of its parts where they err together. `images` hold the species or were said to; `objects` are
-    the animals labelled in them.
+    less than that of its parts where they err together; `factor_ci95` reach further to one side than to the other.
+    `images` hold the species or were said to; `objects` are the animals labelled in them.
     """
 
     precision: float
@@ -60,6 +58,9 @@ class DetectorError:
     cv: float
     images: int
     objects: int
+    precision_ci95: Limits
+    recall_ci95: Limits
+    factor_ci95: Limits
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,27 @@ class Correction:
 
         A survey draws errors of its own: as those of the validation images scatter, the count of C animals scatters
         with the variance cv2 objects / C, since the cv of precision / recall, a ratio over images, falls as one over
-        the root of the animals in them (Cochran 1977, Sampling Techniques, ch. 6). It takes animals to be seen in
-        one photo each, which is on the safe side where more photos show them. Of N animals each is available and
-        perceived by itself, which adds the binomial (1 - availability perception) / C.
+        the root of the animals in them (Cochran 1977, Sampling Techniques, ch. 6). Where the validation images hold no
+        error, cv is what such errors could be and still not show there. It takes animals to be seen in one photo
+        each, which is on the safe side where more photos show them. Of N animals each is available and perceived by
+        itself, which adds the binomial (1 - availability perception) / C.
         """
-        detector, factors = self.detector, self.factors
         if not count > 0:
             return 0.0
-        missed = 1 - factors.availability * factors.perception
-        if detector is None:
-            return missed / count
-        return (detector.cv**2 * detector.objects + missed) / (count * detector.factor)
+        detector = self.detector
+        own = 0.0 if detector is None else detector.cv**2 * self.survey_share(count)
+        return own + self.unseen_variance(count)
+
+    def survey_share(self, count: float) -> float:
+        """Animals in the validation images over those that `count` stands for; 0 where no detector is corrected."""
+        return self.detector.objects / (count * self.detector.factor) if self.detector is not None and count > 0 else 0
+
+    def unseen_variance(self, count: float) -> float:
+        """What animals that cannot be seen, or are overlooked on the photo, add by chance to the relative variance."""
+        if not count > 0:
+            return 0.0
+        missed = 1 - self.factors.availability * self.factors.perception
+        return missed / (count * (1.0 if self.detector is None else self.detector.factor))
 
 
 def correct_species(
@@ -123,7 +134,7 @@ def correct_species(
         detector = detector_error(classes, counts)
         if detector.images < _FEW_IMAGES:
             note = f"Precision and recall of {species} rest on {detector.images} validation images only."
-    squares = [factors.availability_se / factors.availability, factors.perception_se / factors.perception]
+    squares = [_factors_cv(factors)]
     factor = 1 / (factors.availability * factors.perception)
     if detector is not None:
         factor *= detector.factor
@@ -132,31 +143,30 @@ def correct_species(
 
 
 def detector_error(classes: Sequence[str], counts: ValidationCounts) -> DetectorError:
-    """Precision and recall of `classes` taken together, with errors by a bootstrap over images.
+    """Precision and recall of `classes` taken together, with errors and limits by `factor_known`.
 
-    Images, not boxes, are drawn, because the animals of one image are missed and confused together (Efron and
-    Tibshirani 1993, An Introduction to the Bootstrap, ch. 8). Raises ValueError where nothing was found rightly.
+    Images, not boxes, are what was drawn, because the animals of one image are missed and confused together; images
+    without the species count too, since false alarms come with the ground. Raises ValueError where nothing was found
+    rightly.
     """
     images = np.array([row[0] for name in classes for row in counts.counts.get(name, ())], np.int64)
     rows = np.array([row[1:] for name in classes for row in counts.counts.get(name, ())], np.float64).reshape(-1, 3)
-    numbers, place = np.unique(images, return_inverse=True)
-    table = np.stack([np.bincount(place, rows[:, column], len(numbers)) for column in range(3)], axis=1)
-    table = table[table.sum(axis=1) > 0]
-    if not table[:, 0].sum() > 0:
-        raise ValueError("no true positive, so neither precision nor recall is known")
-    precision, recall, factor = (float(value) for value in _shares(table.sum(axis=0)[None])[0])
-    resampled = _shares(_resampled_sums(table, counts.images))
-    # A replicate without a detection or a label says nothing of one of the three.
-    errors = np.nanstd(np.where(np.isfinite(resampled), resampled, np.nan), axis=0, ddof=1)
+    right, wrong, missed = np.zeros((3, counts.images))
+    for column, sums in enumerate((right, wrong, missed)):
+        np.add.at(sums, images, rows[:, column])
+    known = factor_known(right, wrong, missed)
     return DetectorError(
-        precision,
-        float(errors[0]),
-        recall,
-        float(errors[1]),
-        factor,
-        float(errors[2]) / factor,
-        len(table),
-        round(table[:, 0].sum() + table[:, 2].sum()),
+        float(known.precision.value),
+        float(known.precision.se),
+        float(known.recall.value),
+        float(known.recall.se),
+        float(known.factor.value),
+        float(known.factor.cv),
+        int(((right + wrong + missed) > 0).sum()),
+        round(float(right.sum() + missed.sum())),
+        _ci95(known.precision),
+        _ci95(known.recall),
+        _ci95(known.factor),
     )
 
 
@@ -170,7 +180,9 @@ def corrected(estimate: Estimate, correction: Correction) -> Estimate:
 
     Limits: for `jolly2` estimate -+ t SE. Else the distances of the limits from the estimate on the log scale and
     the correction's own are added as squares, which keeps the asymmetry of each (MOVER: Zou and Donner 2008,
-    Stat. Med. 27: 1693-1702). The lower limit is never below the count of one look times precision.
+    Stat. Med. 27: 1693-1702). Those of the detector are the distances of `factor_ci95`, for the validation images and,
+    in proportion to the standard errors, for the survey's own; those of the other factors are log-normal. The lower
+    limit is never below the count of one look times precision.
     """
     if estimate.estimate is None or not correction.applies:
         return estimate
@@ -180,13 +192,13 @@ def corrected(estimate: Estimate, correction: Correction) -> Estimate:
     if estimate.variance is None and estimate.method != "total":
         return scaled
     sampling = 0.0 if estimate.variance is None else estimate.variance
-    own = _own_cv(estimate, correction)
+    own = math.sqrt(correction.cv**2 + _sampled(estimate) * correction.chance_variance(estimate.seen))
     cv = math.hypot(math.sqrt(sampling) / estimate.estimate, own) if estimate.estimate > 0 else 0.0
     scaled = replace(scaled, variance=(cv * value) ** 2, se=cv * value)
     if estimate.method == "total":
         note = estimate.note.replace(", so no interval", "")
         scaled = replace(scaled, note=f"{note} The limits hold the error of the correction alone.".strip())
-    limits = _limits(estimate, correction, value, (cv, own))
+    limits = _limits(estimate, correction, value, cv)
     return scaled if limits is None else replace(scaled, ci95=limits)
 
 
@@ -199,8 +211,13 @@ def correction_record(correction: Correction) -> dict[str, object]:
         "cv": correction.cv,
         "precision": None if detector is None else detector.precision,
         "precision_se": None if detector is None else detector.precision_se,
+        "precision_ci95": None if detector is None else list(detector.precision_ci95),
         "recall": None if detector is None else detector.recall,
         "recall_se": None if detector is None else detector.recall_se,
+        "recall_ci95": None if detector is None else list(detector.recall_ci95),
+        "detector_factor": None if detector is None else detector.factor,
+        "detector_factor_cv": None if detector is None else detector.cv,
+        "detector_factor_ci95": None if detector is None else list(detector.factor_ci95),
         "validation_images": None if detector is None else detector.images,
         "validation_objects": None if detector is None else detector.objects,
         **factors.model_dump(),
@@ -225,17 +242,34 @@ def _why_not(classes: Sequence[str], counts: ValidationCounts | None, conf: floa
     return ""
 
 
-def _own_cv(estimate: Estimate, correction: Correction) -> float:
-    """The correction's own coefficient of variation: of its factors, and of chance in the ground that was sampled."""
-    share = 1.0 if estimate.method == "total" or estimate.sampled_share is None else min(estimate.sampled_share, 1.0)
-    return math.sqrt(correction.cv**2 + share * correction.chance_variance(estimate.seen))
+def _ci95(known: Known) -> Limits:
+    return float(known.low), float(known.high)
 
 
-def _limits(
-    estimate: Estimate, correction: Correction, value: float, cvs: tuple[float, float]
-) -> tuple[float, float] | None:
-    """Limits around `value`; `cvs` are the coefficients of variation in all, and of the correction alone."""
-    cv, own_cv = cvs
+def _factors_cv(factors: SpeciesFactors) -> float:
+    return math.hypot(factors.availability_se / factors.availability, factors.perception_se / factors.perception)
+
+
+def _sampled(estimate: Estimate) -> float:
+    """The share of the ground whose chance errors are not yet within the sampling error: all of a total coverage."""
+    return 1.0 if estimate.method == "total" or estimate.sampled_share is None else min(estimate.sampled_share, 1.0)
+
+
+def _own_reach(estimate: Estimate, correction: Correction) -> Limits:
+    """How far the correction's own limits lie down and up on the log scale."""
+    share = _sampled(estimate)
+    other = _factors_cv(correction.factors) ** 2 + share * correction.unseen_variance(estimate.seen)
+    squares = _Z**2 * math.log1p(other)
+    if correction.detector is None:
+        return math.sqrt(squares), math.sqrt(squares)
+    detector = correction.detector
+    times = math.sqrt(1 + share * correction.survey_share(estimate.seen))
+    down, up = (times * abs(math.log(limit / detector.factor)) for limit in detector.factor_ci95)
+    return math.hypot(down, math.sqrt(squares)), math.hypot(up, math.sqrt(squares))
+
+
+def _limits(estimate: Estimate, correction: Correction, value: float, cv: float) -> Limits | None:
+    """Limits around `value`, whose coefficient of variation in all is `cv`."""
     floor = estimate.seen * correction.precision
     if value == 0:
         return None
@@ -249,29 +283,6 @@ def _limits(
         if estimate.ci95 is None or estimate.estimate is None:
             return None
         low, high = estimate.ci95[0] / estimate.estimate, estimate.ci95[1] / estimate.estimate
-    df = math.inf if correction.detector is None else float(max(correction.detector.images - 1, 1))
-    quantile = 1.959963984540054 if math.isinf(df) else float(stdtrit(df, 0.975))
-    own = quantile * math.sqrt(math.log1p(own_cv**2))
-    down, up = math.hypot(math.log(low), own), math.hypot(math.log(high), own)
+    own_down, own_up = _own_reach(estimate, correction)
+    down, up = math.hypot(math.log(low), own_down), math.hypot(math.log(high), own_up)
     return max(value * math.exp(-down), floor), max(value * math.exp(up), floor)
-
-
-def _shares(sums: FloatArray) -> FloatArray:
-    """Precision, recall and precision / recall (k, 3) of true positives, false positives, false negatives (k, 3)."""
-    found, called, labelled = sums[:, 0], sums[:, 0] + sums[:, 1], sums[:, 0] + sums[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.stack([found / called, found / labelled, labelled / called], axis=1)
-
-
-def _resampled_sums(table: FloatArray, images: int) -> FloatArray:
-    """Sums of `table` (m, 3) over `images` images drawn with replacement; those without a row add nothing."""
-    generator = np.random.default_rng(_SEED)
-    shares = np.full(len(table) + 1, 1 / images)
-    shares[-1] = max(1 - len(table) / images, 0.0)
-    sums = np.empty((_REPLICATES, 3))
-    step = max(_CHUNK // len(shares), 1)
-    for start in range(0, _REPLICATES, step):
-        part = slice(start, min(start + step, _REPLICATES))
-        drawn = generator.multinomial(images, shares / shares.sum(), part.stop - part.start)
-        sums[part] = drawn[:, :-1] @ table
-    return sums

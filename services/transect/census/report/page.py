@@ -120,7 +120,11 @@ def _template() -> Template:
         "limits": wording.limits_text,
         "css_string": css_string,
     }
-    environment.globals |= {"with_error": wording.with_error, "cv_of": wording.cv_of}
+    environment.globals |= {
+        "with_error": wording.with_error,
+        "share_limits": wording.share_limits,
+        "cv_of": wording.cv_of,
+    }
     return environment.get_template("report.html.j2")
 
 

@@ -56,6 +56,11 @@ def with_error(value: float | None, error: float | None) -> str:
     return f"{value:.3f}" + (f" ± {error:.3f}" if error else "")
 
 
+def share_limits(limits: tuple[float, float]) -> str:
+    """95% limits of a share, or of a factor, as `0.921 – 0.998`."""
+    return f"{limits[0]:.3f} – {limits[1]:.3f}"
+
+
 def limits_text(limits: tuple[float, float] | None) -> str:
     """95% limits as `129 – 811`; a dash for None."""
     return _DASH if limits is None else f"{count_text(limits[0])} – {count_text(limits[1])}"
