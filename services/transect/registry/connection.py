@@ -9,9 +9,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-# MLflow reads these when it is imported: it reports its use to its makers, and draws bars of its own.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -34,7 +31,6 @@ _CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # The object store is reached through the server alone: a presigned address of it would hang for minutes.

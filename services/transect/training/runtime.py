@@ -33,18 +33,28 @@ def prepare_ultralytics(home: Path) -> None:
     # It says in the terminal that it has made its cache of fonts.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     from PIL import Image
+    from ultralytics.data import utils as data_utils
     from ultralytics.nn import tasks
-    from ultralytics.utils import SETTINGS, patches
+    from ultralytics.utils import SETTINGS, patches, plotting
 
     # The variable is read at import, which may have happened before we came.
     vars(tasks)["SAFE_LOAD"] = True
     # Its own Image.open answers a file that is no image with an attempt to install a package.
     Image.open = vars(patches)["_image_open"]
+    # Its own asks github.com for Arial before the first picture is drawn, offline or not.
+    vars(plotting)["check_font"] = vars(data_utils)["check_font"] = _font
     wanted: dict[str, bool | str] = dict.fromkeys(_INTEGRATIONS, False)
     # Outside a checkout of its own it takes the working directory, which may be read-only.
     wanted["weights_dir"] = str((home / "ultralytics" / "weights").absolute())
     if any(SETTINGS[name] != value for name, value in wanted.items()):
         SETTINGS.update(wanted)
+
+
+def _font(*_: object) -> str:
+    """The font of Ultralytics' pictures, whichever it asks for: the one that matplotlib brings."""
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
 @contextmanager

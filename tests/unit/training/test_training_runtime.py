@@ -1,10 +1,15 @@
-"""What PyTorch says of a training stands in Ultralytics' log, and not in the middle of the bar."""
+"""What PyTorch says of a training stands in Ultralytics' log, and Ultralytics draws without a network."""
 
+import socket
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from ultralytics.data import utils as data_utils
+from ultralytics.utils import plotting
+from ultralytics.utils.plotting import Annotator
 from ultralytics.utils.torch_utils import init_seeds, unset_deterministic
 
 from transect.training.runtime import logged_to
@@ -54,3 +59,16 @@ def test_warnings_are_as_before_after_a_training_that_failed(tmp_path: Path) -> 
     with pytest.raises(KeyError), logged_to(tmp_path / "ultralytics.log"):
         raise KeyError
     assert warnings.showwarning is show
+
+
+def test_pictures_are_drawn_without_asking_for_a_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for example in ("sheep", "Kühe"):
+        annotator = Annotator(Image.new("RGB", (64, 64)), pil=True, example=example)
+        annotator.box_label([8, 24, 40, 40], example)
+        assert annotator.font.getname() == ("DejaVu Sans", "Book")
+    assert vars(data_utils)["check_font"] is vars(plotting)["check_font"]

@@ -13,8 +13,6 @@ from transect.engine.package import Precision
 
 def import_onnxruntime() -> Any:
     """The module `onnxruntime`, told to report to nobody. Raises ImportError without it."""
-    # Its import alone would give this machine an identity and open a database of events (1.31).
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
