@@ -105,3 +105,56 @@ def test_the_detector_image_outlives_a_gpu_on_a_read_only_root_without_a_network
     }
     assert set(hours["start"]["batches"]) == {1, 2, 8}
     assert "Going on with openvino until then." in done.stderr
+
+
+TRAINER = "transect-trainer:local"
+RECIPE = """
+train: {epochs: 1, imgsz: 64, batch: 4, workers: 2}
+precision: {int8: false, bf16: false}
+"""
+READ = """
+import json
+from transect.registry import connect
+from transect.settings import load_settings
+registry = connect(load_settings())
+candidate = registry.resolve("@candidate")
+run = registry.client.get_run(candidate.run_id)
+read = {"version": candidate.version, "status": run.info.status, "gpu": run.data.tags["transect.gpu"]}
+print(json.dumps(read | {name: run.data.params[name] for name in ("device", "amp", "forward_precision")}))
+"""
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_trainer_image_trains_on_a_gpu_on_a_read_only_root_without_a_network(
+    training_set: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
+    tmp_path.chmod(0o755)
+    mounts = {ROOT / "tests" / "gpu_stand_in": "/stand-in", training_set.parent: "/data", tmp_path: "/recipes"}
+    run = ["docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]
+    run += ["--security-opt", "no-new-privileges", "--shm-size", "1g", "--volume", "/var/lib/transect"]
+    run += [part for source, target in mounts.items() for part in ("--volume", f"{source}:{target}:ro")]
+    for setting in ("PYTHONPATH=/stand-in", "TORCH_STAND_IN=/tmp", "TRANSECT_DEVICE=cuda", "TRANSECT_PRETRAINED=none"):
+        run += ["--env", setting]
+    train = f"transect train --config /recipes/tiny.yaml --data /data/{training_set.name} >&2"
+    script = f'{train} && python -c "$0" && cat /tmp/calls.jsonl'
+    done = subprocess.run(
+        [*run, TRAINER, "sh", "-c", script, READ], check=False, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    registered, *asked = map(json.loads, done.stdout.splitlines())
+    assert registered == {
+        "version": "1",
+        "status": "FINISHED",
+        "gpu": "NVIDIA Stand-in",
+        "device": "0",
+        "amp": "True",
+        "forward_precision": "fp16",
+    }
+    # Half precision was checked against single precision, and trained with, on the GPU; the loader locked its pages.
+    for precision in ("float32", "float16"):
+        assert {"call": "conv2d", "device": "cuda:0", "dtype": f"torch.{precision}"} in asked
+    assert {"call": "_amp_update_scale_", "device": "cuda:0", "dtype": "torch.float32"} in asked
+    assert {"call": "pin_memory", "thread": True} in asked
+    # Nothing is refused, since nobody asks.
+    assert [call for call in asked if call["call"] == "network"] == []

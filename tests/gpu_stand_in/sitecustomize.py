@@ -3,10 +3,15 @@
 Python imports this file at its start where its folder is in PYTHONPATH. All computing is done by the CPU provider. The
 folder GPU_STAND_IN holds `calls.jsonl`, a line for each session and each batch, and takes orders: the content of
 `fault` is what CUDA answers from then on, in the words of ONNX Runtime; `room` is the largest batch that fits.
+
+PyTorch has another stand-in, torch_cuda.py, which the folder TORCH_STAND_IN switches on.
 """
 
+import importlib.abc
+import importlib.util
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -99,3 +104,33 @@ if _FOLDER:
     onnxruntime.InferenceSession = _Session
     onnxruntime.preload_dlls = _preload
     onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Installs PyTorch's stand-in when PyTorch is imported, so that other processes need not import it."""
+
+    _real: Any
+
+    def find_spec(self, name: str, path: object, target: object = None) -> Any:
+        if name != "torch":
+            return None
+        # Some ask whether PyTorch is there and do not import it.
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None:
+            self._real, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: Any) -> Any:
+        return self._real.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        self._real.exec_module(module)
+        importlib.import_module("torch_cuda").install()
+
+
+if os.environ.get("TORCH_STAND_IN"):
+    sys.meta_path.insert(0, _AfterTorch())
