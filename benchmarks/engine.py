@@ -104,6 +104,7 @@ class Crowd:
 
     def __init__(self, network: Backend, manifest: PackageManifest) -> None:
         self.name, self.precision, self.parallel = network.name, network.precision, network.parallel
+        self.instructions, self.library = network.instructions, network.library
         self._network = network
         size, classes = manifest.image_size, len(manifest.names)
         tiles = plan_tiles(self.WIDTH, self.HEIGHT, size, round(0.2 * size))

@@ -237,6 +237,9 @@ def test_manifest_ties_the_numbers_to_what_made_them(result: CensusResult, detec
     }  # fmt: skip
     assert manifest["left_out"] == {}
     assert manifest["options"]["conf"] == 0.25
+    computed = {name: getattr(detector, name) for name in ("backend", "precision", "instructions", "library")}
+    assert all(computed.values())
+    assert manifest["options"] | computed == manifest["options"]
     assert manifest["gsd_m"]["median"] == pytest.approx(0.5)
 
 

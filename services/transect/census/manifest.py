@@ -98,6 +98,8 @@ def census_manifest(
         "options": {
             "backend": detector.backend,
             "precision": detector.precision,
+            "instructions": detector.instructions,
+            "library": detector.library,
             "conf": package.conf if options.conf is None else options.conf,
             "iou": package.iou if options.iou is None else options.iou,
             "tile": options.tile,

@@ -164,6 +164,16 @@ class Detector:
         return self._backend.precision
 
     @property
+    def instructions(self) -> str:
+        """What inference computes with: the CPU's instruction set and kernels, or the GPU's architecture and name."""
+        return self._backend.instructions
+
+    @property
+    def library(self) -> str:
+        """The program that computes, with its version."""
+        return self._backend.library
+
+    @property
     def parallel(self) -> int:
         """Tiles that are searched at the same time."""
         return self._backend.parallel

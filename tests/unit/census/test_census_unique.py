@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transect.census.sightings.unique import Matching, Sightings, unique_animals
+from transect.census.sightings.unique import Matching, Sightings, matching_reach, unique_animals
 
 WIDTH_M, HEIGHT_M = 96.0, 72.0
 
@@ -144,3 +144,44 @@ def test_herds_on_overlapping_photos_are_counted_once(
         errors.append(abs(counted - true) / true)
     assert float(np.median(errors)) <= median
     assert max(errors) <= worst
+
+
+def test_a_shift_brings_together_what_lies_beyond_the_tolerance_wherever_the_grid_lies() -> None:
+    # Three animals show a shift of 7.9 m, just within the tolerance of 8 m; the fourth, far off, moved 5.5 m more.
+    known = np.array([[0, 0], [0, 100], [0, 200], [0, 300]], np.float64)
+    again = known + np.array([[7.9, 0], [7.9, 0], [7.9, 0], [13.4, 0]])
+    xy = np.concatenate([known, again])
+    for offset in np.arange(0, 20, 0.5):
+        seen = sightings(xy + np.array([offset, 0.0]), [0] * 4 + [1] * 4, shared=1.0, own=1.0)
+        assert unique_animals(seen, Matching(sigmas=4.0)).tolist() == [0, 1, 2, 3] * 2
+
+
+def test_animals_that_no_box_can_be_do_not_vouch_for_a_shift() -> None:
+    # Three boxes beside one animal agree on a shift, but a shift takes three animals; two more stand out of reach.
+    boxes, animal, others = [[1.0, 0], [1.3, 0], [1.6, 0]], [[0.0, 0]], [[9.0, 0], [10.0, 0]]
+    alone = sightings(np.array(animal + boxes), [0] + [1] * 3, shared=1.0, own=0.4)
+    assert unique_animals(alone, NEAR).tolist() == [0, 0, 1, 2]
+    beside = sightings(np.array(animal + others + boxes), [0] * 3 + [1] * 3, shared=1.0, own=0.4)
+    assert unique_animals(beside, NEAR).tolist() == [0, 1, 2, 0, 3, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 100), st.floats(1, 8))
+def test_the_animals_depend_neither_on_the_grid_nor_on_the_reach(seed: int, offset: float, farther: float) -> None:
+    rng = np.random.default_rng(seed)
+    photo = np.sort(rng.integers(0, 6, 60))
+    # Multiples of 1/64 m, which an offset of such does not round.
+    xy = np.round(rng.uniform(0, 40, (60, 2)) * 64) / 64
+    matching = Matching(sigmas=2.0)
+    seen = sightings(xy, photo.tolist(), shared=1.0, own=0.6)
+    moved = sightings(xy + round(offset * 64) / 64, photo.tolist(), shared=1.0, own=0.6)
+    found = unique_animals(seen, matching).tolist()
+    assert unique_animals(moved, matching).tolist() == found
+    assert unique_animals(seen, matching, reach_m=farther * matching_reach(seen, matching)).tolist() == found
+
+
+def test_a_reach_that_would_miss_animals_is_refused() -> None:
+    seen = sightings(np.zeros((2, 2)), [0, 1])
+    with pytest.raises(ValueError, match=r"a reach of 1 m misses animals"):
+        unique_animals(seen, NEAR, reach_m=1)
+    assert matching_reach(sightings(np.empty((0, 2)), []), NEAR) == 0.0

@@ -330,11 +330,13 @@ def test_a_lost_gpu_is_replaced_once_and_no_call_fails(
     backend = open_package_backend(package, read_manifest(package), outlive_gpu=True)
     images = np.random.default_rng(6).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
     expected = [backend.infer(image).copy() for image in images]
-    names = [backend.name]
+    names, said = [backend.name], (backend.instructions, backend.library)
     gpu_machine.go()
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda image: backend.infer(image).copy(), images))
     assert [*names, backend.name] == ["cuda", "openvino"]
+    assert backend.instructions != said[0]
+    assert [said[1].split()[0], backend.library.split()[0]] == ["onnxruntime", "openvino"]
     backend.close()
     (record,) = caplog.records
     assert "The GPU stopped computing (CUDA failure 700: an illegal memory access was encountered)" in record.message

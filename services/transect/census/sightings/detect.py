@@ -59,12 +59,14 @@ def package_identity(detector: Detector) -> str:
 
 
 def search_key(detector: Detector, options: DetectOptions) -> str:
-    """Hash of everything but the photo that decides what is found in it."""
+    """Hash of everything but the photo that decides what is found in it, so also of what computes it and how."""
     chosen = asdict(options) | {"classes": sorted(options.classes) if options.classes is not None else None}
     content = {
         "package": package_identity(detector),
         "backend": detector.backend,
         "precision": detector.precision,
+        "instructions": detector.instructions,
+        "library": detector.library,
         "options": chosen,
         "transect": __version__,
     }
@@ -76,8 +78,8 @@ def search_frames(
 ) -> list[Found]:
     """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
 
-    Each result is written to `work` whole, under the hash of the photo, the model package and the options, as
-    soon as it is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
+    Each result is written to `work` whole, under the hash of the photo and the search_key(), as soon as it is there: a
+    run that was killed goes on where it was. A photo that cannot be read or decoded
     becomes a failure, and so does one that is written to while the census runs. Memory does not grow with the
     pixels: at most `workers` photos are decoded at a time, each of at most `max_pixels`; larger TIFFs are read in
     windows. Raises OSError when `work` cannot be written.

@@ -26,6 +26,9 @@ _LEAST_AGREEING = 3
 _MOST_TRIED = 200
 # Speeds spread evenly from 0 to v, in any direction, have this share of v as standard deviation along each axis.
 _SPEED_SD = math.sqrt(1 / 6)
+# In tolerances, how far apart two boxes may lie that are joined. A shift is the median along each axis of shifts within
+# the tolerance, so up to sqrt(2) of it; once it is taken out, the two lie within one tolerance.
+_REACH = 1 + math.sqrt(2)
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,20 @@ class Matching:
         return np.asarray(_SPEED_SD * self.speed_m_s * np.abs(seconds), np.float64)
 
 
-def unique_animals(sightings: Sightings, matching: Matching) -> IntArray:
+def unique_animals(sightings: Sightings, matching: Matching, *, reach_m: float | None = None) -> IntArray:
     """The animal of each box: numbers from 0 without gaps, (n,), in order of first sight.
 
     Two boxes can be one animal only if they are of one species and in different photos, and as `matching` says.
+    Animals are looked for up to `reach_m` metres away, by default matching_reach(). A greater reach, such as that of
+    the whole survey for a part of it, finds the same animals; ValueError for a smaller one, which would miss some.
     """
     animal = np.full(len(sightings.frame), -1, np.int64)
     if len(animal) == 0:
         return animal
-    known = _Known(cell=_farthest(sightings, matching))
+    least = matching_reach(sightings, matching)
+    if reach_m is not None and reach_m < least:
+        raise ValueError(f"a reach of {reach_m} m misses animals of these boxes, which lie up to {least} m apart")
+    known = _Known(cell=least if reach_m is None else reach_m)
     for rows in _by_frame(sightings.frame):
         joined = _join(sightings, rows, known, matching)
         known.update(sightings, rows, joined)
@@ -79,12 +87,15 @@ def unique_animals(sightings: Sightings, matching: Matching) -> IntArray:
     return animal
 
 
-def _farthest(seen: Sightings, matching: Matching) -> float:
-    """No two boxes of one animal are further apart, in metres."""
-    placed = math.sqrt(2) * float(np.hypot(seen.shared_sd, seen.own_sd).max())
-    known = seen.seconds[~np.isnan(seen.seconds)]
+def matching_reach(sightings: Sightings, matching: Matching) -> float:
+    """No two boxes that unique_animals() lays over each other are further apart, in metres; 0 without boxes."""
+    if len(sightings.frame) == 0:
+        return 0.0
+    placed = math.sqrt(2) * float(np.hypot(sightings.shared_sd, sightings.own_sd).max())
+    known = sightings.seconds[~np.isnan(sightings.seconds)]
     longest = min(matching.window_s, float(np.ptp(known))) if len(known) else 0.0
-    return matching.sigmas * math.hypot(placed, float(matching.walked_sd(np.array(longest)))) + 1e-9
+    tolerance = matching.sigmas * math.hypot(placed, float(matching.walked_sd(np.array(longest))))
+    return _REACH * tolerance + 1e-9
 
 
 def _by_frame(frame: IntArray) -> Iterator[IntArray]:
@@ -143,6 +154,7 @@ def _join(seen: Sightings, rows: IntArray, known: _Known, matching: Matching) ->
     for photo in np.unique(last_photo)[::-1]:
         group = np.flatnonzero(last_photo == photo)
         free = np.flatnonzero(joined < 0)
+        # How many candidates lie in the cells must not decide anything: see _common_shift().
         if min(len(free), len(group)) < _LEAST_AGREEING:
             continue
         shift = _common_shift(*pairs.part(free, group))
@@ -206,7 +218,8 @@ class _Pairs:
 
 def _common_shift(apart: FloatArray, possible: BoolArray, own: FloatArray) -> FloatArray | None:
     """The shift (2,) of a photo that brings most of its boxes onto an animal, or None when too few agree."""
-    if np.count_nonzero(possible.any(axis=1)) < _LEAST_AGREEING:
+    # Animals that no box can be do not count: which of them are here depends on how far was looked.
+    if min(np.count_nonzero(possible.any(axis=axis)) for axis in (0, 1)) < _LEAST_AGREEING:
         return None
     boxes, animals = np.nonzero(possible)
     shifts, reach = apart[boxes, animals], own[boxes, animals]

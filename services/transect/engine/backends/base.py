@@ -14,10 +14,15 @@ GPU_BACKENDS: tuple[BackendName, ...] = ("cuda", "tensorrt")
 
 
 class Backend(Protocol):
-    """A loaded network. Several threads may call infer() at once."""
+    """A loaded network. Several threads may call infer() at once.
+
+    Where `name`, `precision`, `instructions` and `library` are equal, equal inputs give comparable numbers.
+    """
 
     name: BackendName
     precision: Precision
+    instructions: str  # what it computes with: the CPU's instruction set and kernels, or the GPU's architecture
+    library: str  # the program that computes, with its version
     parallel: int  # calls of infer() that run well at the same time
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that ONNX Runtime's Python side does not offer.
+"""The few calls of CUDA's libraries that ONNX Runtime's Python side does not offer.
 
 ONNX Runtime has loaded the library by then (preload_dlls); where it is not, nothing is locked and nothing is known.
 """
@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 _LIBRARY = "libcudart.so.13"
-# cudaDevAttrComputeCapabilityMajor and -Minor (CUDA Runtime API, cudaDeviceAttr).
-_COMPUTE_CAPABILITY = (75, 76)
+_DRIVER = "libcuda.so.1"
+# cudnn.h, NvInferRuntimeBase.h
+_VERSIONS = {
+    "cuDNN": ("libcudnn.so.9", "cudnnGetVersion"),
+    "TensorRT": ("libnvinfer.so.10", "getInferLibVersion"),
+}
+# The compute capability, in the runtime (cudaDeviceAttr) and in the driver (CUdevice_attribute).
+_MAJOR, _MINOR = 75, 76
 
 
 @cache
@@ -38,12 +44,59 @@ def device_count() -> int:
 def compute_capability() -> tuple[int, int]:
     """That of the first GPU that this process may use, such as (8, 9); (0, 0) where none is."""
     library, found = _library(), []
-    for attribute in _COMPUTE_CAPABILITY:
+    for attribute in (_MAJOR, _MINOR):
         value = ctypes.c_int(0)
         if library is None or library.cudaDeviceGetAttribute(ctypes.byref(value), attribute, 0) != 0:
             return 0, 0
         found.append(value.value)
     return found[0], found[1]
+
+
+def gpu_instructions() -> str:
+    """Compute capability and name of the GPU that ONNX Runtime takes, the first, such as `sm_90 NVIDIA H200`.
+
+    Kernels are chosen by both. Where the driver does not tell, a warning says so and the GPU is `unknown`.
+    """
+    try:
+        driver = _open(_DRIVER)
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        name = ctypes.create_string_buffer(256)
+        told = (
+            driver.cuInit(0),
+            driver.cuDeviceGet(ctypes.byref(device), 0),
+            driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
+            driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+            driver.cuDeviceGetName(name, len(name), device),
+        )
+        if not any(told):
+            return f"sm_{major.value}{minor.value} {name.value.decode(errors='replace')}"
+        reason = f"CUDA error {max(told)}"
+    except OSError as error:
+        reason = str(error)
+    logger.warning(
+        "The GPU's driver does not tell which GPU computes (%s): a census cannot tell its boxes from another GPU's.",
+        reason,
+    )
+    return "unknown"
+
+
+def gpu_libraries(*, tensorrt: bool) -> tuple[str, ...]:
+    """The libraries that compute below ONNX Runtime, with their versions as they number them, where they tell them."""
+    found = []
+    runtime, version = _library(), ctypes.c_int(0)
+    if runtime is not None and runtime.cudaRuntimeGetVersion(ctypes.byref(version)) == 0:
+        found.append(f"CUDA {version.value}")
+    for name in ("cuDNN", "TensorRT") if tensorrt else ("cuDNN",):
+        library, function = _VERSIONS[name]
+        try:
+            found.append(f"{name} {getattr(_open(library), function)()}")
+        except OSError as error:
+            logger.debug("The version of %s is not known (%s).", name, error)
+    return tuple(found)
+
+
+def _open(library: str) -> Any:
+    return ctypes.CDLL(library)
 
 
 class LockedPixels:

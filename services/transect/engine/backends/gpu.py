@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from transect.engine.backends.base import BackendName, BackendUnavailableError
 from transect.engine.backends.batcher import Batcher
 from transect.engine.backends.cuda_errors import cuda_fault, cuda_reason
-from transect.engine.backends.cuda_runtime import LockedPixels, compute_capability, device_count
+from transect.engine.backends.cuda_runtime import (
+    LockedPixels,
+    compute_capability,
+    device_count,
+    gpu_instructions,
+    gpu_libraries,
+)
 from transect.engine.backends.gpu_runner import KEEP, GpuRunner, Providers
+from transect.engine.backends.instructions import cpu_instructions
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime
 from transect.engine.package import Precision
 from transect.errors import DeviceLostError, PackageError, TransectError
@@ -111,6 +118,10 @@ class Gpu:
                 max_batch,
                 self._batcher.max_batch,
             )
+        on_gpu = device == "cuda"
+        self.instructions = gpu_instructions() if on_gpu else cpu_instructions()
+        below = gpu_libraries(tensorrt=tensorrt) if on_gpu else ()
+        self.library = ", ".join([f"onnxruntime {import_onnxruntime().__version__}", *below])
         # Some batches run while the next is filled.
         self.parallel = (self._batcher.in_flight + 1) * self._batcher.max_batch
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.engine.backends.base import BackendName, check_input
+from transect.engine.backends.instructions import cpu_instructions
 from transect.engine.package import Precision
 
 
@@ -40,6 +41,9 @@ class OnnxRuntime:
         self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         check_input(model, input_shape(self._session), image_size)
         self._input = self._session.get_inputs()[0].name
+        # It chooses its kernels by the CPU alone; oneDNN's limit is not for it.
+        self.instructions = cpu_instructions()
+        self.library = f"onnxruntime {onnxruntime.__version__}"
         self.parallel = 2
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:

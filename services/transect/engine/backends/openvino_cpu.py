@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: parallel requests of one tile each, which are faster there than batches."""
 
+import hashlib
 import os
 import platform
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.engine.backends.base import BackendName, check_input
+from transect.engine.backends.instructions import cpu_instructions, onednn_limit
 from transect.engine.package import Precision
 from transect.errors import PackageError
 
@@ -70,10 +72,9 @@ def native_precisions() -> frozenset[Precision]:
 def forbidden_precisions(environ: Mapping[str, str]) -> frozenset[Precision]:
     """What oneDNN, which computes for OpenVINO, has no instructions for below the limit that `environ` sets it.
 
-    ONEDNN_MAX_CPU_ISA and its older name DNNL_MAX_CPU_ISA name the newest instruction set that it may use
-    (oneDNN's guide, "CPU Dispatcher Control"); a name that is not listed here is of a newer one.
+    A limit (see onednn_limit) that is not listed here is of a newer instruction set.
     """
-    limit = (environ.get("ONEDNN_MAX_CPU_ISA") or environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    limit = onednn_limit(environ)
     if limit in _WITHOUT_BYTE_DOT_PRODUCTS:
         return frozenset({"bf16", "int8"})
     return frozenset({"bf16"} if limit in _WITHOUT_BF16 else ())
@@ -93,6 +94,18 @@ def has_byte_dot_products(cpuinfo: str | None = None) -> bool:
             return platform.machine() == "arm64"
         cpuinfo = source.read_text()
     return any(flag in cpuinfo for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
+
+
+def network_kernels(network: Any) -> str:
+    """Eight hexadecimal digits that stand for the kernels which OpenVINO chose for the layers of a compiled network.
+
+    Their names hold instruction set and precision (`brgconv_avx512_amx_bf16`). They tell apart what the CPU's flags
+    do not: what the system does not let a process use (AMX), and layers that heed no limit of oneDNN.
+    """
+    layers = network.get_runtime_model().get_ops()
+    known = [layer.get_rt_info() for layer in layers]
+    names = sorted(info["primitiveType"].astype(str) for info in known if "primitiveType" in info)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
 
 
 class OpenVino:
@@ -123,6 +136,8 @@ class OpenVino:
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         self._network: Any = core.compile_model(steps.build(), "CPU", config)
+        self.instructions = f"{cpu_instructions(onednn_limit(os.environ))} {network_kernels(self._network)}"
+        self.library = f"openvino {ov.__version__}"
         # One more than the network runs at once, so that decoding a tile leaves no core idle.
         self.parallel = int(self._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
         self._local = threading.local()

@@ -18,7 +18,8 @@ class Replaceable:
     """`backend`, until it raises DeviceLostError; from then on what `reopen` opens.
 
     The calls that were in work are run again, so that none fails. Where the other one computes in another precision,
-    nothing is replaced: the numbers would not be comparable, and the error says to start again.
+    nothing is replaced: the numbers would not be comparable, and the error says to start again. Nor are they where an
+    instruction set decides, so what keeps boxes for later (a census) does not use this.
     """
 
     def __init__(self, backend: Backend, reopen: Callable[[], Backend]) -> None:
@@ -28,6 +29,7 @@ class Replaceable:
         self._lock = threading.Lock()
         self.name: BackendName = backend.name
         self.precision: Precision = backend.precision
+        self.instructions, self.library = backend.instructions, backend.library
         self.parallel = backend.parallel
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
@@ -55,5 +57,6 @@ class Replaceable:
             logger.warning("%s Going on with %s until then.", error, found.name)
             # Its other callers in work get the same error and come here.
             self._replaced, self._backend, self.name = True, found, found.name
+            self.instructions, self.library = found.instructions, found.library
             lost.close()
             return found
