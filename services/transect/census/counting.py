@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from shapely import area
 
+from transect.census.applicability.checks import Setting
+from transect.census.applicability.state import UNKNOWN_ERRORS, Applicability, assess
 from transect.census.consistency import lost
-from transect.census.estimates.correction import Correction
+from transect.census.estimates.correction import Correction, without_detector
 from transect.census.ground.coverage import Coverage, assign_to_units, cover
 from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import GroundView
@@ -19,10 +22,21 @@ from transect.census.sightings.animals import CountedOnce, count_once
 from transect.census.sightings.detect import Found
 from transect.census.sightings.looks import Photographed
 from transect.census.sightings.observations import Observations, observe
-from transect.census.tally import UNIT_REACH_M, Tally, tally
+from transect.census.tally import UNIT_REACH_M, Tally, tally, with_doubtful
+from transect.engine import ValidationProfile
 from transect.errors import SurveyError
 
 _EMPTY = Found("", 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of the model that searched, and the thresholds it was used with."""
+
+    profile: ValidationProfile | None
+    training_gsd_m: float | None
+    conf: float
+    iou: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Census:
     once: CountedOnce
     tally: Tally
     failures: tuple[Failure, ...]
+    applicability: Applicability
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -51,10 +66,13 @@ def count_survey(
     species: ReportedSpecies,
     config: CensusConfig,
     corrections: Mapping[str, Correction],
+    *,
+    model: Model,
 ) -> Census:
     """Put what was found on the ground, count each animal once, and estimate.
 
-    Raises SurveyError where no photo could be searched.
+    Where the model's validation does not speak for the survey, the detector's errors are not corrected, and what the
+    correction would have given stands beside. Raises SurveyError where no photo could be searched.
     """
     spec = plan.survey.spec
     if all(one.failure for one in found):
@@ -73,10 +91,33 @@ def count_survey(
     once = count_once(observations, photographed, config)
     units = assign_to_units(once.animals.xy, coverage, UNIT_REACH_M)
     once = replace(once, animals=replace(once.animals, unit=units))
-    counted = tally(
-        species.names, observations, once.animals, coverage, spec, method=config.method, corrections=corrections
+    counted_photos = [one for one, ok in zip(found, usable, strict=True) if ok]
+    setting = _setting(plan, usable, coverage, model)
+    applicability = assess(model.profile, counted_photos, species, setting, (model.conf, model.iou))
+    used = {name: _usable(one, applicability) for name, one in corrections.items()}
+    counted, doubtful = (
+        tally(species.names, observations, once.animals, coverage, spec, method=config.method, corrections=given)
+        for given in (used, corrections)
     )
-    return Census(plan, species, found, usable, coverage, observations, once, counted, failures)
+    counted = with_doubtful(counted, doubtful, {name: applicability.state(name) for name in species.names})
+    return Census(plan, species, found, usable, coverage, observations, once, counted, failures, applicability)
+
+
+def _usable(correction: Correction, applicability: Applicability) -> Correction:
+    """The correction, without the detector's part where its errors on this ground are unknown."""
+    if correction.detector is None or applicability.state(correction.species) != "not validated here":
+        return correction
+    return without_detector(correction, UNKNOWN_ERRORS)
+
+
+def _setting(plan: Plan, usable: Sequence[bool], coverage: Coverage, model: Model) -> Setting:
+    gsds = [f.placement.gsd_m for f, ok in zip(plan.frames, usable, strict=True) if ok and f.placement is not None]
+    shown = sum(area(one) for one in coverage.footprints.values()) / 1e6
+    return Setting(
+        gsd_m=float(np.median(gsds)) if gsds else None,
+        training_gsd_m=model.training_gsd_m,
+        together=math.ceil(shown / coverage.area_km2 - 0.5) if coverage.area_km2 > 0 else 1,
+    )
 
 
 def photographed_ground(

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from transect.census.counting import Census, count_survey
+from transect.census.counting import Census, Model, count_survey
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import Survey, load_survey
@@ -57,7 +57,8 @@ def run_census(
                 max_pixels=settings.max_pixels,
             )
             _require_unchanged(loaded, inputs)
-            census = count_survey(plan, found, species, config, corrections)
+            census = count_survey(plan, found, species, config, corrections, model=_model(detector, options))
+            _require_trust(census, config)
             digest = survey_digest(inputs, plan.frames, found)
             result = _write(
                 census, out, digest, detector=detector, options=options, config=config, max_pixels=settings.max_pixels
@@ -105,6 +106,7 @@ def _write(
             manifest,
             max_pixels,
             plan.grid,
+            census.applicability,
         ),
     )
     # The manifest comes last: where it stands, the folder is complete.
@@ -112,6 +114,30 @@ def _write(
     files = tuple(sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")))
     logger.info("Census of %s written to %s.", spec.name, folder)
     return CensusResult(spec.name, folder, census.tally.rows, census.failures, folder / "report.html", manifest, files)
+
+
+def _model(detector: Detector, options: DetectOptions) -> Model:
+    package = detector.manifest
+    return Model(
+        detector.profile,
+        package.training_gsd_m,
+        package.conf if options.conf is None else options.conf,
+        package.iou if options.iou is None else options.iou,
+    )
+
+
+def _require_trust(census: Census, config: CensusConfig) -> None:
+    """Raise SurveyError where the model's validation does not speak for the survey and nothing less is wanted."""
+    if config.trust == "warn":
+        return
+    for name in census.species.names:
+        state = census.applicability.state(name)
+        if state != "validated":
+            reasons = " ".join(census.applicability.reasons(name))
+            raise SurveyError(
+                f"The detector is {state} for {name}: {reasons} Nothing is written, since trust is refuse; with trust: "
+                "warn the census gives the count without the detector's correction. What was found is kept."
+            )
 
 
 def _require_unchanged(survey: Survey, inputs: Mapping[str, str]) -> None:

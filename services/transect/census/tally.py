@@ -42,6 +42,10 @@ class SpeciesRow:
     `unique`. `estimate`, `se` and `ci95` are for the whole study area (None where they do not exist; `note` says
     why). `area_km2` is the ground that was sampled, `density_per_km2` the animals per km2 of the study area; without
     strata, of the photographed ground.
+
+    `detector` says whether the model's validation speaks for this survey (applicability/state.py). Where it does not,
+    the detector's errors are not corrected, the limits are those of sampling alone, and what the correction would have
+    given is `doubtful` (as `corrected`), `doubtful_estimate` and `doubtful_ci95`.
     """
 
     species: str
@@ -57,6 +61,10 @@ class SpeciesRow:
     note: str = ""
     corrected: float | None = None
     single_look: float = 0.0
+    detector: str = "not known"
+    doubtful: float | None = None
+    doubtful_estimate: float | None = None
+    doubtful_ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,26 @@ def tally(
         rows.append(_row(name, boxes.of_species(number), mine, coverage, whole, correction=correction))
     given = tuple(corrections[name] for name in names if name in corrections) if corrections else ()
     return Tally(tuple(rows), tuple(units), tuple(estimates), given)
+
+
+def with_doubtful(counted: Tally, doubtful: Tally, states: Mapping[str, str]) -> Tally:
+    """`counted` with each species' state and, where it is not corrected for it, what `doubtful` has."""
+    rows = []
+    for row, other in zip(counted.rows, doubtful.rows, strict=True):
+        state = states[row.species]
+        if state != "not validated here" or other.corrected == row.corrected:
+            rows.append(replace(row, detector=state))
+            continue
+        rows.append(
+            replace(
+                row,
+                detector=state,
+                doubtful=other.corrected,
+                doubtful_estimate=other.estimate,
+                doubtful_ci95=other.ci95,
+            )
+        )
+    return replace(counted, rows=tuple(rows))
 
 
 def estimate_species(

@@ -177,15 +177,19 @@ def _number(value: float | None, digits: int = 0) -> str:
 def print_counts(result: "CensusResult") -> None:
     """Print a census as a table, and how many files there are to look at."""
     corrected = any(row.corrected is not None for row in result.rows)
-    table = Table(
-        "species", "seen", "unique", *(["corrected"] if corrected else []), "estimate", "95% limits", "per km²"
-    )
+    for row in result.rows:
+        if row.detector == "not validated here":
+            print(f"Not validated here: {row.species}. Its limits are of sampling alone.")
+    columns = ("species", "seen", "unique", *(["corrected"] if corrected else []), "estimate", "95% limits", "per km²")
+    table = Table(*columns, "detector")
     for row in result.rows:
         table.add_row(
             *(row.species, str(row.seen), str(row.unique), *([_number(row.corrected)] if corrected else [])),
-            *(_number(row.estimate), _limits(row.ci95), _number(row.density_per_km2, 2)),
+            *(_number(row.estimate), _limits(row.ci95), _number(row.density_per_km2, 2), row.detector),
         )
     Console().print(table)
+    if any(row.detector != "validated" for row in result.rows):
+        print("detector: whether its errors are known on this ground; estimate.json and the report say why not.")
     if corrected:
         print(
             "corrected: for what the detector misses and mistakes and survey.yaml's factors; counts.csv has each step."

@@ -1,5 +1,6 @@
 """From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
 
+from transect.engine.appearance import STATISTICS
 from transect.engine.detector import Detector
 from transect.engine.evaluate import SearchedSplit, search_split
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
@@ -27,6 +28,13 @@ from transect.engine.package import (
 from transect.engine.paired import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison, compare_splits
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 from transect.engine.validation import ValidationCounts, count_errors
+from transect.engine.validation_profile import (
+    PROFILE_FILE,
+    FeatureSpace,
+    ValidationProfile,
+    read_profile,
+    write_profile,
+)
 
 __all__ = [
     "COUNT_ERROR",
@@ -35,8 +43,10 @@ __all__ = [
     "MANIFEST_FILE",
     "MAP50_95",
     "MODEL_FILE",
+    "PROFILE_FILE",
     "RECALL",
     "SCHEMA_VERSION",
+    "STATISTICS",
     "VARIANT_FILES",
     "WEIGHTS_FILE",
     "Boxes",
@@ -46,6 +56,7 @@ __all__ = [
     "Detector",
     "Evaluation",
     "FastPrecision",
+    "FeatureSpace",
     "Gain",
     "ImageResult",
     "LetterboxRule",
@@ -58,6 +69,7 @@ __all__ = [
     "StageSeconds",
     "Truth",
     "ValidationCounts",
+    "ValidationProfile",
     "Variant",
     "VariantLimits",
     "compare_splits",
@@ -66,7 +78,9 @@ __all__ = [
     "hash_files",
     "package_sha256",
     "read_manifest",
+    "read_profile",
     "search_split",
     "verify_package",
     "write_manifest",
+    "write_profile",
 ]

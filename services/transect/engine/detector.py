@@ -5,21 +5,33 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.engine.appearance import appearance, sampled
 from transect.engine.backends import Backend, open_package_backend
 from transect.engine.heads import check_output, decode, least_score
-from transect.engine.package import PackageManifest, Precision, package_sha256, read_manifest, verify_package
+from transect.engine.network_features import NetworkFeatures
+from transect.engine.package import (
+    MODEL_FILE,
+    PackageManifest,
+    Precision,
+    package_sha256,
+    read_manifest,
+    verify_package,
+)
 from transect.engine.stitch import stitch
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
+from transect.engine.validation_profile import PROFILE_FILE, ValidationProfile, read_profile
 from transect.errors import InputError, PackageError, StoppedError
 from transect.imagery import Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles
 from transect.settings import Settings
+
+FloatArray = NDArray[np.float64]
 
 # "auto" cuts an image into tiles when its longer side is more than this many times the input.
 AUTO_TILE_FACTOR = 1.5
@@ -70,9 +82,14 @@ class Detector:
         *,
         package_sha256: str = "",
         score_shift: Sequence[float] = (),
+        package: Path | None = None,
     ) -> None:
-        """`backend` runs the package's model and is closed with the detector; `score_shift` as in Variant."""
+        """`backend` runs the package's model and is closed with the detector; `score_shift` as in Variant.
+
+        `package` is the folder, for what is read from it later.
+        """
         self.manifest = manifest
+        self.package = package
         self._score_shift = np.array(score_shift, np.float32) if any(score_shift) else None
         self.ref = replace(ref, precision=backend.precision)
         self.package_sha256 = package_sha256  # of package.json; empty for a model that is in no package
@@ -122,6 +139,7 @@ class Detector:
             engine,
             package_sha256=package_sha256(package),
             score_shift=manifest.score_shift(engine.precision),
+            package=package,
         )
         try:
             detector.probe()
@@ -241,6 +259,44 @@ class Detector:
         start = perf_counter()
         boxes = [stitch([part.boxes[k] for part in found], tiles, width, height) for k in range(len(options))]
         return boxes, len(tiles), StageSeconds(infer, post + perf_counter() - start)
+
+    def scale(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> float:
+        """How many of the network's pixels one of an image's pixels is."""
+        side, _ = self._tiling(width, height, options)
+        return self.manifest.image_size / (max(width, height) if side is None else side)
+
+    @cached_property
+    def profile(self) -> ValidationProfile | None:
+        """What the model was judged on; None where the package does not hold it. Raises PackageError."""
+        if self.package is None or PROFILE_FILE not in self.manifest.files:
+            return None
+        return read_profile(self.package)
+
+    def look(
+        self, image: NDArray[np.uint8] | Raster, options: DetectOptions = _DEFAULT_OPTIONS
+    ) -> tuple[FloatArray, FloatArray]:
+        """How some tiles of an image look to the network: statistics (t, 8), and mean features (t, d).
+
+        `options` say how the image is searched. d is 0 where the features of this model are not known. Raises
+        ImageError for a raster that cannot be read.
+        """
+        raster = as_raster(image)
+        tiles = self._plan(raster.width, raster.height, options)
+        statistics, features = [], []
+        for number in sampled(len(tiles)):
+            tile = tiles[number]
+            view = raster.read(tile.x, tile.y, tile.width, tile.height)
+            square, transform = letterbox(view, self.manifest.image_size)
+            right, bottom = transform.to_input(np.array([[0, 0, tile.width, tile.height]], np.float32))[0, 2:]
+            statistics.append(appearance(square[transform.top : round(bottom), transform.left : round(right)]))
+            features.append(np.empty(0) if self._features is None else self._features.describe(square))
+        return np.stack(statistics), np.stack(features)
+
+    @cached_property
+    def _features(self) -> NetworkFeatures | None:
+        if self.package is None:
+            return None
+        return NetworkFeatures.open(self.package / MODEL_FILE, self.manifest.image_size)
 
     def probe(self) -> None:
         """Run a real inference on a fixed pattern. Raises PackageError when the output is not usable."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class SearchedSplit:
     """What a model found in each image of a labelled split, and its labels; class ids index `names`.
 
     `curve` are the detections that average precision is made from, `operating` those at the thresholds `conf` and
-    `iou`, both best first; `truths` are the labels.
+    `iou`, both best first; `truths` are the labels; `sizes` are the images' widths and heights in pixels.
     """
 
     names: tuple[str, ...]
@@ -38,6 +38,7 @@ class SearchedSplit:
     truths: tuple[Truth, ...]
     conf: float
     iou: float
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def at(self, conf: float) -> "SearchedSplit":
         """The same images as if searched whole at a higher score threshold.
@@ -49,7 +50,7 @@ class SearchedSplit:
         if conf < self.conf:
             raise ValueError(f"searched at {self.conf:g}, so nothing is known at {conf:g}")
         operating = tuple(boxes.take(boxes.scores > conf) for boxes in self.operating)
-        return SearchedSplit(self.names, self.curve, operating, self.truths, conf, self.iou)
+        return replace(self, operating=operating, conf=conf)
 
     def evaluation(self) -> Evaluation:
         """How good the detections are."""
@@ -80,7 +81,7 @@ def search_split(
     """
     to_dataset = np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
 
-    def search(pair: tuple[Path, NDArray[np.float64]]) -> tuple[Boxes, Boxes, Truth]:
+    def search(pair: tuple[Path, NDArray[np.float64]]) -> tuple[Boxes, Boxes, Truth, tuple[int, int]]:
         image = decode_image(pair[0], max_pixels=max_pixels)
         height, width = image.shape[:2]
         class_ids, xyxy = boxes_in_pixels(pair[1], (width, height))
@@ -93,7 +94,7 @@ def search_split(
             multi_label=True,
         )
         (low, working), _ = detector.detect_boxes(image, [curve, options])
-        return _renamed(low, to_dataset), _renamed(working, to_dataset), Truth(xyxy, class_ids)
+        return _renamed(low, to_dataset), _renamed(working, to_dataset), Truth(xyxy, class_ids), (width, height)
 
     pairs = list(zip(split.images, split.rows, strict=True))
     found = []
@@ -101,10 +102,10 @@ def search_split(
         for result in pool.map(search, pairs):
             found.append(result)
             advance()
-    curve, operating, truths = zip(*found, strict=True) if found else ((), (), ())
+    curve, operating, truths, sizes = zip(*found, strict=True) if found else ((), (), (), ())
     conf = detector.manifest.conf if options.conf is None else options.conf
     iou = detector.manifest.iou if options.iou is None else options.iou
-    return SearchedSplit(tuple(names), curve, operating, truths, conf, iou)
+    return SearchedSplit(tuple(names), curve, operating, truths, conf, iou, sizes)
 
 
 def _renamed(boxes: Boxes, to_dataset: NDArray[np.intp]) -> Boxes:

@@ -16,10 +16,12 @@ from transect.engine import (
     Detector,
     PackageManifest,
     ValidationCounts,
+    ValidationProfile,
     Variant,
     hash_files,
     verify_package,
     write_manifest,
+    write_profile,
 )
 from transect.engine.backends import native_precisions
 from transect.errors import PackageError
@@ -55,8 +57,9 @@ def build_package(
     created_at: datetime | None = None,
     variants: Sequence[Variant] = (),
     validation_counts: ValidationCounts | None = None,
+    profile: ValidationProfile | None = None,
 ) -> Path:
-    """Build the model package `out` and return it; see PackageManifest for the fields.
+    """Build the model package `out` and return it; see PackageManifest for the fields, `profile` is a file.
 
     `onnx` and `weights` are copied, and the files of `variants` from the folder of `onnx`. The
     finished package is verified and runs one inference in each precision that this machine computes;
@@ -75,6 +78,8 @@ def build_package(
         extra = [name for variant in variants for name in variant.files]
         for name in extra:
             _copy(onnx.parent / name, folder / name)
+        if profile is not None:
+            extra.append(write_profile(folder, profile).name)
         fields = {
             "names": tuple(names),
             "image_size": image_size,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from transect.datasets import Dataset
-from transect.engine import DetectOptions, Detector, Evaluation, ValidationCounts, search_split
+from transect.engine import DetectOptions, Detector, Evaluation, ValidationCounts, ValidationProfile, search_split
 from transect.registry import build_package
 from transect.settings import Settings
+from transect.training.profile import build_profile
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +28,14 @@ class Evaluations:
     """The model on the validation split and, at the threshold `conf` that follows from it, on the test split.
 
     `counts` are what was right, wrong and missed in each validation image at `conf`: what a census corrects with.
-    `backend` is what computed it all, in fp32.
+    `profile` is what the model was judged on. `backend` is what computed it all, in fp32.
     """
 
     val: Evaluation
     test: Evaluation
     conf: float
     counts: ValidationCounts
+    profile: ValidationProfile
     backend: str
 
 
@@ -57,10 +59,11 @@ def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Eval
             test = search_split(
                 detector, dataset.splits["test"], dataset.names, options=at_conf, title="Evaluating on test"
             ).evaluation()
+            profile = build_profile(detector, dataset.splits["val"], val, max_pixels=settings.max_pixels)
             backend = detector.backend
         finally:
             detector.close()
-    return Evaluations(val.evaluation(), test, conf, val.validation_counts(), backend)
+    return Evaluations(val.evaluation(), test, conf, val.validation_counts(), profile, backend)
 
 
 def recommend_confidence(best_f1: float) -> float:

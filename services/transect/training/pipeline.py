@@ -187,6 +187,7 @@ def package_model(
         run_id=log.run_id,
         variants=report.passed,
         validation_counts=found.counts,
+        profile=found.profile,
     )
     tags = {
         tag_names.TAG_MAP50: f"{metrics['mAP50']:.4f}",

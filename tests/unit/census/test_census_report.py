@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 
 from observed import frame, observations
+from transect.census.applicability.checks import Check
+from transect.census.applicability.state import Applicability
 from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors
 from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.ground.geometry import Grid
@@ -19,9 +21,10 @@ from transect.census.inputs.survey import SurveySpec
 from transect.census.report.page import ReportInput, css_string, manifest_sections, render_report, write_report
 from transect.census.result import Failure
 from transect.census.sightings.animals import Animals
-from transect.census.tally import tally
+from transect.census.tally import tally, with_doubtful
 
 EAST, NORTH = 500_000.0, 9_830_000.0
+VALIDATED = Applicability((Check("ground", "", 0.5, "The photos look other than the validation images."),))
 NAMES = ("sheep", "goat", "cow")
 KNOWN = DetectorError(0.9, 0.01, 0.8, 0.02, 1.125, 0.03, 60, 240, (0.878, 0.919), (0.758, 0.836), (1.06, 1.19))
 
@@ -85,6 +88,7 @@ def content(**changes: Any) -> ReportInput:
         {"schema": 1, "name": "mara", "sampling": sampling, "strata": [{"name": "plain", "area_km2": 0.09}]}
     )
     counted = tally(NAMES, seen, animals, coverage, spec, method=method, corrections=corrections)
+    counted = with_doubtful(counted, counted, dict.fromkeys(NAMES, "validated"))
     fields: dict[str, Any] = {
         "spec": spec,
         "frames": [frame(Path(f"photo{n}.jpg"), transect=f"T{n + 1}") for n in range(5)],
@@ -97,6 +101,7 @@ def content(**changes: Any) -> ReportInput:
         "manifest": manifest(),
         "max_pixels": 10_000_000,
         "grid": Grid(32736),
+        "applicability": VALIDATED,
     }
     return ReportInput(**fields | changes)
 

@@ -142,6 +142,14 @@ def correct_species(
     return Correction(species, factor, math.hypot(*squares), detector, factors, note)
 
 
+def without_detector(correction: Correction, note: str) -> Correction:
+    """The same correction by the user's factors alone; `note` says why the detector's errors are left out."""
+    factors = correction.factors
+    squares = [factors.availability_se / factors.availability, factors.perception_se / factors.perception]
+    factor = 1 / (factors.availability * factors.perception)
+    return Correction(correction.species, factor, math.hypot(*squares), None, factors, note)
+
+
 def detector_error(classes: Sequence[str], counts: ValidationCounts) -> DetectorError:
     """Precision and recall of `classes` taken together, with errors and limits by `factor_known`.
 

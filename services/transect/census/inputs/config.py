@@ -25,7 +25,8 @@ class CensusConfig(ConfigModel):
     pose (None: estimated from the survey itself, where enough animals are in two photos, else what is usual); the
     tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
     several photos is counted once; photos more than `time_window_s` apart are never matched, and animals move up to
-    `animal_speed_m_s` between photos. `method` makes the 95% limits.
+    `animal_speed_m_s` between photos. `method` makes the 95% limits. `trust` says what happens where the model's
+    validation does not speak for the survey: "warn" gives the count without the detector's correction, "refuse" none.
     """
 
     conf: float | None = Field(default=None, ge=0, le=1)
@@ -42,6 +43,7 @@ class CensusConfig(ConfigModel):
     match_sigmas: float = Field(default=4.0, gt=0, le=10, allow_inf_nan=False)
     max_off_nadir_deg: float = Field(default=20.0, gt=0, le=45, allow_inf_nan=False)
     method: StripMethod = DEFAULT_METHOD
+    trust: Literal["warn", "refuse"] = "warn"
     thumbnails: int = Field(default=20, ge=0, le=40)
 
     def detect_options(self, settings: Settings) -> DetectOptions:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transect.census.applicability.state import Applicability, overall
 from transect.census.counting import Census
 from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
 from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
@@ -54,7 +55,7 @@ def write_outputs(folder: Path, census: Census, manifest: Mapping[str, Any]) -> 
     searched = Searched(frames, census.found, census.left_out, observations, census.once.animal_of, names)
     write_coco(folder / "coco.json", searched, manifest)
     write_megadetector(folder / "megadetector.json", searched, manifest)
-    write_tables(folder, census.tally, census.failures)
+    write_tables(folder, census.tally, census.failures, census.applicability)
     return {name: _identity(folder / name) for name in DATA_FILES}
 
 
@@ -90,20 +91,41 @@ def write_detections(path: Path, census: Census) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure]) -> None:
+def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure], applicability: Applicability) -> None:
     """counts.csv, transects.csv, estimate.csv, estimate.json and failures.csv."""
     counts = [_with_limits(asdict(row)) for row in tally.rows]
-    _write_records(folder / "counts.csv", _with_limit_columns([field.name for field in fields(SpeciesRow)]), counts)
+    names = [field.name for field in fields(SpeciesRow)]
+    columns = _with_limit_columns(_with_limit_columns(names), "doubtful_ci95")
+    _write_records(folder / "counts.csv", columns, [_with_limits(one, "doubtful_ci95") for one in counts])
     units = [asdict(unit) for unit in tally.units]
     _write_records(folder / "transects.csv", [field.name for field in fields(UnitCount)], units)
     estimates = [estimate_record(one) for one in tally.estimates]
     limited = [_with_limits(one) for one in estimates]
     _write_records(folder / "estimate.csv", _with_limit_columns(_ESTIMATE_COLUMNS), limited)
     corrections = correction_records(tally)
-    atomic_write_json(folder / "estimate.json", {"estimates": estimates, "corrections": corrections})
+    detector = detector_record(tally, applicability)
+    atomic_write_json(
+        folder / "estimate.json", {"detector": detector, "estimates": estimates, "corrections": corrections}
+    )
     write_csv(
         folder / "failures.csv", ("file", "reason", "kind"), [(one.file, one.reason, one.kind) for one in failures]
     )
+
+
+def detector_record(tally: Tally, applicability: Applicability) -> dict[str, Any]:
+    """Whether the model's validation speaks for the survey, by species, and what a doubtful correction would give."""
+    return {
+        "state": overall({row.species: applicability.state(row.species) for row in tally.rows}),
+        "species": {
+            row.species: {
+                **applicability.record(row.species),
+                "doubtful": row.doubtful,
+                "doubtful_estimate": row.doubtful_estimate,
+                "doubtful_ci95": None if row.doubtful_ci95 is None else list(row.doubtful_ci95),
+            }
+            for row in tally.rows
+        },
+    }
 
 
 def estimate_record(one: StratumEstimate) -> dict[str, Any]:
@@ -136,11 +158,11 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"sha256": sha256_file(path), "size": path.stat().st_size}
 
 
-def _with_limits(record: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = record["ci95"] or (None, None)
-    return {**record, "ci95_low": low, "ci95_high": high}
+def _with_limits(record: Mapping[str, Any], name: str = "ci95") -> dict[str, Any]:
+    low, high = record[name] or (None, None)
+    return {**record, f"{name}_low": low, f"{name}_high": high}
 
 
-def _with_limit_columns(columns: Sequence[str]) -> list[str]:
-    at = columns.index("ci95")
-    return [*columns[:at], "ci95_low", "ci95_high", *columns[at + 1 :]]
+def _with_limit_columns(columns: Sequence[str], name: str = "ci95") -> list[str]:
+    at = columns.index(name)
+    return [*columns[:at], f"{name}_low", f"{name}_high", *columns[at + 1 :]]

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from transect.census.applicability.state import Applicability
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
@@ -43,6 +44,7 @@ class ReportInput:
     manifest: dict[str, Any]
     max_pixels: int
     grid: Grid
+    applicability: Applicability
 
 
 def write_report(path: Path, content: ReportInput) -> None:
@@ -61,8 +63,11 @@ def render_report(content: ReportInput) -> str:
         manifest=content.manifest,
         config=content.manifest["config"],
         sections=manifest_sections(content.manifest),
-        species=[_species(row, number) for number, row in enumerate(rows)],
-        steps=[(_species(row, n), species_steps(row, corrections.get(row.species))) for n, row in enumerate(rows)],
+        species=[_species(row, number, content.applicability) for number, row in enumerate(rows)],
+        steps=[
+            (_species(row, n, content.applicability), species_steps(row, corrections.get(row.species)))
+            for n, row in enumerate(rows)
+        ],
         ticks=_ticks(rows),
         remarks=remarks(rows, content.manifest, content.frames, content.coverage, content.spec),
         corrections=content.tally.corrections,
@@ -140,7 +145,7 @@ def _value_text(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _species(row: SpeciesRow, number: int) -> dict[str, Any]:
+def _species(row: SpeciesRow, number: int, applicability: Applicability) -> dict[str, Any]:
     head, tail = wording.summary_sentence(row)
     return {
         "row": row,
@@ -149,6 +154,7 @@ def _species(row: SpeciesRow, number: int) -> dict[str, Any]:
         "mark": survey_map.mark(number),
         "head": head,
         "tail": tail,
+        "doubts": wording.doubt_sentences(row, applicability.reasons(row.species)),
     }
 
 
@@ -164,7 +170,7 @@ def _estimates(content: ReportInput) -> list[tuple[dict[str, Any], list[Any]]]:
     for number, row in enumerate(content.tally.rows):
         mine = [one for one in content.tally.estimates if one.species == row.species]
         if mine:
-            found.append((_species(row, number), mine))
+            found.append((_species(row, number, content.applicability), mine))
     return found
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.result import Failure
 from transect.census.tally import SpeciesRow
 
@@ -82,7 +83,31 @@ def summary_sentence(row: SpeciesRow) -> tuple[str, str]:
     head = f"An estimated {count_text(row.estimate)} {row.species}"
     if row.ci95 is None:
         return head, f"without limits (see the remarks); {seen}."
-    return head, f"95% limits {count_text(row.ci95[0])} to {count_text(row.ci95[1])}; {seen}."
+    what = "95% sampling limits, which leave out the detector's errors," if row.doubtful is not None else "95% limits"
+    return head, f"{what} {count_text(row.ci95[0])} to {count_text(row.ci95[1])}; {seen}."
+
+
+def doubt_sentences(row: SpeciesRow, reasons: Sequence[str]) -> tuple[str, ...]:
+    """What stands before and below the number where the model's validation does not speak for the survey."""
+    if row.detector == "validated":
+        return ()
+    if row.detector == "not known":
+        return (
+            f"Whether the detector's errors are the same here as in its validation is not known. {' '.join(reasons)}",
+        )
+    told = [f"The detector is not validated here, so the count is not corrected for its errors. {' '.join(reasons)}"]
+    told.append(UNKNOWN_ERRORS)
+    if row.doubtful_estimate is not None:
+        limits = "" if row.doubtful_ci95 is None else f", limits {limits_text(row.doubtful_ci95)}"
+        told.append(
+            f"With the errors of the validation images it would be {count_text(row.doubtful_estimate)}{limits}: not to "
+            "be relied on."
+        )
+    elif row.doubtful is not None:
+        told.append(
+            f"With the errors of the validation images it would be {number_text(row.doubtful)}: not to be relied on."
+        )
+    return tuple(told)
 
 
 def _plain(row: SpeciesRow) -> str:

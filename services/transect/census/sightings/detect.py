@@ -6,9 +6,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from transect.engine import DetectOptions, Detector, ImageResult
 from transect.engine.backends import GPU_BACKENDS
 from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
-from transect.imagery import Rendering, open_raster
+from transect.imagery import Raster, Rendering, open_raster
 from transect.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ class Found:
     """What was found in one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
 
     `failure` says why the photo could not be searched; `sha256` is its content's, empty if it could not be read.
+    `scale` is how many of the network's pixels one of the photo's is; `look` (tiles, k) how some tiles look, without
+    rows where the model package has nothing to compare it with.
     """
 
     sha256: str
@@ -44,6 +46,8 @@ class Found:
     truncated: bool
     failure: str = ""
     reused: bool = False
+    scale: float = 1.0
+    look: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def decoding_workers(asked: int | Literal["auto"], backend: str) -> int:
@@ -122,22 +126,38 @@ class _Search:
             earlier = _read(kept, digest)
             if earlier is not None:
                 return earlier
-            result = self._detect(frame)
+            result, look = self._detect(frame)
             _require_unchanged(frame, stamp)
         except OSError as error:
             return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
         except ImageError as error:
             return _failed(str(error))
-        return _keep(result, kept, digest)
+        scale = 1.0 if result.failure else self.detector.scale(result.width, result.height, self.options)
+        return _keep(result, kept, digest, {"scale": scale, "look": look.tolist()})
 
-    def _detect(self, frame: Frame) -> ImageResult:
+    def _detect(self, frame: Frame) -> tuple[ImageResult, NDArray[np.float64]]:
         try:
             with open_raster(
                 frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering
             ) as raster:
-                return self.detector.detect(raster, name=frame.name, options=self.options, stop=self.stop, in_turn=True)
+                found = self.detector.detect(
+                    raster, name=frame.name, options=self.options, stop=self.stop, in_turn=True
+                )
+                return found, self._look(raster)
         except ImageError as error:
-            return ImageResult.failed(frame.name, self.detector.ref, str(error))
+            return ImageResult.failed(frame.name, self.detector.ref, str(error)), np.empty((0, 0))
+
+    def _look(self, raster: Raster) -> NDArray[np.float64]:
+        profile = self.detector.profile
+        if profile is None:
+            return np.empty((0, 0))
+        statistics, features = self.detector.look(raster, self.options)
+        if profile.space is None:
+            return statistics
+        if features.shape[1] != len(profile.space.mean):
+            # Without OpenVINO, or of a model that names no layers.
+            return np.empty((0, 0))
+        return np.column_stack([statistics, profile.space.project(features)])
 
 
 def _shown_as(rendering: Rendering) -> str:
@@ -152,10 +172,10 @@ def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
         raise ImageError(f"{frame.name} changed while the census ran; run it again when nothing writes to the photos.")
 
 
-def _keep(result: ImageResult, kept: Path, digest: str) -> Found:
+def _keep(result: ImageResult, kept: Path, digest: str, more: Mapping[str, Any]) -> Found:
     if result.failure is not None:
         return _failed(result.failure, digest)
-    record = _record(result)
+    record = {**_record(result), **more}
     atomic_write(kept, json.dumps(record, allow_nan=False))
     return _found(record, digest, reused=False)
 
@@ -189,6 +209,8 @@ def _found(record: dict[str, Any], digest: str, *, reused: bool) -> Found:
         int(record["tiles"]),
         bool(record["truncated"]),
         reused=reused,
+        scale=float(record["scale"]),
+        look=np.array(record["look"], np.float64) if record["look"] else np.empty((0, 0)),
     )
 
 

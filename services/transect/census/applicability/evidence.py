@@ -1,0 +1,67 @@
+"""What a survey shows of itself, in the network's own units, to be held against what the model was judged on. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.census.sightings.detect import Found
+from transect.engine import ValidationProfile
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Detections of one species: the picture of each, its score, its size in the network's pixels, and whether it was
+    right (validation alone)."""
+
+    picture: IntArray
+    score: FloatArray
+    size: FloatArray
+    right: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A group of pictures: each one's area in the network's megapixels, and the look of those that have one, (n, k)."""
+
+    mpx: FloatArray
+    looks: FloatArray
+    boxes: Mapping[str, Boxes]
+
+
+def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: Mapping[str, int]) -> Pictures:
+    """The validation images; a species' classes, which `of_class` numbers, are taken together."""
+    rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
+    for name, number in of_class.items():
+        rows[species[number]] += profile.detections.get(name, ())
+    return Pictures(
+        np.array(profile.mpx), profile.look_of_images(), {name: _validated(found) for name, found in rows.items()}
+    )
+
+
+def of_survey(found: Sequence[Found], species: Sequence[str], of_class: Mapping[str, int], together: int) -> Pictures:
+    """The photos of a survey that count; `together` photos in a row, which show the same ground, make one picture."""
+    mpx = np.array([one.width * one.height * one.scale**2 / 1e6 for one in found])
+    groups = np.arange(len(found)) // max(together, 1)
+    rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
+    for group, one in zip(groups.tolist(), found, strict=True):
+        sides = np.maximum(one.boxes[:, 2:] - one.boxes[:, :2], 0.1)
+        sizes = np.sqrt(sides.prod(axis=1)) * one.scale
+        for name, score, size in zip(one.classes, one.scores.tolist(), sizes.tolist(), strict=True):
+            if name in of_class:
+                rows[species[of_class[name]]].append((group, score, size, 1))
+    looks = [one.look.mean(axis=0) for one in found if len(one.look)]
+    return Pictures(
+        np.bincount(groups, mpx).astype(np.float64),
+        np.array(looks) if looks else np.empty((0, 0)),
+        {name: _validated(found) for name, found in rows.items()},
+    )
+
+
+def _validated(rows: Sequence[tuple[int, float, float, int]]) -> Boxes:
+    table = np.array(rows, np.float64).reshape(-1, 4)
+    return Boxes(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3] > 0)
