@@ -44,8 +44,8 @@ _VARIANTS: dict[BackendName, dict[FastPrecision, str]] = {
         "int8": "this CPU sums products of bytes with saturation",
     },
     "cuda": {
-        "fp16": "ONNX Runtime finds no NVIDIA GPU here",
-        "tf32": "ONNX Runtime finds no NVIDIA GPU here that computes TF32",
+        "fp16": "ONNX Runtime finds no NVIDIA GPU",
+        "tf32": "ONNX Runtime finds no NVIDIA GPU that computes TF32",
     },
 }
 

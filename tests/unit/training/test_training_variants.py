@@ -104,8 +104,8 @@ def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
         "here.",
         "int8 is not in the package: this CPU sums products of bytes with saturation, so that it cannot be measured "
         "here.",
-        "fp16 is not in the package: ONNX Runtime finds no NVIDIA GPU here, so that it cannot be measured here.",
-        "tf32 is not in the package: ONNX Runtime finds no NVIDIA GPU here that computes TF32, so that it cannot be "
+        "fp16 is not in the package: ONNX Runtime finds no NVIDIA GPU, so that it cannot be measured here.",
+        "tf32 is not in the package: ONNX Runtime finds no NVIDIA GPU that computes TF32, so that it cannot be "
         "measured here.",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["spots"]
