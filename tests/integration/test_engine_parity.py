@@ -5,6 +5,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,11 +143,12 @@ def test_tiles_agree(
     with Detector.open(package, precision="fp32") as detector:
         for photo in photos:
             image = decode_image(photo, max_pixels=10**8)
-            tiles = detector._plan(image.shape[1], image.shape[0], options)
-            tiles = tiles[:: max(1, len(tiles) // 8)]  # some of every picture, its last tile or a neighbour among them
+            plan = detector._plan(image.shape[1], image.shape[0], options)
+            # Some of every picture, its last tile or a neighbour among them.
+            tiles = plan.tiles[:: max(1, len(plan.tiles) // 8)]
             readers = [detector._reader(options)]
             comparison = Comparison()
-            parts = detector._in_order(as_raster(image), tiles, readers, None, len(tiles))
+            parts = detector._in_order(as_raster(image), replace(plan, tiles=tiles), readers, None, len(tiles))
             for tile, part in zip(tiles, parts, strict=True):
                 crop = image[tile.y : tile.bottom, tile.x : tile.right]
                 theirs = their_boxes(model, crop, head_kind == "end-to-end", conf=0.3, iou=0.45)

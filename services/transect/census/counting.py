@@ -111,7 +111,11 @@ def _usable(correction: Correction, applicability: Applicability) -> Correction:
 
 
 def _setting(plan: Plan, usable: Sequence[bool], coverage: Coverage, model: Model) -> Setting:
-    gsds = [f.placement.gsd_m for f, ok in zip(plan.frames, usable, strict=True) if ok and f.placement is not None]
+    gsds = [
+        frame.placement.middle_gsd_m / (frame.scale or 1.0)
+        for frame, ok in zip(plan.frames, usable, strict=True)
+        if ok and frame.placement is not None
+    ]
     shown = sum(area(one) for one in coverage.footprints.values()) / 1e6
     return Setting(
         gsd_m=float(np.median(gsds)) if gsds else None,

@@ -6,7 +6,7 @@ Nothing is searched for but one or two photos, to time them, and nothing is writ
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from transect.census.inputs.survey import Survey
 from transect.census.lonlat import lonlat_bounds
 from transect.census.plan import plan_census
 from transect.census.result import Failure
-from transect.engine import Detector
+from transect.census.sightings.scales import Resampling, TargetGsd, resampling, target_gsd, with_scales
+from transect.engine import DetectOptions, Detector
 from transect.errors import ImageError
 from transect.imagery import open_raster
 from transect.settings import Settings
@@ -78,7 +79,10 @@ class FilesBelow:
 
 @dataclass(frozen=True)
 class DryRun:
-    """A survey before it is counted. Areas are ground areas in km2, heights and ground sample distances in metres."""
+    """A survey before it is counted. Areas are ground areas in km2, heights and ground sample distances in metres.
+
+    `resampling` is None where photos are searched in their own pixels, or nothing says yet at what to search them.
+    """
 
     survey: str
     sampling: str
@@ -98,6 +102,7 @@ class DryRun:
     overlap: Overlap | None
     transects: int
     strata: tuple[StratumPlan, ...]
+    resampling: Resampling | None
     time: ExpectedTime
 
     def to_json(self) -> dict[str, Any]:
@@ -110,16 +115,19 @@ def dry_run(
 ) -> DryRun:
     """Plan the census of a survey and say what it would be. `detector` None leaves out the time, for `why_not`.
 
-    Raises SurveyError for a survey that cannot be counted.
+    Raises SurveyError for a survey that cannot be counted, InputError for a `gsd` that cannot be had.
     """
+    options = config.detect_options(settings)
+    target = _target(config, detector)
     plan = plan_census(survey, config)
+    plan = replace(plan, frames=with_scales(plan.frames, target))
     frames, shown = plan.frames, plan.coverage.footprints
     placed = [frame.placement for frame in frames if frame.placement is not None]
     photos = [placement for placement in placed if isinstance(placement, Placement)]
     areas = ground_areas_m2(plan.coverage, plan.grid)
     expected = ExpectedTime(why_not=why_not)
     if detector is not None:
-        expected = _expected_time(frames, detector, config, settings)
+        expected = _expected_time(frames, detector, options, settings)
     return DryRun(
         survey=survey.name,
         sampling=survey.spec.sampling,
@@ -129,7 +137,7 @@ def dry_run(
         unusable=tuple(
             Failure(frame.name, "unreadable" if frame.unreadable else "unplaced", frame.problem)
             for frame in frames
-            if frame.placement is None
+            if frame.placement is None or frame.unreadable
         ),
         remarks=plan.failures,
         cameras=tuple(cameras_of(placed)),
@@ -143,8 +151,16 @@ def dry_run(
         overlap=measure_overlap(frames, plan.coverage, plan.grid),
         transects=len({frames[number].transect for number in shown} - {None}),
         strata=_strata(plan.coverage),
+        resampling=resampling(frames, target),
         time=expected,
     )
+
+
+def _target(config: CensusConfig, detector: Detector | None) -> TargetGsd | None:
+    """What to resample to; None also where only the model that is missing would say it."""
+    if detector is not None:
+        return target_gsd(config, detector.manifest)
+    return TargetGsd(config.gsd, "given") if isinstance(config.gsd, float) else None
 
 
 def _files(survey: Survey, frames: Sequence[Frame]) -> FilesBelow:
@@ -168,12 +184,14 @@ def _strata(coverage: Coverage) -> tuple[StratumPlan, ...]:
 
 
 def _expected_time(
-    frames: Sequence[Frame], detector: Detector, config: CensusConfig, settings: Settings
+    frames: Sequence[Frame], detector: Detector, options: DetectOptions, settings: Settings
 ) -> ExpectedTime:
     """Search one photo of the middle and one of the first quarter, and reckon by tiles."""
-    options = config.detect_options(settings)
-    sizes = Counter((frame.width, frame.height) for frame in frames if not frame.unreadable)
-    tiles = sum(count * detector.tile_count(*size, options) for size, count in sizes.items())
+    kinds = Counter((frame.width, frame.height, frame.scale) for frame in frames if not frame.unreadable)
+    tiles = sum(
+        count * detector.tile_count(width, height, replace(options, scale=scale))
+        for (width, height, scale), count in kinds.items()
+    )
     readable = [frame for frame in frames if not frame.unreadable]
     chosen = [readable[len(readable) // 2], readable[len(readable) // 4]][: min(_TIMED, len(readable))]
     seconds, timed_tiles, timed, failure = 0.0, 0, 0, ""
@@ -183,7 +201,7 @@ def _expected_time(
             with open_raster(
                 frame.path, name=frame.name, max_pixels=settings.max_pixels, rendering=frame.rendering
             ) as raster:
-                result = detector.detect(raster, name=frame.name, options=options)
+                result = detector.detect(raster, name=frame.name, options=replace(options, scale=frame.scale))
         except ImageError as error:
             failure = str(error)
             continue

@@ -16,6 +16,7 @@ from transect.census.ground.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.sightings.detect import Found, package_identity, search_key
+from transect.census.sightings.scales import Resampling
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import sha256_file
@@ -63,6 +64,7 @@ def census_manifest(
     detector: Detector,
     options: DetectOptions,
     config: CensusConfig,
+    resampled: Resampling | None,
     created_at: str,
 ) -> dict[str, Any]:
     """The manifest of a run, but for the files that it has written."""
@@ -125,6 +127,8 @@ def census_manifest(
             "photo_pairs": errors.pairs,
             "repeated_animals": census.once.repeated,
         },
+        # None: photos were searched in their own pixels.
+        "resampling": None if resampled is None else resampled.to_json(),
         "tiles": sum(one.tiles for one in census.found),
         "area_km2": census.coverage.area_km2,
         "gsd_m": _spread([placement.gsd_m for placement in placed]),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from transect.census.counting import Census, Model, count_survey
@@ -14,6 +15,7 @@ from transect.census.plan import plan_census
 from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
 from transect.census.sightings.detect import decoding_workers, search_frames
+from transect.census.sightings.scales import TargetGsd, resampling, target_gsd, with_scales
 from transect.census.workplace import alone_in, writing_to
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
@@ -45,7 +47,9 @@ def run_census(
     species = reported_species(loaded, detector.manifest.names)
     options = config.detect_options(settings)
     corrections = species_corrections(loaded, species, detector.manifest, options)
+    target = target_gsd(config, detector.manifest)
     plan = plan_census(loaded, config)
+    plan = replace(plan, frames=with_scales(plan.frames, target))
     with alone_in(out):
         with writing_to(out):
             found = search_frames(
@@ -61,7 +65,14 @@ def run_census(
             _require_trust(census, config)
             digest = survey_digest(inputs, plan.frames, found)
             result = _write(
-                census, out, digest, detector=detector, options=options, config=config, max_pixels=settings.max_pixels
+                census,
+                out,
+                digest,
+                detector=detector,
+                options=options,
+                config=config,
+                target=target,
+                max_pixels=settings.max_pixels,
             )
         if record is not None:
             record(result)
@@ -76,6 +87,7 @@ def _write(
     detector: Detector,
     options: DetectOptions,
     config: CensusConfig,
+    target: TargetGsd | None,
     max_pixels: int,
 ) -> CensusResult:
     plan, spec = census.plan, census.plan.survey.spec
@@ -88,6 +100,7 @@ def _write(
         detector=detector,
         options=options,
         config=config,
+        resampled=resampling(plan.frames, target),
         created_at=created_at(folder),
     )
     # The report shows the whole manifest, so its own hash cannot stand there.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transect.census import CensusConfig
     from transect.census.dry_run import DryRun, FilesBelow, Spread
     from transect.census.result import Failure
+    from transect.census.sightings.scales import Resampling
 
 # So many names are printed; --json gives all.
 _MOST_NAMES = 20
@@ -71,6 +72,8 @@ def _print(planned: "DryRun") -> None:
             f"{one.transects} transects, {one.sampled_km2:.4g} of {one.area_km2:.4g} km² ({one.sampled_share:.1%})"
         )
         table.add_row(escape(f"stratum {one.stratum}"), sampled)
+    if planned.resampling is not None:
+        table.add_row("searched at", _resampling(planned.resampling))
     table.add_row("expected time", _time(planned))
     Console().print(table)
     _print_failures("cannot be used", planned.unusable)
@@ -91,6 +94,13 @@ def _spread(spread: "Spread | None", factor: float, unit: str) -> str:
         return "-"
     least, median, most = (f"{value * factor:.4g}" for value in (spread.least, spread.median, spread.most))
     return f"{median} {unit}" if least == most else f"{least} to {most}, median {median} {unit}"
+
+
+def _resampling(found: "Resampling") -> str:
+    whose = ", as the model was trained" if found.target == "training" else ""
+    least, median, most = (f"{found.scale[key]:.3g}" for key in ("least", "median", "most"))
+    scales = f"scale {median}" if least == most else f"scales {least} to {most}, median {median}"
+    return f"{found.target_gsd_m * 100:.4g} cm a pixel{whose}: {found.resampled} of {found.photos} resampled, {scales}"
 
 
 def _time(planned: "DryRun") -> str:

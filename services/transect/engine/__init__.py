@@ -26,7 +26,16 @@ from transect.engine.package import (
     write_manifest,
 )
 from transect.engine.paired import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison, compare_splits
-from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
+from transect.engine.types import (
+    LEAST_SCALE,
+    MOST_SCALE,
+    Boxes,
+    Detection,
+    DetectOptions,
+    ImageResult,
+    ModelRef,
+    StageSeconds,
+)
 from transect.engine.validation import ValidationCounts, count_errors
 from transect.engine.validation_profile import (
     PROFILE_FILE,
@@ -40,9 +49,11 @@ __all__ = [
     "COUNT_ERROR",
     "FP16_FILES",
     "INT8_FILES",
+    "LEAST_SCALE",
     "MANIFEST_FILE",
     "MAP50_95",
     "MODEL_FILE",
+    "MOST_SCALE",
     "PROFILE_FILE",
     "RECALL",
     "SCHEMA_VERSION",

@@ -28,7 +28,7 @@ from transect.engine.stitch import stitch
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
 from transect.engine.validation_profile import PROFILE_FILE, ValidationProfile, read_profile
 from transect.errors import InputError, PackageError, StoppedError
-from transect.imagery import Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles
+from transect.imagery import LetterboxTransform, Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles, resample
 from transect.settings import Settings
 
 FloatArray = NDArray[np.float64]
@@ -49,6 +49,26 @@ class _Reader:
 
     read: Callable[[NDArray[np.float32]], Boxes]
     least: float
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """How an image is resampled: `source` of its pixels become `side`, which fill the input."""
+
+    source: int
+    side: int
+
+    def resampled(self, view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = (max(round(pixels * self.side / self.source), 1) for pixels in view.shape[:2])
+        return resample(view, width, height)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How an image is searched: in `tiles` of its own pixels, which are resampled by `scaling` (None: not at all)."""
+
+    tiles: list[Tile]
+    scaling: _Scaling | None
 
 
 @dataclass(frozen=True)
@@ -236,7 +256,7 @@ class Detector:
     ) -> tuple[list[Boxes], int]:
         """Search once, read the result several ways: the boxes for each of `options`, and the tile count.
 
-        Tiles are planned by the first of `options`. Raises as detect() does.
+        Tiles and scale are those of the first of `options`. Raises as detect() does.
         """
         boxes, tiles, _ = self._detect(as_raster(image), options, None, in_turn=True)
         return boxes, tiles
@@ -251,13 +271,15 @@ class Detector:
     ) -> tuple[list[Boxes], int, StageSeconds]:
         readers = [self._reader(option) for option in options]
         width, height = raster.width, raster.height
-        tiles = self._plan(width, height, options[0])
-        found = list(self._in_order(raster, tiles, readers, stop, self._ahead(raster, tiles, in_turn)))
+        plan = self._plan(width, height, options[0])
+        tiles = plan.tiles
+        found = list(self._in_order(raster, plan, readers, stop, self._ahead(raster, tiles, in_turn)))
         infer, post = (sum(part.seconds[k] for part in found) for k in (0, 1))
         if len(tiles) == 1:
             return found[0].boxes, 1, StageSeconds(infer, post)
         start = perf_counter()
-        boxes = [stitch([part.boxes[k] for part in found], tiles, width, height) for k in range(len(options))]
+        scale = 1.0 if options[0].scale is None else options[0].scale
+        boxes = [stitch([part.boxes[k] for part in found], tiles, width, height, scale) for k in range(len(options))]
         return boxes, len(tiles), StageSeconds(infer, post + perf_counter() - start)
 
     def scale(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> float:
@@ -281,13 +303,13 @@ class Detector:
         ImageError for a raster that cannot be read.
         """
         raster = as_raster(image)
-        tiles = self._plan(raster.width, raster.height, options)
+        plan = self._plan(raster.width, raster.height, options)
         statistics, features = [], []
-        for number in sampled(len(tiles)):
-            tile = tiles[number]
-            view = raster.read(tile.x, tile.y, tile.width, tile.height)
-            square, transform = letterbox(view, self.manifest.image_size)
-            right, bottom = transform.to_input(np.array([[0, 0, tile.width, tile.height]], np.float32))[0, 2:]
+        for number in sampled(len(plan.tiles)):
+            tile = plan.tiles[number]
+            square, transform = self._fitted(raster.read(tile.x, tile.y, tile.width, tile.height), plan.scaling)
+            picture = np.array([[0, 0, transform.width, transform.height]], np.float32)
+            right, bottom = transform.to_input(picture)[0, 2:]
             statistics.append(appearance(square[transform.top : round(bottom), transform.left : round(right)]))
             features.append(np.empty(0) if self._features is None else self._features.describe(square))
         return np.stack(statistics), np.stack(features)
@@ -323,17 +345,29 @@ class Detector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _plan(self, width: int, height: int, options: DetectOptions) -> list[Tile]:
+    def _plan(self, width: int, height: int, options: DetectOptions) -> _Plan:
         side, overlap = self._tiling(width, height, options)
-        return [Tile(0, 0, width, height)] if side is None else plan_tiles(width, height, side, overlap)
+        tiles = [Tile(0, 0, width, height)] if side is None else plan_tiles(width, height, side, overlap)
+        return _Plan(tiles, self._scaling(options))
 
     def _tiling(self, width: int, height: int, options: DetectOptions) -> tuple[int | None, int]:
-        """The side and overlap of tiles; None for an image that is searched whole."""
-        size = self.manifest.image_size
-        if options.tile == "off" or (options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * size):
+        """The side and overlap of tiles in the image's own pixels; None for an image that is searched whole."""
+        size, scaling = self.manifest.image_size, self._scaling(options)
+        whole = options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * size
+        if options.tile == "off" or (whole and scaling is None):
             return None, 0
         side = options.tile if isinstance(options.tile, int) else size
-        return side, round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
+        overlap = round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
+        if scaling is None:
+            return side, overlap
+        return scaling.source, min(round(overlap * scaling.source / side), scaling.source - 1)
+
+    def _scaling(self, options: DetectOptions) -> _Scaling | None:
+        """The resampling that `options` ask for, of whole tiles: their sides are whole pixels before and after."""
+        if options.scale is None:
+            return None
+        side = options.tile if isinstance(options.tile, int) else self.manifest.image_size
+        return _Scaling(round(side / options.scale), side)
 
     def _reader(self, options: DetectOptions) -> _Reader:
         manifest = self.manifest
@@ -361,21 +395,38 @@ class Detector:
         return np.array([k for k, name in enumerate(self.manifest.names) if name in classes], dtype=np.int64)
 
     def _search(
-        self, view: NDArray[np.uint8], tile: Tile, readers: Sequence[_Reader], stop: threading.Event | None
+        self,
+        view: NDArray[np.uint8],
+        tile: Tile,
+        scaling: _Scaling | None,
+        readers: Sequence[_Reader],
+        stop: threading.Event | None,
     ) -> _Part:
         """The boxes of one tile in pixels of the image, for each reader."""
         _go_on(stop)
         start = perf_counter()
-        square, transform = letterbox(view, self.manifest.image_size, into=self._square())
+        square, transform = self._fitted(view, scaling)
+        size = (tile.width / transform.width, tile.height / transform.height)
         output = self._backend.infer(square, min(reader.least for reader in readers))
         inferred = perf_counter()
         check_output(output, self.manifest.head_kind, len(self.manifest.names))
         offset = np.array([tile.x, tile.y, tile.x, tile.y], dtype=np.float32)
+        # Pixels of the image for each of the resampled tile's; 1 where nothing was resampled.
+        pixels = np.array([*size, *size], dtype=np.float32)
         boxes = []
         for found in (reader.read(output) for reader in readers):
-            placed = transform.to_image(found.xyxy) + offset
+            placed = transform.to_image(found.xyxy) * pixels + offset
             boxes.append(Boxes(placed, found.scores, found.class_ids, found.truncated))
         return _Part(boxes, (inferred - start, perf_counter() - inferred))
+
+    def _fitted(
+        self, view: NDArray[np.uint8], scaling: _Scaling | None
+    ) -> tuple[NDArray[np.uint8], LetterboxTransform]:
+        """A tile as the network sees it, in this thread's own memory."""
+        fills = None
+        if scaling is not None:
+            view, fills = scaling.resampled(view), scaling.side
+        return letterbox(view, self.manifest.image_size, into=self._square(), fills=fills)
 
     def _square(self) -> NDArray[np.uint8]:
         """This thread's own input; fresh memory for every tile costs more than scaling into it."""
@@ -400,20 +451,20 @@ class Detector:
     def _in_order(
         self,
         raster: Raster,
-        tiles: Sequence[Tile],
+        plan: _Plan,
         readers: Sequence[_Reader],
         stop: threading.Event | None,
         ahead: int,
     ) -> Iterator[_Part]:
-        """Search `tiles` on the pool and yield what each gave, in their order."""
+        """Search the tiles on the pool and yield what each gave, in their order."""
         waiting: deque[Future[_Part]] = deque()
         try:
-            for tile in tiles:
+            for tile in plan.tiles:
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()
                 _go_on(stop)
                 view = raster.read(tile.x, tile.y, tile.width, tile.height)
-                waiting.append(self._submit(view, tile, readers, stop))
+                waiting.append(self._submit(view, tile, plan.scaling, readers, stop))
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -421,10 +472,15 @@ class Detector:
                 future.cancel()
 
     def _submit(
-        self, view: NDArray[np.uint8], tile: Tile, readers: Sequence[_Reader], stop: threading.Event | None
+        self,
+        view: NDArray[np.uint8],
+        tile: Tile,
+        scaling: _Scaling | None,
+        readers: Sequence[_Reader],
+        stop: threading.Event | None,
     ) -> Future[_Part]:
         try:
-            return self._pool.submit(self._search, view, tile, readers, stop)
+            return self._pool.submit(self._search, view, tile, scaling, readers, stop)
         except RuntimeError as error:
             raise PackageError(f"The detector of {self.ref.name} is closed; open its package again.") from error
 

@@ -28,27 +28,28 @@ CUT_AGREEMENT = 0.3
 CONTAINED = 0.6
 
 
-def stitch(parts: Sequence[Boxes], tiles: Sequence[Tile], width: int, height: int) -> Boxes:
+def stitch(parts: Sequence[Boxes], tiles: Sequence[Tile], width: int, height: int, scale: float = 1.0) -> Boxes:
     """Join the boxes found in each tile into one box an object, best score first.
 
     `parts[k]` are the boxes of `tiles[k]` in pixels of the image of `width` x `height`. Where an
     object is whole in some tile, its best whole box stays; where every tile cut it, the union of
-    the pieces. Objects of different classes are never joined.
+    the pieces. Objects of different classes are never joined. `scale` is how many pixels were searched
+    for each of the image's: tolerances are in those, since a network errs by its own pixels.
     """
     truncated = any(part.truncated for part in parts)
-    boxes = np.concatenate([part.xyxy for part in parts]).astype(np.float64)
+    boxes = np.concatenate([part.xyxy for part in parts]).astype(np.float64) * scale
     scores = np.concatenate([part.scores for part in parts])
     class_ids = np.concatenate([part.class_ids for part in parts])
     tile_ids = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    rectangles = np.array([(tile.x, tile.y, tile.right, tile.bottom) for tile in tiles], dtype=np.float64)
-    cut = _is_cut(boxes, rectangles[tile_ids], width, height)
+    rectangles = np.array([(tile.x, tile.y, tile.right, tile.bottom) for tile in tiles], dtype=np.float64) * scale
+    cut = _is_cut(boxes, rectangles[tile_ids], width * scale, height * scale)
     shared = np.flatnonzero(_seen_by_several(boxes, rectangles))
     first, second = _partners(boxes[shared], class_ids[shared], tile_ids[shared])
     links = _links(boxes, rectangles[tile_ids], cut, shared[first], shared[second])
     groups = _groups(links, tile_ids, cut)
     xyxy, scores, class_ids = _one_box_each(groups, boxes, scores, class_ids, cut)
     order = np.argsort(-scores, kind="stable")
-    return Boxes(xyxy[order].astype(np.float32), scores[order], class_ids[order], truncated)
+    return Boxes((xyxy[order] / scale).astype(np.float32), scores[order], class_ids[order], truncated)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _Links:
     part: NDArray[np.bool_]
 
 
-def _is_cut(boxes: NDArray[np.float64], tile: NDArray[np.float64], width: int, height: int) -> NDArray[np.bool_]:
+def _is_cut(boxes: NDArray[np.float64], tile: NDArray[np.float64], width: float, height: float) -> NDArray[np.bool_]:
     """Whether a box touches an edge of its tile that is not an edge of the image."""
     at_start = (boxes[:, :2] <= tile[:, :2] + EDGE_PX) & (tile[:, :2] > 0)
     at_end = (boxes[:, 2:] >= tile[:, 2:] - EDGE_PX) & (tile[:, 2:] < (width, height))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from transect.errors import InputError
 
 MIN_TILE = 64
+# Less would read tiles of more than 60 times the pixels; more shows a network nothing that the picture does not hold.
+LEAST_SCALE, MOST_SCALE = 1 / 8, 4.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ class DetectOptions:
     sets `truncated`. `multi_label` lets one box carry several classes, as benchmarks of average
     precision do.
 
+    `scale` resamples the image before it is searched: 0.5 leaves half of the pixels of each side. Then `tile`
+    and `overlap` are pixels of the resampled image, and a small image is padded to the input, not scaled
+    to fill it, so that the network sees every image at the scale asked for. Boxes are in the image's own
+    pixels all the same. None leaves images as they are.
+
     Raises InputError for a value that cannot be meant.
     """
 
@@ -121,6 +128,7 @@ class DetectOptions:
     overlap: int | None = None
     max_det: int = 1000
     multi_label: bool = False
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("conf", self.conf), ("iou", self.iou)):
@@ -136,6 +144,10 @@ class DetectOptions:
             raise InputError(f"overlap={self.overlap} is not usable: it must be smaller than the tile of {self.tile}.")
         if self.max_det < 1:
             raise InputError(f"max_det={self.max_det} is not usable: give 1 or more.")
+        if self.scale is not None and not LEAST_SCALE <= self.scale <= MOST_SCALE:
+            raise InputError(f"scale={self.scale} is not usable: give a number from {LEAST_SCALE:g} to {MOST_SCALE:g}.")
+        if self.scale is not None and self.tile == "off":
+            raise InputError("scale is not usable with tile=off, which scales each image to the model's input.")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from transect.imagery.raster import (
     open_raster,
     picture_size,
 )
+from transect.imagery.resample import resample
 from transect.imagery.tiles import Tile, count_tiles, plan_tiles
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "picture_size",
     "plan_tiles",
     "read_frame_metadata",
+    "resample",
 ]

@@ -40,16 +40,19 @@ class LetterboxTransform:
 
 
 def letterbox(
-    image: NDArray[np.uint8], size: int, *, into: NDArray[np.uint8] | None = None
+    image: NDArray[np.uint8], size: int, *, into: NDArray[np.uint8] | None = None, fills: int | None = None
 ) -> tuple[NDArray[np.uint8], LetterboxTransform]:
     """Scale an (H, W, 3) image to fit `size` x `size`, keep its shape, pad the rest with grey 114.
 
     The pixels are those of Ultralytics' LetterBox(auto=False, center=True), which models are
     validated with: bilinear, scaled up too, the odd row or column of padding at the end. An image of
     that size comes back itself. Another is written to `into`, (size, size, 3), where that is given.
+
+    `fills` is the longer side, in pixels, of the images that fill the input; a smaller image gets more
+    padding instead of another scale. None: the longer side of each image.
     """
     height, width = image.shape[:2]
-    ratio = min(size / height, size / width)
+    ratio = min(size / height, size / width) if fills is None else size / max(fills, height, width)
     new_width, new_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
     left, top = (size - new_width) // 2, (size - new_height) // 2
     transform = LetterboxTransform(width, height, left, top, new_width / width, new_height / height)

@@ -20,7 +20,9 @@ CAMERA = {"camera": "FC6310", "focal_mm": 8.8, "photos": 1}
 
 def told(*rows: SpeciesRow, frames: list[Any] = FRAMES, spec: SurveySpec = SPEC, **manifest: Any) -> list[str]:
     images = {"unplaced": 0, "suspect": 0, "truncated": 0} | manifest.pop("images", {})
-    return remarks(rows, {"images": images, "cameras": [CAMERA], **manifest}, frames, COVERAGE, spec)
+    return remarks(
+        rows, {"images": images, "cameras": [CAMERA], "resampling": None, **manifest}, frames, COVERAGE, spec
+    )
 
 
 def test_a_clean_census_needs_no_remark() -> None:

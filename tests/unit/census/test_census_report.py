@@ -54,6 +54,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
             "height_error_m": 1.0,
             "repeated_animals": 0,
         },
+        "resampling": None,
         "area_km2": 0.01,
         "gsd_m": {"least": 0.049, "median": 0.05, "most": 0.051},
         "height_m": {"least": 62.0, "median": 64.0, "most": 66.0},

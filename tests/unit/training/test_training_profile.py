@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,10 +66,9 @@ def test_features_are_the_means_of_what_reaches_the_head(make_package: Callable[
     package = make_package("yolo11n", image_size=64, lively=True)
     square = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     seen: list[torch.Tensor] = []
-    network = YOLO(package / "weights.pt").model
-    assert isinstance(network, torch.nn.Module)
+    network: Any = YOLO(package / "weights.pt").model
     network.float().eval()
-    head = list(network.model)[-1]  # type: ignore[arg-type, call-overload]  # Ultralytics' sequence of layers
+    head = network.model[-1]
     hook = head.register_forward_pre_hook(lambda _, given: seen.extend(given[0]))
     with torch.no_grad():
         network(torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255)

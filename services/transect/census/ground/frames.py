@@ -1,5 +1,6 @@
 """A photo or map of a survey, and where it was taken."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,14 @@ class Placement:
         """The angle between the camera's axis and straight down."""
         return off_nadir_deg(self.pitch_deg, self.roll_deg)
 
+    @property
+    def middle_gsd_m(self) -> float:
+        """The ground sample distance in the middle of the picture (m/px): more than `gsd_m` where it is tilted.
+
+        The root of the ground that a pixel covers there, as Pose.scale_at has it.
+        """
+        return self.gsd_m / math.pow(math.cos(math.radians(self.off_nadir_deg)), 1.5)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -43,7 +52,8 @@ class Frame:
 
     `remarks` say what is odd about one that counts all the same. `stamp` is the file's when its position was read. The
     times of a survey have an offset from UTC all, or none has. `is_map` tells a map that has no placement from a photo.
-    `rendering` is how its samples are shown.
+    `rendering` is how its samples are shown. `scale` is by how much it is resampled to be searched, 1 for not at all,
+    and None where no ground sample distance was asked for.
     """
 
     name: str
@@ -59,6 +69,7 @@ class Frame:
     stamp: Stamp | None = None
     is_map: bool = False
     rendering: Rendering = AS_STORED
+    scale: float | None = None
 
 
 @dataclass(frozen=True)

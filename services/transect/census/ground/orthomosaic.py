@@ -45,6 +45,11 @@ class Georeference:
     longitude: float
     gsd_m: float
 
+    @property
+    def middle_gsd_m(self) -> float:
+        """As Placement has it: `gsd_m`."""
+        return self.gsd_m
+
 
 @dataclass(frozen=True)
 class Mosaic:

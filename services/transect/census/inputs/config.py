@@ -21,6 +21,10 @@ class CensusConfig(ConfigModel):
     `workers` photos are decoded at a time; "auto" is two beside a network on the CPU, and as many as there are cores
     beside one on a GPU.
 
+    `gsd` is the ground sample distance in metres a pixel at which photos are searched: those that differ from it by
+    more than scales.UNTOUCHED are resampled to it. "auto" is that of the images the model was trained on, None
+    searches photos as they are.
+
     `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
     pose (None: estimated from the survey itself, where enough animals are in two photos, else what is usual); the
     tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
@@ -33,6 +37,7 @@ class CensusConfig(ConfigModel):
     iou: float | None = Field(default=None, ge=0, le=1)
     tile: Literal["auto", "off"] | int | None = None
     overlap: int | None = Field(default=None, ge=0)
+    gsd: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | Literal["auto"] | None = None
     workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     gps_error_m: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     yaw_error_deg: float | None = Field(default=None, ge=0, le=45, allow_inf_nan=False)
@@ -47,13 +52,23 @@ class CensusConfig(ConfigModel):
     thumbnails: int = Field(default=20, ge=0, le=40)
 
     def detect_options(self, settings: Settings) -> DetectOptions:
-        """What the detector is asked for: this file's values, else the settings'."""
-        return DetectOptions(
+        """What the detector is asked for: this file's values, else the settings'; the scale is each photo's own.
+
+        Raises InputError where `gsd` and `tile` contradict each other.
+        """
+        options = DetectOptions(
             conf=settings.conf if self.conf is None else self.conf,
             iou=settings.iou if self.iou is None else self.iou,
             tile=settings.tile if self.tile is None else self.tile,
             overlap=settings.tile_overlap if self.overlap is None else self.overlap,
         )
+        if self.gsd is not None and options.tile == "off":
+            where = "the census configuration" if self.tile == "off" else "TRANSECT_TILE"
+            raise InputError(
+                f"gsd: {self.gsd} cannot be had with tile: off of {where}, which scales every photo to the model's "
+                "input; set tile to auto, or gsd to null."
+            )
+        return options
 
 
 def load_config(path: Path | None = None) -> CensusConfig:

@@ -68,6 +68,12 @@ def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
             f"Counted although metadata contradict themselves or lack something: {images['remark']} remarks, each "
             "with what was decided, named among the exclusions."
         )
+    resampled = manifest["resampling"]
+    if resampled and resampled["without_gsd"]:
+        notes.append(
+            f"Without a position, and so without a ground sample distance of its own: "
+            f"{_many(resampled['without_gsd'])}, searched as if at the median of the others."
+        )
     if images["truncated"]:
         notes.append(
             f"In {_many(images['truncated'])} the detector reached its limit of objects in a tile; "

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,8 +82,8 @@ def search_frames(
 ) -> list[Found]:
     """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
 
-    Each result is written to `work` whole, under the hash of the photo and the search_key(), as soon as it is there: a
-    run that was killed goes on where it was. A photo that cannot be read or decoded
+    Each result is written to `work` whole, under the hash of the photo, its scale and the search_key(), as soon as it
+    is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
     becomes a failure, and so does one that is written to while the census runs. Memory does not grow with the
     pixels: at most `workers` photos are decoded at a time, each of at most `max_pixels`; larger TIFFs are read in
     windows. Raises OSError when `work` cannot be written.
@@ -122,7 +122,7 @@ class _Search:
             stamp = frame.stamp or stamp_of(frame.path)
             digest = sha256_file(frame.path)
             _require_unchanged(frame, stamp)
-            kept = self.folder / digest[:2] / f"{digest}{_shown_as(frame.rendering)}.json"
+            kept = self.folder / digest[:2] / f"{digest}{_shown_as(frame.rendering)}{_at(frame.scale)}.json"
             earlier = _read(kept, digest)
             if earlier is not None:
                 return earlier
@@ -132,26 +132,28 @@ class _Search:
             return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
         except ImageError as error:
             return _failed(str(error))
-        scale = 1.0 if result.failure else self.detector.scale(result.width, result.height, self.options)
+        scale = 1.0 if result.failure else self.detector.scale(result.width, result.height, self._options(frame))
         return _keep(result, kept, digest, {"scale": scale, "look": look.tolist()})
 
     def _detect(self, frame: Frame) -> tuple[ImageResult, NDArray[np.float64]]:
+        options = self._options(frame)
         try:
             with open_raster(
                 frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering
             ) as raster:
-                found = self.detector.detect(
-                    raster, name=frame.name, options=self.options, stop=self.stop, in_turn=True
-                )
-                return found, self._look(raster)
+                found = self.detector.detect(raster, name=frame.name, options=options, stop=self.stop, in_turn=True)
+                return found, self._look(raster, options)
         except ImageError as error:
             return ImageResult.failed(frame.name, self.detector.ref, str(error)), np.empty((0, 0))
 
-    def _look(self, raster: Raster) -> NDArray[np.float64]:
+    def _options(self, frame: Frame) -> DetectOptions:
+        return replace(self.options, scale=frame.scale)
+
+    def _look(self, raster: Raster, options: DetectOptions) -> NDArray[np.float64]:
         profile = self.detector.profile
         if profile is None:
             return np.empty((0, 0))
-        statistics, features = self.detector.look(raster, self.options)
+        statistics, features = self.detector.look(raster, options)
         if profile.space is None:
             return statistics
         if features.shape[1] != len(profile.space.mean):
@@ -164,6 +166,11 @@ def _shown_as(rendering: Rendering) -> str:
     """What the name of a result says of how samples were shown; nothing for a picture as it is stored."""
     bands = "" if rendering.bands is None else "-bands" + "-".join(map(str, rendering.bands))
     return bands + ("" if rendering.depth is None else f"-{rendering.depth}bit")
+
+
+def _at(scale: float | None) -> str:
+    """What the name of a result says of the scale at which a photo was searched; nothing where none was asked for."""
+    return "" if scale is None else f"-scale{scale!r}"
 
 
 def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
