@@ -22,7 +22,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test test-cpus lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-differences bench-scale bench-unique bench-accuracy bench-tracking bench-gpu bench-gpu-file starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
 help:
@@ -167,6 +167,10 @@ bench-intervals: setup
 # How often the 95% limits of a detector's factor, precision and recall hold the truth; ARGS="--sets 500 --markdown"
 bench-factor: setup
 	@.venv/bin/python -m benchmarks.factor $(ARGS)
+
+# Whether counts with false alarms are right, by precision and by empty ground; ARGS="--surveys 100 --markdown"
+bench-ground: setup
+	@.venv/bin/python -m benchmarks.ground $(ARGS)
 
 # How often two surveys of as many animals are called different, by test; ARGS=--markdown
 bench-differences: setup

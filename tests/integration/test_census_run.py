@@ -17,7 +17,7 @@ from shapely.geometry import Point
 
 from transect.census import CensusConfig, CensusResult, load_survey, plan_census, run_census
 from transect.census.ground.geometry import Grid
-from transect.engine import Detector, ValidationCounts, read_manifest, write_manifest
+from transect.engine import BackgroundCounts, Detector, ValidationCounts, read_manifest, write_manifest
 from transect.errors import SurveyError
 from transect.settings import load_settings
 from transect.synth import make_survey
@@ -182,6 +182,42 @@ def test_every_step_of_a_correction_is_written_down(painted: Painted, dot_packag
     assert written["estimates"][0]["uncorrected"] == pytest.approx(sheep.unique / sheep.area_km2 * 1.2)
     _, metrics, _, _ = result.as_run()
     assert metrics["sheep.corrected"] == sheep.corrected
+
+
+def test_false_alarms_of_the_ground_are_taken_off_by_the_pixels_that_were_searched(
+    painted: Painted, dot_package: Path, tmp_path: Path
+) -> None:
+    package = Path(shutil.copytree(dot_package, tmp_path / "package"))
+    manifest = read_manifest(package)
+    # Of ten boxes in each image nine were right and the tenth lay far from any animal: the ground's, not the animals'.
+    rows = tuple((image, 9, 1, 3) for image in range(40))
+    counts = ValidationCounts(
+        images=40, conf=manifest.conf, iou=manifest.iou, counts={"sheep": rows}, beside={"sheep": ()}
+    )
+    alarms = BackgroundCounts(
+        conf=manifest.conf, iou=manifest.iou, mpx=(0.02,) * 50, counts={"sheep": ((3, 4), (7, 16))}
+    )
+    write_manifest(package, manifest.model_copy(update={"validation_counts": counts, "background_counts": alarms}))
+    with Detector.open(package, threads=1) as detector:
+        scale = detector.network_scale(WIDTH, HEIGHT)
+        result = count(painted.folder, tmp_path / "out", detector)
+    sheep = result.rows[0]
+    assert sheep.searched_mpx == pytest.approx(sheep.area_km2 / GSD**2 * scale**2, rel=1e-3)
+    assert sheep.corrected == pytest.approx(max(sheep.single_look - 20 * sheep.searched_mpx, 0) * 12 / 9)
+    assert sheep.estimate == pytest.approx((sheep.corrected or 0) / sheep.area_km2 * 1.2)
+    assert sheep.corrected is not None
+    assert 0 < sheep.corrected < sheep.single_look * 12 / 9
+    units = [unit for unit in rows_of(result.folder / "transects.csv") if unit["species"] == "sheep"]
+    assert sum(float(unit["searched_mpx"]) for unit in units) == pytest.approx(sheep.searched_mpx, rel=1e-3)
+
+    correction = json.loads((result.folder / "estimate.json").read_text())["corrections"][0]
+    assert (correction["basis"], correction["background_alarms"], correction["alarms_per_mpx"]) == ("ground", 20, 20.0)
+    steps = {step["name"]: step["value"] for step in correction["steps"]}
+    assert steps["ground"] == pytest.approx(sheep.single_look - 20 * sheep.searched_mpx)
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "<em>False alarms by ground</em> (sheep)." in report
+    assert "<em>False alarms by precision</em>" not in report
+    assert "Donner, A. and Zou" in report
 
 
 def test_outputs_agree_with_each_other(painted: Painted, result: CensusResult) -> None:

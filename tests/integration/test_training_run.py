@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tiny_datasets import write_spots_dataset
 from transect.datasets import dataset_digest, load_dataset
@@ -69,7 +70,8 @@ def _content(folder: Path) -> dict[str, str]:
 def test_the_whole_way(model: str, head: str, recipe: Path, data: Path, settings: Settings) -> None:
     before = _content(data.parent)
     plots = "plots=true" if model == "yolo11n" else "plots=false"
-    outcome = train(TrainRequest(model, recipe, data, (plots, f"head={head}")), settings)
+    ground = _empty_ground(recipe.parent / "ground")
+    outcome = train(TrainRequest(model, recipe, data, (plots, f"head={head}", "background=ground")), settings)
     # The user's own files are as they were: no caches, no repaired pictures.
     assert _content(data.parent) == before
 
@@ -89,13 +91,31 @@ def test_the_whole_way(model: str, head: str, recipe: Path, data: Path, settings
         counts = manifest.validation_counts
         assert counts is not None
         assert (counts.conf, counts.iou, set(counts.counts)) == (manifest.conf, manifest.iou, {"pale", "dark"})
+        alarms = manifest.background_counts
+        assert alarms is not None
+        assert (alarms.conf, alarms.iou, set(alarms.counts)) == (manifest.conf, manifest.iou, {"pale", "dark"})
+        # The one is as large as the input, the other is cut into tiles of its size.
+        assert sorted(alarms.mpx) == pytest.approx([64 * 64 / 1e6, 200 * 100 / 1e6])
         image = decode_image(next((data.parent / "images" / "test").glob("*.png")), max_pixels=10**6)
         assert detector.detect(image).failure is None
     _check_variants(registry, outcome, image)
+    run = registry.client.get_run(outcome.run_id).data
+    assert (run.params["background"], run.params["background_images"]) == ("ground", str(len(ground)))
+    assert run.metrics["background/mpx"] == pytest.approx(alarms.area_mpx)
+    assert run.metrics["background/class/pale/alarms"] == alarms.alarms(["pale"]).sum()
 
     verdict = promote(registry, gate=_OPEN_GATE, actor="test", reason="test")
     assert verdict.promoted
     assert registry.resolve("@production").version == outcome.version
+
+
+def _empty_ground(folder: Path) -> list[Path]:
+    folder.mkdir()
+    generator = np.random.default_rng(5)
+    paths = [folder / name for name in ("small.png", "large.png")]
+    for path, (width, height) in zip(paths, ((64, 64), (200, 100)), strict=True):
+        Image.fromarray(generator.integers(90, 130, (height, width, 3), np.uint8)).save(path)
+    return paths
 
 
 def _check_variants(registry: Registry, outcome: TrainOutcome, image: NDArray[np.uint8]) -> None:

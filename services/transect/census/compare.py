@@ -123,7 +123,7 @@ def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) 
 
 
 def _untestable(one: SavedEstimate, other: SavedEstimate) -> str:
-    if one.estimate == other.estimate == 0:
+    if one.estimate == other.estimate == 0 and one.ci95 is None and other.ci95 is None:
         return "None was seen in either."
     if one.corrected != other.corrected:
         which = "first" if one.corrected else "second"
@@ -197,7 +197,8 @@ def _correction_variance(plain: Difference, a: SavedCensus, b: SavedCensus) -> f
         return 0.0
     if before == after:
         return (before.cv * (plain.difference or 0.0)) ** 2
-    return (before.cv * (plain.a or 0.0)) ** 2 + (after.cv * (plain.b or 0.0)) ** 2
+    alarms = sum(one.alarms_se.get(plain.stratum, 0.0) ** 2 for one in (before, after))
+    return (before.cv * (plain.a or 0.0)) ** 2 + (after.cv * (plain.b or 0.0)) ** 2 + alarms
 
 
 def _estimated(saved: SavedEstimate) -> Estimated:

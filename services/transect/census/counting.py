@@ -14,6 +14,7 @@ from transect.census.estimates.correction import Correction, without_detector
 from transect.census.ground.coverage import Coverage, assign_to_units, cover
 from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import GroundView
+from transect.census.ground.searched import searched_ground
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import ReportedSpecies
 from transect.census.plan import Plan
@@ -65,8 +66,8 @@ def count_survey(
     found: Sequence[Found],
     species: ReportedSpecies,
     config: CensusConfig,
-    corrections: Mapping[str, Correction],
     *,
+    corrections: Mapping[str, Correction],
     model: Model,
 ) -> Census:
     """Put what was found on the ground, count each animal once, and estimate.
@@ -91,12 +92,23 @@ def count_survey(
     once = count_once(observations, photographed, config)
     units = assign_to_units(once.animals.xy, coverage, UNIT_REACH_M)
     once = replace(once, animals=replace(once.animals, unit=units))
-    counted_photos = [one for one, ok in zip(found, usable, strict=True) if ok]
+    ground = searched_ground(poses, coverage, np.array([one.scale for one in found]), plan.grid.scale_at)
     setting = _setting(plan, usable, coverage, model)
+    setting = replace(setting, false_by_ground=_false_by_ground(observations, species, corrections, ground.whole))
+    counted_photos = [one for one, ok in zip(found, usable, strict=True) if ok]
     applicability = assess(model.profile, counted_photos, species, setting, (model.conf, model.iou))
     used = {name: _usable(one, applicability) for name, one in corrections.items()}
     counted, doubtful = (
-        tally(species.names, observations, once.animals, coverage, spec, method=config.method, corrections=given)
+        tally(
+            species.names,
+            observations,
+            once.animals,
+            coverage,
+            spec,
+            method=config.method,
+            corrections=given,
+            searched=ground,
+        )
         for given in (used, corrections)
     )
     counted = with_doubtful(counted, doubtful, {name: applicability.state(name) for name in species.names})
@@ -108,6 +120,22 @@ def _usable(correction: Correction, applicability: Applicability) -> Correction:
     if correction.detector is None or applicability.state(correction.species) != "not validated here":
         return correction
     return without_detector(correction, UNKNOWN_ERRORS)
+
+
+def _false_by_ground(
+    observations: Observations, species: ReportedSpecies, corrections: Mapping[str, Correction], mpx: float
+) -> dict[str, float]:
+    """For each species whose alarms on empty ground are known, the share of its boxes here that these make."""
+    placed = observations.looks > 0
+    weights = np.zeros(len(observations))
+    weights[placed] = 1.0 / observations.looks[placed]
+    counts = np.bincount(observations.species, weights, minlength=len(species.names))
+    shares = {}
+    for name, count in zip(species.names, counts.tolist(), strict=True):
+        correction = corrections.get(name)
+        if correction is not None and correction.ground is not None:
+            shares[name] = min(correction.ground.rate * mpx / count, 1.0) if count > 0 else 1.0
+    return shares
 
 
 def _setting(plan: Plan, usable: Sequence[bool], coverage: Coverage, model: Model) -> Setting:

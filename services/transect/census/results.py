@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,15 @@ class SavedEstimate:
 
 @dataclass(frozen=True)
 class SavedCorrection:
-    """By what the counts of a species were multiplied, how well that is known, and whether one look's were."""
+    """By what the counts of a species were multiplied, how well that is known, and whether one look's were.
+
+    `alarms_se` is by stratum what the error of the ground's false alarms, which were taken off, does to the estimate.
+    """
 
     factor: float
     cv: float
     of_single_look: bool
+    alarms_se: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class SavedUnit:
     single_look: float
 
     def corrected(self, correction: SavedCorrection) -> float:
-        """The count that the estimate was made from."""
+        """The count that the estimate was made from; the alarms of the ground, as many a km2 everywhere, are in it."""
         return correction.factor * (self.single_look if correction.of_single_look else self.count)
 
 
@@ -145,7 +149,14 @@ def _corrections(path: Path, content: Mapping[str, Any]) -> dict[str, SavedCorre
     try:
         return {
             str(record["species"]): SavedCorrection(
-                float(record["factor"]), float(record["cv"]), record["precision"] is not None
+                float(record["factor"]),
+                float(record["cv"]),
+                record["precision"] is not None,
+                {
+                    str(one["stratum"]): float(one["ground_alarms_se"])
+                    for one in record.get("strata", ())
+                    if one.get("ground_alarms_se") is not None
+                },
             )
             for record in content.get("corrections") or ()
         }

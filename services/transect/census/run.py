@@ -61,7 +61,9 @@ def run_census(
                 max_pixels=settings.max_pixels,
             )
             _require_unchanged(loaded, inputs)
-            census = count_survey(plan, found, species, config, corrections, model=_model(detector, options))
+            census = count_survey(
+                plan, found, species, config, corrections=corrections, model=_model(detector, options)
+            )
             _require_trust(census, config)
             digest = survey_digest(inputs, plan.frames, found)
             result = _write(

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from transect.census.estimates.correction import Correction, correction_record
+from transect.census.estimates.ground import GroundAlarms
 from transect.census.tally import SpeciesRow, StratumEstimate, Tally
 
 
@@ -12,10 +13,11 @@ from transect.census.tally import SpeciesRow, StratumEstimate, Tally
 class Step:
     """One step from seen to estimated.
 
-    `name` is seen, unique, single look, precision, recall, availability, perception, corrected or estimate; `value`
-    the number of animals after it (None where there is none), `factor` by what the step multiplied the one before (None
-    where it counts anew or divides by the sampled share), `cv` the coefficient of variation that the step knows of (of
-    its factor, or of the value where it has none; None where there is none), and `why` says it in a sentence.
+    `name` is seen, unique, single look, ground, precision, recall, availability, perception, corrected or estimate;
+    `value` the number of animals after it (None where there is none), `factor` by what the step multiplied the one
+    before (None where it counts anew, takes off, or divides by the sampled share), `cv` the coefficient of variation
+    that the step knows of (of its factor, or of the value where it has none; None where there is none), and `why` says
+    it in a sentence.
     """
 
     name: str
@@ -63,16 +65,33 @@ def correction_records(tally: Tally) -> list[dict[str, Any]]:
 def _stratum_record(one: StratumEstimate, tally: Tally, correction: Correction) -> dict[str, Any]:
     units = [unit for unit in tally.units if unit.species == one.species and one.stratum in (unit.stratum, "all")]
     unique, single_look = sum(unit.count for unit in units), sum(unit.single_look for unit in units)
-    start = unique if correction.detector is None else single_look
+    start, searched = unique if correction.detector is None else single_look, sum(unit.searched_mpx for unit in units)
     return {
         "stratum": one.stratum,
         "seen": sum(unit.seen for unit in units),
         "unique": unique,
         "single_look": single_look,
-        "corrected": start * correction.factor if correction.applies else None,
+        "searched_mpx": searched,
+        "ground_alarms": None if correction.ground is None else correction.ground.rate * searched,
+        "ground_alarms_se": _alarms_error(one, tally, correction),
+        "corrected": correction.of(start, searched) if correction.applies else None,
         "estimate": one.estimate.estimate,
         "uncorrected": None if one.uncorrected is None else one.uncorrected.estimate,
     }
+
+
+def _alarms_error(one: StratumEstimate, tally: Tally, correction: Correction) -> float | None:
+    """What the error of the ground's alarms does to the estimate of a stratum, in animals; None without them."""
+    if correction.ground is None:
+        return None
+    searched = 0.0
+    for part in tally.estimates:
+        units = [unit for unit in tally.units if unit.species == one.species and unit.stratum == part.stratum]
+        if part.species == one.species and one.stratum in (part.stratum, "all") and units:
+            sampled = sum(unit.area_km2 for unit in units)
+            whole = sampled if part.estimate.stratum_km2 is None else part.estimate.stratum_km2
+            searched += sum(unit.searched_mpx for unit in units) * whole / sampled
+    return correction.factor * correction.ground.se * searched
 
 
 def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
@@ -88,13 +107,18 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
             "As one look at each place would show: each box divided by the photos that show its place, since precision "
             "and recall are of one look.",
         )
+        of = "drawn in"
+        if correction.ground is not None:
+            step = _off_the_ground(value, row.searched_mpx, correction.ground)
+            value, of = step.value or 0.0, "that touch an animal in"
+            yield step
         value *= detector.precision
         yield Step(
             "precision",
             value,
             detector.precision,
             detector.precision_se / detector.precision,
-            f"Of the boxes drawn in {detector.images} validation images, {detector.precision:.1%} were right; "
+            f"Of the boxes {of} {detector.images} validation images, {detector.precision:.1%} were right; "
             f"{_limited(detector.precision_ci95)}.",
         )
         value /= detector.recall
@@ -120,6 +144,21 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
         correction.factor,
         correction.cv,
         "All corrections together; precision and recall err together, so their errors do not simply add.",
+    )
+
+
+def _off_the_ground(boxes: float, searched_mpx: float, ground: GroundAlarms) -> Step:
+    """The boxes that are left when those of empty ground are taken off."""
+    value = max(boxes - ground.rate * searched_mpx, 0.0)
+    low, high = (limit * searched_mpx for limit in ground.ci95)
+    return Step(
+        "ground",
+        value,
+        None,
+        ground.se * searched_mpx / value if value > 0 else None,
+        f"On {ground.images} pictures without an animal, {ground.mpx:.1f} megapixels in all, the model drew "
+        f"{ground.alarms} boxes; one look at this survey has {searched_mpx:.1f} megapixels, where as many to the "
+        f"megapixel are {ground.rate * searched_mpx:.1f}, 95% limits {low:.1f} to {high:.1f}.",
     )
 
 

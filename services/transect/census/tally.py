@@ -16,8 +16,10 @@ from transect.census.estimates.estimate import (
     estimate_strip,
     total_coverage,
 )
+from transect.census.estimates.ground import Searched
 from transect.census.estimates.intervals import StripSample
 from transect.census.ground.coverage import Coverage, assign_to_units
+from transect.census.ground.searched import SearchedGround
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
@@ -37,11 +39,11 @@ class SpeciesRow:
 
     `seen` counts boxes in photos with a position, `seen_unplaced` those in photos without one, `unique` each
     animal once, `outside` those of them that lie in no stratum or transect. `single_look` is what one photo of every
-    place would have shown: each box weighted by 1 / the photos that show its place. `corrected` is the count after the
-    correction (None where there is none): of `single_look` where the detector's errors are corrected, else of
-    `unique`. `estimate`, `se` and `ci95` are for the whole study area (None where they do not exist; `note` says
-    why). `area_km2` is the ground that was sampled, `density_per_km2` the animals per km2 of the study area; without
-    strata, of the photographed ground.
+    place would have shown: each box weighted by 1 / the photos that show its place; `searched_mpx` are the megapixels
+    of such a look (0: not known). `corrected` is the count after the correction (None where there is none): of
+    `single_look` where the detector's errors are corrected, else of `unique`. `estimate`, `se` and `ci95` are for the
+    whole study area (None where they do not exist; `note` says why). `area_km2` is the ground that was sampled,
+    `density_per_km2` the animals per km2 of the study area; without strata, of the photographed ground.
 
     `detector` says whether the model's validation speaks for this survey (applicability/state.py). Where it does not,
     the detector's errors are not corrected, the limits are those of sampling alone, and what the correction would have
@@ -65,13 +67,14 @@ class SpeciesRow:
     doubtful: float | None = None
     doubtful_estimate: float | None = None
     doubtful_ci95: tuple[float, float] | None = None
+    searched_mpx: float = 0.0
 
 
 @dataclass(frozen=True)
 class UnitCount:
     """Unique animals of one species in one transect of one stratum: one y_i and z_i of Jolly's method.
 
-    `single_look` and `seen` (boxes): see SpeciesRow.
+    `single_look`, `seen` (boxes) and `searched_mpx`: see SpeciesRow.
     """
 
     stratum: str
@@ -81,6 +84,7 @@ class UnitCount:
     count: int
     single_look: float = 0.0
     seen: int = 0
+    searched_mpx: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class StratumSample:
     """The transects of one stratum as a species was counted on them; none where `areas` is empty.
 
     `counts` are unique animals, `single_look` what one look at each place would have shown; empty where only one
-    look was had, or it is not known.
+    look was had, or it is not known. `searched_mpx` are the megapixels of such a look; empty where not known.
     """
 
     stratum: str
@@ -110,6 +114,7 @@ class StratumSample:
     counts: tuple[int, ...]
     areas: tuple[float, ...]
     single_look: tuple[float, ...] = ()
+    searched_mpx: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,15 @@ def tally(
     *,
     method: StripMethod = DEFAULT_METHOD,
     corrections: Mapping[str, Correction] | None = None,
+    searched: SearchedGround | None = None,
 ) -> Tally:
     """Count and estimate every species in `names`; the animals' species number into it.
 
-    `method` is for strip samples; `corrections` are by species.
+    `method` is for strip samples; `corrections` are by species, and those that know the alarms of the ground need to
+    know what was `searched` of it: else ValueError.
     """
+    if searched is None and any(one.ground is not None for one in (corrections or {}).values()):
+        raise ValueError("the alarms of the ground cannot be taken off without the area that was searched")
     how: Method = "total" if spec.sampling == "total" else method
     boxes = _Boxes.of(observations, coverage)
     rows: list[SpeciesRow] = []
@@ -143,13 +152,14 @@ def tally(
     estimates: list[StratumEstimate] = []
     for number, name in enumerate(names):
         mine = animals.unit[animals.species == number]
-        counted = _unit_counts(name, mine, boxes.of_species(number), coverage)
+        counted = _unit_counts(name, mine, boxes.of_species(number), coverage, searched)
         correction = (corrections or {}).get(name)
         found = estimate_species(name, _samples(counted, coverage), how, correction)
         units += counted
         estimates += found
         whole = found[-1].estimate if found else None
-        rows.append(_row(name, boxes.of_species(number), mine, coverage, whole, correction=correction))
+        looked = 0.0 if searched is None else searched.whole
+        rows.append(_row(name, boxes.of_species(number), mine, coverage, whole, correction=correction, mpx=looked))
     given = tuple(corrections[name] for name in names if name in corrections) if corrections else ()
     return Tally(tuple(rows), tuple(units), tuple(estimates), given)
 
@@ -191,9 +201,18 @@ def estimate_species(
     if correction.detector is not None:
         looked = [(stratum, _estimate(part, method, single_look=True)) for stratum, part in parts]
     return [
-        StratumEstimate(stratum, species, corrected(start, correction), estimate)
-        for (stratum, estimate), (_, start) in zip(plain, looked, strict=True)
+        StratumEstimate(stratum, species, corrected(start, correction, _searched(part)), estimate)
+        for (stratum, estimate), (_, start), (_, part) in zip(plain, looked, parts, strict=True)
     ]
+
+
+def _searched(samples: Sequence[StratumSample]) -> Searched | None:
+    """What was searched of the samples together; None where it is not known of one."""
+    if not all(len(one.searched_mpx) == len(one.areas) > 0 for one in samples):
+        return None
+    sampled = [sum(one.searched_mpx) for one in samples]
+    area = sum(mpx * one.stratum_km2 / sum(one.areas) for mpx, one in zip(sampled, samples, strict=True))
+    return Searched(sum(sampled), area)
 
 
 def _samples(counted: Sequence[UnitCount], coverage: Coverage) -> list[StratumSample]:
@@ -208,6 +227,7 @@ def _samples(counted: Sequence[UnitCount], coverage: Coverage) -> list[StratumSa
                 tuple(unit.count for unit in mine),
                 tuple(unit.area_km2 for unit in mine),
                 tuple(unit.single_look for unit in mine),
+                tuple(unit.searched_mpx for unit in mine),
             )
         )
     return samples
@@ -261,14 +281,17 @@ class _Boxes:
         return _Boxes(self.species[mine], self.placed[mine], self.weight[mine], self.unit[mine])
 
 
-def _unit_counts(name: str, animal_units: IntArray, boxes: _Boxes, coverage: Coverage) -> list[UnitCount]:
+def _unit_counts(
+    name: str, animal_units: IntArray, boxes: _Boxes, coverage: Coverage, searched: SearchedGround | None
+) -> list[UnitCount]:
     many, inside = len(coverage.units), boxes.unit >= 0
     counts = np.bincount(animal_units[animal_units >= 0], minlength=many)
     looks = np.bincount(boxes.unit[inside], boxes.weight[inside], minlength=many)
     seen = np.bincount(boxes.unit[inside], minlength=many)
+    mpx = (0.0,) * many if searched is None else searched.units
     return [
-        UnitCount(one.stratum, one.transect, name, one.area_km2, int(count), float(look), int(boxes_seen))
-        for one, count, look, boxes_seen in zip(coverage.units, counts, looks, seen, strict=True)
+        UnitCount(one.stratum, one.transect, name, one.area_km2, int(count), float(look), int(boxes_seen), looked)
+        for one, count, look, boxes_seen, looked in zip(coverage.units, counts, looks, seen, mpx, strict=True)
     ]
 
 
@@ -280,12 +303,12 @@ def _row(
     whole: Estimate | None,
     *,
     correction: Correction | None,
+    mpx: float,
 ) -> SpeciesRow:
-    factor = correction.factor if correction is not None and correction.applies else None
     why = "" if correction is None else correction.note
-    single_look = float(boxes.weight.sum())
-    start = single_look if correction is not None and correction.detector is not None else float(len(units))
-    count = len(units) if factor is None else start * factor
+    single_look, count, right = float(boxes.weight.sum()), float(len(units)), None
+    if correction is not None and correction.applies:
+        count = right = correction.of(count if correction.detector is None else single_look, mpx)
     row = SpeciesRow(
         species=name,
         seen=int(boxes.placed.sum()),
@@ -298,8 +321,9 @@ def _row(
         density_per_km2=count / coverage.area_km2 if coverage.area_km2 > 0 else None,
         area_km2=coverage.area_km2,
         note=_joined("survey.yaml names no strata, so there is nothing to estimate for.", why),
-        corrected=None if factor is None else count,
+        corrected=right,
         single_look=single_look,
+        searched_mpx=mpx,
     )
     if whole is None:
         return row

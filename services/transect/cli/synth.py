@@ -57,6 +57,7 @@ def dataset(
     val: Annotated[int, typer.Option(min=1, help="Validation images.")] = 48,
     test: Annotated[int, typer.Option(min=1, help="Test images.")] = 72,
     tile: Annotated[int, typer.Option(min=64, help="Side of an image in pixels.")] = 640,
+    background: Annotated[int, typer.Option(min=0, help="Pictures of empty ground, in images/background.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     wide: Annotated[
         bool, typer.Option("--wide", help="Any ground, light, season, height and animal: for starter weights.")
@@ -65,5 +66,14 @@ def dataset(
     """Make a YOLO training set (train, val and test on disjoint ground) in Ultralytics' format."""
     from transect.synth import make_dataset
 
-    path = make_dataset(out, seed=seed, train=train, val=val, test=test, tile=tile, domain="wide" if wide else "survey")
+    path = make_dataset(
+        out,
+        seed=seed,
+        train=train,
+        val=val,
+        test=test,
+        tile=tile,
+        domain="wide" if wide else "survey",
+        background=background,
+    )
     print(path)

@@ -2,7 +2,7 @@
 
 from transect.engine.appearance import STATISTICS
 from transect.engine.detector import Detector
-from transect.engine.evaluate import SearchedSplit, search_split
+from transect.engine.evaluate import SearchedSplit, search_background, search_split
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
     FP16_FILES,
@@ -36,7 +36,7 @@ from transect.engine.types import (
     ModelRef,
     StageSeconds,
 )
-from transect.engine.validation import ValidationCounts, count_errors
+from transect.engine.validation import BackgroundCounts, ValidationCounts, count_alarms, count_errors
 from transect.engine.validation_profile import (
     PROFILE_FILE,
     FeatureSpace,
@@ -60,6 +60,7 @@ __all__ = [
     "STATISTICS",
     "VARIANT_FILES",
     "WEIGHTS_FILE",
+    "BackgroundCounts",
     "Boxes",
     "ClassEvaluation",
     "DetectOptions",
@@ -84,12 +85,14 @@ __all__ = [
     "Variant",
     "VariantLimits",
     "compare_splits",
+    "count_alarms",
     "count_errors",
     "evaluate_detections",
     "hash_files",
     "package_sha256",
     "read_manifest",
     "read_profile",
+    "search_background",
     "search_split",
     "verify_package",
     "write_manifest",

@@ -266,6 +266,18 @@ class Detector:
         side, overlap = self._tiling(width, height, options)
         return 1 if side is None else count_tiles(width, height, side, overlap)
 
+    def network_scale(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> float:
+        """Pixels of the network for each pixel of an image of `width` x `height`, along a side.
+
+        It is 1 for tiles as large as the input, and else what fits a tile, or the whole image, into the input.
+        """
+        side, _ = self._tiling(width, height, options)
+        longest = max(width, height)
+        if (scaling := self._scaling(options)) is not None:
+            # A small image is padded, not stretched.
+            return self.manifest.image_size / max(scaling.source, longest if side is None else 0)
+        return self.manifest.image_size / (longest if side is None else min(side, longest))
+
     def _detect(
         self, raster: Raster, options: Sequence[DetectOptions], stop: threading.Event | None, in_turn: bool
     ) -> tuple[list[Boxes], int, StageSeconds]:
@@ -281,11 +293,6 @@ class Detector:
         scale = 1.0 if options[0].scale is None else options[0].scale
         boxes = [stitch([part.boxes[k] for part in found], tiles, width, height, scale) for k in range(len(options))]
         return boxes, len(tiles), StageSeconds(infer, post + perf_counter() - start)
-
-    def scale(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> float:
-        """How many of the network's pixels one of an image's pixels is."""
-        side, _ = self._tiling(width, height, options)
-        return self.manifest.image_size / (max(width, height) if side is None else side)
 
     @cached_property
     def profile(self) -> ValidationProfile | None:

@@ -12,7 +12,7 @@ from transect.datasets import Split, boxes_in_pixels
 from transect.engine.detector import Detector
 from transect.engine.metrics import Evaluation, Truth, evaluate_detections
 from transect.engine.types import Boxes, DetectOptions
-from transect.engine.validation import ValidationCounts, count_errors
+from transect.engine.validation import BackgroundCounts, ValidationCounts, count_alarms, count_errors
 from transect.imagery import decode_image
 from transect.progress import progress
 
@@ -106,6 +106,38 @@ def search_split(
     conf = detector.manifest.conf if options.conf is None else options.conf
     iou = detector.manifest.iou if options.iou is None else options.iou
     return SearchedSplit(tuple(names), curve, operating, truths, conf, iou, sizes)
+
+
+def search_background(
+    detector: Detector,
+    images: Sequence[Path],
+    names: Sequence[str],
+    *,
+    options: DetectOptions,
+    max_pixels: int = 250_000_000,
+    title: str = "Searching empty ground",
+) -> BackgroundCounts:
+    """The false alarms of each class of `names` on `images` without any animal, searched with `options`.
+
+    Shows progress under `title`. Raises ImageError for an image that cannot be read.
+    """
+    to_dataset = np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
+
+    def search(path: Path) -> tuple[Boxes, float]:
+        image = decode_image(path, max_pixels=max_pixels)
+        height, width = image.shape[:2]
+        (boxes,), _ = detector.detect_boxes(image, [options])
+        searched = width * height * detector.network_scale(width, height, options) ** 2 / 1e6
+        return _renamed(boxes, to_dataset), searched
+
+    found = []
+    with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(images)) as advance:
+        for result in pool.map(search, images):
+            found.append(result)
+            advance()
+    conf = detector.manifest.conf if options.conf is None else options.conf
+    iou = detector.manifest.iou if options.iou is None else options.iou
+    return count_alarms([boxes for boxes, _ in found], [mpx for _, mpx in found], names, conf=conf, iou=iou)
 
 
 def _renamed(boxes: Boxes, to_dataset: NDArray[np.intp]) -> Boxes:

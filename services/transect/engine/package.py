@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from transect.engine.validation import ValidationCounts
+from transect.engine.validation import BackgroundCounts, ValidationCounts
 from transect.errors import PackageError
 from transect.files import atomic_write, sha256_file
 
@@ -103,8 +103,9 @@ class PackageManifest(_Value):
     `training_gsd_m` is the ground sample distance of the training images in metres a pixel, if
     known; `metrics` and `class_metrics` come from the test split; `files` names every file of the
     package by its path relative to the package's folder; `variants` are the faster ways to run the
-    model that passed their test; `validation_counts` is what a census corrects its counts with, None in
-    packages from before it was stored. Schema 1 had no variants and is read as 2 without any.
+    model that passed their test; `validation_counts` and `background_counts` are what a census corrects its counts
+    with, None in packages from before they were stored, and the latter where no empty ground was given. Schema 1 had
+    no variants and is read as 2 without any.
     """
 
     schema_version: Literal[2] = 2
@@ -129,6 +130,7 @@ class PackageManifest(_Value):
     files: dict[str, PackageFile]
     variants: tuple[Variant, ...] = ()
     validation_counts: ValidationCounts | None = None
+    background_counts: BackgroundCounts | None = None
 
     @property
     def precisions(self) -> tuple[Precision, ...]:

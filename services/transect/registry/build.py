@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from transect.engine import (
     MODEL_FILE,
     WEIGHTS_FILE,
+    BackgroundCounts,
     Detector,
     PackageManifest,
     ValidationCounts,
@@ -58,6 +59,7 @@ def build_package(
     variants: Sequence[Variant] = (),
     validation_counts: ValidationCounts | None = None,
     profile: ValidationProfile | None = None,
+    background_counts: BackgroundCounts | None = None,
 ) -> Path:
     """Build the model package `out` and return it; see PackageManifest for the fields, `profile` is a file.
 
@@ -101,6 +103,7 @@ def build_package(
             "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE, *extra)),
             "variants": tuple(variants),
             "validation_counts": validation_counts,
+            "background_counts": background_counts,
         }
         write_manifest(folder, _manifest(out, fields))
         _write_mlmodel(folder, run_id)

@@ -8,12 +8,13 @@ import yaml
 
 from ..errors import InputError
 from ..progress import progress
-from .domains import Domain, survey_tile, wide_tile
+from .domains import Domain, survey_background, survey_tile, wide_tile
 from .output import building, finished, spread, write_jpeg
 from .scene import Picture, render
 from .species import SPECIES
 
 _SPLITS = ("train", "val", "test")
+_BACKGROUND = len(_SPLITS)
 _DOMAINS = {"survey": survey_tile, "wide": wide_tile}
 _SPACING_M = 500.0
 
@@ -37,15 +38,20 @@ def make_dataset(
     test: int = 72,
     tile: int = 640,
     domain: Domain = "survey",
+    background: int = 0,
     processes: int = 2,
 ) -> Path:
     """Make `out/images/{train,val,test}`, `out/labels/...` and `out/data.yaml`; return the latter.
+
+    `background` pictures of empty ground go into `out/images/background`: the survey's own ground, at random, with no
+    more of what looks like animals than a survey has.
 
     The splits lie on ground of their own. A finished set of the same parameters is left as it is;
     the pictures do not depend on `processes`.
 
     seed: non-negative. train, val, test: pictures a split. tile: side of a picture in pixels (64..2048).
-    domain: "survey" looks like `make_survey`'s frames cut into tiles, "wide" like nearly anything.
+    domain: "survey" looks like `make_survey`'s frames cut into tiles, "wide" like nearly anything. background: 0 or
+    more, in the domain "survey".
     Raises InputError for a bad parameter or when `out` holds something else.
     """
     counts = (train, val, test)
@@ -54,14 +60,20 @@ def make_dataset(
             "A synthetic training set needs at least 1 picture a split, a seed from 0 on, "
             f"a tile of 64 to 2048 px and a domain of {' or '.join(_DOMAINS)}."
         )
+    if background < 0 or (background and domain != "survey"):
+        raise InputError('Empty ground is 0 pictures or more, and of the domain "survey": others have no survey.')
     parameters = {
         "kind": "dataset", "seed": seed, "train": train, "val": val, "test": test, "tile": tile, "domain": domain,
     }  # fmt: skip
+    # What came later than the first sets is named where it is used.
+    parameters |= {"background": background} if background else {}
     if finished(out, parameters):
         return out / "data.yaml"
     with building(out, parameters) as part:
         jobs = [
-            _Job(part, seed, domain, split, index, tile) for split, count in enumerate(counts) for index in range(count)
+            _Job(part, seed, domain, split, index, tile)
+            for split, count in enumerate((*counts, background))
+            for index in range(count)
         ]
         with progress(f"Making {domain} training set", len(jobs), "tiles") as advance:
             for _ in spread(_make_tile, jobs, processes):
@@ -76,10 +88,14 @@ def _make_tile(job: _Job) -> None:
     domain = tuple(_DOMAINS).index(job.domain)
     world = int(np.random.SeedSequence((job.seed, domain, job.split)).generate_state(1)[0])
     rng = np.random.default_rng((job.seed, domain, job.split, job.index))
-    scene, view, optics = _DOMAINS[job.domain](rng, job.tile, (_SPACING_M * (job.index + 0.5), 0.0), world)
+    empty = job.split == _BACKGROUND
+    draw = survey_background if empty else _DOMAINS[job.domain]
+    scene, view, optics = draw(rng, job.tile, (_SPACING_M * (job.index + 0.5), 0.0), world)
     picture = render(scene, view, optics, int(rng.integers(1 << 31)))
-    split, name = _SPLITS[job.split], f"{job.domain}_{job.index:05d}"
+    split, name = "background" if empty else _SPLITS[job.split], f"{job.domain}_{job.index:05d}"
     write_jpeg(job.folder / "images" / split / f"{name}.jpg", picture.pixels, optics.quality)
+    if empty:
+        return
     labels = job.folder / "labels" / split / f"{name}.txt"
     labels.parent.mkdir(parents=True, exist_ok=True)
     labels.write_text(label_text(picture), encoding="ascii")

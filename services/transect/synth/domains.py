@@ -39,6 +39,17 @@ def survey_tile(
     return scene, view, survey_optics(rng)
 
 
+def survey_background(
+    rng: np.random.Generator, tile: int, place: tuple[float, float], world: int
+) -> tuple[Scene, View, Optics]:
+    """A tile of the sample survey's ground as it is, drawn at random, without an animal: with no more rocks and dead
+    wood than a survey has, so that the false alarms on it are as many as on as much ground of a survey.
+    """
+    view = View(*place, GSD * float(rng.uniform(0.96, 1.05)), float(rng.uniform(0, 360)), tile, tile)
+    scene = Scene(world, survey_ground(), survey_cover(), survey_light(rng), ())
+    return scene, view, survey_optics(rng)
+
+
 def wide_tile(
     rng: np.random.Generator, tile: int, place: tuple[float, float], world: int
 ) -> tuple[Scene, View, Optics]:

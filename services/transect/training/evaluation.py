@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from transect.datasets import Dataset
-from transect.engine import DetectOptions, Detector, Evaluation, ValidationCounts, ValidationProfile, search_split
+from transect.engine import (
+    BackgroundCounts,
+    DetectOptions,
+    Detector,
+    Evaluation,
+    ValidationCounts,
+    ValidationProfile,
+    search_background,
+    search_split,
+)
 from transect.registry import build_package
 from transect.settings import Settings
 from transect.training.profile import build_profile
@@ -27,8 +36,9 @@ MIN_CONF, MAX_CONF = 0.05, 0.6
 class Evaluations:
     """The model on the validation split and, at the threshold `conf` that follows from it, on the test split.
 
-    `counts` are what was right, wrong and missed in each validation image at `conf`: what a census corrects with.
-    `profile` is what the model was judged on. `backend` is what computed it all, in fp32.
+    `counts` are what was right, wrong and missed in each validation image at `conf`, and `background` the false alarms
+    on empty ground (None without any): what a census corrects with. `profile` is what the model was judged on.
+    `backend` is what computed it all, in fp32.
     """
 
     val: Evaluation
@@ -37,10 +47,15 @@ class Evaluations:
     counts: ValidationCounts
     profile: ValidationProfile
     backend: str
+    background: BackgroundCounts | None = None
 
 
-def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Evaluations:
+def evaluate_model(
+    dataset: Dataset, settings: Settings, background: Sequence[Path] = (), **package: Any
+) -> Evaluations:
     """Build a package that is thrown away again (`package`: as build_package takes) and evaluate it in fp32.
+
+    `background` are pictures without any animal; they are cut into tiles as a census cuts its photos.
 
     The errors are counted on the validation split, which also chose the threshold and the epoch: precision and recall
     come out a little too good for it. The test split stays what it is for, the comparison of one version with another.
@@ -60,10 +75,14 @@ def evaluate_model(dataset: Dataset, settings: Settings, **package: Any) -> Eval
                 detector, dataset.splits["test"], dataset.names, options=at_conf, title="Evaluating on test"
             ).evaluation()
             profile = build_profile(detector, dataset.splits["val"], val, max_pixels=settings.max_pixels)
+            alarms = None
+            if background:
+                tiled = DetectOptions(tile="auto", conf=conf)
+                alarms = search_background(detector, background, dataset.names, options=tiled)
             backend = detector.backend
         finally:
             detector.close()
-    return Evaluations(val.evaluation(), test, conf, val.validation_counts(), profile, backend)
+    return Evaluations(val.evaluation(), test, conf, val.validation_counts(), profile, backend, alarms)
 
 
 def recommend_confidence(best_f1: float) -> float:

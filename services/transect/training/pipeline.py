@@ -156,7 +156,7 @@ def package_model(
         "architecture": plan.architecture.name,
         "iou": plan.recipe.iou,
     }
-    found = evaluate_model(plan.dataset, settings, **package)
+    found = evaluate_model(plan.dataset, settings, plan.background, **package)
     warn_of_difference(found.val, trained.val)
     report = make_variants(
         TrialModel.describe(folder, **package, conf=found.conf),
@@ -167,7 +167,8 @@ def package_model(
     )
     metrics = record.headline(found.test)
     per_class = {name: values.metrics() for name, values in found.test.per_class.items()}
-    log.metrics({**record.final_metrics(found.test), **report.metrics()}, step=trained.epochs)
+    final = {**record.final_metrics(found.test), **record.background_metrics(found.background), **report.metrics()}
+    log.metrics(final, step=trained.epochs)
     log.tags(report.tags())
     log_tables(log, folder)
     # What a process left that was killed before it could hand its package over.
@@ -188,6 +189,7 @@ def package_model(
         variants=report.passed,
         validation_counts=found.counts,
         profile=found.profile,
+        background_counts=found.background,
     )
     tags = {
         tag_names.TAG_MAP50: f"{metrics['mAP50']:.4f}",

@@ -15,6 +15,7 @@ from transect.progress import progress
 from transect.registry import Registry, connect
 from transect.settings import Settings
 from transect.training.architecture import Architecture, resolve_architecture
+from transect.training.background import MISSING, find_background
 from transect.training.recipe import Recipe, load_recipe, override_key
 from transect.training.runtime import prepare_ultralytics
 from transect.training.weights import StartingWeights, choose_weights
@@ -57,7 +58,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training that can start. `registry` is None while MLflow is away."""
+    """A training that can start. `background` are pictures of empty ground; `registry` is None while MLflow is away."""
 
     recipe: Recipe
     architecture: Architecture
@@ -68,6 +69,7 @@ class Plan:
     device: str
     arguments: Mapping[str, Any]
     registry: Registry | None
+    background: tuple[Path, ...] = ()
 
 
 def make_plan(request: TrainRequest, settings: Settings) -> Plan:
@@ -109,6 +111,9 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         logger.warning("%s", remark)
     if dataset.test_is_val:
         logger.info("%s names no test split of its own: the validation split is the test split too.", dataset.path)
+    background = find_background(recipe.background, dataset, recipe.path)
+    if not background and request.until != "trained":
+        logger.info("%s", MISSING)
     digests = _digests(dataset)
     _check_pixels(dataset, digests)
     return Plan(
@@ -121,6 +126,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         device=device,
         arguments=arguments,
         registry=registry,
+        background=background,
     )
 
 

@@ -70,7 +70,9 @@ TRAIN_KEYS = frozenset(
         "workers",
     }
 )
-_TOP_KEYS = frozenset({"model", "data", "pretrained", "head", "iou", "training_gsd_m", "precision", "train", "tags"})
+_TOP_KEYS = frozenset(
+    {"model", "data", "background", "pretrained", "head", "iou", "training_gsd_m", "precision", "train", "tags"}
+)
 _SECTIONS = frozenset({"precision", "train", "tags"})
 _PRECISION = "precision."
 _TAGS = "tags."
@@ -109,9 +111,10 @@ class PrecisionRecipe(BaseModel):
 class Recipe:
     """What to train and how.
 
-    `train` goes to Ultralytics as it is. `iou` is the NMS threshold that the package recommends,
-    `training_gsd_m` the ground sample distance of the training images in metres a pixel, if known, and
-    `named` the MLflow experiment where the path does not name it. `places` says where each value was given.
+    `train` goes to Ultralytics as it is. `background` names folders of pictures without any animal. `iou` is the NMS
+    threshold that the package recommends, `training_gsd_m` the ground sample distance of the training images in metres
+    a pixel, if known, and `named` the MLflow experiment where the path does not name it. `places` says where each value
+    was given.
     """
 
     path: Path
@@ -119,6 +122,7 @@ class Recipe:
     tags: dict[str, str]
     model: str | None = None
     data: str | None = None
+    background: tuple[str, ...] = ()
     pretrained: str | None = None
     head: HeadChoice = "anchor-free"
     iou: float = 0.5
@@ -139,6 +143,8 @@ class Recipe:
             for key in ("model", "data", "pretrained", "head", "iou", "training_gsd_m")
             if (value := getattr(self, key)) is not None
         }
+        if self.background:
+            document["background"] = list(self.background)
         document |= {"precision": self.precision.model_dump(), "train": self.train, "tags": self.tags}
         return yaml.safe_dump(document, sort_keys=False)
 
@@ -176,6 +182,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         given.tags,
         model=texts["model"],
         data=texts["data"],
+        background=_background(given),
         pretrained=texts["pretrained"],
         head=_head(given),
         iou=0.5 if iou is None else iou,
@@ -293,6 +300,19 @@ def refuse_unknown(
 def _text(document: dict[str, Any], key: str) -> str | None:
     value = document.get(key)
     return None if value is None else str(value)
+
+
+def _background(given: _Given) -> tuple[str, ...]:
+    value = given.top.get("background")
+    if value is None:
+        return ()
+    folders = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) and one.strip() for one in folders):
+        raise given.refusal(
+            f"background={value!r} is not usable: give a folder of pictures without any animal, or a list of folders",
+            "background",
+        )
+    return tuple(folders)
 
 
 def _number(given: _Given, key: str, upper: float = float("inf")) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from transect import __version__
 from transect.datasets import dataset_summary
-from transect.engine import Evaluation
+from transect.engine import BackgroundCounts, Evaluation
 from transect.registry.metric_names import class_names
 from transect.training.machine import machine_tags
 from transect.training.plan import Plan
@@ -74,6 +74,8 @@ def configuration(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
         "data": str(plan.dataset.path),
         "dataset_digest": plan.digest,
         "recipe": str(plan.recipe.path),
+        "background": ", ".join(plan.recipe.background),
+        "background_images": len(plan.background),
     }
 
 
@@ -84,6 +86,18 @@ def final_metrics(evaluation: Evaluation) -> dict[str, float]:
         values = evaluation.per_class[class_name].metrics()
         final |= {f"test/class/{told}/{_tracked(name)}": value for name, value in values.items()}
     return final
+
+
+def background_metrics(counts: BackgroundCounts | None) -> dict[str, float]:
+    """What was searched of empty ground, and the false alarms of each class on it: background/class/NAME/alarms."""
+    if counts is None:
+        return {}
+    found = {"background/images": float(counts.images), "background/mpx": counts.area_mpx}
+    for name, told in class_names(counts.counts).items():
+        alarms = float(counts.alarms([name]).sum())
+        found[f"background/class/{told}/alarms"] = alarms
+        found[f"background/class/{told}/alarms_per_mpx"] = alarms / counts.area_mpx
+    return found
 
 
 def headline(evaluation: Evaluation) -> dict[str, float]:

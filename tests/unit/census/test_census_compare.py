@@ -190,6 +190,20 @@ def test_the_same_photos_by_two_models_are_tested_as_each_was_corrected(save: Sa
     assert found.p == pytest.approx(1)
 
 
+def test_two_corrections_by_ground_bring_the_errors_of_their_alarms(save: Save) -> None:
+    folders = []
+    for name, recall, error in (("a", 1.0, 30.0), ("b", 0.99, 40.0)):
+        folder = save(name, PLAIN, manifest=manifest("x"), correction=corrected_by(recall, 0.0))
+        content = json.loads((folder / "estimate.json").read_text())
+        content["corrections"][0]["strata"] = [{"stratum": "plain", "ground_alarms_se": error}]
+        (folder / "estimate.json").write_text(json.dumps(content))
+        folders.append(read_census(folder))
+    (found,) = compare(*folders).differences
+    assert found.test == "paired"
+    # Between the transects the two differ by a percent of what they hold; the rest is the alarms'.
+    assert found.se == pytest.approx(50, rel=0.01)
+
+
 def test_one_correction_of_both_leaves_its_error_in_the_difference_alone(save: Save) -> None:
     other = StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas)
     same = corrected_by(0.8, 0.05)

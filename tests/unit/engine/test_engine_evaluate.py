@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from toys import build_toy_package, write_toy_dataset
 from transect.datasets import load_dataset
-from transect.engine import DetectOptions, Detector, search_split
+from transect.engine import DetectOptions, Detector, search_background, search_split
 from transect.engine.heads import decode
 
 
@@ -47,3 +47,27 @@ def test_a_split_searched_once_is_as_one_searched_again(tmp_path: Path) -> None:
     assert set(counts.counts) == set(names)
     with pytest.raises(ValueError, match=r"searched at 0.4, so nothing is known at 0.05"):
         again.at(0.05)
+
+
+def test_empty_ground_is_searched_in_tiles_and_measured_as_the_network_sees_it(tmp_path: Path) -> None:
+    dataset = load_dataset(write_toy_dataset(tmp_path / "data"))
+    images, names = dataset.splits["val"].images, dataset.names
+    with Detector.open(build_toy_package(tmp_path / "package", shift=4), threads=1) as detector:
+        side = detector.manifest.image_size
+        options = DetectOptions(tile="auto", conf=0.4)
+        found = search_background(detector, images, names, options=options)
+        whole = search_split(detector, dataset.splits["val"], names, options=options)
+        # Small pictures are fitted into the input, large ones cut into tiles of its side, or scaled to the input again.
+        assert detector.network_scale(side, side // 2) == 1
+        assert detector.network_scale(side // 2, side // 4) == 2
+        assert detector.network_scale(3 * side, 2 * side) == 1
+        assert detector.network_scale(3 * side, 2 * side, DetectOptions(tile="off")) == pytest.approx(1 / 3)
+        assert detector.network_scale(3 * side, 2 * side, DetectOptions(tile=2 * side)) == 0.5
+    sizes = dataset.splits["val"].sizes
+    assert found.mpx == pytest.approx([w * h * (side / max(w, h)) ** 2 / 1e6 for w, h in sizes])
+    assert (found.conf, found.iou, found.images) == (0.4, 0.5, len(images))
+    # Every box is an alarm, whatever is labelled.
+    for number, name in enumerate(names):
+        expected = [int((boxes.class_ids == number).sum()) for boxes in whole.operating]
+        assert found.alarms([name]).tolist() == expected
+    assert sum(found.alarms(names)) > 0

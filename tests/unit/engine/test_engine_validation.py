@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from transect.engine import Boxes, Truth, ValidationCounts, count_errors, evaluate_detections
+from transect.engine import (
+    BackgroundCounts,
+    Boxes,
+    Truth,
+    ValidationCounts,
+    count_alarms,
+    count_errors,
+    evaluate_detections,
+)
 
 NAMES = ["zebra", "gnu"]
 
@@ -40,6 +48,44 @@ def test_errors_are_counted_by_image_and_class() -> None:
     assert found.images == 4
     # A second box on one animal is wrong, and so is a box of the wrong class, which also misses its animal.
     assert found.counts == {"zebra": ((0, 1, 1, 1), (2, 0, 0, 1)), "gnu": ((0, 0, 1, 0), (1, 0, 0, 2), (2, 0, 1, 0))}
+
+
+def test_false_positives_that_touch_an_animal_come_with_animals() -> None:
+    # Beside the right box: a second one on the same animal, one of another class on it, and one far away.
+    operating = [boxes((0, 0), (0, 1), (1, 2), (0, 40)), boxes((1, 5))]
+    found = count_errors(operating, [truth((0, 0)), truth()], NAMES, conf=0.25, iou=0.6)
+    assert found.counts == {"zebra": ((0, 1, 2, 0),), "gnu": ((0, 0, 1, 0), (1, 0, 1, 0))}
+    assert found.beside == {"zebra": ((0, 1),), "gnu": ((0, 1),)}
+
+
+def test_more_beside_animals_than_false_in_all_is_refused() -> None:
+    counts = {"images": 4, "conf": 0.25, "iou": 0.6, "counts": {"zebra": ((1, 1, 2, 0),)}}
+    ValidationCounts.model_validate({**counts, "beside": {"zebra": ((1, 2),)}})
+    for rows in (((1, 3),), ((0, 1),), ((4, 1),)):
+        with pytest.raises(ValidationError):
+            ValidationCounts.model_validate({**counts, "beside": {"zebra": rows}})
+
+
+def test_false_alarms_are_counted_by_picture_and_class() -> None:
+    operating = [boxes(), boxes((0, 0), (1, 20), (0, 40)), boxes((1, 3))]
+    found = count_alarms(operating, [0.1, 0.2, 0.4], NAMES, conf=0.25, iou=0.6)
+    assert found == BackgroundCounts(
+        conf=0.25, iou=0.6, mpx=(0.1, 0.2, 0.4), counts={"zebra": ((1, 2),), "gnu": ((1, 1), (2, 1))}
+    )
+    assert found.images == 3
+    assert found.area_mpx == pytest.approx(0.7)
+    assert found.alarms(["zebra", "gnu", "cow"]).tolist() == [0, 3, 1]
+    assert BackgroundCounts.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize(
+    "bad", [{"mpx": ()}, {"mpx": (0.0,)}, {"counts": {"zebra": ((2, 1),)}}, {"counts": {"zebra": ((1, 1), (0, 1))}}]
+)
+def test_impossible_alarms_are_refused(bad: dict[str, object]) -> None:
+    whole = {"conf": 0.25, "iou": 0.6, "mpx": (0.1, 0.1), "counts": {"zebra": ((0, 1), (1, 2))}}
+    BackgroundCounts.model_validate(whole)
+    with pytest.raises(ValidationError):
+        BackgroundCounts.model_validate({**whole, **bad})
 
 
 def test_sums_are_those_of_the_evaluation() -> None:

@@ -1,13 +1,16 @@
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from transect.errors import InputError
 from transect.synth import SPECIES, make_dataset
-from transect.synth.domains import Domain
+from transect.synth.domains import Domain, survey_background
+from transect.synth.savanna import survey_cover
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -51,6 +54,31 @@ def test_labels_are_boxes_within_their_picture(domain: Domain, tmp_path: Path) -
         for centre, side in ((x, width), (y, height)):
             assert centre - side / 2 >= -1e-6
             assert centre + side / 2 <= 1 + 1e-6
+
+
+def test_empty_ground_is_made_beside_the_splits_and_changes_none(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    make_dataset(out, seed=3, train=8, val=3, test=3, tile=192, background=4, processes=1)
+    found = digests(out)
+    ground = {name for name in found if name.startswith("images/background/")}
+    assert len(ground) == len({found[name] for name in ground}) == 4
+    assert not any(name.startswith("labels/background") for name in found)
+    assert {name: found[name] for name in found if name not in ground | {"synth.json"}} == {
+        name: digest for name, digest in digests(made).items() if name != "synth.json"
+    }
+
+
+def test_empty_ground_holds_as_many_decoys_as_a_survey() -> None:
+    scene, view, _ = survey_background(np.random.default_rng(1), 320, (100.0, 0.0), 7)
+    assert scene.animals == ()
+    assert scene.cover == survey_cover()
+    assert (view.width, view.height) == (320, 320)
+
+
+@pytest.mark.parametrize("asked", [{"background": -1}, {"background": 2, "domain": "wide"}])
+def test_empty_ground_that_no_survey_has_is_refused(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r'of the domain "survey"'):
+        make_dataset(tmp_path / "set", **asked)
 
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(made: Path, tmp_path: Path) -> None:

@@ -95,10 +95,10 @@ def test_padding_is_no_part_of_a_look(dot_package: Path) -> None:
     with Detector.open(dot_package) as detector:
         statistics, _ = detector.look(np.full((20, 60, 3), 255, np.uint8), DetectOptions(tile="off"))
         assert statistics[0, 0] == pytest.approx(1.0)
-        assert detector.scale(32, 16) == 2.0
-        assert detector.scale(640, 480) == 1.0
-        assert detector.scale(640, 480, DetectOptions(tile=128)) == 0.5
-        assert detector.scale(640, 480, DetectOptions(tile="off")) == 0.1
+        assert detector.network_scale(32, 16) == 2.0
+        assert detector.network_scale(640, 480) == 1.0
+        assert detector.network_scale(640, 480, DetectOptions(tile=128)) == 0.5
+        assert detector.network_scale(640, 480, DetectOptions(tile="off")) == 0.1
 
 
 def test_directions_are_those_in_which_images_differ() -> None:

@@ -49,6 +49,22 @@ def test_the_recipe_that_was_used_can_be_used_again(recipe: Path, tmp_path: Path
     assert (read.model, read.pretrained, read.training_gsd_m) == ("yolov8n", "none", 0.05)
 
 
+def test_empty_ground_is_a_folder_or_several(recipe: Path, tmp_path: Path) -> None:
+    assert load_recipe(recipe).background == ()
+    assert load_recipe(recipe, ["background=images/background"]).background == ("images/background",)
+    used = load_recipe(recipe, ["background=[one, two]"])
+    assert used.background == ("one", "two")
+    again = tmp_path / "again.yaml"
+    again.write_text(used.as_yaml())
+    assert load_recipe(again).background == used.background
+
+
+@pytest.mark.parametrize("value", ["3", "[one, 2]", "''", "{one: two}"])
+def test_empty_ground_that_is_no_folder_is_refused(value: str, recipe: Path) -> None:
+    with pytest.raises(InputError, match=r"background=.* is not usable: give a folder of pictures without any animal"):
+        load_recipe(recipe, [f"background={value}"])
+
+
 def test_precision_is_a_section_of_its_own(recipe: Path, tmp_path: Path) -> None:
     assert load_recipe(recipe).precision == PrecisionRecipe()
     recipe.write_text(recipe.read_text() + "precision: {bf16: false, calibration_images: 50}\n")

@@ -19,14 +19,17 @@ from scipy.special import stdtrit
 
 from transect.census.estimates.estimate import Estimate
 from transect.census.estimates.factor import factor_known
+from transect.census.estimates.ground import GroundAlarms, Searched, ground_alarms, less_ground
 from transect.census.estimates.intervals import Limits
 from transect.census.estimates.rates import Known
 from transect.config_models import ConfigModel
-from transect.engine.validation import ValidationCounts
+from transect.engine.validation import BackgroundCounts, ValidationCounts
 
 _FEW_IMAGES = 10
 _SAME = 1e-9
 _Z = 1.959963984540054
+
+_MORE_ALARMS = "There are fewer boxes than false alarms on as much empty ground, so the number is zero."
 
 _Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 _Error = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)]
@@ -67,7 +70,9 @@ class DetectorError:
 class Correction:
     """By what a species' count is multiplied, how well that is known, and why; `note` is for the reader.
 
-    `factor` is 1 and `cv` 0 where nothing is corrected. `detector` is None where the detector's errors are not.
+    `factor` is 1 and `cv` 0 where nothing is corrected. `detector` is None where the detector's errors are not. Where
+    `ground` is known, the boxes that the ground alone gives are taken off a count before it is multiplied, and the
+    precision of `detector` is that among the other boxes.
     """
 
     species: str
@@ -76,6 +81,7 @@ class Correction:
     detector: DetectorError | None
     factors: SpeciesFactors
     note: str
+    ground: GroundAlarms | None = None
 
     @property
     def applies(self) -> bool:
@@ -86,6 +92,11 @@ class Correction:
     def precision(self) -> float:
         """The share of the detections that are animals; 1 where it is not corrected for."""
         return 1.0 if self.detector is None else self.detector.precision
+
+    def of(self, count: float, searched_mpx: float = 0.0) -> float:
+        """The corrected `count` of boxes on ground of which one look has `searched_mpx` megapixels; never below 0."""
+        alarms = 0.0 if self.ground is None else self.ground.rate * searched_mpx
+        return max(count - alarms, 0.0) * self.factor
 
     def chance_variance(self, count: float) -> float:
         """The relative variance of a corrected `count` that chance alone makes, were every factor known exactly.
@@ -123,15 +134,20 @@ def correct_species(
     conf: float,
     iou: float,
     factors: SpeciesFactors | None = None,
+    background: BackgroundCounts | None = None,
 ) -> Correction:
     """The correction of `species`, which the model knows as `classes`, searched at thresholds `conf` and `iou`.
 
-    The detector's errors are corrected only where the validation counts are for these very thresholds.
+    The detector's errors are corrected only where the validation counts are for these very thresholds. Where the false
+    alarms on empty ground (`background`) are known at them too, these are corrected by ground, and of the validation
+    images' false positives only those beside animals count.
     """
     factors = factors or SpeciesFactors()
-    detector, note = None, _why_not(classes, counts, conf, iou)
+    detector, ground, note = None, None, _why_not(classes, counts, conf, iou)
     if counts is not None and not note:
-        detector = detector_error(classes, counts)
+        if background is not None and _at(background, conf, iou) and counts.beside is not None:
+            ground = ground_alarms(classes, background)
+        detector = detector_error(classes, counts, beside_only=ground is not None)
         if detector.images < _FEW_IMAGES:
             note = f"Precision and recall of {species} rest on {detector.images} validation images only."
     squares = [_factors_cv(factors)]
@@ -139,29 +155,32 @@ def correct_species(
     if detector is not None:
         factor *= detector.factor
         squares.append(detector.cv)
-    return Correction(species, factor, math.hypot(*squares), detector, factors, note)
+    return Correction(species, factor, math.hypot(*squares), detector, factors, note, ground)
 
 
 def without_detector(correction: Correction, note: str) -> Correction:
     """The same correction by the user's factors alone; `note` says why the detector's errors are left out."""
     factors = correction.factors
-    squares = [factors.availability_se / factors.availability, factors.perception_se / factors.perception]
     factor = 1 / (factors.availability * factors.perception)
-    return Correction(correction.species, factor, math.hypot(*squares), None, factors, note)
+    return Correction(correction.species, factor, _factors_cv(factors), None, factors, note)
 
 
-def detector_error(classes: Sequence[str], counts: ValidationCounts) -> DetectorError:
+def detector_error(classes: Sequence[str], counts: ValidationCounts, *, beside_only: bool = False) -> DetectorError:
     """Precision and recall of `classes` taken together, with errors and limits by `factor_known`.
 
     Images, not boxes, are what was drawn, because the animals of one image are missed and confused together; images
-    without the species count too, since false alarms come with the ground. Raises ValueError where nothing was found
-    rightly.
+    without the species count too, since false alarms come with the ground. With `beside_only` those that touch no
+    animal are left out. Raises ValueError where nothing was found rightly.
     """
     images = np.array([row[0] for name in classes for row in counts.counts.get(name, ())], np.int64)
     rows = np.array([row[1:] for name in classes for row in counts.counts.get(name, ())], np.float64).reshape(-1, 3)
     right, wrong, missed = np.zeros((3, counts.images))
     for column, sums in enumerate((right, wrong, missed)):
         np.add.at(sums, images, rows[:, column])
+    if beside_only:
+        wrong = np.zeros(counts.images)
+        for image, number in (row for name in classes for row in (counts.beside or {}).get(name, ())):
+            wrong[image] += number
     known = factor_known(right, wrong, missed)
     return DetectorError(
         float(known.precision.value),
@@ -178,43 +197,71 @@ def detector_error(classes: Sequence[str], counts: ValidationCounts) -> Detector
     )
 
 
-def corrected(estimate: Estimate, correction: Correction) -> Estimate:
-    """The estimate times the correction's factor; squared coefficients of variation add (Goodman 1960, to first order).
+def corrected(estimate: Estimate, correction: Correction, searched: Searched | None = None) -> Estimate:
+    """The estimate after the correction; squared coefficients of variation add (Goodman 1960, to first order).
 
     `estimate` is made from what one look would have shown where the detector's errors are corrected, else from unique
-    animals. The chance errors of the survey's own photos are within the variance between transects but for the finite
-    population correction, which takes their share in the sampled ground out: they are added there (two stages: Cochran
-    1977, ch. 10), and wholly where everything was photographed.
+    animals. Where the correction knows the alarms of the ground, they are taken off first (`less_ground`), for which
+    `searched` is needed: else ValueError. The chance errors of the survey's own photos are within the variance between
+    transects but for the finite population correction, which takes their share in the sampled ground out: they are
+    added there (two stages: Cochran 1977, ch. 10), and wholly where everything was photographed.
 
     Limits: for `jolly2` estimate -+ t SE. Else the distances of the limits from the estimate on the log scale and
     the correction's own are added as squares, which keeps the asymmetry of each (MOVER: Zou and Donner 2008,
     Stat. Med. 27: 1693-1702). Those of the detector are the distances of `factor_ci95`, for the validation images and,
     in proportion to the standard errors, for the survey's own; those of the other factors are log-normal. The lower
-    limit is never below the count of one look times precision.
+    limit is never below the boxes of one look that are animals: times precision, or those beyond the alarms of the
+    ground, which has its own doubt.
     """
     if estimate.estimate is None or not correction.applies:
         return estimate
-    value = estimate.estimate * correction.factor
-    density = None if estimate.density is None else estimate.density * correction.factor
-    scaled = replace(estimate, estimate=value, density=density, variance=None, se=None, ci95=None)
+    counted = _counted(estimate, correction, searched)
+    value = counted.value * correction.factor
+    density = None if estimate.density is None else value * _per_area(estimate)
+    note = f"{estimate.note} {counted.note}".strip()
+    scaled = replace(estimate, estimate=value, density=density, variance=None, se=None, ci95=None, note=note)
     if estimate.variance is None and estimate.method != "total":
         return scaled
-    sampling = 0.0 if estimate.variance is None else estimate.variance
-    own = math.sqrt(correction.cv**2 + _sampled(estimate) * correction.chance_variance(estimate.seen))
-    cv = math.hypot(math.sqrt(sampling) / estimate.estimate, own) if estimate.estimate > 0 else 0.0
-    scaled = replace(scaled, variance=(cv * value) ** 2, se=cv * value)
+    own2 = correction.cv**2 + _sampled(estimate) * correction.chance_variance(counted.seen)
+    variance = correction.factor**2 * (counted.variance + counted.value**2 * own2)
+    scaled = replace(scaled, variance=variance, se=math.sqrt(variance))
     if estimate.method == "total":
-        note = estimate.note.replace(", so no interval", "")
+        note = note.replace(", so no interval", "")
         scaled = replace(scaled, note=f"{note} The limits hold the error of the correction alone.".strip())
-    limits = _limits(estimate, correction, value, cv)
+    limits = _limits(estimate, correction, counted, math.sqrt(variance))
     return scaled if limits is None else replace(scaled, ci95=limits)
 
 
+def spread_factor(estimate: Estimate, correction: Correction) -> float:
+    """How many times larger the sampling error is than boxes show of which a fixed share is no animal; 1 or more.
+
+    With n of N transects, precision p, and counts A_i of boxes that are animals, A and F in all of the area, p (A + F)
+    stands for A. Boxes that come with the ground do not vary with A: where the survey's ground happens to hold more
+    animals than p stands for, the corrected count follows with p of the surplus alone, and misses (1 - p) of it. That
+    is an error of (1 - p) (A - E A), with the variance (1 - p)2 N s2 against p2 N2 (1 - n/N) s2 / n of the estimate,
+    and so (1 / p - 1)2 n / (N - n) of its relative variance, if all that varies between transects is animals. The
+    validation images show such an error too, in the scatter of their animals (`chance_variance`): what is in that
+    already is not added again.
+    """
+    share, precision, own = _sampled(estimate), correction.precision, 0.0
+    if estimate.method == "total" or not estimate.variance or not estimate.estimate or not share < 1:
+        return 1.0
+    if correction.detector is not None:
+        own = share * correction.detector.cv**2 * correction.survey_share(estimate.seen)
+    relative = estimate.variance / estimate.estimate**2
+    return math.sqrt(1 + max((1 / precision - 1) ** 2 * share / (1 - share) - own / relative, 0.0))
+
+
 def correction_record(correction: Correction) -> dict[str, object]:
-    """A correction as JSON, unrounded."""
-    detector, factors = correction.detector, correction.factors
+    """A correction as JSON, unrounded.
+
+    `basis` says how false alarms were corrected: by `ground`, by the precision of the `validation`, or `none` at all.
+    """
+    detector, factors, ground = correction.detector, correction.factors, correction.ground
+    basis = "none" if detector is None else "validation" if ground is None else "ground"
     return {
         "species": correction.species,
+        "basis": basis,
         "factor": correction.factor,
         "cv": correction.cv,
         "precision": None if detector is None else detector.precision,
@@ -228,6 +275,12 @@ def correction_record(correction: Correction) -> dict[str, object]:
         "detector_factor_ci95": None if detector is None else list(detector.factor_ci95),
         "validation_images": None if detector is None else detector.images,
         "validation_objects": None if detector is None else detector.objects,
+        "alarms_per_mpx": None if ground is None else ground.rate,
+        "alarms_per_mpx_se": None if ground is None else ground.se,
+        "alarms_per_mpx_ci95": None if ground is None else list(ground.ci95),
+        "background_images": None if ground is None else ground.images,
+        "background_mpx": None if ground is None else ground.mpx,
+        "background_alarms": None if ground is None else ground.alarms,
         **factors.model_dump(),
         "note": correction.note,
     }
@@ -263,34 +316,75 @@ def _sampled(estimate: Estimate) -> float:
     return 1.0 if estimate.method == "total" or estimate.sampled_share is None else min(estimate.sampled_share, 1.0)
 
 
-def _own_reach(estimate: Estimate, correction: Correction) -> Limits:
-    """How far the correction's own limits lie down and up on the log scale."""
+def _at(background: BackgroundCounts, conf: float, iou: float) -> bool:
+    return abs(background.conf - conf) <= _SAME and abs(background.iou - iou) <= _SAME
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What is multiplied: in the sampled ground and in all, its variance, sampling limits, and the least there is.
+
+    `note` is for the reader.
+    """
+
+    seen: float
+    value: float
+    variance: float
+    limits: Limits | None
+    floor: float
+    note: str = ""
+
+
+def _counted(estimate: Estimate, correction: Correction, searched: Searched | None) -> _Counted:
+    boxes = estimate.estimate or 0.0
+    if correction.ground is None:
+        limits = (boxes, boxes) if estimate.method == "total" else estimate.ci95
+        floor, spread = estimate.seen * correction.precision, spread_factor(estimate, correction)
+        if limits is not None and boxes > 0 and spread > 1:
+            down, up = (spread * math.log(limit / boxes) if limit > 0 else -math.inf for limit in limits)
+            limits = boxes * math.exp(down), boxes * math.exp(up)
+        return _Counted(estimate.seen, boxes, spread**2 * (estimate.variance or 0.0), limits, floor)
+    if searched is None:
+        raise ValueError("the alarms of the ground cannot be taken off without the area that was searched")
+    net = less_ground(estimate, correction.ground, searched, _sampled(estimate))
+    note = _MORE_ALARMS if net.surplus < 0 < boxes else ""
+    return _Counted(net.seen, net.value, net.variance, net.limits, net.sure * correction.precision, note)
+
+
+def _per_area(estimate: Estimate) -> float:
+    """One over the area in km2 that the estimate is of."""
+    if estimate.stratum_km2 is not None:
+        return 1 / estimate.stratum_km2
+    return (estimate.density or 0.0) / estimate.estimate if estimate.estimate else 0.0
+
+
+def _own_reach(estimate: Estimate, correction: Correction, seen: float) -> Limits:
+    """How far the correction's own limits lie down and up on the log scale, for a count of `seen`."""
     share = _sampled(estimate)
-    other = _factors_cv(correction.factors) ** 2 + share * correction.unseen_variance(estimate.seen)
+    other = _factors_cv(correction.factors) ** 2 + share * correction.unseen_variance(seen)
     squares = _Z**2 * math.log1p(other)
     if correction.detector is None:
         return math.sqrt(squares), math.sqrt(squares)
     detector = correction.detector
-    times = math.sqrt(1 + share * correction.survey_share(estimate.seen))
+    times = math.sqrt(1 + share * correction.survey_share(seen))
     down, up = (times * abs(math.log(limit / detector.factor)) for limit in detector.factor_ci95)
     return math.hypot(down, math.sqrt(squares)), math.hypot(up, math.sqrt(squares))
 
 
-def _limits(estimate: Estimate, correction: Correction, value: float, cv: float) -> Limits | None:
-    """Limits around `value`, whose coefficient of variation in all is `cv`."""
-    floor = estimate.seen * correction.precision
-    if value == 0:
+def _limits(estimate: Estimate, correction: Correction, counted: _Counted, se: float) -> Limits | None:
+    """Limits of a corrected count whose standard error in all is `se`; None where the count had none."""
+    value = counted.value * correction.factor
+    if counted.limits is None or estimate.estimate == 0:
         return None
     if estimate.method == "jolly2":
-        if estimate.ci95 is None or estimate.df is None:
+        if estimate.df is None:
             return None
-        reach = float(stdtrit(estimate.df, 0.975)) * cv * value
-        return max(value - reach, floor), max(value + reach, floor)
-    low, high = (1.0, 1.0)
-    if estimate.method != "total":
-        if estimate.ci95 is None or estimate.estimate is None:
-            return None
-        low, high = estimate.ci95[0] / estimate.estimate, estimate.ci95[1] / estimate.estimate
-    own_down, own_up = _own_reach(estimate, correction)
-    down, up = math.hypot(math.log(low), own_down), math.hypot(math.log(high), own_up)
-    return max(value * math.exp(-down), floor), max(value * math.exp(up), floor)
+        reach = float(stdtrit(estimate.df, 0.975)) * se
+        return max(value - reach, counted.floor), max(value + reach, counted.floor)
+    low, high = counted.limits
+    if counted.value == 0:
+        return 0.0, max(high * correction.factor, counted.floor)
+    own_down, own_up = _own_reach(estimate, correction, counted.seen)
+    down = math.hypot(math.log(counted.value / low), own_down) if low > 0 else math.inf
+    up = math.hypot(math.log(high / counted.value), own_up)
+    return max(value * math.exp(-down), counted.floor), max(value * math.exp(up), counted.floor)

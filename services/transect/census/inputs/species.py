@@ -60,6 +60,7 @@ def species_corrections(
             conf=package.conf if options.conf is None else options.conf,
             iou=package.iou if options.iou is None else options.iou,
             factors=given.get(name),
+            background=package.background_counts,
         )
         for number, name in enumerate(species.names)
     }

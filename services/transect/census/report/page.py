@@ -72,6 +72,8 @@ def render_report(content: ReportInput) -> str:
         remarks=remarks(rows, content.manifest, content.frames, content.coverage, content.spec),
         corrections=content.tally.corrections,
         detector_corrected=any(one.detector is not None for one in applied),
+        by_ground=[one.species for one in applied if one.ground is not None],
+        by_precision=[one.species for one in applied if one.detector is not None and one.ground is None],
         factors_given=any(one.factors != type(one.factors)() for one in applied),
         estimates=_estimates(content),
         methods={one.estimate.method for one in content.tally.estimates},

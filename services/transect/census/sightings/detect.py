@@ -132,7 +132,9 @@ class _Search:
             return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
         except ImageError as error:
             return _failed(str(error))
-        scale = 1.0 if result.failure else self.detector.scale(result.width, result.height, self._options(frame))
+        scale = (
+            1.0 if result.failure else self.detector.network_scale(result.width, result.height, self._options(frame))
+        )
         return _keep(result, kept, digest, {"scale": scale, "look": look.tolist()})
 
     def _detect(self, frame: Frame) -> tuple[ImageResult, NDArray[np.float64]]:
