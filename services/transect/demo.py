@@ -32,7 +32,7 @@ from transect.training import TrainOutcome, TrainRequest, train
 _RECIPE = Path("configs/train/demo.yaml")
 _GATE = Path("configs/promotion.yaml")
 _CENSUS = Path("configs/census.yaml")
-# The ground that is searched for false alarms: a fifth of what one look of the survey shows. What is taken off the count
+# The ground that is searched for false alarms: a fifth of what one look of the survey shows. What is taken off a count
 # is then known about half as well as with ground without end; more would take longer to make than the training set.
 _BACKGROUND = 400
 _OVERRIDES = ("background=images/background",)

@@ -51,7 +51,8 @@ class ValidationProfile(_Value):
     """The validation split as the network saw it, searched at the thresholds `conf` and `iou`.
 
     `mpx` is each image's area in the network's megapixels. `looks` has a row for each tile that speaks for an image:
-    the image's number, then `statistics` and the projections on `space`. `detections` has for each class rows of
+    the image's number, then `statistics` and the projections on `space`; `training_looks` has a row without a number
+    for each of some training images, which tell how much such images vary. `detections` has for each class rows of
     (image, score, size, right): size is the root of the box's area in the network's pixels, right is 1 or 0.
     """
 
@@ -60,6 +61,7 @@ class ValidationProfile(_Value):
     mpx: tuple[_Positive, ...] = Field(min_length=1)
     statistics: tuple[str, ...] = STATISTICS
     looks: tuple[tuple[float, ...], ...]
+    training_looks: tuple[tuple[float, ...], ...] = ()
     space: FeatureSpace | None
     detections: dict[str, tuple[tuple[_Image, _Share, _Positive, Annotated[int, Field(ge=0, le=1)]], ...]]
 
@@ -68,6 +70,8 @@ class ValidationProfile(_Value):
         width = 1 + len(self.statistics) + (0 if self.space is None else len(self.space.components))
         if any(len(row) != width for row in self.looks):
             raise ValueError(f"a row of looks has not {width} numbers")
+        if any(len(row) != width - 1 for row in self.training_looks):
+            raise ValueError(f"a row of training_looks has not {width - 1} numbers")
         images = [int(row[0]) for row in self.looks]
         images += [row[0] for rows in self.detections.values() for row in rows]
         if images and not 0 <= min(images) <= max(images) < len(self.mpx):

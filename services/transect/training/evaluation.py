@@ -74,7 +74,7 @@ def evaluate_model(
             test = search_split(
                 detector, dataset.splits["test"], dataset.names, options=at_conf, title="Evaluating on test"
             ).evaluation()
-            profile = build_profile(detector, dataset.splits["val"], val, max_pixels=settings.max_pixels)
+            profile = build_profile(detector, dataset, val, max_pixels=settings.max_pixels)
             alarms = None
             if background:
                 tiled = DetectOptions(tile="auto", conf=conf)

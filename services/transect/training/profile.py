@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.datasets import Split
+from transect.datasets import Dataset
 from transect.engine import DetectOptions, Detector, FeatureSpace, SearchedSplit, ValidationProfile
 from transect.engine.metrics import match
 from transect.imagery import open_raster
@@ -15,34 +15,27 @@ from transect.progress import progress
 
 FloatArray = NDArray[np.float64]
 
-_MOST_IMAGES = 1000
+_MOST_IMAGES, _MOST_TRAINING_IMAGES = 1000, 300
 # A covariance of k directions wants some images for each.
 _IMAGES_PER_DIRECTION, _MOST_DIRECTIONS = 6, 16
 _WHOLE = DetectOptions(tile="off")
 
 
-def build_profile(detector: Detector, split: Split, searched: SearchedSplit, *, max_pixels: int) -> ValidationProfile:
-    """Describe the images of `split`, of which `searched` is what was found; at most 1000 of them are looked at.
+def build_profile(
+    detector: Detector, dataset: Dataset, searched: SearchedSplit, *, max_pixels: int
+) -> ValidationProfile:
+    """Describe the validation images, of which `searched` is what was found; some training images tell how they vary.
 
-    Raises ImageError for an image that cannot be read.
+    At most 1000 of the first and 300 of the second are looked at. Raises ImageError for an image that cannot be read.
     """
-    many = len(split.images)
-    chosen = np.unique(np.linspace(0, many - 1, min(many, _MOST_IMAGES)).round().astype(int)).tolist()
-
-    def look(path: Path) -> tuple[FloatArray, FloatArray]:
-        with open_raster(path, max_pixels=max_pixels) as raster:
-            return detector.look(raster, _WHOLE)
-
-    looks = []
-    with ThreadPoolExecutor(2) as pool, progress("Describing val", len(chosen)) as advance:
-        for one in pool.map(look, [split.images[number] for number in chosen]):
-            looks.append(one)
-            advance()
-    images = np.repeat(chosen, [len(statistics) for statistics, _ in looks])
-    statistics, features = (np.concatenate([one[part] for one in looks]) for part in (0, 1))
-    space = feature_space(features)
-    projected = np.empty((len(images), 0)) if space is None else space.project(features)
-    rows = np.column_stack([images, statistics, projected])
+    val, train = dataset.splits["val"].images, dataset.splits["train"].images
+    chosen, others = _spread(len(val), _MOST_IMAGES), _spread(len(train), _MOST_TRAINING_IMAGES)
+    looks = _looks(detector, [*(val[k] for k in chosen), *(train[k] for k in others)], max_pixels)
+    statistics, features = (np.stack([one[part].mean(axis=0) for one in looks]) for part in (0, 1))
+    first = np.arange(len(looks)) < len(chosen)
+    space = feature_space(features, first)
+    projected = np.empty((len(looks), 0)) if space is None else space.project(features)
+    rows = [tuple(_short(row)) for row in np.column_stack([statistics, projected])]
     side = detector.manifest.image_size
     scales = [min(side / width, side / height) for width, height in searched.sizes]
     areas = [width * height * scale**2 / 1e6 for (width, height), scale in zip(searched.sizes, scales, strict=True)]
@@ -50,22 +43,49 @@ def build_profile(detector: Detector, split: Split, searched: SearchedSplit, *, 
         conf=searched.conf,
         iou=searched.iou,
         mpx=tuple(_short(areas)),
-        looks=tuple((int(row[0]), *_short(row[1:])) for row in rows),
+        looks=tuple((number, *row) for number, row in zip(chosen, rows, strict=False)),
+        training_looks=tuple(rows[len(chosen) :]),
         space=space,
         detections=_detections(searched, scales),
     )
 
 
-def feature_space(features: FloatArray) -> FeatureSpace | None:
-    """The principal components of features (n, d); None where there are too few images or no features."""
+def _spread(many: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `many`, evenly over them."""
+    numbers: list[int] = np.unique(np.linspace(0, many - 1, min(many, most)).round().astype(int)).tolist()
+    return numbers
+
+
+def _looks(detector: Detector, images: Sequence[Path], max_pixels: int) -> list[tuple[FloatArray, FloatArray]]:
+    def look(path: Path) -> tuple[FloatArray, FloatArray]:
+        with open_raster(path, max_pixels=max_pixels) as raster:
+            return detector.look(raster, _WHOLE)
+
+    looks = []
+    with ThreadPoolExecutor(2) as pool, progress("Describing the images", len(images)) as advance:
+        for one in pool.map(look, images):
+            looks.append(one)
+            advance()
+    return looks
+
+
+def feature_space(features: FloatArray, first: NDArray[np.bool_]) -> FeatureSpace | None:
+    """The principal components of features (n, d), about the mean of the `first` images and that of the others.
+
+    None where there are too few images or no features.
+    """
     n, d = features.shape
     directions = min(n // _IMAGES_PER_DIRECTION, _MOST_DIRECTIONS, d)
     if directions < 1:
         return None
-    mean, scale = features.mean(axis=0), features.std(axis=0)
+    mean = features[first].mean(axis=0)
+    centred = features - mean
+    if not first.all():
+        centred[~first] = features[~first] - features[~first].mean(axis=0)
+    scale = centred.std(axis=0)
     # A map that answers to nothing tells nothing.
     scale = np.where(scale > 0, scale, 1.0)
-    _, strengths, components = np.linalg.svd((features - mean) / scale, full_matrices=False)
+    _, strengths, components = np.linalg.svd(centred / scale, full_matrices=False)
     directions = min(directions, int((strengths > 1e-9 * strengths[0]).sum())) if strengths[0] > 0 else 0
     if directions < 1:
         return None

@@ -37,6 +37,25 @@ def test_what_does_not_vary_has_a_least_spread() -> None:
     assert outside(grey[:3], np.zeros(2), np.zeros(2)) is None
 
 
+def test_images_that_vary_alike_tell_the_spread_of_few() -> None:
+    rng = np.random.default_rng(5)
+    mixing = rng.normal(size=(8, 8))
+
+    def p_values(many: int, alike: int, away: float) -> FloatArray:
+        found = []
+        for _ in range(1500):
+            few, others = rng.normal(size=(many, 8)) @ mixing, rng.normal(size=(alike, 8)) @ mixing + 40
+            mean = (rng.normal(size=8) + away) @ mixing
+            found.append(outside(few, mean, np.zeros(8), others if alike else None))
+        return np.array(found, np.float64)
+
+    for level in (0.02, 0.1):
+        assert np.mean(p_values(10, 30, 0.0) <= level) == pytest.approx(level, abs=4 * math.sqrt(level / 1500))
+        # In groups the p-value is on the safe side.
+        assert np.mean(p_values(10, 0, 0.0) <= level) <= level + 4 * math.sqrt(level / 1500)
+    assert np.mean(p_values(10, 30, 3.0) < 0.002) > 0.9
+
+
 def test_animals_of_one_picture_go_together() -> None:
     values, pictures = np.array([1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0]), np.repeat(np.arange(5), 2)
     grouped = Grouped.of(values, pictures)

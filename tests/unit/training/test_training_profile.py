@@ -29,6 +29,8 @@ from transect.engine.network_features import NetworkFeatures
 from transect.errors import PackageError
 from transect.training.profile import build_profile, feature_space
 
+ALL = np.ones(60, bool)
+
 
 def stripes(width: int, size: int = 64) -> NDArray[np.uint8]:
     columns = (np.arange(size) // width % 2 * 100 + 80).astype(np.uint8)
@@ -105,17 +107,28 @@ def test_directions_are_those_in_which_images_differ() -> None:
     rng = np.random.default_rng(0)
     strong = rng.normal(size=(60, 1)) @ np.array([[1.0, 1.0, 0.0, 0.0]])
     features = strong + 0.1 * rng.normal(size=(60, 4)) + 7
-    space = feature_space(features)
+    space = feature_space(features, ALL[: len(features)])
     assert space is not None
     assert len(space.components) == 4
     assert abs(np.dot(space.components[0], [0.5**0.5, 0.5**0.5, 0, 0])) > 0.95
     projected = space.project(features)
     assert projected.mean(axis=0) == pytest.approx(np.zeros(4), abs=1e-4)
     assert np.abs(np.corrcoef(projected.T) - np.eye(4)).max() < 1e-3
-    assert len(getattr(feature_space(features[:13]), "components", ())) == 2
-    assert feature_space(features[:5]) is None
-    assert feature_space(np.ones((60, 3))) is None
-    assert feature_space(np.empty((60, 0))) is None
+    assert len(getattr(feature_space(features[:13], ALL[:13]), "components", ())) == 2
+    assert feature_space(features[:5], ALL[:5]) is None
+    assert feature_space(np.ones((60, 3)), ALL) is None
+    assert feature_space(np.empty((60, 0)), ALL) is None
+
+
+def test_another_mean_of_the_training_images_is_no_direction() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(80, 3)) * (3, 1, 1)
+    first = np.arange(80) < 20
+    features[~first, 1] += 50
+    space = feature_space(features, first)
+    assert space is not None
+    assert abs(space.mean[1]) < 1
+    assert space.scale == pytest.approx((3, 1, 1), rel=0.3)
 
 
 def test_a_profile_is_built_written_and_read(dot_package: Path, tmp_path: Path) -> None:
@@ -123,11 +136,12 @@ def test_a_profile_is_built_written_and_read(dot_package: Path, tmp_path: Path) 
     split = dataset.splits["val"]
     with Detector.open(dot_package) as detector:
         searched = search_split(detector, split, dataset.names)
-        profile = build_profile(detector, split, searched, max_pixels=10**6)
+        profile = build_profile(detector, dataset, searched, max_pixels=10**6)
     assert profile.space is None
     assert [row[0] for row in profile.looks] == list(range(len(split.images)))
     assert profile.mpx == pytest.approx([64 * 64 / 1e6] * len(split.images))  # scaled up to the network's input
     assert profile.look_of_images().shape == (len(split.images), len(STATISTICS))
+    assert len(profile.training_looks) == len(dataset.splits["train"].images)
     assert set(profile.detections) == set(dataset.names)
     write_profile(tmp_path, profile)
     assert read_profile(tmp_path) == profile
@@ -141,7 +155,7 @@ def test_what_was_found_is_kept_with_its_size_and_whether_it_was_right(dot_packa
     truth = Truth(np.array([[1, 1, 20, 20]], np.float64), np.array([1]))
     searched = SearchedSplit(dataset.names, (found,), (found,), (truth,), 0.25, 0.5, ((128, 128),))
     with Detector.open(dot_package) as detector:
-        profile = build_profile(detector, dataset.splits["val"], searched, max_pixels=10**6)
+        profile = build_profile(detector, dataset, searched, max_pixels=10**6)
     # The network sees half of the picture's size.
     assert profile.detections[dataset.names[1]] == ((0, 0.9, 10.0, 1), (0, 0.4, 10.0, 0))
     assert profile.detections[dataset.names[0]] == ()
@@ -159,6 +173,7 @@ def test_a_look_of_several_tiles_is_their_mean() -> None:
     ("change", "sentence"),
     [
         ({"looks": [[0, 1.0]]}, "a row of looks has not 9 numbers"),
+        ({"training_looks": [[1.0]]}, "a row of training_looks has not 8 numbers"),
         ({"looks": [[7, *[0.5] * 8]]}, "an image is named that is none of the 2"),
         ({"detections": {"elk": [[2, 0.5, 9.0, 1]]}}, "an image is named that is none of the 2"),
         ({"detections": {"elk": [[0, 0.5, 9.0, 2]]}}, "less than or equal to 1"),

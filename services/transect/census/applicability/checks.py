@@ -79,19 +79,19 @@ def _looks(validation: Pictures, survey: Pictures) -> list[Check]:
     if not len(survey.looks) or not len(validation.looks):
         return [Check("ground", "", None, "How the photos look was not measured.")]
     mean, many = survey.looks.mean(axis=0), len(STATISTICS)
-    checks = [
-        _outside("ground", validation.looks[:, :many], mean[:many], _LEAST_SD, _striking(validation.looks, mean)),
-    ]
-    features = validation.looks[:, many:]
-    if features.shape[1]:
-        least = np.full(features.shape[1], _LEAST_SD_OF_FEATURES)
+    statistics = slice(0, many)
+    checks = [_outside("ground", validation, mean, statistics, _striking(validation.looks, mean))]
+    if validation.looks.shape[1] > many:
         sentence = "The network sees other features in the photos than in the validation images."
-        checks.append(_outside("features", features, mean[many:], least, sentence))
+        checks.append(_outside("features", validation, mean, slice(many, None), sentence))
     return checks
 
 
-def _outside(kind: Kind, reference: FloatArray, mean: FloatArray, least: FloatArray, sentence: str) -> Check:
-    p = outside(reference, mean, least)
+def _outside(kind: Kind, validation: Pictures, mean: FloatArray, part: slice, sentence: str) -> Check:
+    reference, away = validation.looks[:, part], mean[part]
+    alike = None if validation.alike is None else validation.alike[:, part]
+    least = _LEAST_SD if kind == "ground" else np.full(len(away), _LEAST_SD_OF_FEATURES)
+    p = outside(reference, away, least, alike)
     if p is None:
         return Check(kind, "", None, f"There are too few validation images ({len(reference)}) to compare looks with.")
     return Check(kind, "", p, sentence)

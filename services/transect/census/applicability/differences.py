@@ -11,25 +11,43 @@ FloatArray = NDArray[np.float64]
 
 # Fewer pictures than this have no spread worth the name.
 _LEAST_PICTURES = 5
+# A covariance of k directions is known by so many times k images.
+_FREEDOM_A_DIRECTION = 3
 
 
-def outside(reference: FloatArray, mean: FloatArray, least_sd: FloatArray) -> float | None:
+def outside(
+    reference: FloatArray, mean: FloatArray, least_sd: FloatArray, alike: FloatArray | None = None
+) -> float | None:
     """The p-value of `mean` (k,) as one more picture like those of `reference` (n, k).
 
     A survey has one light and one ground, while the validation images have many: so its mean is held against the
-    spread of single images, as a prediction of one more (Hotelling's T2: n (n - k) / ((n + 1) k (n - 1)) D2 is F with k
-    and n - k degrees of freedom, where D is the Mahalanobis distance; Johnson and Wichern 2007, Applied Multivariate
-    Statistical Analysis, ch. 5). Directions whose standard deviation is below `least_sd` (k,) are given that one.
-    None where there are too few images.
+    spread of single images, as a prediction of one more (Hotelling's T2 = D2 n / (n + 1), where D is the Mahalanobis
+    distance; T2 (f - k + 1) / (f k) is F with k and f - k + 1 degrees of freedom; Johnson and Wichern 2007, Applied
+    Multivariate Statistical Analysis, ch. 5 and 6). The covariance, of f degrees of freedom, is that of `reference`
+    pooled with that of `alike` (m, k), images of another mean. Directions whose standard deviation is below `least_sd`
+    (k,) are given that one. Where there are few degrees of freedom, neighbouring directions are tested in groups, and
+    the least p-value is multiplied by their number (Bonferroni). None where there are too few images.
     """
     n, k = reference.shape
-    if n < max(_LEAST_PICTURES, k + 2):
+    groups = [reference] if alike is None or not len(alike) else [reference, alike]
+    freedom = sum(len(one) - 1 for one in groups)
+    if n < _LEAST_PICTURES:
         return None
-    covariance = np.cov(reference.T).reshape(k, k)
-    lacking = np.maximum(least_sd**2 - np.diag(covariance), 0.0)
     away = mean - reference.mean(axis=0)
-    squared = float(away @ np.linalg.solve(covariance + np.diag(lacking + 1e-12), away))
-    return float(fdtrc(k, n - k, squared * n * (n - k) / ((n + 1) * k * (n - 1))))
+    centred = np.concatenate([one - one.mean(axis=0) for one in groups])
+    size = min(k, max(1, freedom // _FREEDOM_A_DIRECTION))
+    parts = np.array_split(np.arange(k), math.ceil(k / size))
+    p_values = [_one_more(centred[:, part], away[part], least_sd[part], (n, freedom)) for part in parts]
+    return min(1.0, len(parts) * min(p_values))
+
+
+def _one_more(centred: FloatArray, away: FloatArray, least_sd: FloatArray, known: tuple[int, int]) -> float:
+    n, freedom = known
+    k = len(away)
+    covariance = centred.T @ centred / freedom
+    lacking = np.maximum(least_sd**2 - np.diag(covariance), 0.0)
+    squared = float(away @ np.linalg.solve(covariance + np.diag(lacking + 1e-12), away)) * n / (n + 1)
+    return float(fdtrc(k, freedom - k + 1, squared * (freedom - k + 1) / (freedom * k)))
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,15 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A group of pictures: each one's area in the network's megapixels, and the look of those that have one, (n, k)."""
+    """A group of pictures: each one's area in the network's megapixels, and the look of those that have one, (n, k).
+
+    `alike` are the looks of images that vary as these do, about a mean of their own.
+    """
 
     mpx: FloatArray
     looks: FloatArray
     boxes: Mapping[str, Boxes]
+    alike: FloatArray | None = None
 
 
 def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: Mapping[str, int]) -> Pictures:
@@ -38,8 +42,12 @@ def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: 
     rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
     for name, number in of_class.items():
         rows[species[number]] += profile.detections.get(name, ())
+    looks = profile.look_of_images()
     return Pictures(
-        np.array(profile.mpx), profile.look_of_images(), {name: _validated(found) for name, found in rows.items()}
+        np.array(profile.mpx),
+        looks,
+        {name: _validated(found) for name, found in rows.items()},
+        np.array(profile.training_looks, np.float64).reshape(-1, looks.shape[1]),
     )
 
 
