@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # ships none
 
+from make_variables import forget_make
 from rotation import rest_of_the_day
 
 # Fixtures that make small real model packages.
@@ -29,12 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _OURS = ("TRANSECT_", "MLFLOW_", "AWS_", "POSTGRES_", "MINIO_")
 
-# `make test ARGS=...` hands its variables on to every make below it, which takes them for its own: the stack's
-# `make up` would give Compose the arguments of pytest.
-OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
-EXPORTED_BY_MAKE = ("MODEL", "DATA", "EPOCHS", "CONFIG", "ARGS", "RUN", "REASON", "SURVEY", "OUT", "RUNTIME", "GPU")
-for _name in (*OF_MAKE, *EXPORTED_BY_MAKE):
-    os.environ.pop(_name, None)
+forget_make()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import EXPORTED_BY_MAKE, OF_MAKE
+from make_variables import EXPORTED_BY_MAKE, OF_MAKE
 
 ROOT = Path(__file__).parents[2]
 _MAKEFILE = """\

@@ -1,0 +1,14 @@
+"""What `make test` hands down to the processes below it, and no test may see."""
+
+import os
+
+# `make test ARGS=...` hands its variables on to every make below it, which takes them for its own: the stack's
+# `make up` would give Compose the arguments of pytest.
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
+EXPORTED_BY_MAKE = ("MODEL", "DATA", "EPOCHS", "CONFIG", "ARGS", "RUN", "REASON", "SURVEY", "OUT", "RUNTIME", "GPU")
+
+
+def forget_make() -> None:
+    """Take these variables out of the environment of this process."""
+    for name in (*OF_MAKE, *EXPORTED_BY_MAKE):
+        os.environ.pop(name, None)
