@@ -23,14 +23,17 @@ from onnx import TensorProto, helper, numpy_helper
 from transect.engine import (
     INT8_FILES,
     MODEL_FILE,
+    PROFILE_FILE,
     VARIANT_FILES,
     WEIGHTS_FILE,
     PackageManifest,
     Precision,
+    ValidationProfile,
     Variant,
     hash_files,
     read_manifest,
     write_manifest,
+    write_profile,
 )
 
 NAMES = ("sheep", "goat", "cow")
@@ -54,6 +57,16 @@ def write_package(folder: Path, **fields: Any) -> Path:
     manifest = PackageManifest(**(defaults | fields))
     write_manifest(folder, manifest)
     return folder
+
+
+def with_profile(package: Path, target: Path, profile: ValidationProfile, **fields: Any) -> Path:
+    """A copy of `package` that knows what its validation images look like; `fields` of package.json change too."""
+    shutil.copytree(package, target)
+    write_profile(target, profile)
+    manifest = read_manifest(package)
+    files = hash_files(target, [*manifest.files, PROFILE_FILE])
+    write_manifest(target, manifest.model_copy(update={**fields, "files": files}))
+    return target
 
 
 def make_variant(precision: str, *, speedup: float = 2.0, **fields: Any) -> Variant:

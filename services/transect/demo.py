@@ -185,6 +185,7 @@ def _summary(
             "unique": row.unique,
             "corrected": row.corrected,
             "truth_in_area": truth.population.get(row.species, 0),
+            "detector": row.detector,
             "estimate": row.estimate,
             "ci95": None if row.ci95 is None else list(row.ci95),
         }
@@ -198,28 +199,38 @@ def _summary(
             "trained_version": outcome.version,
             "metrics": outcome.metrics,
         },
-        "census": {"species": species, "failures": len(result.failures), "report": str(result.report)},
+        "census": {
+            "detector": result.manifest["detector"]["state"],
+            "species": species,
+            "failures": len(result.failures),
+            "report": str(result.report),
+        },
         "seconds": seconds,
     }
 
 
 def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> None:
-    # Without lines between the columns it fits the 80 columns of a log.
-    table = Table(
-        *("species", "truth", "seen", "unique", "corrected", "truth in area", "estimate", "95% limits"),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    # Without lines between the columns, and with no word cut, it fits the 80 columns of a log.
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in ("species", "truth", "seen", "unique", "detector", "corrected", "truth in area", "estimate"):
+        widest = "validated" if column == "detector" else column.split(maxsplit=1)[0]
+        table.add_column(column, min_width=len(widest))
+    table.add_column("95% limits")
     for row in summary["census"]["species"]:
         low, high = row["ci95"] or (None, None)
         table.add_row(
-            *(row["species"], str(row["truth"]), str(row["seen"]), str(row["unique"]), _whole(row["corrected"])),
-            *(str(row["truth_in_area"]), _whole(row["estimate"]), "-" if low is None else f"{low:.0f} to {high:.0f}"),
+            *(row["species"], str(row["truth"]), str(row["seen"]), str(row["unique"]), row["detector"]),
+            *(
+                _whole(row["corrected"]),
+                str(row["truth_in_area"]),
+                _whole(row["estimate"]),
+                "-" if low is None else f"{low:.0f} to {high:.0f}",
+            ),
         )
     print()
     Console().print(table)
     print("truth: animals on the photographed ground; seen: in all frames; unique: each animal once;")
+    print("detector: whether its errors in the validation images may be taken for those on this ground;")
     print(
         "corrected: for what the model missed and mistook in its validation images, seen from one look at each place;"
     )

@@ -4,6 +4,9 @@ Two surveys on their own transects are compared by the limits that each states (
 where one has far fewer transects than the other; benchmarks/differences.py measures it. Two results of the same photos
 share their sampling error, so they are compared transect by transect: Jolly's method II of the differences of counts,
 corrected ones where both are, and then with the errors of the corrections.
+
+Where the detector is not validated on the ground of one of them, its errors there are unknown: a difference may be the
+detector's and not the animals', so there is no test.
 """
 
 import math
@@ -36,8 +39,9 @@ class Change:
 class Difference:
     """B - A for one species in one stratum, with its 95% limits and a two-sided test of no difference.
 
-    `ratio` is B / A. `test` is `mover` (from the limits of both), `welch` where one has no limits, `paired` where both
-    are of the same photos. What does not exist is None, and `note` says why.
+    `detector_a` and `detector_b` say whether the detector is validated for the species in each ("" where none
+    counted). `ratio` is B / A. `test` is `mover` (from the limits of both), `welch` where one has no limits, `paired`
+    where both are of the same photos. What does not exist is None, and `note` says why.
     """
 
     stratum: str
@@ -54,11 +58,16 @@ class Difference:
     ratio: float | None = None
     ratio_ci95: tuple[float, float] | None = None
     note: str = ""
+    detector_a: str = ""
+    detector_b: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two censuses side by side; `only_a` and `only_b` are (stratum, species) without a partner."""
+    """Two censuses side by side; `only_a` and `only_b` are (stratum, species) without a partner.
+
+    `detector_a` and `detector_b` are the states of the whole censuses, the weakest of their species'.
+    """
 
     a: str
     b: str
@@ -67,6 +76,8 @@ class Comparison:
     differences: tuple[Difference, ...]
     only_a: tuple[Key, ...]
     only_b: tuple[Key, ...]
+    detector_a: str = ""
+    detector_b: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON, unrounded."""
@@ -75,6 +86,8 @@ class Comparison:
             "a": self.a,
             "b": self.b,
             "same_photos": self.same_photos,
+            "detector_a": self.detector_a,
+            "detector_b": self.detector_b,
             "changes": [asdict(change) for change in self.changes],
             "differences": [asdict(difference) for difference in self.differences],
             **pairs,
@@ -103,12 +116,15 @@ def compare(a: SavedCensus, b: SavedCensus) -> Comparison:
         tuple(_difference(a, b, key, same_photos=same_photos) for key in shared),
         tuple(key for key in a.estimates if key not in b.estimates),
         tuple(key for key in b.estimates if key not in a.estimates),
+        a.state,
+        b.state,
     )
 
 
 def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) -> Difference:
     one, other = a.estimates[key], b.estimates[key]
-    plain = Difference(*key, one.estimate, other.estimate, None)
+    states = a.states.get(key[1], ""), b.states.get(key[1], "")
+    plain = Difference(*key, one.estimate, other.estimate, None, detector_a=states[0], detector_b=states[1])
     if one.estimate is None or other.estimate is None:
         return replace(plain, note=one.note or other.note)
     plain = replace(
@@ -116,10 +132,22 @@ def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) 
         difference=other.estimate - one.estimate,
         ratio=other.estimate / one.estimate if one.estimate > 0 else None,
     )
-    why = _untestable(one, other)
+    why = _not_validated(*states) or _untestable(one, other)
     if why:
         return replace(plain, note=why)
     return _paired_difference(plain, a, b, key) if same_photos else _independent_difference(plain, one, other)
+
+
+def _not_validated(first: str, second: str) -> str:
+    """Why the numbers cannot be tested where the detector's errors are unknown; "" where they are known, or may be."""
+    doubted = [name for name, state in (("first", first), ("second", second)) if state == "not validated here"]
+    if not doubted:
+        return ""
+    which = "either" if len(doubted) == 2 else f"the {doubted[0]}"
+    return (
+        f"The detector is not validated in {which}, so its errors there are unknown and the difference may be theirs: "
+        "no test."
+    )
 
 
 def _untestable(one: SavedEstimate, other: SavedEstimate) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from transect import __version__
+from transect.census.applicability.state import overall
 from transect.census.counting import Census
 from transect.census.ground.cameras import cameras_of
 from transect.census.ground.frames import Frame, Placement
@@ -73,6 +74,7 @@ def census_manifest(
     times = [frame.taken_at for frame in plan.frames if frame.taken_at is not None]
     kinds = [failure.kind for failure in census.failures]
     errors = census.once.errors
+    states = {name: census.applicability.state(name) for name in census.species.names}
     return {
         "schema": 1,
         "run": run,
@@ -115,6 +117,8 @@ def census_manifest(
             **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect", "remark")},
             "truncated": sum(one.truncated for one in census.found),
         },
+        # Whether the model's validation speaks for this survey; estimate.json has the reasons.
+        "detector": {"state": overall(states), "species": states},
         # Files below images/ that are no pictures of the survey, by reason.
         "left_out": count_reasons(plan.survey.left_out),
         "positions": {

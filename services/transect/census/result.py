@@ -11,6 +11,9 @@ from transect.census.tally import SpeciesRow
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 
+TAG_DETECTOR_STATE = "transect.detector_state"
+"""The tag of a census' run that says whether the detector is validated there; with .SPECIES that of one species."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -41,7 +44,10 @@ class CensusResult:
     files: tuple[Path, ...]
 
     def as_run(self) -> tuple[dict[str, Any], dict[str, float], dict[str, str], list[Path]]:
-        """Parameters, metrics, tags and artifacts, as `Registry.log_census_run` takes them after the name."""
+        """Parameters, metrics, tags and artifacts, as `Registry.log_census_run` takes them after the name.
+
+        Metrics named `doubtful` are what a correction would give whose errors are unknown on this ground.
+        """
         model, survey, images = self.manifest["model"], self.manifest["survey"], self.manifest["images"]
         params = {
             "survey": survey["name"],
@@ -66,8 +72,12 @@ class CensusResult:
                 "ci95_low": row.ci95[0] if row.ci95 else None,
                 "ci95_high": row.ci95[1] if row.ci95 else None,
                 "density_per_km2": row.density_per_km2,
+                "doubtful": row.doubtful,
+                "doubtful_estimate": row.doubtful_estimate,
+                "doubtful_ci95_low": row.doubtful_ci95[0] if row.doubtful_ci95 else None,
+                "doubtful_ci95_high": row.doubtful_ci95[1] if row.doubtful_ci95 else None,
             }
-            species = _NOT_IN_METRIC_NAMES.sub("_", row.species)
+            species = _in_mlflow(row.species)
             metrics |= {f"{species}.{key}": float(value) for key, value in values.items() if value is not None}
         tags = {
             "transect.kind": "census",
@@ -76,6 +86,8 @@ class CensusResult:
             "transect.model_run_id": model["run_id"],
             "transect.package_sha256": model["package_sha256"],
             "transect.survey_digest": survey["digest"],
+            TAG_DETECTOR_STATE: self.manifest["detector"]["state"],
+            **{f"{TAG_DETECTOR_STATE}.{_in_mlflow(row.species)}": row.detector for row in self.rows},
         }
         return params, metrics, tags, list(self.files)
 
@@ -83,3 +95,7 @@ class CensusResult:
         """SHA-256 of the manifest, which holds the hashes of the results, without the time of its making."""
         content = {key: value for key, value in self.manifest.items() if key != "created_at"}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _in_mlflow(species: str) -> str:
+    return _NOT_IN_METRIC_NAMES.sub("_", species)

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transect.census.applicability.state import STATES
 from transect.census.inputs.table import read_table
 from transect.census.outputs.streams import unguarded
 from transect.errors import InputError
@@ -65,13 +66,19 @@ class SavedUnit:
 
 @dataclass(frozen=True)
 class SavedCensus:
-    """Estimates by (stratum, species), the manifest's facts, for each of the former its transects, and corrections."""
+    """Estimates by (stratum, species), the manifest's facts, for each of the former its transects, and corrections.
+
+    `states` says of each species whether the detector is validated there (applicability/state.py), and `state` of the
+    census in all: "not known" in results from before it was written. Both are "" where no detector counted.
+    """
 
     path: Path
     estimates: Mapping[tuple[str, str], SavedEstimate]
     facts: Mapping[str, Any]
     units: Mapping[tuple[str, str], Mapping[str, SavedUnit]]
     corrections: Mapping[str, SavedCorrection]
+    state: str = ""
+    states: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def survey_digest(self) -> str | None:
@@ -93,12 +100,13 @@ def read_census(path: Path) -> SavedCensus:
     source = path / _ESTIMATES if path.is_dir() else path
     content = _mapping(source)
     estimates = _estimates(source, content)
+    state, states = _states(source, content, {species for _, species in estimates})
     if not path.is_dir():
-        return SavedCensus(path, estimates, {}, {}, {})
+        return SavedCensus(path, estimates, {}, {}, {}, state, states)
     facts = _mapping(path / _MANIFEST) if (path / _MANIFEST).is_file() else {}
     units = _units(path / _UNITS) if (path / _UNITS).is_file() else {}
     known = {key: facts[key] for key in facts if key not in _NOT_FACTS}
-    return SavedCensus(path, estimates, known, units, _corrections(source, content))
+    return SavedCensus(path, estimates, known, units, _corrections(source, content), state, states)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -162,6 +170,23 @@ def _corrections(path: Path, content: Mapping[str, Any]) -> dict[str, SavedCorre
         }
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a correction lacks or misspells {error}; run the census again.") from error
+
+
+def _states(path: Path, content: Mapping[str, Any], species: Collection[str]) -> tuple[str, dict[str, str]]:
+    record = content.get("detector")
+    if record is None:
+        # A census has always written its corrections, and `census estimate`, which needs no detector, never.
+        state = "not known" if "corrections" in content else ""
+        return state, dict.fromkeys(species, state)
+    try:
+        states = {name: str(record["species"][name]["detector"]) for name in species}
+        state = str(record["state"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: detector lacks or misspells {error}; run the census again.") from error
+    for one in (state, *states.values()):
+        if one not in STATES:
+            raise InputError(f"{path}: detector has the unknown state {one!r}; it knows {', '.join(STATES)}.")
+    return state, states
 
 
 def _number(value: object) -> float | None:

@@ -53,6 +53,7 @@ def correction_records(tally: Tally) -> list[dict[str, Any]]:
     return [
         {
             **correction_record(correction),
+            "detector": rows[correction.species].detector,
             "steps": [asdict(step) for step in species_steps(rows[correction.species], correction)],
             "strata": [
                 _stratum_record(one, tally, correction) for one in tally.estimates if one.species == correction.species
@@ -143,7 +144,9 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
         row.corrected,
         correction.factor,
         correction.cv,
-        "All corrections together; precision and recall err together, so their errors do not simply add.",
+        "All corrections together."
+        if detector is None
+        else "All corrections together; precision and recall err together, so their errors do not simply add.",
     )
 
 
@@ -169,6 +172,9 @@ def _limited(limits: tuple[float, float]) -> str:
 def _of_the_area(row: SpeciesRow) -> str:
     if row.estimate is None:
         return row.note or "There is no estimate."
+    area = "For the study area."
     if row.outside:
-        return f"For the study area; {row.outside} unique animals outside every stratum or transect are not in it."
-    return "For the study area."
+        area = f"For the study area; {row.outside} unique animals outside every stratum or transect are not in it."
+    if row.detector == "not validated here":
+        area += " Without a correction of the detector's errors, which are unknown on this ground."
+    return area

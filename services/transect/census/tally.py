@@ -119,12 +119,16 @@ class StratumSample:
 
 @dataclass(frozen=True)
 class Tally:
-    """Everything that was counted and estimated; `corrections` are in the order of the rows, if there are any."""
+    """Everything that was counted and estimated; `corrections` are in the order of the rows, if there are any.
+
+    `doubtful` are the estimates that the left-out correction of a species would give which is not validated here.
+    """
 
     rows: tuple[SpeciesRow, ...]
     units: tuple[UnitCount, ...]
     estimates: tuple[StratumEstimate, ...]
     corrections: tuple[Correction, ...] = ()
+    doubtful: tuple[StratumEstimate, ...] = ()
 
 
 def tally(
@@ -166,12 +170,13 @@ def tally(
 
 def with_doubtful(counted: Tally, doubtful: Tally, states: Mapping[str, str]) -> Tally:
     """`counted` with each species' state and, where it is not corrected for it, what `doubtful` has."""
-    rows = []
+    rows, doubted = [], set[str]()
     for row, other in zip(counted.rows, doubtful.rows, strict=True):
         state = states[row.species]
         if state != "not validated here" or other.corrected == row.corrected:
             rows.append(replace(row, detector=state))
             continue
+        doubted.add(row.species)
         rows.append(
             replace(
                 row,
@@ -181,7 +186,8 @@ def with_doubtful(counted: Tally, doubtful: Tally, states: Mapping[str, str]) ->
                 doubtful_ci95=other.ci95,
             )
         )
-    return replace(counted, rows=tuple(rows))
+    left_out = tuple(one for one in doubtful.estimates if one.species in doubted)
+    return replace(counted, rows=tuple(rows), doubtful=left_out)
 
 
 def estimate_species(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from transect.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from transect.census import CensusResult
-    from transect.census.compare import Comparison
+    from transect.census.compare import Comparison, Difference
     from transect.census.tally import StratumEstimate
 
 app = typer.Typer(help="Count a survey.", no_args_is_help=True)
@@ -151,10 +152,23 @@ def _print_comparison(comparison: "Comparison") -> None:
         for change in comparison.changes:
             changed.add_row(change.what, str(change.a), str(change.b))
         Console().print(changed)
-    table = Table("stratum", "species", "A", "B", "B - A", "95% limits", "B / A", "p")
+    for side, state in (("A", comparison.detector_a), ("B", comparison.detector_b)):
+        if state:
+            doubted = [one for one in comparison.differences if _state_in(one, side) == "not validated here"]
+            named = ", ".join(dict.fromkeys(one.species for one in doubted))
+            print(f"The detector in {side} is {state}{f': {named}' if named else ''}.")
+    # Without a detector there is nothing to say of one.
+    detected = bool(comparison.detector_a or comparison.detector_b)
+    states = ("detector in A", "detector in B") if detected else ()
+    table = _narrow_table("stratum", "species")
+    for name in states:
+        table.add_column(name, min_width=len("not known"))
+    for name in ("A", "B", "B - A", "95% limits", "B / A", "p"):
+        table.add_column(name)
     for one in comparison.differences:
         table.add_row(
-            *(one.stratum, one.species, _number(one.a), _number(one.b), _number(one.difference)),
+            *(one.stratum, one.species, *([one.detector_a or "-", one.detector_b or "-"] if detected else [])),
+            *(_number(one.a), _number(one.b), _number(one.difference)),
             *(_limits(one.ci95), _number(one.ratio, 2), _number(one.p, 3)),
         )
     Console().print(table)
@@ -164,6 +178,15 @@ def _print_comparison(comparison: "Comparison") -> None:
     for side, keys in (("A", comparison.only_a), ("B", comparison.only_b)):
         if keys:
             print(f"Only in {side}: {', '.join(f'{species} in {stratum}' for stratum, species in keys)}.")
+
+
+def _narrow_table(*columns: str) -> Table:
+    """One without lines between its columns: with a word on the detector in it, it still fits a log of 80 columns."""
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+
+def _state_in(one: "Difference", side: str) -> str:
+    return one.detector_a if side == "A" else one.detector_b
 
 
 def _limits(limits: tuple[float, float] | None) -> str:
@@ -180,12 +203,15 @@ def print_counts(result: "CensusResult") -> None:
     for row in result.rows:
         if row.detector == "not validated here":
             print(f"Not validated here: {row.species}. Its limits are of sampling alone.")
-    columns = ("species", "seen", "unique", *(["corrected"] if corrected else []), "estimate", "95% limits", "per km²")
-    table = Table(*columns, "detector")
+    table = _narrow_table("species", "seen", "unique")
+    table.add_column("detector", min_width=len("not known"))
+    for name in (*(["corrected"] if corrected else []), "estimate", "95% limits", "per km²"):
+        table.add_column(name)
     for row in result.rows:
         table.add_row(
-            *(row.species, str(row.seen), str(row.unique), *([_number(row.corrected)] if corrected else [])),
-            *(_number(row.estimate), _limits(row.ci95), _number(row.density_per_km2, 2), row.detector),
+            *(row.species, str(row.seen), str(row.unique), row.detector),
+            *([_number(row.corrected)] if corrected else []),
+            *(_number(row.estimate), _limits(row.ci95), _number(row.density_per_km2, 2)),
         )
     Console().print(table)
     if any(row.detector != "validated" for row in result.rows):

@@ -25,7 +25,9 @@ def list_models() -> None:
     if not rows:
         print(f"No version of {settings.model_name} is registered; train one: make train (or transect train).")
         return
-    table = Table("version", "aliases", "registered", "architecture", "mAP50", "mAP50-95", "precisions", "run")
+    table = Table(
+        "version", "aliases", "registered", "architecture", "mAP50", "mAP50-95", "precisions", "for a census", "run"
+    )
     for row in rows:
         table.add_row(
             row.version,
@@ -35,6 +37,7 @@ def list_models() -> None:
             _number(row.map50),
             _number(row.map50_95),
             row.precisions,
+            row.census_basis,
             row.run_id,
         )
     Console().print(table)

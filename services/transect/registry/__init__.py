@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transect.registry.build import build_package
     from transect.registry.cache import LocalCache, ResolvedVersion
+    from transect.registry.census_basis import CensusBasis
     from transect.registry.clean import Cleaning, CleanRule, clean_runs, plan_cleaning
     from transect.registry.export import Copied, export_store, import_store
     from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from transect.registry.webhooks import Registration, WebhookRow, list_webhooks, register_webhook, remove_webhook
 
 __all__ = [
+    "CensusBasis",
     "CleanRule",
     "Cleaning",
     "Comparison",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "CensusBasis": "census_basis",
     "CleanRule": "clean",
     "Cleaning": "clean",
     "Comparison": "history",

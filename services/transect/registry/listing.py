@@ -8,14 +8,16 @@ from mlflow.entities.model_registry import ModelVersion
 
 from transect.engine import PackageManifest
 from transect.registry.cache import ResolvedVersion
-from transect.registry.names import TAG_ARCHITECTURE, TAG_MAP50, TAG_MAP50_95, TAG_PRECISIONS
+from transect.registry.census_basis import CensusBasis
+from transect.registry.names import TAG_ARCHITECTURE, TAG_CENSUS_BASIS, TAG_MAP50, TAG_MAP50_95, TAG_PRECISIONS
 
 
 @dataclass(frozen=True)
 class VersionRow:
     """One line of the list; `created` is in UTC, metrics are None where the version has no such tag.
 
-    `precisions` are what the version can be run in, as a list for people.
+    `precisions` are what the version can be run in, as a list for people; `census_basis` is what it knows for a
+    census ("not known" where it was registered before that was noted).
     """
 
     version: str
@@ -26,6 +28,7 @@ class VersionRow:
     map50_95: float | None
     run_id: str
     precisions: str = "fp32"
+    census_basis: str = "not known"
 
 
 def rows_of(aliases: Mapping[str, str], versions: Iterable[ModelVersion]) -> list[VersionRow]:
@@ -40,6 +43,7 @@ def rows_of(aliases: Mapping[str, str], versions: Iterable[ModelVersion]) -> lis
             map50_95=_number(version.tags.get(TAG_MAP50_95)),
             run_id=version.run_id or "",
             precisions=version.tags.get(TAG_PRECISIONS, "fp32"),
+            census_basis=version.tags.get(TAG_CENSUS_BASIS, "not known"),
         )
         for version in versions
     ]
@@ -48,6 +52,7 @@ def rows_of(aliases: Mapping[str, str], versions: Iterable[ModelVersion]) -> lis
 
 def describe(resolved: ResolvedVersion, manifest: PackageManifest) -> dict[str, str]:
     """One version as names and printable values: where it is, what is in it, its tags."""
+    basis = CensusBasis.of(manifest)
     return {
         "model": resolved.name,
         "version": resolved.version,
@@ -61,6 +66,8 @@ def describe(resolved: ResolvedVersion, manifest: PackageManifest) -> dict[str, 
         "training GSD": "-" if manifest.training_gsd_m is None else f"{manifest.training_gsd_m} m/px",
         "recommended conf": f"{manifest.conf:g}",
         "recommended IoU": f"{manifest.iou:g}",
+        "for a census": str(basis),
+        **({"census warning": " ".join(warnings)} if (warnings := basis.warnings()) else {}),
         "dataset": f"{manifest.dataset_name} ({manifest.dataset_digest})",
         "git": f"{manifest.git_commit or 'unknown'}{' with local changes' if manifest.git_dirty else ''}",
         "created": f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}",

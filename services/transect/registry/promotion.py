@@ -14,6 +14,7 @@ from transect.datasets import Dataset, dataset_digest, load_dataset
 from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, RegistryError, TransectError
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
+from transect.registry.census_basis import CensusBasis
 from transect.registry.claim import Claim, claimed
 from transect.registry.connection import translated
 from transect.registry.gate import Evidence, GateConfig, Measured, judge
@@ -170,6 +171,7 @@ def _examine(registry: Registry, case: Case, data: Path | None) -> Case:
     except NotComparableError as error:
         return replace(case, refusals=(str(error),))
     refusals = judge(evidence, case.gate)
+    basis = CensusBasis.of(registry.manifest(challenger))
     if holder is not None and (lost := _lost_classes(registry, challenger, holder)):
         # The test split is the candidate's own, so that its numbers do not show this.
         refusals.append(f"production finds {', '.join(lost)} and it does not")
@@ -179,7 +181,8 @@ def _examine(registry: Registry, case: Case, data: Path | None) -> Case:
         test_is_val=split.test_is_val,
         evidence=evidence,
         refusals=tuple(refusals),
-        remarks=tuple(_remarks(challenger, holder, split, evidence)),
+        remarks=(*_remarks(challenger, holder, split, evidence), *basis.warnings()),
+        census_basis=basis,
     )
 
 

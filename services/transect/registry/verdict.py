@@ -15,6 +15,7 @@ from transect.errors import RegistryError
 from transect.files import atomic_write, atomic_write_json
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
+from transect.registry.census_basis import CensusBasis
 from transect.registry.connection import translated
 from transect.registry.gate import Evidence, GateConfig, Measured
 from transect.registry.metric_names import class_names
@@ -36,7 +37,8 @@ class Case:
     """Who wants what to be served instead of what, by which limits, and what was found.
 
     `evidence` is None when nothing could be measured. `refusals` are the gate's, as clauses; `forced`
-    says that somebody overrode them. `remarks` are sentences on how far the figures can be trusted.
+    says that somebody overrode them. `remarks` are sentences on how far the figures can be trusted. `census_basis` is
+    what the challenger knows for a census, which is no reason for or against it.
     """
 
     challenger: ResolvedVersion
@@ -50,6 +52,7 @@ class Case:
     refusals: tuple[str, ...] = ()
     forced: bool = False
     remarks: tuple[str, ...] = ()
+    census_basis: CensusBasis | None = None
 
     @property
     def title(self) -> str:
@@ -67,6 +70,7 @@ class Case:
             **evidence,
             "refusals": list(self.refusals),
             "remarks": list(self.remarks),
+            "census_basis": None if self.census_basis is None else asdict(self.census_basis),
             "forced": self.forced,
         }
         plain: dict[str, Any] = _plain(record)
@@ -97,6 +101,7 @@ def log_verdict(registry: Registry, case: Case) -> str:
         "transect.production_version": holder.version if holder else "-",
         "transect.production_run": holder.run_id if holder else "-",
         names.TAG_DATASET_DIGEST: version.tags.get(names.TAG_DATASET_DIGEST, "-"),
+        names.TAG_CENSUS_BASIS: "-" if case.census_basis is None else str(case.census_basis),
         "transect.actor": case.actor,
         "transect.reason": case.reason.strip() or "-",
         "mlflow.user": case.actor,
@@ -206,7 +211,7 @@ def _page(case: Case, verdict: str) -> str:
         case.refusals,
         case.evidence,
         case.gate,
-        remarks=[who, *case.remarks],
+        remarks=[who, *_for_a_census(case), *case.remarks],
     )
 
 
@@ -217,8 +222,12 @@ def _note(case: Case, verdict: str) -> str:
         f"{role}: [{version}](#/models/{version.name}/versions/{version.version}) of [its run](#/runs/{version.run_id})"
         for role, version in links
     )
-    lines = [f"- {reason}" for reason in (*case.refusals, *case.remarks)]
+    lines = [f"- {reason}" for reason in (*case.refusals, *_for_a_census(case), *case.remarks)]
     return "\n".join([f"**{verdict}**. {beside}.", "", *lines])
+
+
+def _for_a_census(case: Case) -> list[str]:
+    return [] if case.census_basis is None else [f"What the candidate knows for a census: {case.census_basis}."]
 
 
 def _cut(text: str) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transect.engine import MODEL_FILE, SCHEMA_VERSION
+from transect.engine import MODEL_FILE, SCHEMA_VERSION, read_manifest
 from transect.errors import InputError, RegistryError
-from transect.registry import build_package
+from transect.registry import CensusBasis, build_package
 from transect.registry import names as tag_names
 from transect.settings import Settings
 from transect.training import record
@@ -221,6 +221,7 @@ def _register(plan: Plan, session: Session, package: Path, measured: dict[str, s
         tag_names.TAG_DATASET_DIGEST: plan.digest,
         tag_names.TAG_ARCHITECTURE: plan.architecture.name,
         "transect.schema": str(SCHEMA_VERSION),
+        tag_names.TAG_CENSUS_BASIS: str(CensusBasis.of(read_manifest(package))),
         **measured,
     }
     try:

@@ -6,6 +6,7 @@ import pytest
 from shapely.geometry import box
 
 from observed import frame
+from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.ground.coverage import Coverage, Region
 from transect.census.inputs.survey import SurveySpec
 from transect.census.report.remarks import remarks
@@ -35,6 +36,12 @@ def test_a_note_names_its_species_unless_it_is_about_all() -> None:
     assert told(noted, replace(noted, species="cow"), replace(ROW, species="goat")) == ["sheep, cow: Rough."]
     # A species that was not seen needs no warning.
     assert told(ROW, replace(ROW, species="goat", unique=0, note="None was seen.")) == []
+
+
+def test_what_stands_beside_the_number_is_no_remark() -> None:
+    doubted = replace(ROW, detector="not validated here", note=UNKNOWN_ERRORS)
+    assert told(doubted) == []
+    assert told(replace(doubted, note=f"Rough. {UNKNOWN_ERRORS}")) == ["Rough."]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from transect.census.inputs.species import ReportedSpecies, species_corrections
 from transect.census.inputs.survey import Survey, SurveySpec
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
-from transect.census.tally import StratumSample, Tally, estimate_species, tally
+from transect.census.tally import SpeciesRow, StratumSample, Tally, estimate_species, tally, with_doubtful
 from transect.engine import DetectOptions, PackageManifest
 from transect.errors import SurveyError
 
@@ -181,3 +181,25 @@ def test_factors_of_a_species_that_is_not_reported_are_refused() -> None:
     known = survey(corrections={"catle": {"availability": 0.8}})
     with pytest.raises(SurveyError, match="corrects 'catle', which is not reported; the species are cattle"):
         species_corrections(known, CATTLE, manifest(), DetectOptions())
+
+
+def test_what_is_not_validated_keeps_its_figures_beside_those_of_a_correction() -> None:
+    rows = [
+        SpeciesRow(name, 60, 0, 47, 0, 470.0, 122.9, (128.0, 811.0), 2.6, 18.0) for name in ("zebra", "cow", "goat")
+    ]
+    fixed = [replace(row, corrected=58.75, estimate=587.5, se=150.0, ci95=(160.0, 1014.0)) for row in rows]
+    estimates = {
+        name: tuple(estimate_species(name, [PLAIN], "jolly2", Correction(name, 1.25, 0.1, SURE, SpeciesFactors(), "")))
+        for name in ("zebra", "cow", "goat")
+    }
+    counted = Tally((rows[0], fixed[1], rows[2]), (), ())
+    corrected = Tally((*fixed[:2], rows[2]), (), sum(estimates.values(), ()))
+    states = {"zebra": "not validated here", "cow": "validated", "goat": "not validated here"}
+    found = with_doubtful(counted, corrected, states)
+    zebra, cow, goat = found.rows
+    assert (zebra.detector, zebra.estimate, zebra.ci95) == ("not validated here", 470.0, (128.0, 811.0))
+    assert (zebra.doubtful, zebra.doubtful_estimate, zebra.doubtful_ci95) == (58.75, 587.5, (160.0, 1014.0))
+    assert cow == replace(fixed[1], detector="validated")
+    # Nothing is known that would correct it.
+    assert goat == replace(rows[2], detector="not validated here")
+    assert found.doubtful == estimates["zebra"]

@@ -47,6 +47,16 @@ def test_the_first_good_candidate_is_promoted_and_says_why(registry: Registry, r
     assert gate["candidate"]["map50"] == verdict.candidate.map50
     assert gate["production"] is None
     assert gate["forced"] is False
+    # The toy is an old package: that is said, and no reason against it.
+    assert "a census cannot tell whether the detector is validated" in verdict.sentence
+    assert gate["census_basis"] == {"counts": False, "profile": False, "images": 0, "mpx": 0.0}
+    known = "no validation counts, no validation profile, no empty ground"
+    assert registry.client.get_run(verdict.run_id).data.tags["transect.census_basis"] == known
+    page = Path(registry.client.download_artifacts(verdict.run_id, "verdict.html")).read_text(encoding="utf-8")
+    assert f"What the candidate knows for a census: {known}." in page
+    assert registry.show(version)["for a census"] == known
+    assert "background:" in registry.show(version)["census warning"]
+    assert registry.list_versions()[0].census_basis == "not known"
 
 
 def test_a_first_candidate_that_learned_nothing_is_refused(registry: Registry, register: Register) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transect.census.applicability.checks import Check, Setting, compare
 from transect.census.applicability.evidence import of_survey, of_validation
@@ -11,6 +11,7 @@ from transect.census.sightings.detect import Found
 from transect.engine import STATISTICS, ValidationProfile
 
 State = Literal["validated", "not validated here", "not known"]
+STATES: tuple[State, ...] = get_args(State)
 
 UNKNOWN_ERRORS = (
     "The detector's errors on this ground are unknown: labelled images of such ground in the training's validation "

@@ -122,6 +122,7 @@ def detector_record(tally: Tally, applicability: Applicability) -> dict[str, Any
                 "doubtful": row.doubtful,
                 "doubtful_estimate": row.doubtful_estimate,
                 "doubtful_ci95": None if row.doubtful_ci95 is None else list(row.doubtful_ci95),
+                "doubtful_estimates": [estimate_record(one) for one in tally.doubtful if one.species == row.species],
             }
             for row in tally.rows
         },

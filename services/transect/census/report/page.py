@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from transect.census.applicability.state import Applicability
+from transect.census.applicability.state import STATES, Applicability
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
@@ -71,6 +71,8 @@ def render_report(content: ReportInput) -> str:
         ticks=_ticks(rows),
         remarks=remarks(rows, content.manifest, content.frames, content.coverage, content.spec),
         corrections=content.tally.corrections,
+        states={row.species: row.detector for row in rows},
+        of_state={state: [row.species for row in rows if row.detector == state] for state in STATES},
         detector_corrected=any(one.detector is not None for one in applied),
         by_ground=[one.species for one in applied if one.ground is not None],
         by_precision=[one.species for one in applied if one.detector is not None and one.ground is None],
@@ -167,10 +169,15 @@ def _ticks(rows: Sequence[SpeciesRow]) -> list[float]:
 
 
 def _estimates(content: ReportInput) -> list[tuple[dict[str, Any], list[Any]]]:
-    """The estimates of each species: strata first, their sum last."""
+    """The estimates of each species, strata first, their sum last; with each what a doubtful correction would give."""
     found = []
+    doubtful = {(one.stratum, one.species): one.estimate for one in content.tally.doubtful}
     for number, row in enumerate(content.tally.rows):
-        mine = [one for one in content.tally.estimates if one.species == row.species]
+        mine = [
+            (one, doubtful.get((one.stratum, row.species)))
+            for one in content.tally.estimates
+            if one.species == row.species
+        ]
         if mine:
             found.append((_species(row, number, content.applicability), mine))
     return found

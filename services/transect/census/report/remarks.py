@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.frames import Frame
 from transect.census.inputs.survey import SurveySpec
@@ -24,8 +25,10 @@ def _of_estimates(rows: Sequence[SpeciesRow]) -> list[str]:
     """The notes of the rows, each once, with the species that it is about where it is not about all."""
     about: dict[str, list[str]] = {}
     for row in rows:
-        if row.note and (row.unique or row.seen_unplaced):
-            about.setdefault(row.note, []).append(row.species)
+        # That stands beside the number itself.
+        note = row.note.replace(UNKNOWN_ERRORS, "").strip()
+        if note and (row.unique or row.seen_unplaced):
+            about.setdefault(note, []).append(row.species)
     counted = sum(1 for row in rows if row.unique or row.seen_unplaced)
     return [note if len(names) == counted else f"{', '.join(names)}: {note}" for note, names in about.items()]
 
