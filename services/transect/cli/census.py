@@ -29,7 +29,11 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where results go. Default: results/NAME.")] = None,
     model: Annotated[str, typer.Option(help="Model. Default: survey.yaml's, else the production alias.")] = "",
     config: Annotated[
-        Path | None, typer.Option(help="Census settings. Default: configs/census.yaml, where there is one.")
+        Path | None,
+        typer.Option(
+            help="Census settings, such as trust: refuse, which ends with exit code 2 where the detector is not "
+            "validated. Default: configs/census.yaml, where there is one."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be counted, and how long it would take; write nothing.")
