@@ -22,7 +22,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test test-cpus lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-tracking bench-gpu bench-gpu-file starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
 help:
@@ -184,6 +184,11 @@ bench-unique: setup
 bench-accuracy: setup
 	@.venv/bin/python -m benchmarks.survey_accuracy $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(MODEL),--package "$(MODEL)") $(ARGS)
+
+# Whether a census says so where its detector is not to be believed; SEEDS=20 surveys a line, LINE=dusk, MODEL=package
+bench-transfer: setup
+	@.venv/bin/python -m benchmarks.transfer $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(FRAMES),--frames "$(FRAMES)") \
+		$(if $(LINE),--only "$(LINE)") $(if $(MODEL),--package "$(MODEL)") $(ARGS)
 
 # How the census grows up to 100,000 photos with a million boxes, stage by stage; ARGS="--sizes 1000 10000 --markdown"
 bench-scale: setup

@@ -6,7 +6,7 @@ from .flight import PositionNoise
 from .plan import SurveyDesign, SurveyPlan, plan_survey
 from .sightings import PerfectSightings, perfect_sightings
 from .species import SPECIES, Species
-from .survey import SurveyTruth, make_survey
+from .survey import SurveyTruth, make_survey, photograph_survey
 
 __all__ = [
     "SPECIES",
@@ -20,5 +20,6 @@ __all__ = [
     "make_dataset",
     "make_survey",
     "perfect_sightings",
+    "photograph_survey",
     "plan_survey",
 ]

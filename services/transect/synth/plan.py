@@ -2,16 +2,23 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import InputError
+from .biomes import draw_biome
 from .flight import BREAK_S, SPEED_M_S, Camera, Flight, PositionNoise, Route, Shot, plan_flight
 from .motion import Tracks, moved
 from .population import draw_population
-from .savanna import survey_cover, survey_ground, survey_light
+from .savanna import GSD, survey_cover, survey_dusk, survey_ground, survey_light
 from .scene import Scene
+from .species import SPECIES
+from .view import View
+
+_NAMES = tuple(kind.name for kind in SPECIES)
+# Side in pixels of the picture that a biome is drawn for: its rocks and dead wood are then some tens in each.
+_BIOME_PX = 320
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,9 @@ class SurveyDesign:
     the frames. noise: errors of the recorded positions. side_overlap: share of a frame that the next line shows
     again, 0 to 0.9, and the whole stratum is photographed; by default lines are 375 m apart, a sample. passes: how
     often all lines are flown, with `break_s` seconds between. speed_m_s: the aircraft's, 1 to 100.
-    animal_speed_m_s: that of the fastest animal, 0 to 20; at 0 all stand.
+    animal_speed_m_s: that of the fastest animal, 0 to 20; at 0 all stand. density: animals a km2 over the usual
+    number, above 0 to 5. absent: name of a species of which there is none. biome: "other" is land of any kind of
+    the domain "wide" in place of the savanna, drawn by the seed. light: "dusk" is a low sun.
     Raises InputError for a parameter out of its range.
     """
 
@@ -38,6 +47,10 @@ class SurveyDesign:
     break_s: float = BREAK_S
     speed_m_s: float = SPEED_M_S
     animal_speed_m_s: float = 0.0
+    density: float = 1.0
+    absent: str = ""
+    biome: Literal["savanna", "other"] = "savanna"
+    light: Literal["day", "dusk"] = "day"
 
     def __post_init__(self) -> None:
         noise = self.noise
@@ -51,6 +64,10 @@ class SurveyDesign:
             (0 <= self.break_s <= 86_400, "a break of 0 to 86400 s"),
             (1 <= self.speed_m_s <= 100, "an aircraft's speed of 1 to 100 m/s"),
             (0 <= self.animal_speed_m_s <= 20, "an animals' speed of 0 to 20 m/s"),
+            (0 < self.density <= 5, "a density above 0 and up to 5"),
+            (self.absent in ("", *_NAMES), f"an absent species of {', '.join(_NAMES)}"),
+            (self.biome in ("savanna", "other"), "a biome of savanna or other"),
+            (self.light in ("day", "dusk"), "a light of day or dusk"),
             (
                 all(0 <= error < math.inf for error in (noise.gps_m, noise.yaw_deg, noise.height_m)),
                 "noise from 0 on",
@@ -66,11 +83,9 @@ class SurveyDesign:
 
     def parameters(self) -> dict[str, Any]:
         """What synth.json holds. What came later than the first surveys is named where it is used."""
-        later = {
-            name: value
-            for name in ("side_overlap", "passes", "break_s", "speed_m_s", "animal_speed_m_s")
-            if (value := getattr(self, name)) != getattr(SurveyDesign, name)
-        }
+        flown = ("side_overlap", "passes", "break_s", "speed_m_s", "animal_speed_m_s")
+        names = (*flown, "density", "absent", "biome", "light")
+        later = {name: value for name in names if (value := getattr(self, name)) != getattr(SurveyDesign, name)}
         return {
             "kind": "survey",
             "frames": self.frames,
@@ -120,8 +135,13 @@ def plan_survey(design: SurveyDesign) -> SurveyPlan:
     """The flight, the land and its animals."""
     seed = design.seed
     flight = plan_flight(design.frames, seed, design.route(), camera=Camera(), noise=design.noise)
-    animals = draw_population(flight.width_m, flight.height_m, seed, speed_m_s=design.animal_speed_m_s)
+    shares = [0.0 if name == design.absent else design.density for name in _NAMES]
+    animals = draw_population(flight.width_m, flight.height_m, seed, speed_m_s=design.animal_speed_m_s, shares=shares)
     world = int(np.random.SeedSequence((seed, 40)).generate_state(1)[0])
-    light = survey_light(np.random.default_rng((seed, 43)))
-    scene = Scene(world, survey_ground(), survey_cover(), light, animals)
+    light = (survey_dusk if design.light == "dusk" else survey_light)(np.random.default_rng((seed, 43)))
+    ground, cover = survey_ground(), survey_cover()
+    if design.biome == "other":
+        view = View(0.0, 0.0, GSD, 0.0, _BIOME_PX, _BIOME_PX)
+        ground, cover = draw_biome(np.random.default_rng((seed, 47)), view)
+    scene = Scene(world, ground, cover, light, animals)
     return SurveyPlan(design, flight, scene, Tracks.of(animals, flight.width_m, flight.height_m))

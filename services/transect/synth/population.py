@@ -1,6 +1,7 @@
 """The animals of a sample survey: herds over a stratum, with gaps between them."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,18 +14,21 @@ _CLUSTERING_K = 1.5
 _NEIGHBOUR_M = 60.0
 
 
-def draw_population(width_m: float, height_m: float, seed: int, *, speed_m_s: float = 0.0) -> tuple[Animal, ...]:
+def draw_population(
+    width_m: float, height_m: float, seed: int, *, speed_m_s: float = 0.0, shares: Sequence[float] = (1.0, 1.0, 1.0)
+) -> tuple[Animal, ...]:
     """All animals of the rectangle from (0, 0) to (width_m, height_m).
 
     Herds lie at random, thicker in the species' preferred parts; sizes are negative binomial
     (k = 1.5). No two animals are closer than a body length. speed_m_s: that of the fastest; the same
-    seed gives the same animals at the same places, whether they walk or not.
+    seed gives the same animals at the same places, whether they walk or not. shares: for each species, its animals a
+    km2 over the usual number; none at 0.
     """
     rng, way = np.random.default_rng((seed, 42)), np.random.default_rng((seed, 46))
     animals: list[Animal] = []
     ground = _Neighbours()
     for kind in SPECIES:
-        wanted = _DENSITY_KM2[kind.index] * width_m * height_m / 1e6
+        wanted = shares[kind.index] * _DENSITY_KM2[kind.index] * width_m * height_m / 1e6
         phase = rng.uniform(0, 2 * np.pi, 2)
         total = 0
         while total < wanted:

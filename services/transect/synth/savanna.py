@@ -64,6 +64,17 @@ def survey_light(rng: np.random.Generator) -> Light:
     )
 
 
+def survey_dusk(rng: np.random.Generator) -> Light:
+    """The end of the day: a low red sun, long shadows, and a blue sky as strong as half of it."""
+    return Light(
+        azimuth_deg=float(rng.uniform(0, 360)),
+        elevation_deg=9.0,
+        sun=(0.34, 0.24, 0.14),
+        sky=(0.10, 0.12, 0.17),
+        penumbra_m=0.1,
+    )
+
+
 def survey_optics(rng: np.random.Generator) -> Optics:
     """The sample survey's camera."""
     return Optics(

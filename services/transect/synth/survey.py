@@ -86,6 +86,11 @@ def make_survey(
         speed_m_s=speed_m_s,
         animal_speed_m_s=animal_speed_m_s,
     )
+    return photograph_survey(out, design, processes=processes)
+
+
+def photograph_survey(out: Path, design: SurveyDesign, *, processes: int = 2) -> SurveyTruth:
+    """The same for a design of any kind."""
     parameters = design.parameters()
     if not finished(out, parameters):
         with building(out, parameters) as part:

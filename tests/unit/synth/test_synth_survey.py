@@ -261,3 +261,24 @@ def test_bad_parameters_are_refused(bad: dict[str, Any], message: str, tmp_path:
     with pytest.raises(InputError, match=message):
         make_survey(tmp_path / "survey", **bad)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"density": 0.0}, "a density above 0 and up to 5"),
+        ({"density": float("nan")}, "a density above 0 and up to 5"),
+        ({"absent": "unicorn"}, "an absent species of sheep"),
+        ({"biome": "moon"}, "a biome of savanna or other"),
+        ({"light": "night"}, "a light of day or dusk"),
+    ],
+)
+def test_other_kinds_of_survey_have_their_ranges(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SurveyDesign(**bad)
+
+
+def test_a_kind_of_survey_is_named_where_it_is_not_the_usual_one() -> None:
+    usual = SurveyDesign(frames=4).parameters()
+    other = SurveyDesign(frames=4, density=0.2, absent="zebra", biome="other", light="dusk").parameters()
+    assert other == usual | {"density": 0.2, "absent": "zebra", "biome": "other", "light": "dusk"}
