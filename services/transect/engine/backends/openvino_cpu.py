@@ -48,9 +48,17 @@ def openvino_core() -> Any:
 
 
 def _load_core() -> Any:
-    core = import_openvino().Core()
+    ov = import_openvino()
+    core = ov.Core()
     # The first question to it loads the plugin.
     core.get_property("CPU", "FULL_DEVICE_NAME")
+    # OpenVINO's bindings prepare their use of NumPy at the first array, and wait for each other while they hold the
+    # interpreter's lock: where several threads bring the first arrays of a process together, it stands still for good.
+    # So a smallest network runs here, on one thread.
+    value = ov.opset13.parameter([1], np.float32)
+    request = core.compile_model(ov.Model([ov.opset13.relu(value)], [value]), "CPU").create_infer_request()
+    request.infer({0: np.zeros(1, np.float32)}, share_inputs=True, share_outputs=True)
+    _ = request.get_output_tensor(0).data
     return core
 
 
