@@ -98,8 +98,9 @@ def count_survey(
     counted_photos = [one for one, ok in zip(found, usable, strict=True) if ok]
     applicability = assess(model.profile, counted_photos, species, setting, (model.conf, model.iou))
     used = {name: _usable(one, applicability) for name, one in corrections.items()}
-    counted, doubtful = (
-        tally(
+
+    def counts(given: Mapping[str, Correction]) -> Tally:
+        return tally(
             species.names,
             observations,
             once.animals,
@@ -109,8 +110,9 @@ def count_survey(
             corrections=given,
             searched=ground,
         )
-        for given in (used, corrections)
-    )
+
+    counted = counts(used)
+    doubtful = counted if all(used[name] is one for name, one in corrections.items()) else counts(corrections)
     counted = with_doubtful(counted, doubtful, {name: applicability.state(name) for name in species.names})
     return Census(plan, species, found, usable, coverage, observations, once, counted, failures, applicability)
 
@@ -126,10 +128,7 @@ def _false_by_ground(
     observations: Observations, species: ReportedSpecies, corrections: Mapping[str, Correction], mpx: float
 ) -> dict[str, float]:
     """For each species whose alarms on empty ground are known, the share of its boxes here that these make."""
-    placed = observations.looks > 0
-    weights = np.zeros(len(observations))
-    weights[placed] = 1.0 / observations.looks[placed]
-    counts = np.bincount(observations.species, weights, minlength=len(species.names))
+    counts = np.bincount(observations.species, observations.weight, minlength=len(species.names))
     shares = {}
     for name, count in zip(species.names, counts.tolist(), strict=True):
         correction = corrections.get(name)

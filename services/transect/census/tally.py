@@ -276,11 +276,9 @@ class _Boxes:
     @classmethod
     def of(cls, observations: Observations, coverage: Coverage) -> "_Boxes":
         rows = np.flatnonzero(observations.looks > 0)
-        weight = np.zeros(len(observations))
-        weight[rows] = 1.0 / observations.looks[rows]
         unit = np.full(len(observations), -1, np.int64)
         unit[rows] = assign_to_units(observations.xy[rows], coverage, UNIT_REACH_M)
-        return cls(observations.species, observations.placed, weight, unit)
+        return cls(observations.species, observations.placed, observations.weight, unit)
 
     def of_species(self, number: int) -> "_Boxes":
         mine = self.species == number

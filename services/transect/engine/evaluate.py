@@ -1,9 +1,10 @@
 """Running a package over a labelled split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ _CURVE_IOU = 0.7
 _CURVE_MAX_DET = 300
 
 _WHOLE = DetectOptions(tile="off")
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def search_split(
 
     Raises ImageError for an image that cannot be read.
     """
-    to_dataset = np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
+    to_dataset = _class_numbers(detector, names)
 
     def search(pair: tuple[Path, NDArray[np.float64]]) -> tuple[Boxes, Boxes, Truth, tuple[int, int]]:
         image = decode_image(pair[0], max_pixels=max_pixels)
@@ -96,15 +100,9 @@ def search_split(
         (low, working), _ = detector.detect_boxes(image, [curve, options])
         return _renamed(low, to_dataset), _renamed(working, to_dataset), Truth(xyxy, class_ids), (width, height)
 
-    pairs = list(zip(split.images, split.rows, strict=True))
-    found = []
-    with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(pairs)) as advance:
-        for result in pool.map(search, pairs):
-            found.append(result)
-            advance()
+    found = _each(search, list(zip(split.images, split.rows, strict=True)), detector, title)
     curve, operating, truths, sizes = zip(*found, strict=True) if found else ((), (), (), ())
-    conf = detector.manifest.conf if options.conf is None else options.conf
-    iou = detector.manifest.iou if options.iou is None else options.iou
+    conf, iou = _thresholds(detector, options)
     return SearchedSplit(tuple(names), curve, operating, truths, conf, iou, sizes)
 
 
@@ -121,7 +119,7 @@ def search_background(
 
     Shows progress under `title`. Raises ImageError for an image that cannot be read.
     """
-    to_dataset = np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
+    to_dataset = _class_numbers(detector, names)
 
     def search(path: Path) -> tuple[Boxes, float]:
         image = decode_image(path, max_pixels=max_pixels)
@@ -130,14 +128,33 @@ def search_background(
         searched = width * height * detector.network_scale(width, height, options) ** 2 / 1e6
         return _renamed(boxes, to_dataset), searched
 
+    found = _each(search, images, detector, title)
+    conf, iou = _thresholds(detector, options)
+    return count_alarms([boxes for boxes, _ in found], [mpx for _, mpx in found], names, conf=conf, iou=iou)
+
+
+def _class_numbers(detector: Detector, names: Sequence[str]) -> NDArray[np.intp]:
+    """For each class of the model its number in `names`, -1 for one that is not among them."""
+    return np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
+
+
+def _each(work: Callable[[_Given], _Result], given: Sequence[_Given], detector: Detector, title: str) -> list[_Result]:
+    """The results of `work` in the order of what is given, with as many at a time as the detector works on."""
     found = []
-    with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(images)) as advance:
-        for result in pool.map(search, images):
+    with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(given)) as advance:
+        for result in pool.map(work, given):
             found.append(result)
             advance()
-    conf = detector.manifest.conf if options.conf is None else options.conf
-    iou = detector.manifest.iou if options.iou is None else options.iou
-    return count_alarms([boxes for boxes, _ in found], [mpx for _, mpx in found], names, conf=conf, iou=iou)
+    return found
+
+
+def _thresholds(detector: Detector, options: DetectOptions) -> tuple[float, float]:
+    """The score and the IoU that a search with `options` uses."""
+    package = detector.manifest
+    return (
+        package.conf if options.conf is None else options.conf,
+        package.iou if options.iou is None else options.iou,
+    )
 
 
 def _renamed(boxes: Boxes, to_dataset: NDArray[np.intp]) -> Boxes:

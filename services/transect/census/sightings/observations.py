@@ -57,6 +57,14 @@ class Observations:
     def __len__(self) -> int:
         return len(self.frame)
 
+    @property
+    def weight(self) -> FloatArray:
+        """What each box is of a single look at its place: 1 / looks, and 0 where it does not count."""
+        weight = np.zeros(len(self))
+        counts = self.looks > 0
+        weight[counts] = 1.0 / self.looks[counts]
+        return weight
+
 
 def observe(
     found: Sequence[Found],

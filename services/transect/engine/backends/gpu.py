@@ -72,8 +72,8 @@ def gpu_is_there() -> bool:
 
 def native_precisions() -> frozenset[Precision]:
     """What the GPU computes in hardware; fp32 alone where there is none."""
-    fast = {precision for precision, since in _SINCE.items() if gpu_is_there() and compute_capability() >= since}
-    return frozenset({"fp32", *fast})
+    capability = compute_capability() if gpu_is_there() else (0, 0)
+    return frozenset({"fp32", *(precision for precision, since in _SINCE.items() if capability >= since)})
 
 
 class Gpu:
