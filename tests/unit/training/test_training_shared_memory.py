@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -187,9 +187,11 @@ def _taken(loader: Any) -> int:
     files: dict[int, int] = {}
     for worker in loader.iterator._workers:
         for entry in Path(f"/proc/{worker.pid}/fd").iterdir():
-            if entry.readlink().name.startswith("torch_"):
-                state = entry.stat()
-                files[state.st_ino] = state.st_size
+            # A worker may close a file between the listing and the look at it.
+            with suppress(FileNotFoundError):
+                if entry.readlink().name.startswith("torch_"):
+                    state = entry.stat()
+                    files[state.st_ino] = state.st_size
     return sum(-(-size // 4096) * 4096 for size in files.values())
 
 
