@@ -211,11 +211,11 @@ def _summary(
 
 def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> None:
     # Without lines between the columns, and with no word cut, it fits the 80 columns of a log.
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("species", "truth", "seen", "unique", "detector", "corrected", "truth in area", "estimate"):
-        widest = "validated" if column == "detector" else column.split(maxsplit=1)[0]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for column in ("species", "truth", "seen", "unique", "detector", "corrected", "truth\nin area", "estimate"):
+        widest = "validated" if column == "detector" else max(column.split("\n"), key=len)
         table.add_column(column, min_width=len(widest))
-    table.add_column("95% limits")
+    table.add_column("95%\nlimits", no_wrap=True)
     for row in summary["census"]["species"]:
         low, high = row["ci95"] or (None, None)
         table.add_row(
@@ -224,7 +224,7 @@ def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> 
                 _whole(row["corrected"]),
                 str(row["truth_in_area"]),
                 _whole(row["estimate"]),
-                "-" if low is None else f"{low:.0f} to {high:.0f}",
+                "-" if low is None else f"{low:.0f}–{high:.0f}",
             ),
         )
     print()
