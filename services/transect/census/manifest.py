@@ -45,7 +45,8 @@ def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Seq
 
 def run_name(digest: str, detector: Detector, options: DetectOptions, config: CensusConfig) -> str:
     """What tells a run from others: the survey (`digest`), the model and every option that changes a number."""
-    key = json.dumps([digest, search_key(detector, options), config.model_dump()], sort_keys=True)
+    changing = config.model_dump(exclude={"trust"})
+    key = json.dumps([digest, search_key(detector, options), changing], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
@@ -70,6 +71,7 @@ def census_manifest(
 ) -> dict[str, Any]:
     """The manifest of a run, but for the files that it has written."""
     package, plan = detector.manifest, census.plan
+    conf, iou = package.thresholds(options)
     placed = [frame.placement for frame, ok in zip(plan.frames, census.usable, strict=True) if ok and frame.placement]
     times = [frame.taken_at for frame in plan.frames if frame.taken_at is not None]
     kinds = [failure.kind for failure in census.failures]
@@ -104,8 +106,8 @@ def census_manifest(
             "precision": detector.precision,
             "instructions": detector.instructions,
             "library": detector.library,
-            "conf": package.conf if options.conf is None else options.conf,
-            "iou": package.iou if options.iou is None else options.iou,
+            "conf": conf,
+            "iou": iou,
             "tile": options.tile,
             "overlap": options.overlap,
             "image_size": package.image_size,

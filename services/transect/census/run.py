@@ -133,12 +133,7 @@ def _write(
 
 def _model(detector: Detector, options: DetectOptions) -> Model:
     package = detector.manifest
-    return Model(
-        detector.profile,
-        package.training_gsd_m,
-        package.conf if options.conf is None else options.conf,
-        package.iou if options.iou is None else options.iou,
-    )
+    return Model(detector.profile, package.training_gsd_m, *package.thresholds(options))
 
 
 def _require_trust(census: Census, config: CensusConfig) -> None:

@@ -378,12 +378,12 @@ class Detector:
 
     def _reader(self, options: DetectOptions) -> _Reader:
         manifest = self.manifest
-        conf = manifest.conf if options.conf is None else options.conf
+        conf, iou = manifest.thresholds(options)
         read = partial(
             decode,
             head_kind=manifest.head_kind,
             conf=conf,
-            iou=manifest.iou if options.iou is None else options.iou,
+            iou=iou,
             class_ids=self._class_ids(options.classes),
             max_det=options.max_det,
             multi_label=options.multi_label,

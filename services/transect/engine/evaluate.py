@@ -102,7 +102,7 @@ def search_split(
 
     found = _each(search, list(zip(split.images, split.rows, strict=True)), detector, title)
     curve, operating, truths, sizes = zip(*found, strict=True) if found else ((), (), (), ())
-    conf, iou = _thresholds(detector, options)
+    conf, iou = detector.manifest.thresholds(options)
     return SearchedSplit(tuple(names), curve, operating, truths, conf, iou, sizes)
 
 
@@ -129,7 +129,7 @@ def search_background(
         return _renamed(boxes, to_dataset), searched
 
     found = _each(search, images, detector, title)
-    conf, iou = _thresholds(detector, options)
+    conf, iou = detector.manifest.thresholds(options)
     return count_alarms([boxes for boxes, _ in found], [mpx for _, mpx in found], names, conf=conf, iou=iou)
 
 
@@ -146,15 +146,6 @@ def _each(work: Callable[[_Given], _Result], given: Sequence[_Given], detector: 
             found.append(result)
             advance()
     return found
-
-
-def _thresholds(detector: Detector, options: DetectOptions) -> tuple[float, float]:
-    """The score and the IoU that a search with `options` uses."""
-    package = detector.manifest
-    return (
-        package.conf if options.conf is None else options.conf,
-        package.iou if options.iou is None else options.iou,
-    )
 
 
 def _renamed(boxes: Boxes, to_dataset: NDArray[np.intp]) -> Boxes:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from transect.engine.types import DetectOptions
 from transect.engine.validation import BackgroundCounts, ValidationCounts
 from transect.errors import PackageError
 from transect.files import atomic_write, sha256_file
@@ -171,6 +172,13 @@ class PackageManifest(_Value):
             if len(variant.score_shift) not in (0, len(self.names)):
                 raise ValueError(f"the variant {variant.precision} needs a score shift for each class, or none")
         return self
+
+    def thresholds(self, options: DetectOptions) -> tuple[float, float]:
+        """The score and the IoU that a search with `options` uses: theirs, else those that the package recommends."""
+        return (
+            self.conf if options.conf is None else options.conf,
+            self.iou if options.iou is None else options.iou,
+        )
 
     def model_file(self, precision: Precision) -> str:
         """The file that a backend opens for a precision, relative to the package's folder."""

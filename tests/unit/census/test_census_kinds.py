@@ -62,6 +62,15 @@ def test_kinds_keep_apart_what_they_found(package: Path, photos: list[Path], tmp
         assert len(list(work.rglob("*.json"))) == number * len(photos)
 
 
+def test_a_run_is_named_by_what_changes_its_numbers(package: Path) -> None:
+    with Detector.open(package, backend="openvino", precision="fp32") as detector:
+        name, refusing, resampled = (
+            run_name("survey", detector, OPTIONS, config)
+            for config in (CensusConfig(), CensusConfig(trust="refuse"), CensusConfig(gsd="auto"))
+        )
+    assert refusing == name != resampled
+
+
 ELSEWHERE = """
 import json, sys
 from pathlib import Path

@@ -52,13 +52,14 @@ def species_corrections(
             f"{survey.folder / 'survey.yaml'} corrects {unknown[0]!r}, which is not reported; "
             f"the species are {', '.join(species.names)}."
         )
+    conf, iou = package.thresholds(options)
     return {
         name: correct_species(
             name,
             [one for one, reported in species.of_class.items() if reported == number],
             package.validation_counts,
-            conf=package.conf if options.conf is None else options.conf,
-            iou=package.iou if options.iou is None else options.iou,
+            conf=conf,
+            iou=iou,
             factors=given.get(name),
             background=package.background_counts,
         )
