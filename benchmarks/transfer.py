@@ -4,7 +4,8 @@
 
 Each line of the table is a kind of survey: the same as the model was trained for, fewer animals, other land, another
 height, another light, one species absent. Each survey is photographed, searched once, and counted by the census twice:
-with the model package, which knows the false alarms of empty ground, and with the same package without them. The
+with the model package and its false alarms on empty ground, and with the same package without them. Empty ground is
+photographed and searched first: whole surveys in which no animal lives, as much of it as sparse surveys need. The
 census calls each species `validated` or not; the truth is known. A species of a survey is wrong where its corrected
 count is off by more than a fifth of the animals in any photo, or its corrected limits miss the animals of the
 stratum, whatever the census says of them. Where it is not validated, corrected figures are those that the report has
@@ -30,7 +31,8 @@ from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import load_survey
 from transect.census.plan import plan_census
 from transect.census.sightings.detect import search_frames
-from transect.engine import DetectOptions, Detector, PackageManifest
+from transect.engine import BackgroundCounts, DetectOptions, Detector, PackageManifest, search_background
+from transect.files import atomic_write
 from transect.settings import load_settings
 from transect.synth import SPECIES, SurveyDesign, SurveyTruth, make_dataset, photograph_survey
 
@@ -41,7 +43,9 @@ LEAST_HELD, MOST_HELD = 0.93, 0.97
 MOST_POOLED_ERROR, LEAST_SPARSE_HELD = 0.1, 0.9
 NAMES = tuple(kind.name for kind in SPECIES)
 RECIPE = Path("configs/train/demo.yaml")
-_BACKGROUND = 2000
+# Far from the seeds of the lines.
+_EMPTY_SEED = 10_000
+_EMPTY_SURVEY = 20
 _MANY_PIXELS = 10**9
 _DECODERS = 2
 
@@ -124,8 +128,10 @@ def design(line: Line, frames: int, seed: int) -> SurveyDesign:
     return replace(SurveyDesign(line.frames * frames, seed, transects=TRANSECTS), **line.changes)
 
 
-def count(line: Line, wanted: SurveyDesign, work: Path, detector: Detector, *, processes: int) -> tuple[Survey, Survey]:
-    """Photograph and search one survey, or take what was kept of it, and count it in both ways."""
+def count(
+    line: Line, wanted: SurveyDesign, work: Path, detector: Detector, empty: BackgroundCounts, *, processes: int
+) -> tuple[Survey, Survey]:
+    """Photograph and search one survey, or take what was kept of it, and count it with `empty` known and without."""
     folder = work / f"{line.name}-{wanted.frames}-{wanted.seed:02d}"
     truth = photograph_survey(folder, wanted, processes=processes)
     config, options = CensusConfig(), DetectOptions()
@@ -154,9 +160,24 @@ def count(line: Line, wanted: SurveyDesign, work: Path, detector: Detector, *, p
             ),
             truth,
         )
-        for given in (package, package.model_copy(update={"background_counts": None}))
+        for given in (package.model_copy(update={"background_counts": one}) for one in (empty, None))
     )
     return known, unknown
+
+
+def empty_ground(photos: int, work: Path, detector: Detector, *, processes: int) -> BackgroundCounts:
+    """The false alarms on `photos` photos of surveys without an animal, searched as a training searches them; kept."""
+    kept = work / f"empty-{photos}-{detector.package_sha256[:16]}-{detector.precision}.json"
+    if not kept.exists():
+        paths: list[Path] = []
+        for number in range(math.ceil(photos / _EMPTY_SURVEY)):
+            wanted = SurveyDesign(_EMPTY_SURVEY, _EMPTY_SEED + number, transects=TRANSECTS, density=0.0)
+            folder = work / f"empty-{number:03d}"
+            photograph_survey(folder, wanted, processes=processes)
+            paths += sorted((folder / "images").rglob("*.jpg"))
+        counts = search_background(detector, paths[:photos], detector.manifest.names, options=DetectOptions())
+        atomic_write(kept, counts.model_dump_json().encode())
+    return BackgroundCounts.model_validate_json(kept.read_bytes())
 
 
 def outcomes(census: Census, truth: SurveyTruth) -> Survey:
@@ -315,6 +336,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="surveys a line")
     parser.add_argument("--frames", type=int, default=20, help="photos of a survey, in ten transects; sparse have more")
+    parser.add_argument("--empty", type=int, default=400, help="photos of empty ground that the false alarms come from")
     parser.add_argument("--package", type=Path, help="model package (default: one trained by the demo's recipe)")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for what is made")
     parser.add_argument(
@@ -332,26 +354,25 @@ def main() -> int:
         precision = fastest_passed(opened.manifest)
     with Detector.open(package, precision=precision) as detector:
         manifest = detector.manifest
-        if detector.profile is None or manifest.background_counts is None or manifest.training_gsd_m is None:
-            parser.error(
-                f"{package} lacks its validation profile, counts on empty ground or training_gsd_m; train it "
-                f"again with background: and {RECIPE}."
-            )
+        if detector.profile is None or manifest.training_gsd_m is None:
+            parser.error(f"{package} lacks its validation profile or training_gsd_m; train it again with {RECIPE}.")
+        empty = empty_ground(arguments.empty, work, detector, processes=arguments.processes)
         for seed in range(arguments.seeds):
             for line in lines:
                 known, unknown = results.setdefault(line.name, ([], []))
                 wanted = design(line, arguments.frames, seed)
-                first, second = count(line, wanted, work, detector, processes=arguments.processes)
+                first, second = count(line, wanted, work, detector, empty, processes=arguments.processes)
                 known.append(first)
                 unknown.append(second)
     report = Report(
         "Surveys unlike the validation images",
         f"{arguments.seeds} surveys a line, of {arguments.frames} photos (fifth {2 * arguments.frames}, twentieth "
-        f"{4 * arguments.frames}) in {TRANSECTS} transects; {manifest.architecture} in {precision}. Not validated: "
-        "surveys of which one species or more is called so. Of the wrong ones: species of surveys whose corrected "
+        f"{4 * arguments.frames}) in {TRANSECTS} transects; {arguments.empty} photos of empty ground; "
+        f"{manifest.architecture} in {precision}. Not validated: surveys of which one species or more is called "
+        "so. Of the wrong ones: species of surveys whose corrected "
         f"count is off by more than {MOST_ERROR:.0%}, or whose corrected limits miss the truth. Counts are sums over "
         "surveys, against the animals in any photo; limits are of the whole stratum, of those surveys that have some.",
-        (_known(manifest), *tables(results)),
+        (_known(manifest.model_copy(update={"background_counts": empty})), *tables(results)),
         bars(results),
     )
     print(report.show(markdown=arguments.markdown))
@@ -383,9 +404,9 @@ def _own_package(work: Path) -> Path:
     home = work / "model"
     made = sorted(home.glob("train/*/package"))
     if not made:
-        data = make_dataset(work / "dataset", seed=1000, train=512, val=480, test=48, tile=320, background=_BACKGROUND)
+        data = make_dataset(work / "dataset", seed=1000, train=512, val=480, test=48, tile=320)
         settings = load_settings({"TRANSECT_HOME": str(home.absolute()), "TRANSECT_PRETRAINED": "starter"}, None)
-        asked = TrainRequest("yolo11n", RECIPE, data, ("background=images/background",))
+        asked = TrainRequest("yolo11n", RECIPE, data)
         made = [train(asked, settings).run_dir / "package"]
     return made[-1]
 

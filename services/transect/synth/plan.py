@@ -31,7 +31,7 @@ class SurveyDesign:
     again, 0 to 0.9, and the whole stratum is photographed; by default lines are 375 m apart, a sample. passes: how
     often all lines are flown, with `break_s` seconds between. speed_m_s: the aircraft's, 1 to 100.
     animal_speed_m_s: that of the fastest animal, 0 to 20; at 0 all stand. density: animals a km2 over the usual
-    number, above 0 to 5. absent: name of a species of which there is none. biome: "other" is land of any kind of
+    number, 0 to 5. absent: name of a species of which there is none. biome: "other" is land of any kind of
     the domain "wide" in place of the savanna, drawn by the seed. light: "dusk" is a low sun.
     Raises InputError for a parameter out of its range.
     """
@@ -64,7 +64,7 @@ class SurveyDesign:
             (0 <= self.break_s <= 86_400, "a break of 0 to 86400 s"),
             (1 <= self.speed_m_s <= 100, "an aircraft's speed of 1 to 100 m/s"),
             (0 <= self.animal_speed_m_s <= 20, "an animals' speed of 0 to 20 m/s"),
-            (0 < self.density <= 5, "a density above 0 and up to 5"),
+            (0 <= self.density <= 5, "a density of 0 to 5"),
             (self.absent in ("", *_NAMES), f"an absent species of {', '.join(_NAMES)}"),
             (self.biome in ("savanna", "other"), "a biome of savanna or other"),
             (self.light in ("day", "dusk"), "a light of day or dusk"),

@@ -266,8 +266,8 @@ def test_bad_parameters_are_refused(bad: dict[str, Any], message: str, tmp_path:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"density": 0.0}, "a density above 0 and up to 5"),
-        ({"density": float("nan")}, "a density above 0 and up to 5"),
+        ({"density": -0.1}, "a density of 0 to 5"),
+        ({"density": float("nan")}, "a density of 0 to 5"),
         ({"absent": "unicorn"}, "an absent species of sheep"),
         ({"biome": "moon"}, "a biome of savanna or other"),
         ({"light": "night"}, "a light of day or dusk"),
