@@ -148,6 +148,8 @@ def mlflow_on_postgres(
         f"database_uri = {postgres_uri}\n"
         "admin_username = admin\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        # As in the stack: hashing the password of each request would take most of these tests' time.
+        "auth_cache_ttl_seconds = 60\n"
     )
     password = "throw-away-password"
     environment = {
