@@ -148,12 +148,21 @@ class Settings(BaseModel):
     max_tiles: int = Field(
         5000, alias="TRANSECT_MAX_TILES", gt=0, description="Most tiles of one image in the service; over it: 422."
     )
-    pixel_budget: int = Field(
-        500_000_000,
-        alias="TRANSECT_PIXEL_BUDGET",
+    decode_mb: int = Field(
+        0,
+        alias="TRANSECT_DECODE_MB",
+        ge=0,
+        description="MiB that the service holds at one time for decoding, of all images; more images wait, one that "
+        "needs more is refused. 0: a quarter of the memory that the process may use, 4096 at most.",
+    )
+    max_connections: int = Field(
+        512, alias="TRANSECT_MAX_CONNECTIONS", gt=0, description="Most connections to the service; over it: 503."
+    )
+    max_client_connections: int = Field(
+        256,
+        alias="TRANSECT_MAX_CLIENT_CONNECTIONS",
         gt=0,
-        description="Pixels that the service holds decoded at one time, at least TRANSECT_MAX_PIXELS; more images "
-        "wait.",
+        description="Most connections to the service from one address; over it: 429.",
     )
     deadline_seconds: float = Field(
         60.0,
@@ -296,8 +305,16 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
         raise SettingsError(f"{name}={given[name]!r} is not usable: {reason}. See docs/environment.md.") from error
 
 
+# What older versions read, and what took its place.
+_GONE = {"TRANSECT_PIXEL_BUDGET": "TRANSECT_DECODE_MB, in MiB, bounds what decoding holds"}
+
+
 def _refuse_unknown(values: Mapping[str, str], known: set[str]) -> None:
     for name in sorted(values):
+        if name in _GONE and values[name]:
+            raise SettingsError(f"Environment variable {name} is gone: {_GONE[name]}. See docs/environment.md.")
+        if name in _GONE:
+            continue
         if name.startswith("TRANSECT_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; docs/environment.md lists them all."

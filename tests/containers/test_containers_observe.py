@@ -24,8 +24,9 @@ HERE = Path(__file__).resolve().parent
 # Panels that show something as soon as there is a model and somebody asks it.
 SPEAKING = (
     "panel Replicas", "panel Served", "panel Requests", "panel p99", "panel Waiting", "panel Requests by status",
-    "panel Latency", "panel Queue", "panel Requests without a result", "panel p99 by route", "panel Pixels held",
-    "panel Bodies held", "panel Mean time of an image by stage", "panel p99 of an image by stage",
+    "panel Latency", "panel Queue", "panel Requests without a result", "panel p99 by route",
+    "panel Memory for decoding", "panel Bodies held",
+    "panel Mean time of an image by stage", "panel p99 of an image by stage",
     "panel Images and tiles", "panel Replicas by served version", "panel New versions",
     "panel Since the last successful poll", "panel Polls", "panel Webhooks", "panel Served for",
     "panel Memory", "panel CPU", "panel Open files",

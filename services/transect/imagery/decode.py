@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from transect.errors import ImageError, ImageTooLargeError
-from transect.imagery.depth import Depth, depth_of, shift
+from transect.imagery.depth import Depth, as_rgb, depth_of
 from transect.imagery.orientation import orientation_of, upright
 from transect.jpeg import decode_plain
 from transect.picture_kinds import READ_NAMES, READ_SUFFIXES, kind_of_stream
@@ -139,27 +139,35 @@ def _to_rgb(source: Path | bytes, image: Image.Image, label: str, depth: int | N
     deep = _sixteen_bits(source, image)
     if deep is not None:
         found = Depth(depth) if depth is not None else depth_of(deep)
-        shown = shift(deep, found.bits)
-        return (np.repeat(shown[:, :, None], 3, axis=2) if shown.ndim == 2 else shown), found.remark
+        return as_rgb(deep, found.bits), found.remark
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8), ""
 
 
-def _sixteen_bits(source: Path | bytes, image: Image.Image) -> NDArray[np.uint16] | None:
-    """Samples of 16 bits as (H, W) or (H, W, 3); None where there are none. Pillow keeps only their high bytes in
-    colour, so that PNGs are decoded once more, by OpenCV, when Pillow found them whole."""
+def is_deep_png(source: Path | bytes, image: Image.Image) -> bool:
+    """Whether a picture is a PNG of 16 bits, of which Pillow keeps the high bytes alone where it has colour."""
+    if image.format != "PNG" or image.mode.startswith("I"):
+        return False
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        return stream.read(25)[24:] == b"\x10"  # the bit depth of IHDR (PNG, section 11.2.1)
+
+
+def _sixteen_bits(source: Path | bytes, image: Image.Image) -> NDArray[np.generic] | None:
+    """Samples of 16 bits as (H, W) or (H, W, 3), of any type; None where there are none.
+
+    Pillow keeps only their high bytes in colour, so that PNGs are decoded once more, by OpenCV, when Pillow found them
+    whole.
+    """
     if image.mode.startswith("I"):
         # Mode I holds 32 bits; a PNG or TIFF of 16 bits never fills them.
-        return np.asarray(image).clip(0, 65535).astype(np.uint16)
-    if image.format != "PNG":
+        return np.asarray(image)
+    if not is_deep_png(source, image):
         return None
     data = source.read_bytes() if isinstance(source, Path) else source
-    if data[24:25] != b"\x10":  # the bit depth of IHDR (PNG, section 11.2.1)
-        return None
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
     if stored is None or stored.dtype != np.uint16 or stored.shape[:2] != (image.height, image.width):
         return None
     if stored.ndim == 2 or stored.shape[2] < 3:
-        return np.asarray(stored.reshape(*stored.shape[:2], -1)[:, :, 0], np.uint16)
-    return np.asarray(np.ascontiguousarray(stored[:, :, 2::-1]), np.uint16)
+        return np.asarray(stored.reshape(*stored.shape[:2], -1)[:, :, 0])
+    return np.asarray(stored[:, :, 2::-1])

@@ -3,6 +3,7 @@
 A depth of n bits shows the sample v as min(v >> (n - 8), 255).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 STRIDE = 4
 # A picture of which 99% lies below this share of its depth would be near black.
 _DARK = 0.25
+# Samples that are looked at in one step.
+_PART = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,37 @@ def shift(samples: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
     return (shifted if bits == 16 else np.minimum(shifted, 255)).astype(np.uint8)
 
 
-def depth_of(samples: NDArray[np.uint16]) -> Depth:
-    """The depth of a whole picture."""
+def depth_of(samples: NDArray[np.generic]) -> Depth:
+    """The depth of a whole picture, (H, W) or (H, W, 3); samples beyond 16 bits count as the nearest that has them."""
     gathered = Samples()
-    gathered.add(samples)
+    for rows in _rows(samples):
+        gathered.add(_sixteen(samples[rows]), rows.start)
     return gathered.depth()
+
+
+def as_rgb(samples: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
+    """Samples of `bits` bits, (H, W) or (H, W, 3), as RGB of 8 bits, (H, W, 3).
+
+    Row by row, so that it takes hardly more memory than what it returns.
+    """
+    shown = np.empty((*samples.shape[:2], 3), np.uint8)
+    for rows in _rows(samples):
+        part = shift(_sixteen(samples[rows]), bits)
+        shown[rows] = part if part.ndim == 3 else part[:, :, None]
+    return shown
+
+
+def _rows(samples: NDArray[np.generic]) -> Iterator[slice]:
+    """Slices of whole rows, of some hundred thousand samples each."""
+    height = max(_PART // max(samples[:1].size, 1), 1)
+    for top in range(0, len(samples), height):
+        yield slice(top, min(top + height, len(samples)))
+
+
+def _sixteen(part: NDArray[np.generic]) -> NDArray[np.uint16]:
+    if part.dtype == np.uint16:
+        return part.astype(np.uint16, copy=False)
+    return np.asarray(part).clip(0, 65535).astype(np.uint16)
 
 
 def said_bits(most: float) -> int:

@@ -3,6 +3,7 @@
 GDAL reads every TIFF where rasterio is installed; Pillow reads those that GDAL cannot open, and says so.
 """
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from transect.errors import ImageError, ImageTooLargeError, InputError
 from transect.imagery.decode import (
@@ -20,6 +22,7 @@ from transect.imagery.decode import (
     check_file,
     check_size,
     decode_with_pillow,
+    is_deep_png,
     label_of,
     open_image,
     require_read_kind,
@@ -30,8 +33,26 @@ from transect.picture_kinds import DNG, RAW, TIFF_STARTS, kind_of_suffix
 
 # Above so many pixels a TIFF is not decoded whole: 64 million take 192 MB as RGB.
 WHOLE_BELOW = 64_000_000
-# What a TIFF that is read in windows holds at its peak, as pixels: blocks, a band of tiles, tiles ahead.
-_WINDOWED_PIXELS = 150_000_000
+# What a TIFF that is read in windows holds at its peak: blocks, a band of tiles, tiles ahead.
+_WINDOWED_BYTES = 450 << 20
+# The most that decoding holds a pixel, result and rotation included, measured by the growth of a process with pictures
+# of 25 megapixels: by Pillow's name of the format and mode, then by mode, then for any other.
+_PEAK_BYTES: dict[tuple[str, str], int] = {
+    ("JPEG", "RGB"): 7,
+    ("JPEG", "L"): 7,
+    ("MPO", "RGB"): 7,
+    ("WEBP", ""): 19,
+    ("JPEG2000", ""): 20,
+    ("", "CMYK"): 15,
+    ("", "RGBA"): 15,
+    ("", "LA"): 15,
+    ("", "PA"): 15,
+    ("", "P"): 15,
+    ("", "I;16"): 8,
+    ("", "I"): 14,
+}
+_USUAL_PEAK_BYTES = 14
+_DEEP_PNG_BYTES = 21
 
 
 @dataclass(frozen=True)
@@ -205,22 +226,42 @@ def inspect_picture(path: Path, *, name: str = "", rendering: Rendering = AS_STO
         return PictureFacts(*upright_size(*image.size, orientation), orientation)
 
 
-def picture_size(source: Path | bytes, name: str) -> tuple[int, int] | None:
-    """Width and height as the header tells them, upright or not; None where only opening the file will tell."""
+@dataclass(frozen=True)
+class PictureCost:
+    """Width and height in pixels, upright or not, and the most bytes that opening the picture holds at one time."""
+
+    width: int
+    height: int
+    held_bytes: int
+
+
+UNKNOWN_COST_BYTES = 16 * WHOLE_BELOW
+"""What is held of a picture whose header does not tell: the most of a TIFF that is decoded whole."""
+
+
+def picture_cost(source: Path | bytes, name: str) -> PictureCost | None:
+    """What a picture's header tells of it; None where only opening the file will tell."""
     try:
         if is_tiff(source):
             tags = _tags(source, name)
-            return tags.width, tags.height
+            pixels = tags.width * tags.height
+            deep = 2 * tags.samples * math.ceil(tags.bits / 8) if tags.bits > 8 else tags.samples
+            held = _WINDOWED_BYTES if pixels > WHOLE_BELOW else pixels * (7 + deep)
+            return PictureCost(tags.width, tags.height, held)
         with open_image(source, name) as image:
-            return image.width, image.height
+            return PictureCost(image.width, image.height, image.width * image.height * _peak_bytes(source, image))
     except ImageError:
         return None
 
 
-def held_pixels(source: Path | bytes, width: int, height: int) -> int:
-    """The most pixels that `open_raster` and its reader hold of an image of this size."""
-    pixels = width * height
-    return min(pixels, _WINDOWED_PIXELS) if pixels > WHOLE_BELOW and is_tiff(source) else pixels
+def _peak_bytes(source: Path | bytes, image: Image.Image) -> int:
+    if is_deep_png(source, image):
+        return _DEEP_PNG_BYTES
+    told, mode = image.format or "", image.mode
+    for kind in ((told, mode), (told, ""), ("", mode)):
+        if kind in _PEAK_BYTES:
+            return _PEAK_BYTES[kind]
+    return _USUAL_PEAK_BYTES
 
 
 def is_tiff(source: Path | bytes) -> bool:

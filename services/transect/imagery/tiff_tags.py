@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 # Tags of TIFF 6.0, of DNG 1.7 (DNGVersion) and of Adobe's XMP.
-_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 256, 257, 259, 262, 274
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 259, 262, 274
 _SAMPLES, _MAX_SAMPLE, _S_MAX_SAMPLE, _XMP, _DNG_VERSION = 277, 281, 341, 700, 50706
 _TAGS = (
-    _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _MAX_SAMPLE, _S_MAX_SAMPLE, _XMP, _DNG_VERSION,
+    _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _MAX_SAMPLE, _S_MAX_SAMPLE, _XMP,
+    _DNG_VERSION,
 )  # fmt: skip
 # Bytes and struct's letters of the types whose values are looked at.
 _TYPES = {1: (1, "B"), 2: (1, "B"), 3: (2, "H"), 4: (4, "I"), 7: (1, "B"), 13: (4, "I"), 16: (8, "Q")}
@@ -25,7 +26,7 @@ _MOST_XMP = 1 << 20
 @dataclass(frozen=True)
 class TiffTags:
     """Stored width and height, orientation (1 to 8), photometric interpretation, bands, the largest sample if it is
-    said, and whether this is a camera's raw file."""
+    said, whether this is a camera's raw file, and the most bits of a sample."""
 
     width: int
     height: int
@@ -34,6 +35,7 @@ class TiffTags:
     samples: int = 1
     most: int | None = None
     raw: bool = False
+    bits: int = 8
 
 
 def read_tiff_tags(source: Path | bytes) -> TiffTags | None:
@@ -67,6 +69,7 @@ def _tags(found: dict[int, tuple[int, ...] | bytes]) -> TiffTags | None:
         first(_SAMPLES) or 1,
         max(said) if said else None,
         _DNG_VERSION in found or photometric in _RAW_PHOTOMETRICS,
+        max(found.get(_BITS) or (1,)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -15,6 +16,8 @@ _LEAST_BODIES = 256 * _MIB
 _LARGEST_BODIES = 4
 # What a request costs before its body has arrived: thousands of silent clients must not add up to nothing.
 _LEAST_BODY = 64 << 10
+# Of all places, the share that one client may have: the rest is there for others at any time.
+_CLIENT_SHARE = 0.75
 
 
 def worker_count(threads: int, gpu_batch: int = 0) -> int:
@@ -50,8 +53,8 @@ class Body:
 class Admission:
     """Counts what is inside. Used from the event loop alone, so it needs no lock.
 
-    At most `workers` requests run and `max_waiting` wait; one more is refused at once. The bytes of
-    all bodies together are bounded by `max_bytes`.
+    At most `workers` requests run and `max_waiting` wait; one more is refused at once, and so is one of a client that
+    has three quarters of these places. The bytes of all bodies together are bounded by `max_bytes`.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class Admission:
         self.max_bytes = max_bytes
         self.admitted = 0
         self.body_bytes = 0
+        self.per_client = math.ceil(_CLIENT_SHARE * (workers + max_waiting))
+        self._clients: Counter[str] = Counter()
         self._on_refused = on_refused
         self._seconds = 0.0
 
@@ -75,10 +80,12 @@ class Admission:
         """Whole seconds until a place is likely free: the queue's work shared by the workers."""
         return max(1, math.ceil(self._seconds * (self.waiting + 1) / self.workers))
 
-    def refuse_when_full(self) -> None:
-        """Raise ProblemError (503 with Retry-After) while every place is taken."""
+    def refuse_when_full(self, client: str) -> None:
+        """Raise ProblemError (503 with Retry-After) while every place is taken, or every one that `client` may have."""
         if self.admitted >= self.workers + self.max_waiting:
             raise self._refusal(f"{self.max_waiting} requests wait already (TRANSECT_MAX_QUEUE)")
+        if self._clients[client] >= self.per_client:
+            raise self._refusal(f"{self.per_client} requests of this client are inside, the most of one")
 
     def refuse_bytes(self, size: int) -> None:
         """Raise ProblemError (503 with Retry-After) while there is no room for `size` more bytes."""
@@ -86,15 +93,19 @@ class Admission:
             raise self._refusal(f"the request bodies inside have {self.body_bytes / _MIB:.0f} MiB already")
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one place for the length of a `with` block."""
-        self.refuse_when_full()
+    def place(self, client: str) -> Iterator[None]:
+        """Hold one place for `client` for the length of a `with` block."""
+        self.refuse_when_full(client)
         self.admitted += 1
+        self._clients[client] += 1
         start = monotonic()
         try:
             yield
         finally:
             self.admitted -= 1
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
             self._seconds += _SMOOTHING * (monotonic() - start - self._seconds)
 
     @contextmanager

@@ -14,22 +14,24 @@ from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError, ImageTooLargeError, StoppedError
 from transect.imagery import (
     LONGEST_JPEG_SIDE,
-    WHOLE_BELOW,
+    UNKNOWN_COST_BYTES,
+    PictureCost,
     Raster,
     annotate,
     as_raster,
     encode_jpeg,
-    held_pixels,
     open_raster,
-    picture_size,
+    picture_cost,
 )
 from transect.serving.deadline import Deadline
+from transect.serving.decode_budget import DecodeBudget
 from transect.serving.intake import Upload
-from transect.serving.pixels import PixelBudget
 from transect.serving.problems import ProblemError
 from transect.serving.slot import ServedModel
 
 Answer = Literal["result", "json", "image"]
+
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ImageLimits:
 
     pixels: int
     tiles: int
-    budget: PixelBudget
+    budget: DecodeBudget
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def as_json(result: ImageResult) -> bytes:
 def _opened(
     upload: Upload, detector: Detector, options: DetectOptions, limits: ImageLimits, deadline: Deadline, *, draw: bool
 ) -> Iterator[tuple[Raster, float]]:
-    """The image, with its room in the pixel budget, and when its decoding began."""
+    """The image, with its room in the decode budget, and when its decoding began."""
 
     def check(width: int, height: int) -> None:
         _check_pixels(upload.name, width, height, limits.pixels)
@@ -110,20 +112,31 @@ def _opened(
         check(raster.width, raster.height)
         yield raster, perf_counter()
         return
-    size = picture_size(upload.data, upload.name)
-    if size is not None:
-        check(*size)
-    with limits.budget.room(_held(upload.data, size) * (2 if draw else 1), deadline):
+    cost = picture_cost(upload.data, upload.name)
+    if cost is not None:
+        check(cost.width, cost.height)
+    with limits.budget.room(_room(upload.name, cost, limits.budget.total, draw=draw), deadline):
         began = perf_counter()
         with open_raster(upload.data, name=upload.name, max_pixels=limits.pixels) as raster:
-            if size is None:
+            if cost is None:
                 check(raster.width, raster.height)
             yield raster, began
 
 
-def _held(data: bytes, size: tuple[int, int] | None) -> int:
-    """Pixels to make room for; where the header does not tell the size, what may be decoded whole of a TIFF."""
-    return WHOLE_BELOW if size is None else held_pixels(data, *size)
+def _room(name: str, cost: PictureCost | None, total: int, *, draw: bool) -> int:
+    """Bytes to make room for. Raises ImageTooLargeError for more than there ever are."""
+    if cost is None:
+        # A file that is no image costs nothing, and most of these are none.
+        return min(UNKNOWN_COST_BYTES, total)
+    # What is drawn is a copy.
+    held = cost.held_bytes + (3 * cost.width * cost.height if draw else 0)
+    if held > total:
+        raise ImageTooLargeError(
+            f"{name} has {cost.width} x {cost.height} pixels of a kind that takes {held / _MIB:.0f} MiB to decode, "
+            f"more than the {total / _MIB:.0f} MiB that all images share (TRANSECT_DECODE_MB); save it as JPEG of "
+            "8 bits, or cut it into smaller files."
+        )
+    return held
 
 
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:

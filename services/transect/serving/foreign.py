@@ -8,10 +8,11 @@ from fastapi import Request
 
 from transect.engine import ImageResult, ModelRef
 from transect.serving.account import Account
+from transect.serving.admission import Body
 from transect.serving.detection import Detected
 from transect.serving.given_images import Given, Task
 from transect.serving.intake import Upload, read_body
-from transect.serving.presence import while_connected
+from transect.serving.presence import address, while_connected
 from transect.serving.problems import ProblemError, failure_reason
 from transect.serving.query import detect_options
 from transect.serving.search import declared_length
@@ -19,27 +20,35 @@ from transect.serving.service import Service
 
 T = TypeVar("T", bound=Task)
 
+# What a number of a JSON array costs while it is read: measured with 26 million of them, 2.2 GiB.
+_VALUE_BYTES = 90
+
 
 async def detect_given(
-    request: Request, read: Callable[[bytes], T], check: Callable[[ModelRef], None] = lambda _: None
+    request: Request,
+    read: Callable[[bytes], T],
+    check: Callable[[ModelRef], None] = lambda _: None,
+    *,
+    text: int | None = None,
 ) -> tuple[T, list[ImageResult], ModelRef]:
     """Read the body, and search the images that `read` finds in it, under the limits of POST /v1/detect.
 
-    `check` sees which model would answer, before the body is read and when it is; it raises
-    ProblemError, and so do `read` and every limit.
+    `check` sees which model would answer, before the body is read and when it is; it raises ProblemError, and so do
+    `read` and every limit. `text` is the number of bytes, at the beginning of the body, that are text; None for all.
     """
     service: Service = request.app.state.service
     deadline = service.deadline(request)
     with service.lease() as model:
         check(model.detector.ref)
     _refuse_encoding(request)
-    admission, most = service.admission, service.limits.body_bytes
-    admission.refuse_when_full()
+    admission, most, client = service.admission, service.limits.body_bytes, address(request)
+    admission.refuse_when_full(client)
     admission.refuse_bytes(declared_length(request, most))
     outcomes: Sequence[Detected | BaseException] = ()
     with admission.body() as held:
         body = await read_body(request, most, deadline=deadline, body=held)
-        with admission.place():
+        hold_values(held, body, admission.max_bytes, text)
+        with admission.place(client):
             # On a thread: base64 and lists of numbers of that length would hold everybody else up.
             task = await to_thread.run_sync(read, body)
             del body
@@ -50,7 +59,7 @@ async def detect_given(
                 check(ref)
                 options = detect_options(task.query, service.settings, model.detector.manifest.names)
                 if uploads:
-                    work = service.detect(lease, uploads, options, deadline=deadline)
+                    work = service.detect(lease, uploads, options, client=client, deadline=deadline)
                     outcomes = await while_connected(request, work)
     account = Account(service.metrics, request.state.log, ref)
     results = []
@@ -61,6 +70,26 @@ async def detect_given(
         else:
             results.append(ImageResult.failed(f"image {number}", ref, failure_reason(outcome)))
     return task, results, ref
+
+
+def hold_values(held: Body, body: bytes, most: int, text: int | None = None) -> None:
+    """Hold what the values of `body` will take as Python's objects, and copies of their text.
+
+    `text` is the number of bytes, at the beginning, that are text; None for all of them.
+
+    Raises ProblemError: 413 for more than there ever is room for, 503 while there is no room.
+    """
+    text = len(body) if text is None else text
+    # Each empty line of CSV is a list too.
+    values = body.count(b",", 0, text) + body.count(b"\n", 0, text)
+    size = 2 * text + _VALUE_BYTES * values
+    if len(body) + size > most:
+        detail = (
+            "The body has too many values to be read as JSON or CSV; send images as base64 text, or as a binary tensor "
+            "where the protocol has one."
+        )
+        raise ProblemError(413, "too-many-values", detail)
+    held.hold(size)
 
 
 def _in_order(

@@ -48,7 +48,9 @@ class Metrics:
             registry=self.registry,
         )
         self.body_bytes = Gauge("transect_body_bytes", "Bytes of request bodies inside.", registry=self.registry)
-        self.pixels = Gauge("transect_pixels_in_use", "Decoded pixels held now.", registry=self.registry)
+        self.decode_bytes = Gauge(
+            "transect_decode_bytes", "Bytes that the decoding of images holds now.", registry=self.registry
+        )
         self.swap_seconds = Histogram(
             "transect_model_swap_seconds",
             "From seeing that the alias moved to serving the new version.",

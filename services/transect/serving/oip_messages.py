@@ -172,11 +172,21 @@ def _query(given: InferParameters) -> DetectQuery:
     )
 
 
+def text_length(header_length: str | None) -> int | None:
+    """The bytes of JSON that the header names; None without a header, or with one that names no number."""
+    if header_length is None or not _is_plain(header_length):
+        return None
+    return int(header_length)
+
+
+def _is_plain(length: str) -> bool:
+    return length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH
+
+
 def _json_size(body: bytes, header_length: str | None) -> int:
     if header_length is None:
         return len(body)
-    plain = header_length.isascii() and header_length.isdigit() and len(header_length) <= _LONGEST_LENGTH
-    if not plain or int(header_length) > len(body):
+    if not _is_plain(header_length) or int(header_length) > len(body):
         raise _wrong(f"{HEADER_LENGTH}: {header_length[:20]!r} is not a number of bytes that the body has")
     return int(header_length)
 

@@ -18,6 +18,7 @@ from transect.serving.oip_messages import (
     InferAnswer,
     InferMessage,
     parse_message,
+    text_length,
     write_answer,
 )
 from transect.serving.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, inlined
@@ -180,7 +181,8 @@ async def infer(
     """Find objects in the images of one tensor; objects of all images follow one another in the outputs."""
     service: Service = request.app.state.service
     read = partial(parse_message, header_length=header_length, limits=service.limits)
-    task, results, _ = await detect_given(request, read, partial(_check, name, version))
+    text = text_length(header_length)
+    task, results, _ = await detect_given(request, read, partial(_check, name, version), text=text)
     # On a thread, as the reading: thousands of boxes take a while.
     body, json_length = await to_thread.run_sync(write_answer, task.message, results)
     if json_length is None:

@@ -1,4 +1,4 @@
-"""Notices that a client has gone, while its answer is being made."""
+"""Who a client is, and whether it has gone while its answer is being made."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,6 +8,11 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 T = TypeVar("T")
+
+
+def address(request: Request) -> str:
+    """The address of the client, by which it shares the service with others."""
+    return request.client.host if request.client is not None else ""
 
 
 async def gone(request: Request) -> None:

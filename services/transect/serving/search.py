@@ -14,7 +14,7 @@ from transect.serving.deadline import Deadline, expired
 from transect.serving.detection import Answer, Detected
 from transect.serving.early import declared_bytes
 from transect.serving.intake import Upload, read_images
-from transect.serving.presence import gone
+from transect.serving.presence import address, gone
 from transect.serving.problems import ProblemError
 from transect.serving.query import DetectQuery, detect_options
 from transect.serving.service import Service, settled
@@ -74,7 +74,7 @@ class Search:
         service.admission.refuse_bytes(declared_length(self._request, service.limits.body_bytes))
         self._body = self._held.enter_context(service.admission.body())
         self._place = self._held.enter_context(ExitStack())
-        self._place.enter_context(service.admission.place())
+        self._place.enter_context(service.admission.place(address(self._request)))
         self._slow = asyncio.get_running_loop().call_later(_SLOW_S, self._give_place_back)
         self._reader = asyncio.ensure_future(self._read())
         return self
@@ -128,7 +128,14 @@ class Search:
         self.listed = self.listed or upload.listed or bool(self._work)
         if self._answer == "image" and self._work:
             raise ProblemError(422, "one-image", "format=image takes one image; got several.")
-        future = self._service.submit(lease, upload, self._options, answer=self._answer, deadline=self._deadline)
+        future = self._service.submit(
+            lease,
+            upload,
+            self._options,
+            client=address(self._request),
+            answer=self._answer,
+            deadline=self._deadline,
+        )
         work = _Work(upload.name, future)
         self._work.append(work)
         self._ready.put_nowait(work)
@@ -137,7 +144,7 @@ class Search:
         """With the first image: a place, if it was given back, and the model that answers the whole request."""
         service = self._service
         if self._given_back:
-            self._place.enter_context(service.admission.place())
+            self._place.enter_context(service.admission.place(address(self._request)))
         self._slow.cancel()
         self._lease = lease = service.lease()
         self._held.callback(lease.release)

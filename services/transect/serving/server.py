@@ -10,6 +10,7 @@ import uvicorn
 
 from transect.errors import DeviceLostError, InputError
 from transect.serving.app import create_app
+from transect.serving.connections import ConnectionLimits, bounded_protocol
 from transect.serving.logs import configure_logging
 from transect.settings import Settings
 
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> None:
             access_log=False,  # the middleware writes one line a request
             server_header=False,
             timeout_graceful_shutdown=_DRAIN_S,
+            http=bounded_protocol(ConnectionLimits(settings.max_connections, settings.max_client_connections)),
             lifespan="on",
         )
         # uvicorn drains, then raises the signal again: a stop that was asked for is a success.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -13,19 +13,21 @@ from starlette.requests import Request
 
 from transect.engine import DetectOptions, Detector, ModelRef
 from transect.engine.backends import expects_gpu, wants_gpu
-from transect.errors import DeviceLostError, InputError, StoppedError
+from transect.errors import DeviceLostError, StoppedError
 from transect.serving.admission import Admission, body_budget, worker_count
 from transect.serving.closing import Closer
 from transect.serving.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
+from transect.serving.decode_budget import DecodeBudget
 from transect.serving.detection import Answer, Detected, ImageLimits, detect_upload
 from transect.serving.follower import AliasFollower
 from transect.serving.intake import Limits, Upload
+from transect.serving.memory import decode_bytes, memory_limit
 from transect.serving.metrics import Metrics
-from transect.serving.pixels import PixelBudget
 from transect.serving.problems import ProblemError
 from transect.serving.query import DetectQuery, detect_options
 from transect.serving.slot import Lease, ModelSlot
 from transect.serving.source import ModelSource
+from transect.serving.workers import FairPool
 from transect.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -43,14 +45,11 @@ class Service:
     def __init__(self, settings: Settings, source: ModelSource) -> None:
         # Settings that contradict each other stop the start, not every request.
         detect_options(DetectQuery(), settings, ())
-        if settings.max_pixels > settings.pixel_budget:
-            raise InputError(
-                f"TRANSECT_MAX_PIXELS={settings.max_pixels} is more than TRANSECT_PIXEL_BUDGET="
-                f"{settings.pixel_budget}: an image that may be taken must fit; raise the budget or lower the limit."
-            )
         self.settings = settings
         self.limits = Limits(settings.max_upload_mb * _MIB, settings.max_images)
-        self._image_limits = ImageLimits(settings.max_pixels, settings.max_tiles, PixelBudget(settings.pixel_budget))
+        self._image_limits = ImageLimits(
+            settings.max_pixels, settings.max_tiles, DecodeBudget(decode_bytes(settings.decode_mb, memory_limit()))
+        )
         self.metrics = Metrics()
         self._closer = Closer()
         self.slot = ModelSlot(self._closer.close)
@@ -63,12 +62,12 @@ class Service:
             body_budget(self.limits.body_bytes),
             self.metrics.unserved.labels("refused").inc,
         )
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="detect")
+        self._workers = FairPool(workers, "detect")
         self.follower = AliasFollower(source, self.slot, self.metrics, self._open, settings.poll_seconds)
         self.metrics.queue_depth.set_function(lambda: self.admission.waiting)
         self.metrics.in_progress.set_function(lambda: self.admission.admitted)
         self.metrics.body_bytes.set_function(lambda: self.admission.body_bytes)
-        self.metrics.pixels.set_function(lambda: self._image_limits.budget.used)
+        self.metrics.decode_bytes.set_function(lambda: self._image_limits.budget.used)
         self.metrics.alias_lag.set_function(self.follower.seconds_since_success)
 
         self._lost = threading.Event()
@@ -82,7 +81,7 @@ class Service:
     def stop(self) -> None:
         """End the following and the workers, and close the model."""
         self.follower.stop(_STOP_S)
-        self._workers.shutdown(cancel_futures=True)
+        self._workers.shutdown()
         self.slot.swap(None)
         self._closer.stop()
 
@@ -128,16 +127,19 @@ class Service:
         uploads: Sequence[Upload],
         options: DetectOptions,
         *,
+        client: str,
         draw: bool = False,
         deadline: Deadline,
     ) -> list[Detected | BaseException]:
-        """Detect in every upload on the worker threads; an upload that failed leaves its exception.
+        """Detect in every upload of `client` on the worker threads; an upload that failed leaves its exception.
 
         Raises ProblemError (504) when `deadline` passes first. Then, and when the caller is
         cancelled, what waits is dropped and what runs stops at its next tile.
         """
         answer: Answer = "image" if draw else "result"
-        futures = [self.submit(lease, upload, options, answer=answer, deadline=deadline) for upload in uploads]
+        futures = [
+            self.submit(lease, upload, options, client=client, answer=answer, deadline=deadline) for upload in uploads
+        ]
         try:
             async with asyncio.timeout(deadline.remaining()):
                 outcomes = await asyncio.gather(*futures, return_exceptions=True)
@@ -153,14 +155,14 @@ class Service:
         return outcomes
 
     def submit(
-        self, lease: Lease, upload: Upload, options: DetectOptions, *, answer: Answer, deadline: Deadline
+        self, lease: Lease, upload: Upload, options: DetectOptions, *, client: str, answer: Answer, deadline: Deadline
     ) -> "asyncio.Future[Detected]":
-        """Queue one upload for the worker threads.
+        """Queue one upload for the worker threads, where the addresses of `client` take turns.
 
         A client that is cut off does not pull the model away under a worker: each has its own share.
         """
         share = lease.share()
-        future = self._workers.submit(
+        work = partial(
             detect_upload,
             share.model,
             upload,
@@ -170,6 +172,7 @@ class Service:
             answer=answer,
             submitted=perf_counter(),
         )
+        future = self._workers.submit(client, work)
         future.add_done_callback(partial(self._done, share))
         return asyncio.wrap_future(future)
 

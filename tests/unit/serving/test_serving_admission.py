@@ -8,21 +8,37 @@ from transect.serving.problems import ProblemError
 
 def test_a_full_house_is_refused_at_once_with_a_time_to_come_back() -> None:
     admission = Admission(workers=1, max_waiting=1, max_bytes=1 << 20)
-    with admission.place(), admission.place():
+    with admission.place("a"), admission.place("a"):
         assert (admission.admitted, admission.waiting) == (2, 1)
-        with pytest.raises(ProblemError, match="TRANSECT_MAX_QUEUE") as refused, admission.place():
+        with pytest.raises(ProblemError, match="TRANSECT_MAX_QUEUE") as refused, admission.place("a"):
             pass
     assert refused.value.status == 503
     assert int(refused.value.headers["Retry-After"]) >= 1
 
 
+def test_one_client_leaves_places_to_others() -> None:
+    admission = Admission(workers=2, max_waiting=6, max_bytes=1 << 20)
+    with ExitStack() as inside:
+        for _ in range(6):
+            inside.enter_context(admission.place("a"))
+        with pytest.raises(ProblemError, match="of this client") as refused:
+            inside.enter_context(admission.place("a"))
+        assert refused.value.status == 503
+        for _ in range(2):
+            inside.enter_context(admission.place("b"))
+        with pytest.raises(ProblemError, match="TRANSECT_MAX_QUEUE"):
+            inside.enter_context(admission.place("c"))
+    admission.refuse_when_full("a")
+    assert admission.admitted == 0
+
+
 def test_places_are_given_back_after_success_and_failure() -> None:
     admission = Admission(workers=1, max_waiting=1, max_bytes=1 << 20)
     for _ in range(5):
-        with pytest.raises(ValueError, match="inside"), admission.place():
+        with pytest.raises(ValueError, match="inside"), admission.place("a"):
             raise ValueError("inside")
     assert admission.admitted == 0
-    admission.refuse_when_full()
+    admission.refuse_when_full("a")
 
 
 def test_there_are_always_two_workers_so_that_decoding_overlaps_inference() -> None:

@@ -1,22 +1,21 @@
 """What happens to a request on its way: deadlines, leaving clients, limits, streamed answers."""
 
-import io
 import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
-from transect.errors import InputError, StoppedError
-from transect.imagery.raster import WHOLE_BELOW
-from transect.serving import create_app, detection, search
+from transect.errors import StoppedError
+from transect.serving import create_app, search
+from transect.serving.decode_budget import DecodeBudget
 from transect.serving.detection import detect_upload
 
 # Thousands of tiles: seconds of work.
@@ -83,7 +82,7 @@ def test_after_its_deadline_a_request_is_answered_and_its_work_stops(
     )
     assert "0.2 s" in assert_problem(answer, 504, "deadline")["detail"]
     wait_for(lambda: ended == [StoppedError])
-    wait_for(lambda: metric(client, "transect_pixels_in_use") == 0)
+    wait_for(lambda: metric(client, "transect_decode_bytes") == 0)
     assert metric(client, "transect_requests_admitted") == 0
     assert metric(client, 'transect_requests_unserved_total{reason="expired"}') == before + 1
     assert found(raw(client, png(dots())).json()) == BOTH
@@ -108,7 +107,7 @@ def test_the_work_for_a_client_that_leaves_stops(client: httpx.Client, ended: li
     before = metric(client, 'transect_requests_unserved_total{reason="cancelled"}')
     with connect(client) as connection:
         connection.sendall(post(large, MANY_TILES))
-        wait_for(lambda: metric(client, "transect_pixels_in_use") > 0)
+        wait_for(lambda: metric(client, "transect_decode_bytes") > 0)
     wait_for(lambda: ended == [StoppedError])
     wait_for(lambda: metric(client, "transect_requests_admitted") == 0)
     assert metric(client, 'transect_requests_unserved_total{reason="cancelled"}') == before + 1
@@ -213,27 +212,21 @@ def test_more_tiles_than_the_limit_are_refused_before_any_work(dot_package: Path
     assert "TRANSECT_MAX_TILES" in big["failure"]
 
 
-def test_a_budget_smaller_than_one_image_stops_the_start() -> None:
-    settings = settings_of(TRANSECT_MAX_PIXELS="1000", TRANSECT_PIXEL_BUDGET="999")
-    with pytest.raises(InputError, match="TRANSECT_MAX_PIXELS=1000 is more than TRANSECT_PIXEL_BUDGET=999"):
-        create_app(settings)
+def test_an_image_that_needs_more_than_there_is_is_refused(dot_package: Path) -> None:
+    with running(create_app(settings_of(TRANSECT_DECODE_MB="1"), OneModel(dot_package))) as client:
+        refused = raw(client, png(np.zeros((300, 300, 3), np.uint8)))
+        assert "TRANSECT_DECODE_MB" in assert_problem(refused, 413, "image-too-large")["detail"]
+        assert found(raw(client, png(dots())).json()) == BOTH
 
 
 def test_images_wait_for_room_and_are_all_answered(dot_package: Path) -> None:
-    settings = settings_of(TRANSECT_MAX_PIXELS="5000", TRANSECT_PIXEL_BUDGET="5000")
-    with running(create_app(settings, OneModel(dot_package))) as client:
+    app = create_app(settings_of(), OneModel(dot_package))
+    limits = app.state.service._image_limits
+    app.state.service._image_limits = replace(limits, budget=DecodeBudget(60_000))
+    with running(app) as client:
         files = [("images", (f"{number}.png", png(dots()))) for number in range(12)]
         results = client.post("/v1/detect", files=files).json()["results"]
     assert [found(result) for result in results] == [BOTH] * 12
-
-
-def test_a_large_tiff_takes_the_room_of_its_windows() -> None:
-    header = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(header, "TIFF")
-    assert detection._held(header.getvalue(), (30_000, 30_000)) == 150_000_000
-    assert detection._held(header.getvalue(), (10_000, 8_000)) == 80_000_000
-    assert detection._held(png(dots()), (30_000, 30_000)) == 900_000_000
-    assert detection._held(b"no image", None) == WHOLE_BELOW
 
 
 def test_an_early_refusal_reaches_a_client_that_still_sends(client: httpx.Client) -> None:

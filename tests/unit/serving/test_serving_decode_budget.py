@@ -5,13 +5,13 @@ import pytest
 
 from transect.errors import StoppedError
 from transect.serving.deadline import Deadline
-from transect.serving.pixels import PixelBudget
+from transect.serving.decode_budget import DecodeBudget
 
 LONG = Deadline.after(3600)
 
 
 def test_room_is_given_back_and_never_more_than_there_is() -> None:
-    budget = PixelBudget(100)
+    budget = DecodeBudget(100)
     most = 0
     lock = threading.Lock()
 
@@ -33,7 +33,7 @@ def test_room_is_given_back_and_never_more_than_there_is() -> None:
 
 
 def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
-    budget = PixelBudget(100)
+    budget = DecodeBudget(100)
     order: list[str] = []
 
     def work(name: str, pixels: int) -> None:
@@ -56,7 +56,7 @@ def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
 
 
 def test_who_waits_longer_than_its_deadline_leaves_the_line() -> None:
-    budget = PixelBudget(100)
+    budget = DecodeBudget(100)
     late, stopped = Deadline.after(0.01), Deadline.after(3600)
     stopped.stop.set()
     with budget.room(100, LONG):

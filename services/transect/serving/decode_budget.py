@@ -1,4 +1,4 @@
-"""How many decoded pixels may be held at one time."""
+"""How many bytes the decoding of all images may hold at one time."""
 
 import threading
 from collections import deque
@@ -12,8 +12,8 @@ from transect.serving.deadline import Deadline
 _LOOK_S = 0.05
 
 
-class PixelBudget:
-    """Room for `total` pixels, given to worker threads in the order in which they ask.
+class DecodeBudget:
+    """Room for `total` bytes, given to worker threads in the order in which they ask.
 
     Nobody waits while holding room, so that room always comes; nobody overtakes, so that large
     images are not kept out by small ones.
@@ -27,35 +27,35 @@ class PixelBudget:
 
     @property
     def used(self) -> int:
-        """Pixels that are held now."""
+        """Bytes that are held now."""
         return self._used
 
     @contextmanager
-    def room(self, pixels: int, deadline: Deadline) -> Iterator[None]:
-        """Hold room for `pixels` during a `with` block, after waiting for it.
+    def room(self, size: int, deadline: Deadline) -> Iterator[None]:
+        """Hold room for `size` bytes during a `with` block, after waiting for it.
 
         More than `total` waits until it is alone. Raises StoppedError when `deadline` passes or is
         stopped first.
         """
-        pixels = min(pixels, self.total)
-        self._wait(pixels, deadline)
+        size = min(size, self.total)
+        self._wait(size, deadline)
         try:
             yield
         finally:
             with self._turn:
-                self._used -= pixels
+                self._used -= size
                 self._turn.notify_all()
 
-    def _wait(self, pixels: int, deadline: Deadline) -> None:
+    def _wait(self, size: int, deadline: Deadline) -> None:
         me = object()
         with self._turn:
             self._line.append(me)
             try:
-                while self._line[0] is not me or self._used + pixels > self.total:
+                while self._line[0] is not me or self._used + size > self.total:
                     if deadline.over:
                         raise StoppedError("The request ended before there was room for its image.")
                     self._turn.wait(_LOOK_S)
-                self._used += pixels
+                self._used += size
             finally:
                 self._line.remove(me)
                 self._turn.notify_all()
