@@ -4,9 +4,10 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -65,7 +66,9 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
             while not server.started:
                 time.sleep(0.01)
             with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
-                client.post("/v1/model/refresh")
+                tokens = app.state.service.settings.token_list
+                headers = {"Authorization": f"Bearer {tokens[0]}"} if tokens else {}
+                assert client.post("/v1/model/refresh", headers=headers).status_code in (200, 202)
                 yield client
         finally:
             server.should_exit = True
@@ -93,9 +96,11 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def raw(client: httpx.Client, body: bytes, query: str = "") -> httpx.Response:
+def raw(
+    client: httpx.Client, body: bytes, query: str = "", headers: Mapping[str, str] = MappingProxyType({})
+) -> httpx.Response:
     """POST one raw image."""
-    return client.post(f"/v1/detect{query}", content=body, headers={"Content-Type": "image/png"})
+    return client.post(f"/v1/detect{query}", content=body, headers={"Content-Type": "image/png", **headers})
 
 
 def found(answer: dict[str, Any]) -> list[tuple[str, list[float]]]:

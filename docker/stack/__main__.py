@@ -32,6 +32,7 @@ from compose import (
     project,
     replace_by,
     run,
+    setting,
     value,
     volume_exists,
 )
@@ -262,7 +263,9 @@ def wait_for_detector() -> int:
     reason = "it did not answer"
     while time.monotonic() < deadline:
         try:
-            request = urllib.request.Request(f"{base}/v1/model/refresh", method="POST")  # noqa: S310 - our own address
+            request = urllib.request.Request(  # noqa: S310 - our own address
+                f"{base}/v1/model/refresh", method="POST", headers=token_header()
+            )
             with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
                 state = json.load(response)
                 done = response.status == 200
@@ -277,6 +280,12 @@ def wait_for_detector() -> int:
             reason = following["last_error"] or "; ".join(refused) or "it is still loading"
         time.sleep(1)
     raise StackError(f"the detector did not take the version over within {SWAP_WITHIN_S} s: {reason}.")
+
+
+def token_header() -> dict[str, str]:
+    """What the detector asks of those who make it look; nothing where .env has no token."""
+    token = setting("TRANSECT_TOKENS", "").split(",")[0].strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def compose_run(

@@ -22,6 +22,12 @@ from transect.errors import SettingsError
 
 # MLflow's column holds 256 characters; the name is a folder of the model cache too, which takes 255 bytes.
 _LONGEST_NAME = 200
+_SHORTEST_TOKEN = 16
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The items of a text with commas between; blanks around them do not count."""
+    return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
 class Settings(BaseModel):
@@ -127,6 +133,19 @@ class Settings(BaseModel):
     port: int = Field(
         8000, alias="TRANSECT_PORT", ge=0, le=65535, description="Port that the detection service listens on."
     )
+    tokens: str = Field(
+        "",
+        alias="TRANSECT_TOKENS",
+        description="Tokens, with commas between, of which /metrics and /v1/model/refresh of the service need one as "
+        "Authorization: Bearer. Needed where TRANSECT_HOST is reached from other machines. Empty: they need none.",
+        repr=False,
+    )
+    allowed_hosts: str = Field(
+        "",
+        alias="TRANSECT_ALLOWED_HOSTS",
+        description="Names, with commas between, by which the service is reached, beside localhost and IP addresses; a "
+        "request with another Host is refused.",
+    )
     poll_seconds: float = Field(
         5.0, alias="TRANSECT_POLL_SECONDS", gt=0, description="How often the service asks where the alias points."
     )
@@ -208,12 +227,29 @@ class Settings(BaseModel):
             )
         return value
 
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_are_long(cls, value: str) -> str:
+        if any(len(token) < _SHORTEST_TOKEN or not token.isascii() or " " in token for token in listed(value)):
+            raise ValueError(f"each token has {_SHORTEST_TOKEN} ASCII characters or more, without blanks")
+        return value
+
     @field_validator("tile")
     @classmethod
     def _tile_is_sensible(cls, value: str | int) -> str | int:
         if isinstance(value, int) and value < 64:
             raise ValueError("must be auto, off or at least 64")
         return value
+
+    @property
+    def token_list(self) -> tuple[str, ...]:
+        """The tokens of TRANSECT_TOKENS."""
+        return listed(self.tokens)
+
+    @property
+    def allowed_host_names(self) -> tuple[str, ...]:
+        """The names of TRANSECT_ALLOWED_HOSTS."""
+        return listed(self.allowed_hosts)
 
     @property
     def store_uri(self) -> str:
@@ -279,8 +315,12 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     ),
 )
 
-# What `make up` fills with random text: the stack's own secrets, and one that the service reads itself.
-STACK_SECRETS = (*(variable.name for variable in STACK_VARIABLES if variable.secret), "TRANSECT_WEBHOOK_SECRET")
+# What `make up` fills with random text: the stack's own secrets, and those that the service reads itself.
+STACK_SECRETS = (
+    *(variable.name for variable in STACK_VARIABLES if variable.secret),
+    "TRANSECT_WEBHOOK_SECRET",
+    "TRANSECT_TOKENS",
+)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
@@ -302,7 +342,9 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
         first = error.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name}={given[name]!r} is not usable: {reason}. See docs/environment.md.") from error
+        secret = any(field.alias == name and field.repr is False for field in Settings.model_fields.values())
+        shown = name if secret else f"{name}={given[name]!r}"
+        raise SettingsError(f"{shown} is not usable: {reason}. See docs/environment.md.") from error
 
 
 # What older versions read, and what took its place.

@@ -165,7 +165,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unready(stack: Stack, training_set: Path) -> Unready:
     """The detector of a stack without any model."""
     image = next((training_set.parent / "images" / "test").glob("*.jpg"))
-    httpx.post(f"{stack.url('detector')}/v1/model/refresh", timeout=60)
+    httpx.post(f"{stack.url('detector')}/v1/model/refresh", headers=stack.token_header(), timeout=60)
     return Unready(
         health=httpx.get(f"{stack.url('detector')}/healthz"),
         ready=httpx.get(f"{stack.url('detector')}/readyz"),

@@ -135,6 +135,10 @@ class Stack:
         lines = (self.folder / ".env").read_text(encoding="utf-8").splitlines()
         return next(line.partition("=")[2] for line in lines if line.startswith(f"{name}="))
 
+    def token_header(self) -> dict[str, str]:
+        """What the detector asks of those who read its metrics or make it look."""
+        return {"Authorization": f"Bearer {self.secret('TRANSECT_TOKENS')}"}
+
     def url(self, service: str) -> str:
         """Where a service listens on this machine."""
         return f"http://127.0.0.1:{self.environ[f'TRANSECT_{service.upper()}_PORT']}"

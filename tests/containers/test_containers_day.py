@@ -129,7 +129,7 @@ def test_the_running_detector_takes_over_what_is_promoted(stack: Stack, promoted
 def test_mlflow_told_the_detector_that_the_alias_moved(stack: Stack) -> None:
     accepted = re.compile(r'^transect_webhooks_total\{outcome="accepted"\} [1-9]', re.MULTILINE)
     deadline = time.monotonic() + 60
-    while not accepted.search(text := httpx.get(f"{stack.url('detector')}/metrics").text):
+    while not accepted.search(text := httpx.get(f"{stack.url('detector')}/metrics", headers=stack.token_header()).text):
         assert time.monotonic() < deadline, stack.compose("logs", "--tail", "50", "mlflow-init", "mlflow")
         time.sleep(0.5)
     assert 'transect_webhooks_total{outcome="refused"} 0.0' in text

@@ -90,7 +90,7 @@ def test_each_alert_fires_when_it_should_and_only_then(engine: None, tmp_path: P
         shutil.copy(file, folder)
     command = [
         "docker", "run", "--rm", "--network", "none", "--volume", f"{folder}:/rules:ro", "--workdir", "/rules",
-        "--entrypoint", "promtool", "prom/prometheus:v2.53.3", "test", "rules", "alerts_fire.yaml",
+        "--entrypoint", "promtool", "prom/prometheus:v3.5.3", "test", "rules", "alerts_fire.yaml",
     ]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

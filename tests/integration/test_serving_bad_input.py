@@ -216,6 +216,7 @@ def test_a_large_upload_is_refused_and_the_answer_arrives(
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
 BROKEN_FORMS = {
     "no boundary named": ("multipart/form-data", PART + b"data\r\n--x--\r\n"),
+    "an endless boundary": (f"multipart/form-data; boundary={'x' * 60_000}", PART + b"data\r\n--x--\r\n"),
     "another boundary": ("multipart/form-data; boundary=y", PART + b"data\r\n--x--\r\n"),
     "no end": ("multipart/form-data; boundary=x", PART + b"data"),
     "no end after a part": ("multipart/form-data; boundary=x", PART + b"data\r\n--x\r\n"),
@@ -236,7 +237,7 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(detector: DetectorP
     address = (detector.client.base_url.host, detector.client.base_url.port)
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(
-            b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+            b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             b"Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
         )
         assert connection.recv(20).startswith(b"HTTP/1.1 413")
@@ -246,7 +247,7 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(detector: DetectorProce
     address = (detector.client.base_url.host, detector.client.base_url.port)
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(
-            b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nab"
+            b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nab"
         )
     detector.wait_for(lambda: any(line.get("status") == 499 for line in detector.lines()))
 

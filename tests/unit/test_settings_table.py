@@ -27,6 +27,8 @@ SET_BY_COMPOSE = {
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "TRANSECT_WEBHOOK_SECRET",
+    "TRANSECT_TOKENS",
+    "TRANSECT_ALLOWED_HOSTS",
     "TRANSECT_SWEEP_STORE",
 }
 # The program behind make turns it into a list, which Compose's own variables cannot hold.

@@ -15,6 +15,7 @@ from transect.serving import (
     page_routes,
     state_routes,
 )
+from transect.serving.access import Access
 from transect.serving.early import EarlyAnswer
 from transect.serving.middleware import RequestContext
 from transect.serving.openapi import describe_honestly
@@ -49,8 +50,9 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
         lifespan=lifespan,
     )
     app.state.service = service
+    app.add_middleware(Access, hosts=settings.allowed_host_names, tokens=settings.token_list)
+    # Each stands around those that were added before.
     app.add_middleware(RequestContext, metrics=service.metrics)
-    # Added last, so that it stands around the other.
     app.add_middleware(EarlyAnswer)
     install_problem_handlers(app)
     for room in (detect_routes, open_inference, mlflow_scoring, state_routes, hook_routes, page_routes):

@@ -1,6 +1,7 @@
 """Follows the alias: asks where it points, brings a new version up beside the old one, switches."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 # A package that does not hold seldom heals; a store that is away comes back.
 _LONGEST_WAIT_S = {"refused": 900.0, "failed": 60.0}
 _REFUSALS_KEPT = 20
+# Each try of a refused version is a download and a hash of every byte, whoever asks for it.
+_FORCED_EVERY_S = 10.0
 # How long a start waits for MLflow's answer before it serves what was served last.
 _PATIENCE_S = 1.5
 
@@ -60,7 +63,8 @@ class AliasFollower:
     """A thread that keeps `slot` on the version that the alias names.
 
     A version that cannot be served changes nothing: the old one serves on, and the failed one is
-    tried again with growing pauses, or when `refresh` asks for it.
+    tried again with growing pauses, or when `refresh` asks for it, ten seconds after another `refresh` did at the
+    earliest.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class AliasFollower:
         self._poll_seconds = poll_seconds
         self._state = Following()
         self._heard = monotonic()
+        self._forced_at = -math.inf
         self._refusals: dict[tuple[str, str, str], Refusal] = {}
         self._head_start = HeadStart(source.last_known, self._load_known, self._serve_known, _PATIENCE_S)
         self._turn = threading.Condition()
@@ -109,7 +114,7 @@ class AliasFollower:
         self._thread.join(timeout_s)
 
     def refresh(self, timeout_s: float) -> bool:
-        """Ask now, also for a version that was refused; True when that is done within `timeout_s`."""
+        """Ask now, also for a version that was refused (see the class); True when that is done within `timeout_s`."""
         with self._turn:
             self._asked += 1
             mine = self._asked
@@ -174,9 +179,11 @@ class AliasFollower:
 
     def _try(self, target: ResolvedVersion, bring: Callable[[], Path], *, forced: bool, from_cache: bool) -> None:
         refusal = self._refusals.get(identity(target))
-        if refusal and not forced and monotonic() < refusal.retry_at:
-            return
         start = monotonic()
+        if refusal and start < refusal.retry_at and not (forced and start >= self._forced_at + _FORCED_EVERY_S):
+            return
+        if refusal and forced:
+            self._forced_at = start
         try:
             model = self._head_start.take(target) or self._load(target, bring(), from_cache=from_cache)
         except PackageError as error:

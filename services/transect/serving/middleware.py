@@ -38,6 +38,9 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # As GET; the server, which has a scope of its own, sends the head of the answer alone.
+            scope = {**scope, "method": "GET"}
         request_id = _request_id(scope)
         fields: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, log=fields, arrived=monotonic())

@@ -11,6 +11,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 
+_LONGEST_BOUNDARY = 70
+
+
 class FormError(Exception):
     """The body is no readable form; the message is one sentence."""
 
@@ -35,7 +38,7 @@ class Form:
     """A form that is fed with the chunks of a body and gives out its finished files."""
 
     def __init__(self, content_type: str, check: FieldCheck) -> None:
-        """`content_type` is the whole header; FormError when it names no boundary."""
+        """`content_type` is the whole header; FormError when it names no boundary, or one that is too long."""
         _, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if not boundary:
@@ -44,6 +47,9 @@ class Form:
         self._finished: list[FilePart] = []
         self._complete = False
         self._new_part()
+        # RFC 2046, section 5.1.1.
+        if len(boundary) > _LONGEST_BOUNDARY:
+            raise FormError(f"Its boundary has more than {_LONGEST_BOUNDARY} characters.")
         self._parser = MultipartParser(
             boundary,
             {

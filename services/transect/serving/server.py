@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from transect.errors import DeviceLostError, InputError
+from transect.serving.access import is_loopback
 from transect.serving.app import create_app
 from transect.serving.connections import ConnectionLimits, bounded_protocol
 from transect.serving.logs import configure_logging
@@ -25,9 +26,14 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests that are inside then get their answers first.
 
     Port 0 takes a free port, which the first log line names. Raises InputError when the address
-    cannot be listened on, DeviceLostError when the GPU that a person chose is lost: whoever started this process
-    starts it again.
+    cannot be listened on, or is reached from other machines and there are no tokens; DeviceLostError when the GPU
+    that a person chose is lost: whoever started this process starts it again.
     """
+    if not is_loopback(settings.host) and not settings.token_list:
+        raise InputError(
+            f"TRANSECT_HOST={settings.host} is reached from other machines, and TRANSECT_TOKENS names no token for "
+            "what they may not ask without one; set TRANSECT_TOKENS, or TRANSECT_HOST=127.0.0.1."
+        )
     configure_logging(settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
     with _listen(settings.host, settings.port) as listener:

@@ -32,6 +32,13 @@ def empty_client() -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/v1/model", "/v2/health/live"])
+def test_the_head_of_an_answer_can_be_had_alone(client: httpx.Client, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
 def test_a_raw_image_is_answered_with_one_object(client: httpx.Client) -> None:
     answer = raw(client, png(dots()))
     body = answer.json()

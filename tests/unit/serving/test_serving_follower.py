@@ -137,6 +137,21 @@ def test_a_broken_version_changes_nothing_and_is_not_tried_at_every_poll(stage: 
     assert stage.follower.state.refused[0].attempts == 2
 
 
+def test_whoever_asks_again_and_again_is_not_obeyed_each_time(
+    stage: Stage, dot_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.shelf.alias = "3"
+    for _ in range(6):
+        stage.refresh()
+    # The first look, and one because somebody asked.
+    assert stage.follower.state.refused[0].attempts == 2
+    later = time.monotonic() + 11
+    monkeypatch.setattr("transect.serving.follower.monotonic", lambda: later)
+    stage.shelf.packages["3"] = dot_package
+    stage.refresh()
+    assert stage.version() == "3"
+
+
 def test_a_version_that_was_mended_is_served_and_forgiven(stage: Stage, dot_package: Path) -> None:
     stage.shelf.alias = "3"
     stage.poll()

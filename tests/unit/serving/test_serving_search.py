@@ -62,7 +62,7 @@ def connect(client: httpx.Client) -> socket.socket:
 
 
 def post(body: bytes, query: str = "", headers: str = "") -> bytes:
-    head = f"POST /v1/detect{query} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n{headers}"
+    head = f"POST /v1/detect{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n{headers}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -182,7 +182,7 @@ def test_what_is_wrong_before_the_first_line_has_its_own_status(client: httpx.Cl
 def test_a_stream_that_cannot_go_on_says_so_in_its_last_line(client: httpx.Client) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n' + png(dots())
     head = (
-        "POST /v1/detect?format=ndjson HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        "POST /v1/detect?format=ndjson HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     )
     with connect(client) as connection, connection.makefile("rb") as answer:
@@ -230,7 +230,9 @@ def test_images_wait_for_room_and_are_all_answered(dot_package: Path) -> None:
 
 
 def test_an_early_refusal_reaches_a_client_that_still_sends(client: httpx.Client) -> None:
-    head = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500000000\r\n\r\n"
+    head = (
+        b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 500000000\r\n\r\n"
+    )
     with connect(client) as connection:
         connection.sendall(head + b"x" * (1 << 20))
         answer = connection.recv(1 << 16)
