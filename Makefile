@@ -7,12 +7,22 @@ MAKEFLAGS += --no-print-directory
 # Python 3.11 or newer. Only .venv and the small programs in docker/ run with it.
 PYTHON ?= python3
 # train: MODEL DATA EPOCHS CONFIG ARGS   sweep: MODEL DATA EPOCHS CONFIG ARGS   reproduce: RUN DATA ARGS
+# DATA_ALSO goes with DATA: more folders, with a blank between two, that a training in the stack may read.
 # promote: DATA REASON ARGS   rollback: REASON   census: SURVEY OUT MODEL CONFIG ARGS
 # RUNTIME=auto|stack|local says where they run; GPU=1 gives them, and up, the GPUs of this machine,
 # or those of TRANSECT_GPUS=0,2.
-export MODEL DATA EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNTIME GPU
+export PYTHON MODEL DATA DATA_ALSO EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNTIME GPU
 
-STACK := "$(PYTHON)" docker/stack
+# A value arrives in the environment as it was typed: make would expand its dollar signs, and run what $(shell ...) in
+# it says. No recipe names a variable of the command line with $(NAME), for then the shell would read its value too.
+$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),\
+	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+# Bash has a variable of this name itself.
+export LOAD_SECONDS = $(value SECONDS)
+
+STACK := "$$PYTHON" docker/stack
+# Runs a program with the words of ARGS added.
+WITH_ARGS := "$$PYTHON" tools/with_args.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 # uv takes the package index and the certificates that pip was told to use.
@@ -32,9 +42,9 @@ help:
 setup: .venv/.installed
 
 .venv/.installed: requirements/build.txt requirements/dev.txt pyproject.toml
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Transect needs Python 3.11 or newer; name one with PYTHON=..., such as make setup PYTHON=python3.12" >&2; exit 2; }
-	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
+	@[ -x .venv/bin/python ] || "$$PYTHON" -m venv .venv
 	@echo "Installing what requirements/dev.txt names (some 3 GB the first time, mostly PyTorch)"
 	@.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.txt
 	@$(AS_PIP); \
@@ -45,15 +55,15 @@ setup: .venv/.installed
 
 # Do the whole job on a sample survey: train, promote, serve, count, report. No Docker, no GPU.
 demo: setup
-	@.venv/bin/transect demo $(ARGS)
+	@$(WITH_ARGS) .venv/bin/transect demo
 
 # Run the tests, two files at a time; those of the containers need Docker, and REQUIRE_CONTAINERS=1 insists on it
 test: setup
-	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(WITH_ARGS) .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Run the tests that train as if on 24 other processors and print a table (hours); ARGS="--part N" for one of them
 test-cpus: setup
-	@.venv/bin/python -m tests.cpus $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m tests.cpus
 
 # Check style, types and the import rules.
 lint: setup
@@ -65,19 +75,19 @@ lint: setup
 # Write requirements/*.txt anew from pyproject.toml; what they name already stays (ARGS=--upgrade for newer).
 lock: setup
 	@# megadetector-utils asks for the OpenCV with windows, which fills the same folder as the headless one.
-	@$(LOCK) $(ARGS) pyproject.toml --extra train --extra detect --extra census --extra dev \
+	@$(WITH_ARGS) $(LOCK) pyproject.toml --extra train --extra detect --extra census --extra dev \
 		--no-emit-package opencv-python -o requirements/dev.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	@# Both builds of ONNX Runtime fill the same folder: only the one for CUDA may be there.
-	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra train --extra cuda \
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt pyproject.toml --extra train --extra cuda \
 		--no-emit-package onnxruntime -o requirements/trainer.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect --extra census -o requirements/census.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect-cuda -o requirements/detector-cuda.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt pyproject.toml --extra detect-cuda --extra census \
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt pyproject.toml --extra detect -o requirements/detector.txt
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt pyproject.toml --extra detect --extra census -o requirements/census.txt
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt pyproject.toml --extra detect-cuda -o requirements/detector-cuda.txt
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt pyproject.toml --extra detect-cuda --extra census \
 		--no-emit-package onnxruntime -o requirements/census-cuda.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
-	@$(LOCK) $(ARGS) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
 		-o requirements/bench.txt
 
 # Start the stack: write secrets into .env, build, start, wait until all is healthy; GPU=1 serves on the GPU.
@@ -98,7 +108,7 @@ ps:
 
 # Follow the logs of the stack; ARGS=detector for one service.
 logs:
-	@docker compose logs --follow --tail 100 $(ARGS)
+	@$(WITH_ARGS) docker compose logs --follow --tail 100
 
 # Train and register; the new version is the candidate. MODEL=yolo11n DATA=data.yaml EPOCHS=N CONFIG=... ARGS="key=value"; ARGS=--resume goes on
 train:
@@ -134,77 +144,77 @@ census:
 
 # Open MLflow's pages on the embedded store of the folder STORE (runs, or runs/demo).
 ui: setup
-	@.venv/bin/transect ui --port $${PORT:-5000} --db-path "$${STORE:-runs}/mlflow.db"
+	@.venv/bin/transect ui --port "$${PORT:-5000}" --db-path "$${STORE:-runs}/mlflow.db"
 
 # Make a sample survey with known truth in surveys/sample.
 sample: setup
-	@.venv/bin/transect synth survey surveys/sample $(ARGS)
+	@$(WITH_ARGS) .venv/bin/transect synth survey surveys/sample
 
 # Measure the engine against the bare forward passes of its network; ARGS=photo.jpg for a photo of your own.
 bench: setup
-	@.venv/bin/python benchmarks/engine.py $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python benchmarks/engine.py
 
 # Census speed against SAHI and the bare network; FRAMES=folder of photos, MODEL=package, ARGS=--markdown
 bench-census: .venv-bench/.installed
-	@.venv-bench/bin/python -m benchmarks.census $(if $(FRAMES),--frames "$(FRAMES)") $(if $(MODEL),--package "$(MODEL)") $(ARGS)
+	@$(WITH_ARGS) .venv-bench/bin/python -m benchmarks.census $${FRAMES:+--frames "$$FRAMES"} $${MODEL:+--package "$$MODEL"}
 
 # Serving speed against FastAPI + Ultralytics and LitServe + Ultralytics; SECONDS=10 of load a step, ARGS=--markdown
 bench-serve: .venv-bench/.installed
-	@.venv/bin/python -m benchmarks.serve $(if $(SECONDS),--seconds "$(SECONDS)") $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.serve $${LOAD_SECONDS:+--seconds "$$LOAD_SECONDS"}
 
 # Model swaps under load, with a real MLflow server: failed requests, delays, memory; ARGS=--markdown
 bench-swap: setup
-	@.venv/bin/python -m benchmarks.swap $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.swap
 
 # Four times more requests than the service can answer, and how fast it is ready; ARGS=--markdown
 bench-overload: setup
-	@.venv/bin/python -m benchmarks.overload $(if $(SECONDS),--seconds "$(SECONDS)") $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.overload $${LOAD_SECONDS:+--seconds "$$LOAD_SECONDS"}
 
 # How often the 95% limits of a census hold the truth, method by method, in simulated surveys; ARGS=--markdown
 bench-intervals: setup
-	@.venv/bin/python -m benchmarks.intervals $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.intervals
 
 # How often the 95% limits of a detector's factor, precision and recall hold the truth; ARGS="--sets 500 --markdown"
 bench-factor: setup
-	@.venv/bin/python -m benchmarks.factor $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.factor
 
 # Whether counts with false alarms are right, by precision and by empty ground; ARGS="--surveys 100 --markdown"
 bench-ground: setup
-	@.venv/bin/python -m benchmarks.ground $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.ground
 
 # How often two surveys of as many animals are called different, by test; ARGS=--markdown
 bench-differences: setup
-	@.venv/bin/python -m benchmarks.differences $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.differences
 
 # Whether each animal is counted once: walking herds, overlapping photos, errors of position; SEEDS=20, ARGS=--markdown
 bench-unique: setup
-	@.venv/bin/python -m benchmarks.unique $(if $(SEEDS),--seeds "$(SEEDS)") $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.unique $${SEEDS:+--seeds "$$SEEDS"}
 
 # Whether corrected counts and limits are right: a real detector on made surveys; SEEDS=20, MODEL=package, ARGS=--markdown
 bench-accuracy: setup
-	@.venv/bin/python -m benchmarks.survey_accuracy $(if $(SEEDS),--seeds "$(SEEDS)") \
-		$(if $(MODEL),--package "$(MODEL)") $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.survey_accuracy $${SEEDS:+--seeds "$$SEEDS"} \
+		$${MODEL:+--package "$$MODEL"}
 
 # Whether a census says so where its detector is not to be believed; SEEDS=20 surveys a line, LINE=dusk, MODEL=package
 bench-transfer: setup
-	@.venv/bin/python -m benchmarks.transfer $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(FRAMES),--frames "$(FRAMES)") \
-		$(if $(LINE),--only "$(LINE)") $(if $(MODEL),--package "$(MODEL)") $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.transfer $${SEEDS:+--seeds "$$SEEDS"} $${FRAMES:+--frames "$$FRAMES"} \
+		$${LINE:+--only "$$LINE"} $${MODEL:+--package "$$MODEL"}
 
 # How the census grows up to 100,000 photos with a million boxes, stage by stage; ARGS="--sizes 1000 10000 --markdown"
 bench-scale: setup
-	@.venv/bin/python -m benchmarks.scale $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.scale
 
 # What tracking costs a training, with MLflow at hand, late and away; ROUNDS=6 pairs each, ARGS=--markdown
 bench-tracking: setup
-	@.venv/bin/python -m benchmarks.tracking $(if $(ROUNDS),--rounds "$(ROUNDS)") $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.tracking $${ROUNDS:+--rounds "$$ROUNDS"}
 
 # One NVIDIA GPU in eight minutes: right, how fast, what it survives; ARGS=--rehearse without a GPU, ARGS=--markdown
-bench-gpu: $(if $(findstring --rehearse,$(ARGS)),setup,.venv-gpu/.installed)
-	@.venv$(if $(findstring --rehearse,$(ARGS)),,-gpu)/bin/python -m benchmarks.gpu $(ARGS)
+bench-gpu: $(if $(findstring --rehearse,$(value ARGS)),setup,.venv-gpu/.installed)
+	@$(WITH_ARGS) .venv$(if $(findstring --rehearse,$(value ARGS)),,-gpu)/bin/python -m benchmarks.gpu
 
 # The same as one file, for a machine that has a GPU and no network: FILE=runs/bench/gpu.py, to be started there
 bench-gpu-file: setup
-	@.venv/bin/python -m benchmarks.gpu --bundle "$(or $(FILE),runs/bench/gpu.py)" $(ARGS)
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.gpu --bundle "$${FILE:-runs/bench/gpu.py}"
 
 # What the others run in, with the packages of .venv beside: some of these would make our own service faster.
 .venv-bench/.installed: requirements/bench.txt .venv/.installed
@@ -231,8 +241,8 @@ bench-gpu-file: setup
 starter: setup
 	@.venv/bin/transect synth dataset runs/starter/wide --wide --tile 320 --train 5200 --val 160 --test 200 --seed 1
 	@.venv/bin/transect synth dataset runs/starter/survey --tile 320 --train 1400 --val 80 --test 100 --seed 2
-	@TRANSECT_HOME=runs/starter TRANSECT_PRETRAINED=none .venv/bin/transect train --model yolo11n \
-		--config configs/train/starter.yaml --data configs/starter-data.yaml $(ARGS)
+	@TRANSECT_HOME=runs/starter TRANSECT_PRETRAINED=none $(WITH_ARGS) .venv/bin/transect train --model yolo11n \
+		--config configs/train/starter.yaml --data configs/starter-data.yaml
 	@.venv/bin/python -c "from pathlib import Path; from transect.training.starter import write_starter; \
 		print(write_starter(max(Path('runs/starter/train').glob('*/weights/best.pt'))))"
 

@@ -5,7 +5,10 @@ import os
 # `make test ARGS=...` hands its variables on to every make below it, which takes them for its own: the stack's
 # `make up` would give Compose the arguments of pytest.
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
-EXPORTED_BY_MAKE = ("MODEL", "DATA", "EPOCHS", "CONFIG", "ARGS", "RUN", "REASON", "SURVEY", "OUT", "RUNTIME", "GPU")
+EXPORTED_BY_MAKE = (
+    *("PYTHON", "MODEL", "DATA", "DATA_ALSO", "EPOCHS", "CONFIG", "ARGS", "RUN", "REASON", "SURVEY", "OUT", "RUNTIME"),
+    *("GPU", "LOAD_SECONDS"),
+)
 
 
 def forget_make() -> None:

@@ -2,7 +2,8 @@
 
 usage: python3 docker/stack up | observe | train | sweep | reproduce | sync | promote | rollback | census | models
 
-Arguments come as environment variables from make: MODEL, DATA, EPOCHS, CONFIG, ARGS, RUN, SURVEY, REASON, GPU.
+Arguments come as environment variables from make: MODEL, DATA, DATA_ALSO, EPOCHS, CONFIG, ARGS, RUN, SURVEY, REASON,
+GPU.
 RUNTIME says where the work runs: stack (containers), local (.venv with the embedded store), or auto,
 which is the stack when a service of it is running.
 """
@@ -10,11 +11,10 @@ which is the stack when a service of it is running.
 import json
 import os
 import re
-import shlex
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +35,8 @@ from compose import (
     setting,
     value,
     volume_exists,
+    word,
+    words,
 )
 from fill_env import PlaceholderError, empty_secrets, fill_file
 from mounts import Mounts, census_home
@@ -77,7 +79,7 @@ def up() -> int:
     if (status := build_services()) != 0:
         raise StackError(f"an image could not be built (exit {status}); the lines above say why.")
     # ARGS="--scale detector=2" runs replicas.
-    start("--remove-orphans", *shlex.split(value("ARGS")))
+    start("--remove-orphans", *words("ARGS"))
     mlflow, detector = address("mlflow", 5000), address("detector", 8000)
     print(f"MLflow    {mlflow}  (user admin; its password is MLFLOW_AUTH_ADMIN_PASSWORD in .env)")
     print(f"Detector  {detector}  (what it serves: {detector}/v1/model)")
@@ -152,15 +154,15 @@ def sweep() -> NoReturn:
 def teach(command: str, config: str) -> NoReturn:
     """Become `transect COMMAND` on the training set DATA, which a promotion will find again."""
     model, data = value("MODEL"), value("DATA")
-    overrides = [f"epochs={value('EPOCHS')}"] if value("EPOCHS") else []
-    overrides += shlex.split(value("ARGS"))
+    overrides = [f"epochs={word('EPOCHS')}"] if word("EPOCHS") else []
+    overrides += words("ARGS")
     if runtime() == "local":
         options = option("--model", model) + option("--config", config) + option("--data", data)
         replace_by([*local_transect(), command, *options, *overrides])
     mounts = Mounts()
     options = option("--model", mounts.file(model)) + option("--config", mounts.file(config))
     if data:
-        options += option("--data", mounts.dataset(Path(data)))
+        options += option("--data", mounts.dataset(Path(data), words("DATA_ALSO")))
         mounts.remember()
     build_once("trainer")
     replace_by(compose_run("trainer", mounts, [command, *options, *overrides]))
@@ -168,13 +170,13 @@ def teach(command: str, config: str) -> NoReturn:
 
 def reproduce() -> NoReturn:
     """Train a run once more, as it was, and compare."""
-    if not value("RUN"):
+    if not word("RUN"):
         raise StackError("say which run: make reproduce RUN=ID")
-    data, arguments = value("DATA"), [value("RUN"), *shlex.split(value("ARGS"))]
+    data, arguments = value("DATA"), [word("RUN"), *words("ARGS")]
     if runtime() == "local":
         replace_by([*local_transect(), "runs", "reproduce", *option("--data", data), *arguments])
     mounts = Mounts.remembered()
-    options = option("--data", mounts.dataset(Path(data)) if data else "")
+    options = option("--data", mounts.dataset(Path(data), words("DATA_ALSO")) if data else "")
     build_once("trainer")
     replace_by(compose_run("trainer", mounts, ["runs", "reproduce", *options, *arguments]))
 
@@ -189,11 +191,11 @@ def sync() -> NoReturn:
 
 def promote() -> int:
     """Put the candidate through the gate; wait until the detector serves what is production now."""
-    data, arguments = value("DATA"), [*option("--reason", value("REASON")), *shlex.split(value("ARGS"))]
+    data, arguments = value("DATA"), [*option("--reason", value("REASON")), *words("ARGS")]
     if runtime() == "local":
         replace_by([*local_transect(), "models", "promote", *option("--data", data), *arguments])
     mounts = Mounts.remembered()
-    options = option("--data", mounts.dataset(Path(data)) if data else "")
+    options = option("--data", mounts.dataset(Path(data), words("DATA_ALSO")) if data else "")
     build_once("trainer")
     status = run(compose_run("trainer", mounts, ["models", "promote", *options, *arguments]))
     return status or wait_for_detector()
@@ -223,7 +225,7 @@ def census() -> NoReturn:
     survey = Path(value("SURVEY")).resolve()
     if not (survey / "survey.yaml").is_file():
         raise StackError(f"{value('SURVEY')} is no survey folder: there is no survey.yaml in it.")
-    arguments = option("--model", value("MODEL")) + shlex.split(value("ARGS"))
+    arguments = option("--model", value("MODEL")) + words("ARGS")
     results = Path(value("OUT", f"results/{survey.name}"))
     if runtime() == "local":
         command = [
@@ -248,9 +250,16 @@ def census() -> NoReturn:
         # TensorRT keeps its engines beside the model, and builds one in minutes: /tmp ends with the container.
         home = census_home(user)
         mounts.add(home, writable=True, as_caller=True)
+    environment = {} if home is None else {"TRANSECT_HOME": str(home)}
+    if elevations := setting("TRANSECT_DEM_PATH", ""):
+        folder = Path(elevations).resolve()
+        if not folder.is_dir():
+            raise StackError(f"TRANSECT_DEM_PATH={elevations} is no folder; name the one that holds elevation models.")
+        mounts.add(folder, as_caller=as_caller)
+        environment["TRANSECT_DEM_PATH"] = str(folder)
     build_once("census")
     command = ["census", "run", str(survey), "--out", str(results.resolve()), *arguments]
-    replace_by(compose_run("census", mounts, command, user=user, home=home))
+    replace_by(compose_run("census", mounts, command, user=user, environment=environment))
 
 
 def wait_for_detector() -> int:
@@ -289,16 +298,16 @@ def token_header() -> dict[str, str]:
 
 
 def compose_run(
-    service: str, mounts: Mounts, command: Sequence[str], user: str = "", home: Path | None = None
+    service: str, mounts: Mounts, command: Sequence[str], user: str = "", environment: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The command line of a one-shot container that runs `transect COMMAND`; `home` is one of the mounts."""
+    """The command line of a one-shot container that runs `transect COMMAND`."""
     options = ["--rm", "--no-deps"]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         options.append("--no-TTY")
     if user:
         options += ["--user", user]
-    if home is not None:
-        options += ["--env", f"TRANSECT_HOME={home}"]
+    for name, text in (environment or {}).items():
+        options += ["--env", f"{name}={text}"]
     options += origin(compose_value(service, "image"))
     return compose("run", *options, *mounts.arguments(), service, "transect", *command)
 
@@ -328,7 +337,7 @@ def writer(results: Path) -> str:
 
 def runtime() -> str:
     """Where the work runs, said in one line."""
-    wanted = value("RUNTIME", "auto")
+    wanted = word("RUNTIME", "auto")
     if wanted not in ("auto", "stack", "local"):
         raise StackError(f"RUNTIME={wanted} is not one of auto, stack, local.")
     running = wanted != "local" and stack_is_running()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,8 +28,27 @@ class StackError(Exception):
 
 
 def value(name: str, default: str = "") -> str:
-    """A variable that make passes on; empty means the default."""
-    return os.environ.get(name, "").strip() or default
+    """A variable that make passes on, as it was typed; nothing but blanks means the default."""
+    typed = os.environ.get(name, "")
+    return typed if typed.strip() else default
+
+
+def word(name: str, default: str = "") -> str:
+    """A variable that make passes on and that is one word or number: without the blanks around it."""
+    return value(name, default).strip()
+
+
+def words(name: str) -> list[str]:
+    """The words of a variable that make passes on; quotes and backslashes count as in a shell, nothing is expanded.
+
+    Raises StackError for an open quote.
+    """
+    try:
+        return shlex.split(value(name))
+    except ValueError as error:
+        raise StackError(
+            f"{name}={value(name)} ends within quotes or after a backslash; close the quotes, or write \\' and \\\\."
+        ) from error
 
 
 def setting(name: str, default: str) -> str:
@@ -40,7 +60,7 @@ def setting(name: str, default: str) -> str:
 
 def accelerator() -> str:
     """What the detector and the census run on: cuda with GPU=1, or with ACCELERATOR=cuda in .env."""
-    chosen = "cuda" if value("GPU") in ("1", "true", "yes") else setting("ACCELERATOR", "cpu")
+    chosen = "cuda" if word("GPU") in ("1", "true", "yes") else setting("ACCELERATOR", "cpu")
     if chosen not in ACCELERATORS:
         raise StackError(f"ACCELERATOR={chosen} is not one of {', '.join(ACCELERATORS)}.")
     return chosen

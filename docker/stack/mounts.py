@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from compose import ROOT, StackError
@@ -61,26 +63,29 @@ class Mounts:
         self.add(path.parent)
         return str(path)
 
-    def dataset(self, data_yaml: Path) -> str:
-        """Mount a training set: the folder of its data.yaml, and the folders that it names elsewhere."""
+    def dataset(self, data_yaml: Path, also: Sequence[str] = ()) -> str:
+        """Mount a training set: the folder of its data.yaml, and the folders `also` (DATA_ALSO); nothing else.
+
+        A data.yaml comes from strangers, so it is not asked what to mount. Raises StackError where it is missing, or
+        where it names something that lies in none of these folders.
+        """
         path = data_yaml.resolve()
         if not path.is_file():
             raise StackError(f"DATA={data_yaml} is no file; name an Ultralytics data.yaml.")
+        if not path.is_relative_to(data_yaml.parent.resolve()):
+            raise StackError(f"DATA={data_yaml} is a link to {path}, in another folder; name that file itself.")
         self.add(path.parent)
-        root = path.parent
-        # Read without a YAML parser: four names with one plain value each, and whatever looks like an
-        # absolute path (an entry of a list). The trainer reads it properly, and checks it.
-        text = path.read_text(encoding="utf-8", errors="replace")
-        named = dict(re.findall(r"(?m)^(path|train|val|test):[ \t]*[\"']?([^\s\"'#\[]+)", text))
-        if "path" in named:
-            root = (root / named.pop("path")).resolve()
-            if root.is_dir():
-                self.add(root)
-        absolute = re.findall(r"(?<![\w./-])/[^\s\"'#,\]]+", text)
-        for name in [*named.values(), *absolute]:
-            target = (root / name).resolve()
-            if target.exists():
-                self.add(target if target.is_dir() else target.parent)
+        for name in also:
+            if not Path(name).is_dir():
+                raise StackError(f"DATA_ALSO={name} is no folder; name folders, with a blank between two.")
+            self.add(Path(name).resolve())
+        for key, target in _named(path):
+            if _is_there(target) and not any(target.is_relative_to(folder) for folder in self.folders):
+                folder = target if target.is_dir() else target.parent
+                raise StackError(
+                    f"{data_yaml} names {key}: {target}, outside of its folder, which the trainer does not see; if it "
+                    f"shall, add DATA_ALSO={shlex.quote(str(folder))}."
+                )
         return str(path)
 
     def arguments(self) -> list[str]:
@@ -89,6 +94,42 @@ class Mounts:
         for folder, writable in self.folders.items():
             options += ["--volume", f"{folder}:{folder}{'' if writable else ':ro'}"]
         return options
+
+
+def _named(data_yaml: Path) -> list[tuple[str, Path]]:
+    """What a data.yaml names as path, train, val and test, with its key: absolute, links followed.
+
+    Read without a YAML parser, which comes with the packages: top-level keys with one plain value, or a list of them.
+    What is written in another way is mounted no more than the rest, and the trainer says that it is not there.
+    """
+    text = data_yaml.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+    values: dict[str, list[str]] = {}
+    for key, inline, below in re.findall(r"(?m)^[\"']?(path|train|val|test)[\"']?[ \t]*:(.*)((?:\n[ \t-].*)*)", text):
+        if inline.strip().startswith("["):
+            given = re.split(r"[\[\],\n]", inline + below)
+        elif _plain(inline):
+            given = [inline]
+        else:
+            given = [line.strip().removeprefix("-") for line in below.split("\n")]
+        values[key] = [name for name in map(_plain, given) if name]
+    root = data_yaml.parent.joinpath(*values.pop("path", [])[:1])
+    named = [(key, (root / name).resolve()) for key, names in values.items() for name in names]
+    return named or [("path", root.resolve())]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # too long for a name
+
+
+def _plain(text: str) -> str:
+    """A value of YAML without its quotes and comment."""
+    text = text.strip()
+    if quoted := re.match(r"""(["'])(.*?)\1""", text):
+        return quoted[2]
+    return re.sub(r"(^|\s)#.*", "", text).strip()
 
 
 def census_home(user: str) -> Path:

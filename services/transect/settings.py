@@ -30,6 +30,9 @@ def listed(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
+SourceDiff = Literal["own", "always", "never"]
+
+
 class Settings(BaseModel):
     """What the program itself reads. The alias of a field is its environment variable."""
 
@@ -128,6 +131,18 @@ class Settings(BaseModel):
         alias="TRANSECT_TILE_OVERLAP",
         ge=0,
         description="Overlap of tiles in pixels, at least the largest animal. Empty: a fifth of the tile.",
+    )
+    source_diff: SourceDiff = Field(
+        "own",
+        alias="TRANSECT_SOURCE_DIFF",
+        description="Whether a training logs what was changed since the commit: own (in Transect's own repository), "
+        "always (in whichever it is started in), never. Files and hunks that look like secrets are left out.",
+    )
+    dem_path: Path | None = Field(
+        None,
+        alias="TRANSECT_DEM_PATH",
+        description="Folder in which a survey's elevation model may lie too; any other place outside of the survey "
+        "folder is refused.",
     )
     host: str = Field("127.0.0.1", alias="TRANSECT_HOST", description="Address that the detection service listens on.")
     port: int = Field(

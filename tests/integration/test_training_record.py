@@ -60,6 +60,7 @@ def recorded(
     commit = _repository(folder)
     data = write_spots_dataset(tmp_path_factory.mktemp("spots"), images=4, size=64)
     environment = {"TRANSECT_HOME": str(folder / "home"), "TRANSECT_PRETRAINED": "none", "TRANSECT_THREADS": "2"}
+    environment["TRANSECT_SOURCE_DIFF"] = "always"
     settings = load_settings(
         {**environment, "TRANSECT_MODEL_NAME": f"record-{model}", **mlflow_on_postgres.environment()}, env_file=None
     )

@@ -45,7 +45,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(place: Path) -> dict[str, str]:
-    return {"TRANSECT_HOME": str(place / "home"), "TRANSECT_PRETRAINED": "none", "TRANSECT_THREADS": "1"}
+    return {"TRANSECT_HOME": str(place / "home"), "TRANSECT_PRETRAINED": "none", "TRANSECT_THREADS": "1"} | {
+        "TRANSECT_SOURCE_DIFF": "always"
+    }
 
 
 @pytest.fixture(scope="module")

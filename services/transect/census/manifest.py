@@ -26,10 +26,9 @@ from transect.picture_files import count_reasons
 
 def input_digests(survey: Survey) -> dict[str, str]:
     """SHA-256 of the survey's files that are no photos, by name: survey.yaml, flights.csv and the DEM."""
-    dem = survey.spec.height.dem
     paths = {"survey.yaml": survey.folder / "survey.yaml", "flights.csv": survey.flights_path}
-    if dem is not None:
-        paths[f"dem {dem}"] = survey.folder / dem
+    if survey.dem_path is not None:
+        paths[f"dem {survey.spec.height.dem}"] = survey.dem_path
     try:
         return {name: sha256_file(path) for name, path in paths.items() if path.is_file()}
     except OSError as error:

@@ -42,7 +42,7 @@ def run_census(
     that changes meanwhile, InputError for an `out` that cannot be written or that another census holds; a photo that
     cannot be used is listed with its reason.
     """
-    loaded = load_survey(survey)
+    loaded = load_survey(survey, settings.dem_path)
     inputs = input_digests(loaded)
     species = reported_species(loaded, detector.manifest.names)
     options = config.detect_options(settings)

@@ -62,7 +62,7 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
     from transect.registry import connect
 
     chosen = load_config(config or config_file("census.yaml"))
-    definition = load_survey(survey)
+    definition = load_survey(survey, settings.dem_path)
 
     def record(result: "CensusResult") -> None:
         print_counts(result)

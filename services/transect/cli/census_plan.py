@@ -30,7 +30,7 @@ def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Setti
     from transect.census.dry_run import dry_run
     from transect.census.inputs.species import reported_species
 
-    definition = load_survey(survey)
+    definition = load_survey(survey, settings.dem_path)
     detector, why_not = None, ""
     try:
         detector = open_detector(settings, model or definition.model or "")

@@ -17,12 +17,12 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from transect.errors import ImageError, ImageTooLargeError
 from transect.imagery.bands import choose_channels
 from transect.imagery.depth import STRIDE, Depth, Samples, said_bits, shift
+from transect.imagery.geotiff import GDAL_OPTIONS, RefersElsewhereError, open_geotiff
 from transect.imagery.orientation import TRANSPOSED, stored_window, upright, upright_size
 from transect.imagery.raster import WHOLE_BELOW, Raster, Rendering
 from transect.imagery.tiff_tags import TiffTags
@@ -31,12 +31,6 @@ from transect.imagery.tiff_tags import TiffTags
 _BAND_BYTES = 192 << 20
 # A block is decompressed whole, so that one over this makes reading in windows pointless.
 _LARGEST_BLOCK_BYTES = 256 << 20
-_OPTIONS = {
-    "GDAL_CACHEMAX": 64,  # MB, shared by all images of the process
-    # The image alone: no overviews, masks or statistics from files beside it.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_PAM_ENABLED": "NO",
-}
 # Some of GDAL's own errors come through without rasterio's class around them.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 # So many blocks of a larger file are looked at to find the depth of its samples.
@@ -141,11 +135,9 @@ class WindowedTiff(Raster):
 
     def _open(self, stack: ExitStack, source: Path | bytes) -> Any:
         try:
-            if isinstance(source, bytes):
-                memory = stack.enter_context(MemoryFile(source, ext=".tif"))
-                return stack.enter_context(memory.open(driver="GTiff"))
-            # Absolute: GDAL takes a name such as s3:photo.tif for an address.
-            return stack.enter_context(rasterio.open(source.absolute(), driver="GTiff"))
+            return open_geotiff(stack, source)
+        except RefersElsewhereError as error:
+            raise ImageError(f"{self._label} names another file to be read in its place; export it anew.") from error
         except _GDAL_ERRORS as error:
             raise UnknownTiffError(
                 f"{self._label} is truncated or damaged and cannot be decoded; copy it again from its source."
@@ -183,7 +175,7 @@ class WindowedTiff(Raster):
     def _gdal(self) -> Iterator[None]:
         """GDAL with our options; whatever it raises is an ImageError."""
         try:
-            with rasterio.Env(**_OPTIONS):
+            with rasterio.Env(**GDAL_OPTIONS):
                 yield
         except ImageError:
             raise

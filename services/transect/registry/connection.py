@@ -17,6 +17,7 @@ from mlflow.utils.rest_utils import http_request
 
 from transect.errors import RegistryError, UnreachableError
 from transect.files import locked
+from transect.redaction import without_secrets
 from transect.settings import Settings
 
 _PROBE_TIMEOUT_S = 5
@@ -73,11 +74,8 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """The URI without its password, for messages."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    """The URI without user and password, either of which may be a token, for messages."""
+    return without_secrets(uri)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from transect.datasets import Dataset, dataset_digest, load_dataset
 from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, RegistryError, TransectError
+from transect.redaction import without_secrets
 from transect.registry import names
 from transect.registry.cache import ResolvedVersion
 from transect.registry.census_basis import CensusBasis
@@ -76,6 +77,8 @@ def promote(
     """
     if force and not reason.strip():
         raise InputError("A forced promotion needs a reason, which is kept with the version: --reason TEXT.")
+    # It is kept, and everybody who may look at models reads it.
+    reason = without_secrets(reason)
     challenger = registry.resolve(candidate)
     holder = _holder(registry, challenger.name)
     if holder is not None and holder.version == challenger.version:
@@ -129,7 +132,7 @@ def rollback(registry: Registry, *, actor: str, reason: str = "") -> Rollback:
         current, previous = _both(registry, name)
         _move_production(registry, claim, previous, f"rolling {name} back to version {previous.version}")
         _point_previous(registry, claim, current)
-    log_rollback(registry, previous, current, actor=actor, reason=reason)
+    log_rollback(registry, previous, current, actor=actor, reason=without_secrets(reason))
     sentence = (
         f"{previous} is in production again; version {current.version} is now {names.PREVIOUS}, "
         "so that a second rollback would bring it back."

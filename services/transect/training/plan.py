@@ -13,7 +13,7 @@ from transect.engine.backends import check_backend
 from transect.errors import InputError, UnreachableError
 from transect.progress import progress
 from transect.registry import Registry, connect
-from transect.settings import Settings
+from transect.settings import Settings, SourceDiff
 from transect.training.architecture import Architecture, resolve_architecture
 from transect.training.background import MISSING, find_background
 from transect.training.recipe import Recipe, load_recipe, override_key
@@ -70,6 +70,7 @@ class Plan:
     arguments: Mapping[str, Any]
     registry: Registry | None
     background: tuple[Path, ...] = ()
+    source_diff: SourceDiff = "own"
 
 
 def make_plan(request: TrainRequest, settings: Settings) -> Plan:
@@ -127,6 +128,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         arguments=arguments,
         registry=registry,
         background=background,
+        source_diff=settings.source_diff,
     )
 
 

@@ -3,18 +3,21 @@
 import getpass
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from transect.redaction import DIFF_OPTIONS, command_without_secrets, diff_without_secrets
 from transect.registry.claim import host_name
+from transect.settings import SourceDiff
 
 UNKNOWN = "unknown"
 # Nobody reads a longer one; it is data that was left in the repository.
 _LONGEST_DIFF = 10_000_000
+# A package that is installed elsewhere lies in no folder that holds it as services/transect.
+_OWN_REPOSITORY = Path(__file__).resolve().parents[3]
 _PACKAGES = {
     "transect": ("transect",),
     "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
@@ -58,30 +61,35 @@ def read_provenance(folder: Path) -> Provenance:
         git_commit=commit,
         git_dirty=dirty,
         versions={"python": platform.python_version(), **_versions()},
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]]),
         host=host_name(),
         user=_user(),
     )
 
 
-def source_diff(folder: Path) -> str:
+def source_diff(folder: Path, wanted: SourceDiff = "own") -> str:
     """What `git apply` turns the commit of the repository around `folder` into its present state with.
 
-    Files that git does not know are named in lines above the patch, without their content: nobody
-    asked for them to be published. Empty where nothing differs, and outside a repository, unless
-    whoever started this container has written it into the file that GIT_CHANGES names.
+    `own`: only where that is Transect's own repository; `always`: whichever it is; `never`. Files and hunks that look
+    like secrets are left out, and said (transect.redaction). Files that git does not know are named in lines above the
+    patch, without their content: nobody asked for them to be published. Empty where nothing differs, and outside a
+    repository, unless whoever started this container has written it into the file that GIT_CHANGES names.
     """
+    if wanted == "never":
+        return ""
     answer = _git(folder, "rev-parse", "--show-toplevel")
     if not answer:
-        return _told_changes()
+        return diff_without_secrets(_told_changes())
     root = Path(answer.rstrip("\n"))
-    changes = _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD") or ""
+    if wanted == "own" and root.resolve() != _OWN_REPOSITORY:
+        return ""
+    changes = _git(root, "diff", *DIFF_OPTIONS, "HEAD") or ""
     unknown = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
     if len(changes) > _LONGEST_DIFF:
         unknown.append(f"(the changes are {len(changes)} characters long and were left out)")
         changes = ""
     lines = [f"# not in git: {name}" for name in unknown]
-    return "".join(f"{line}\n" for line in lines) + changes
+    return diff_without_secrets("".join(f"{line}\n" for line in lines) + changes)
 
 
 def _told_changes() -> str:

@@ -10,7 +10,9 @@ from typing import Any
 from transect import __version__
 from transect.datasets import dataset_summary
 from transect.engine import BackgroundCounts, Evaluation
+from transect.redaction import data_yaml_without_secrets
 from transect.registry.metric_names import class_names
+from transect.settings import SourceDiff
 from transect.training.machine import machine_tags
 from transect.training.plan import Plan
 from transect.training.provenance import Provenance, installed_packages, source_diff
@@ -44,9 +46,9 @@ def log_start(log: RunLog, plan: Plan, folder: Path) -> None:
     recipe, table = folder / "recipe.yaml", folder / "dataset_summary.csv"
     recipe.write_text(plan.recipe.as_yaml(), encoding="utf-8")
     table.write_text(as_csv(dataset_summary(plan.dataset)), encoding="utf-8")
-    for path in (recipe, table, plan.dataset.path):
+    for path in (recipe, table, _published(plan.dataset.path, folder)):
         log.artifact(path, "config" if path != table else None)
-    _log_source(log, folder)
+    _log_source(log, folder, plan.source_diff)
     source = json.dumps({"uri": plan.dataset.path.as_uri()})
     for context, split in plan.dataset.splits.items():
         profile = json.dumps({"images": len(split.images), "classes": len(plan.dataset.names)})
@@ -54,12 +56,24 @@ def log_start(log: RunLog, plan: Plan, folder: Path) -> None:
         log.dataset(name, plan.digests[context], source=source, context=context, profile=profile)
 
 
-def _log_source(log: RunLog, folder: Path) -> None:
+def _published(data_yaml: Path, folder: Path) -> Path:
+    """The data.yaml as it is, or a copy in `folder` of the same name without `download` and secrets."""
+    text = data_yaml.read_bytes().decode(errors="surrogateescape")
+    cleaned = data_yaml_without_secrets(text)
+    if cleaned == text:
+        return data_yaml
+    copy = folder / "published" / data_yaml.name
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_bytes(cleaned.encode(errors="surrogateescape"))
+    return copy
+
+
+def _log_source(log: RunLog, folder: Path, wanted: SourceDiff) -> None:
     """What the commit alone does not say: local changes, if there are some, and every installed package."""
     packages, patch = folder / "requirements.txt", folder / "changes.patch"
     packages.write_text(installed_packages(), encoding="utf-8")
     log.artifact(packages, "source")
-    if changes := source_diff(Path.cwd()):
+    if changes := source_diff(Path.cwd(), wanted):
         patch.write_bytes(changes.encode(errors="surrogateescape"))
         log.artifact(patch, "source")
 

@@ -82,7 +82,7 @@ def rehearse(reference: str, settings: Settings, *, data: Path | None = None) ->
         raise RegistryError("MLflow went away while the training was prepared; run the same command again.")
     here = run_tags(plan, read_provenance(Path.cwd()))
     differences = (
-        *_source_differences(original, here),
+        *_source_differences(original, here, source_diff(Path.cwd(), settings.source_diff)),
         *_version_differences(original, here),
         *_machine_differences(original, here),
         *_weights_differences(original, here),
@@ -131,7 +131,7 @@ def _tell_the_original(rehearsal: Rehearsal, outcome: TrainOutcome) -> None:
         logger.warning("Run %s does not say that %s reproduces it: %s", run_id, outcome.run_id, error)
 
 
-def _source_differences(original: Original, here: Mapping[str, str]) -> list[str]:
+def _source_differences(original: Original, here: Mapping[str, str], changes: str) -> list[str]:
     was, now = original.row.tags.get(TAG_COMMIT, UNKNOWN), here[TAG_COMMIT]
     patch, unknown = _parts(original.patch.read_text(errors="surrogateescape") if original.patch.is_file() else "")
     if unknown:
@@ -142,7 +142,7 @@ def _source_differences(original: Original, here: Mapping[str, str]) -> list[str
             return [f"Its commit is {was} and here it is {now}, so that nobody can say whether the code is the same."]
         also = f" &&{apply}" if apply else ""
         return [f"It ran from commit {was} and this is {now}: git checkout {was}{also}."]
-    if patch == _parts(source_diff(Path.cwd()))[0]:
+    if patch == _parts(changes)[0]:
         return []
     if not patch:
         return ["It ran from the commit as it is, and here something was changed since: git stash."]
@@ -153,6 +153,10 @@ def _parts(changes: str) -> tuple[str, list[str]]:
     """The patch itself, and what the lines above it name."""
     above = "# not in git: "
     lines = changes.splitlines(keepends=True)
+    if any(line.startswith("# left out: ") for line in lines):
+        logger.warning(
+            "What looked like a secret was left out of the changes, so nobody can say whether it is the same."
+        )
     names = [line.removeprefix(above).strip() for line in lines if line.startswith(above)]
     return "".join(line for line in lines if not line.startswith(above)), names
 

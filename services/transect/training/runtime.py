@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Its own integrations would log beside ours, and only when they feel like it.
@@ -34,6 +35,7 @@ def prepare_ultralytics(home: Path) -> None:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     from PIL import Image
     from ultralytics.data import utils as data_utils
+    from ultralytics.engine import trainer as git_of_trainer
     from ultralytics.nn import tasks
     from ultralytics.utils import SETTINGS, patches, plotting
 
@@ -43,6 +45,8 @@ def prepare_ultralytics(home: Path) -> None:
     Image.open = vars(patches)["_image_open"]
     # Its own asks github.com for Arial before the first picture is drawn, offline or not.
     vars(plotting)["check_font"] = vars(data_utils)["check_font"] = _font
+    # Each checkpoint would hold the address of the repository's remote, with the password or token in it.
+    vars(git_of_trainer)["GIT"] = SimpleNamespace(root=None, branch=None, commit=None, message=None, origin=None)
     wanted: dict[str, bool | str] = dict.fromkeys(_INTEGRATIONS, False)
     # Outside a checkout of its own it takes the working directory, which may be read-only.
     wanted["weights_dir"] = str((home / "ultralytics" / "weights").absolute())

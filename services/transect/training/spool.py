@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -95,13 +95,20 @@ class Spool:
                     f"{self.journal} cannot take the {what}: {error.strerror}; free the disk, and go on with --resume."
                 ) from error
 
-    def keep(self, path: Path) -> str:
-        """Copy a file as it is now, so that it is there when its entry is delivered; its path in the spool."""
+    def keep(self, path: Path, clean: Callable[[str], str] | None = None) -> str:
+        """Copy a file as it is now, so that it is there when its entry is delivered; its path in the spool.
+
+        `clean` is told its text, and what it gives is kept.
+        """
         files = self.folder / _FILES
         files.mkdir(exist_ok=True)
         target = Path(tempfile.mkdtemp(dir=files, prefix="")) / path.name
         with atomic_path(target) as temporary:
-            shutil.copyfile(path, temporary)
+            if clean is None:
+                shutil.copyfile(path, temporary)
+            else:
+                text = path.read_bytes().decode(errors="surrogateescape")
+                temporary.write_bytes(clean(text).encode(errors="surrogateescape"))
         return str(target.relative_to(self.folder))
 
     def path_of(self, kept: str) -> Path:

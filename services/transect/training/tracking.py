@@ -19,6 +19,7 @@ from mlflow.utils.validation import (
 )
 
 from transect.errors import InputError, RegistryError, UnreachableError
+from transect.redaction import without_secret, without_secrets
 from transect.registry import Registry
 from transect.registry.metric_names import metric_name, told_apart
 from transect.settings import Settings
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 TAG_DRIFT = "param_drift"
+# A diff is cleaned where it is made, hunk by hunk.
+_TEXTS = frozenset({".csv", ".html", ".json", ".log", ".md", ".txt", ".yaml", ".yml"})
 TAG_NOT_FINITE = "transect.not_finite"
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 30.0
 # While somebody waits for the end, an MLflow that comes back must not be noticed half a minute later.
@@ -175,9 +178,9 @@ class RunLog:
             self._append("tags", "tags", values=part)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Log one file as it is now; a file that is not there is told and left out."""
+        """Log one file as it is now, a text file without secrets; a file that is not there is told and left out."""
         try:
-            kept = self.spool.keep(path)
+            kept = self.spool.keep(path, without_secrets if path.suffix.lower() in _TEXTS else None)
         except OSError as error:
             logger.warning("%s could not be logged: %s.", path, error.strerror or error)
             return
@@ -317,7 +320,7 @@ def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _cut(values: Mapping[str, Any], length: int) -> dict[str, str]:
-    return {name: str(value)[:length] for name, value in values.items()}
+    return {name: without_secret(name, str(value))[:length] for name, value in values.items()}
 
 
 def _now() -> int:

@@ -245,3 +245,65 @@ def test_configuration_wins_over_settings_and_settings_over_the_package() -> Non
     settings = Settings.model_validate({"TRANSECT_CONF": 0.4, "TRANSECT_TILE": "off"})
     options = CensusConfig(tile=640).detect_options(settings)
     assert (options.conf, options.tile, options.iou) == (0.4, 640, None)
+
+
+WITH_DEM = "height: {{source: dem, dem: '{dem}'}}\n"
+
+
+def test_a_dem_lies_in_the_survey_or_in_the_folder_of_dems(tmp_path: Path) -> None:
+    folder, dems = make(tmp_path / "s", WITH_DEM.format(dem="terrain/a.tif")), tmp_path / "dems"
+    # One that is missing is told where it is read.
+    assert load_survey(folder).dem_path == folder / "terrain" / "a.tif"
+    (dems / "terrain").mkdir(parents=True)
+    (dems / "terrain" / "a.tif").touch()
+    assert load_survey(folder, dems).dem_path == dems / "terrain" / "a.tif"
+    (folder / "terrain").mkdir()
+    (folder / "terrain" / "a.tif").touch()
+    assert load_survey(folder, dems).dem_path == folder / "terrain" / "a.tif"
+    for dem in ("../dems/terrain/a.tif", str(dems / "terrain" / "a.tif")):
+        (folder / "survey.yaml").write_text(WITH_DEM.format(dem=dem))
+        found = load_survey(folder, dems).dem_path
+        assert found is not None
+        assert found.resolve() == dems / "terrain" / "a.tif"
+        with pytest.raises(SurveyError, match=r"dem: .*a\.tif lies outside of the survey folder .*TRANSECT_DEM_PATH"):
+            load_survey(folder)
+
+
+@pytest.mark.parametrize(
+    "dem", ["../private.tif", "images/../../private.tif", "{root}/private.tif", "link.tif", "a/private.tif"]
+)
+def test_a_dem_outside_of_both_is_refused(tmp_path: Path, dem: str) -> None:
+    (tmp_path / "private.tif").touch()
+    (tmp_path / "dems").mkdir()
+    folder = make(tmp_path / "s", WITH_DEM.format(dem=dem.format(root=tmp_path)))
+    (folder / "link.tif").symlink_to(tmp_path / "private.tif")
+    (folder / "a").symlink_to(tmp_path)
+    for dems in (None, tmp_path / "dems"):
+        with pytest.raises(SurveyError, match="lies outside of the survey folder"):
+            load_survey(folder, dems)
+
+
+@pytest.mark.parametrize("dem", ["/vsicurl/http://127.0.0.1:9/a.tif", "/vsizip/a.zip/a.tif"])
+def test_no_file_system_of_gdal_is_a_place_for_a_dem(tmp_path: Path, dem: str) -> None:
+    with pytest.raises(SurveyError, match="lies outside of the survey folder"):
+        load_survey(make(tmp_path / "s", WITH_DEM.format(dem=dem)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["survey.yaml", "flights.csv"])
+def test_a_link_out_of_the_survey_is_refused(tmp_path: Path, name: str) -> None:
+    folder = make(tmp_path / "s")
+    (tmp_path / "private").write_text("name: a\n")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "private")
+    with pytest.raises(SurveyError, match=rf"{name} is a link to a file outside of the survey"):
+        load_survey(folder)
+
+
+def test_a_package_outside_of_the_survey_is_chosen_by_the_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    folder = make(tmp_path / "s", f"model: {tmp_path / 'package'}\n")
+    with pytest.raises(SurveyError, match="is a folder outside of the survey; choose it yourself, with --model"):
+        load_survey(folder)
+    (folder / "package").mkdir()
+    (folder / "survey.yaml").write_text(f"model: {folder / 'package'}\n")
+    assert load_survey(folder).model == str(folder / "package")

@@ -200,7 +200,8 @@ def test_the_file_behind_an_sqlite_address(uri: str, path: Path | None) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    assert shown("http://user:secret@host:5000/x") == "http://user:***@host:5000/x"
+    assert shown("http://user:secret@host:5000/x") == "http://REDACTED@host:5000/x"
+    assert shown("http://token@host:5000") == "http://REDACTED@host:5000"
     assert shown("http://host:5000") == "http://host:5000"
 
 

@@ -21,7 +21,7 @@ def census(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
     """The command that `make census` becomes, with a running stack and a built image."""
     monkeypatch.setattr(compose, "ROOT", tmp_path)
     monkeypatch.setattr(mounts, "HOMES", tmp_path / "runs" / "stack")
-    for name in ("GPU", "ACCELERATOR", "TRANSECT_GPUS", "SUDO_UID", "MODEL", "CONFIG", "ARGS"):
+    for name in ("GPU", "ACCELERATOR", "TRANSECT_GPUS", "TRANSECT_DEM_PATH", "SUDO_UID", "MODEL", "CONFIG", "ARGS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "herd").mkdir()
     (tmp_path / "herd" / "survey.yaml").touch()
@@ -79,4 +79,18 @@ def test_a_home_that_cannot_be_made_is_one_sentence(
     monkeypatch.setenv("GPU", "1")
     (tmp_path / "runs").write_text("in the way", encoding="utf-8")
     with pytest.raises(compose.StackError, match=r"census-\d+ keeps the models of a census and cannot be made"):
+        census()
+
+
+def test_the_folder_of_elevation_models_is_seen_at_its_own_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: Callable[[], list[str]]
+) -> None:
+    (tmp_path / "dem").mkdir()
+    # In .env, as a setting; the container knows it by its whole path.
+    (tmp_path / ".env").write_text(f"TRANSECT_DEM_PATH={tmp_path}/herd/../dem\n", encoding="utf-8")
+    command = census()
+    assert _after("--env", command) == [f"TRANSECT_DEM_PATH={tmp_path}/dem"]
+    assert f"{tmp_path}/dem:{tmp_path}/dem:ro" in _after("--volume", command)
+    monkeypatch.setenv("TRANSECT_DEM_PATH", str(tmp_path / "none"))
+    with pytest.raises(compose.StackError, match=r"TRANSECT_DEM_PATH=.*none is no folder"):
         census()

@@ -19,28 +19,59 @@ def test_a_training_set_is_mounted_read_only_at_its_own_path(tmp_path: Path) -> 
     assert seen.arguments() == ["--volume", f"{data.parent}:{data.parent}:ro"]
 
 
-def test_folders_that_a_training_set_names_elsewhere_are_mounted_too(tmp_path: Path) -> None:
-    (tmp_path / "big" / "train").mkdir(parents=True)
-    lists = write(tmp_path / "lists" / "val.txt").parent
+def test_nothing_that_a_data_yaml_says_is_mounted(tmp_path: Path) -> None:
+    # Its text comes from strangers: the socket of Docker in a comment was enough to mount /run.
     data = write(
         tmp_path / "set" / "data.yaml",
-        f"path: {tmp_path / 'big'}  # on the large disk\ntrain: train\nval: '{lists / 'val.txt'}'\nnames: [a]\n",
+        "# /run/docker.sock\nnames: [/etc/passwd]\ndownload: /root\npath: .\ntrain: images\nval: no/such\nx: /var\n",
     )
+    (data.parent / "images").mkdir()
     seen = Mounts()
     seen.dataset(data)
-    assert list(seen.folders) == [data.parent, tmp_path / "big", lists]
+    assert list(seen.folders) == [data.parent]
 
 
-def test_absolute_folders_in_a_list_are_mounted_too(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    data = write(
-        tmp_path / "set" / "data.yaml", f"train:\n  - {one}\n  - '{two}'\nval: [{one}, /no/such]\nnames: [a]\n"
-    )
+@pytest.mark.parametrize(
+    "text",
+    [
+        "val: {there}\n",
+        "'val': '{there}'  # on the large disk\n",
+        "val:\n  - images\n  - {there}\n",
+        "val:\n- {there}\n",
+        "val: [images,\n  '{there}']\n",
+        "val: {there}/list.txt\n",
+        "val: ../there\n",
+        "path: {there}\nval: .\n",
+        "path: ..\nval: there\n",
+        "path: {there}\n",
+        "val: link\n",
+    ],
+)
+def test_data_outside_of_its_folder_is_seen_only_when_the_user_says_so(tmp_path: Path, text: str) -> None:
+    there = tmp_path / "the there"
+    write(there / "list.txt")
+    (tmp_path / "there").symlink_to(there)
+    data = write(tmp_path / "set" / "data.yaml", text.format(there=there))
+    (data.parent / "link").symlink_to(there)
+    with pytest.raises(StackError, match=r"names (val|path): .*, outside of its folder.*DATA_ALSO="):
+        Mounts().dataset(data)
     seen = Mounts()
-    seen.dataset(data)
-    assert list(seen.folders) == [data.parent, one, two]
+    seen.dataset(data, [str(tmp_path / "there")])
+    assert list(seen.folders) == [data.parent, there]
+
+
+def test_more_folders_are_ones_that_are_there(tmp_path: Path) -> None:
+    data = write(tmp_path / "set" / "data.yaml")
+    with pytest.raises(StackError, match=r"DATA_ALSO=.*none is no folder"):
+        Mounts().dataset(data, [str(tmp_path / "none")])
+
+
+def test_a_data_yaml_that_is_a_link_into_another_folder_is_refused(tmp_path: Path) -> None:
+    private = write(tmp_path / "private" / "key")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "data.yaml").symlink_to(private)
+    with pytest.raises(StackError, match=r"is a link to .*key, in another folder"):
+        Mounts().dataset(tmp_path / "set" / "data.yaml")
 
 
 def test_a_file_that_is_no_text_is_left_to_the_trainer(tmp_path: Path) -> None:
@@ -48,14 +79,6 @@ def test_a_file_that_is_no_text_is_left_to_the_trainer(tmp_path: Path) -> None:
     data.parent.mkdir()
     data.write_bytes(bytes(range(256)))
     assert Mounts().dataset(data) == str(data)
-
-
-def test_a_relative_root_starts_at_the_yaml(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    data = write(tmp_path / "yaml" / "data.yaml", "path: ../images\ntrain: .\nval: .\n")
-    seen = Mounts()
-    seen.dataset(data)
-    assert list(seen.folders) == [data.parent, tmp_path / "images"]
 
 
 def test_a_folder_that_the_container_cannot_read_is_one_sentence(tmp_path: Path) -> None:

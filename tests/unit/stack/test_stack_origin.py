@@ -23,6 +23,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / ".gitignore").write_text("/runs/\n", encoding="utf-8")
     git(folder, "add", ".")
     git(folder, "commit", "-m", "a")
+    monkeypatch.delenv("TRANSECT_SOURCE_DIFF", raising=False)
     monkeypatch.setattr(origin, "ROOT", folder)
     monkeypatch.setattr(origin, "CHANGES", folder / "runs" / "stack" / "changes.patch")
     return folder
@@ -75,3 +76,29 @@ def test_the_changes_of_the_source_are_mounted_and_make_it_again(checkout: Path,
     # A stranger reads it, and nothing else is left beside it.
     assert Path(source).stat().st_mode & 0o777 == 0o644
     assert [path.name for path in Path(source).parent.iterdir()] == ["changes.patch"]
+
+
+def test_secrets_are_in_no_patch(checkout: Path) -> None:
+    (checkout / "code.py").write_text("password = 'CANARY'\n", encoding="utf-8")
+    (checkout / ".env.prod").write_text("CANARY\n", encoding="utf-8")
+    git(checkout, "add", ".")
+    options = origin.origin("no-such-image:local")
+    source = options[options.index("--volume") + 1].split(":")[0]
+    patch = Path(source).read_text(encoding="utf-8")
+    assert "CANARY" not in patch
+    assert "# left out: .env.prod, which holds secrets by its name\n" in patch
+    assert "# left out: a part of code.py (@@ -1 +1 @@) that looks as if it held a secret\n" in patch
+
+
+@pytest.mark.parametrize(
+    ("wanted", "foreign", "published"), [("never", False, False), ("own", True, False), ("always", True, True)]
+)
+def test_whose_changes_are_published_is_a_setting(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, foreign: bool, published: bool
+) -> None:
+    monkeypatch.setenv("TRANSECT_SOURCE_DIFF", wanted)
+    (checkout / "code.py").write_text("a = 2\n", encoding="utf-8")
+    if foreign:
+        (checkout / "transect").mkdir()
+        monkeypatch.setattr(origin, "ROOT", checkout / "transect")
+    assert ("GIT_CHANGES" in told(origin.origin("no-such-image:local"))) is published

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from ultralytics.data import utils as data_utils
+from ultralytics.engine import trainer
 from ultralytics.utils import plotting
 from ultralytics.utils.plotting import Annotator
 from ultralytics.utils.torch_utils import init_seeds, unset_deterministic
 
-from transect.training.runtime import logged_to
+from transect.training.runtime import logged_to, prepare_ultralytics
 
 
 def _put() -> None:
@@ -72,3 +73,10 @@ def test_pictures_are_drawn_without_asking_for_a_font(monkeypatch: pytest.Monkey
         annotator.box_label([8, 24, 40, 40], example)
         assert annotator.font.getname() == ("DejaVu Sans", "Book")
     assert vars(data_utils)["check_font"] is vars(plotting)["check_font"]
+
+
+def test_a_checkpoint_says_nothing_of_the_repository_and_its_remote(tmp_path: Path) -> None:
+    # Ultralytics puts the address of the remote into each, with a password or token where it holds one.
+    prepare_ultralytics(tmp_path)
+    told = vars(trainer)["GIT"]
+    assert [getattr(told, name) for name in ("root", "branch", "commit", "message", "origin")] == [None] * 5

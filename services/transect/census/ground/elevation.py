@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
@@ -17,6 +16,7 @@ from transect.census.ground.vertical import Vertical, vertical_of
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
+from transect.imagery.geotiff import RefersElsewhereError, geotiff, said_beside
 
 FloatArray = NDArray[np.float64]
 
@@ -58,7 +58,12 @@ def sample_terrain(path: Path, longitudes: FloatArray, latitudes: FloatArray, ru
     # What a raster without a georeference means is said below.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
-        with rasterio.open(path.absolute()) as dem:
+        with geotiff(path) as dem:
+            if aside := said_beside(path, dem):
+                raise SurveyError(
+                    f"{path} does not say itself what {aside} says of it, and files beside a GeoTIFF are not read; put "
+                    "both into one file, with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES."
+                )
             if dem.crs is None or dem.transform.is_identity or dem.transform.is_degenerate:
                 raise SurveyError(
                     f"{path} does not say where it lies (no coordinate reference system, or no place in it); "
@@ -78,6 +83,8 @@ def sample_terrain(path: Path, longitudes: FloatArray, latitudes: FloatArray, ru
             f"{path} does not say where on Earth it lies: its coordinate reference system is local, unknown or of "
             "another planet; set it, with gdal_edit.py -a_srs, or warp it with gdalwarp."
         ) from error
+    except RefersElsewhereError as error:
+        raise SurveyError(f"{path} names another file to be read in its place; export it anew.") from error
     except (RasterioError, OSError) as error:
         if not path.is_file():
             raise SurveyError(f"{path} does not exist; survey.yaml names it as height: dem.") from error

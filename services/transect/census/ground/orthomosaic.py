@@ -20,6 +20,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from transect.census.ground.geometry import FloatArray, Grid
+from transect.imagery.geotiff import RefersElsewhereError, geotiff, said_beside
 
 # The mask of a map is read at so many pixels a side, which leaves its edges known to a two-thousandth of its side.
 _MASK_SIDE = 2000
@@ -123,20 +124,34 @@ def read_georeference(path: Path) -> Georeference | str | None:
     # Photos as TIFF need not say where they are.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
-        with rasterio.open(path.absolute(), driver="GTiff") as dataset:
-            if dataset.transform.is_identity and dataset.crs is None:
-                if dataset.gcps[0]:
-                    return "no position: it is a map by control points; warp it first, with gdalwarp for example."
-                return None
-            return _read(dataset)
+        with geotiff(path) as dataset:
+            aside = said_beside(path, dataset)
+            return _beside(aside) if aside else _open(dataset)
     except ProjError:
         return (
             "no position: it is a map in local coordinates, or in a coordinate reference system that is not known on "
             "Earth; set the true one, with gdal_edit.py -a_srs, or export it anew with one."
         )
+    except RefersElsewhereError:
+        return "no position: it names another file to be read in its place; export it anew."
     except (RasterioError, OSError):
         # Whether it is an image at all is for the reader of images to say.
         return None
+
+
+def _beside(name: str) -> str:
+    return (
+        f"no position: it does not say itself what {name} says of it, and files beside a map are not read; put both "
+        "into one file, with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES."
+    )
+
+
+def _open(dataset: Any) -> Georeference | str | None:
+    if dataset.transform.is_identity and dataset.crs is None:
+        if dataset.gcps[0]:
+            return "no position: it is a map by control points; warp it first, with gdalwarp for example."
+        return None
+    return _read(dataset)
 
 
 def _read(dataset: Any) -> Georeference | str:

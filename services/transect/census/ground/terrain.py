@@ -33,7 +33,7 @@ class TerrainBelow:
 def terrain_below(survey: Survey, reads: Sequence[Reading], clock: Clock) -> TerrainBelow:
     """The terrain below each photo that has a position. Raises SurveyError where the DEM cannot be used."""
     rule = survey.spec.height
-    if rule.source != "dem" or rule.dem is None:
+    if survey.dem_path is None:
         return TerrainBelow({})
     known = []
     for read in reads:
@@ -47,7 +47,7 @@ def terrain_below(survey: Survey, reads: Sequence[Reading], clock: Clock) -> Ter
         first = min(known, key=lambda one: (sortable(clock.times.get(one[0].name)), one[0].name))[1]
         take_off = rule.take_off or (first[1], first[0])
         places = np.concatenate([places, [take_off]])
-    terrain = _without_jumps(sample_terrain(survey.folder / rule.dem, places[:, 0], places[:, 1], rule), places)
+    terrain = _without_jumps(sample_terrain(survey.dem_path, places[:, 0], places[:, 1], rule), places)
     start, start_problem = None, ""
     if rule.altitude == "relative":
         start, start_problem = float(terrain.elevations_m[-1]), terrain.problems[-1]

@@ -64,10 +64,10 @@ class CameraSpec(ConfigModel):
 class HeightSpec(ConfigModel):
     """Where height above ground comes from when flights.csv does not give it.
 
-    `dem` is a GeoTIFF of the terrain, relative to the survey folder. With it, `altitude` says what the camera's
-    height is taken from: `relative` to the terrain at `take_off` (longitude, latitude; else below the first photo),
-    or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`. `dem_unit` wins over what the DEM says
-    of its unit.
+    `dem` is a GeoTIFF of the terrain, below the survey folder or below TRANSECT_DEM_PATH. With it, `altitude` says what
+    the camera's height is taken from: `relative` to the terrain at `take_off` (longitude, latitude; else below the
+    first photo), or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`. `dem_unit` wins over what
+    the DEM says of its unit.
     """
 
     source: Literal["relative_altitude", "flights", "fixed", "gps_altitude", "dem"] = "relative_altitude"
@@ -204,7 +204,8 @@ class Survey:
     """A survey folder as it was found: `images` are the photos in order of their path.
 
     `unusable` are photos that cannot be opened as they are, which the census lists as unreadable; `left_out` are all
-    other files below images/. Each file is in one of the three.
+    other files below images/. Each file is in one of the three. `dem_path` is the DEM that survey.yaml
+    names.
     """
 
     folder: Path
@@ -212,6 +213,7 @@ class Survey:
     images: tuple[Path, ...]
     left_out: tuple[Aside, ...] = ()
     unusable: tuple[Aside, ...] = ()
+    dem_path: Path | None = None
 
     @property
     def name(self) -> str:
@@ -242,9 +244,11 @@ class Survey:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def load_survey(folder: Path) -> Survey:
+def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
     """Read survey.yaml and find the photos, at any depth and in any case of suffix.
 
+    `dem_folder` is TRANSECT_DEM_PATH, where a DEM may lie too. A survey comes from strangers, so nothing else that it
+    names, nor a link in place of one of its own files, may lie outside of it; photos may be linked.
     Raises SurveyError in one sentence for a missing folder or file, a bad key or value, or no photos.
     """
     path = folder / "survey.yaml"
@@ -256,8 +260,13 @@ def load_survey(folder: Path) -> Survey:
         raise SurveyError(f"Survey folder {folder} does not exist.")
     if not described:
         raise SurveyError(f"{path} is missing: a survey folder holds survey.yaml and images/.")
+    for own in (path, folder / "flights.csv"):
+        if not _lies_below(own, folder):
+            raise SurveyError(f"{own} is a link to a file outside of the survey; put the file itself there.")
     document = read_yaml_mapping(path, SurveyError)
     spec = check(SurveySpec, document, SurveyError, "survey.yaml", {"name": _default_name(folder)})
+    _check_model(spec, folder)
+    dem_path = _find_dem(spec, folder, dem_folder)
     survey = Survey(folder, spec, ())
     if not survey.images_folder.is_dir():
         raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
@@ -266,7 +275,48 @@ def load_survey(folder: Path) -> Survey:
         listed = [f"{survey.name_of(one.path)} {one.reason}" for one in files.unusable[:1]]
         first = f"; the first of {len(files.unusable)} that cannot be read: {listed[0]}" if listed else ""
         raise SurveyError(f"{survey.images_folder} holds no photos ({READ_NAMES}){first}.")
-    return Survey(folder, spec, files.pictures, files.left_out, files.unusable)
+    return Survey(folder, spec, files.pictures, files.left_out, files.unusable, dem_path)
+
+
+def _find_dem(spec: SurveySpec, folder: Path, dem_folder: Path | None) -> Path | None:
+    """Where the DEM lies: below the survey folder, else below `dem_folder`; a path that is missing lies in the first.
+
+    Raises SurveyError for one that lies in neither.
+    """
+    if spec.height.dem is None:
+        return None
+    folders = [folder] if dem_folder is None else [folder, dem_folder]
+    places = [base / spec.height.dem for base in folders]
+    path = next((place for place in places if place.exists()), places[0])
+    if any(_lies_below(path, base) for base in folders):
+        return path
+    where = "name its folder with TRANSECT_DEM_PATH" if dem_folder is None else f"into TRANSECT_DEM_PATH, {dem_folder}"
+    raise SurveyError(
+        f"survey.yaml: height: dem: {spec.height.dem} lies outside of the survey folder {folder}; put it there, or "
+        f"{where}."
+    )
+
+
+def _check_model(spec: SurveySpec, folder: Path) -> None:
+    """Refuse a package folder that the survey names outside of itself."""
+    try:
+        outside = spec.model is not None and Path(spec.model).is_dir() and not _lies_below(Path(spec.model), folder)
+    except (OSError, ValueError):
+        return  # no name of a folder
+    if outside:
+        raise SurveyError(
+            f"survey.yaml: model: {spec.model} is a folder outside of the survey; choose it yourself, with "
+            f"--model {spec.model}."
+        )
+
+
+def _lies_below(path: Path, folder: Path) -> bool:
+    """Whether what `path` leads to, through links and `..`, lies below `folder`."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):
+        # Links in a circle, or no path at all.
+        return False
 
 
 def _default_name(folder: Path) -> str:
