@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     image = decode_image(arguments.image, max_pixels=10**9) if arguments.image else made_image()
     with tempfile.TemporaryDirectory() as scratch:
-        package = arguments.package or made_package(Path(scratch))
+        package = arguments.package or made_package(Path(scratch) / "package")
         print(f"{'backend':18} {'tiles':>5} {'forward s':>10} {'detect s':>9} {'detect/forward':>15} {'tiles/s':>8}")
         backends: tuple[BackendName, ...] = ("openvino", "onnxruntime")
         for backend in backends:
@@ -154,7 +154,9 @@ def made_image() -> NDArray[np.uint8]:
 
 
 def made_package(folder: Path) -> Path:
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
+    # Not in the package, which holds nothing but what it lists.
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(folder.parent))
+    folder.mkdir()
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     from ultralytics.models import YOLO
@@ -171,7 +173,7 @@ def made_package(folder: Path) -> Path:
         conf=0.25,
         iou=0.5,
         created_at=datetime.now(UTC),
-        files=hash_files(folder, [MODEL_FILE]),
+        files=hash_files(folder, [MODEL_FILE, "weights.pt"]),
     )
     write_manifest(folder, manifest)
     return folder

@@ -202,6 +202,6 @@ def _make_model(folder: Path) -> None:
         conf=0.25,
         iou=0.7,
         created_at=datetime.now(UTC),
-        files=hash_files(folder, [MODEL_FILE, *FP16_FILES]),
+        files=hash_files(folder, [MODEL_FILE, *FP16_FILES, TILES]),
     )
     write_manifest(folder, manifest)

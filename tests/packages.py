@@ -187,7 +187,8 @@ def _dot_network(size: int) -> onnx.ModelProto:
 def _export(
     folder: Path, architecture: str, image_size: int, names: tuple[str, ...], head_kind: str, lively: bool
 ) -> None:
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
+    # Not in the package, which holds nothing but what it lists.
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(folder.with_name(f"{folder.name}-ultralytics")))
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     with warnings.catch_warnings():

@@ -1,19 +1,23 @@
 """The model package on disk: what a registered version holds, and how it is verified."""
 
 import json
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from transect.engine.onnx_references import refuse_external_data
 from transect.engine.types import DetectOptions
 from transect.engine.validation import BackgroundCounts, ValidationCounts
 from transect.errors import PackageError
 from transect.files import atomic_write, sha256_file
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_FILE = "package.json"
+MLMODEL_FILE = "MLmodel"
 MODEL_FILE = "model.onnx"
 INT8_FILES = ("model.int8.xml", "model.int8.bin")
 FP16_FILES = ("model.fp16.onnx",)
@@ -24,6 +28,10 @@ Precision = Literal["fp32"] | FastPrecision
 
 # The first of them is what a backend opens. The other precisions are the fp32 model, computed otherwise.
 VARIANT_FILES: dict[Precision, tuple[str, ...]] = {"int8": INT8_FILES, "fp16": FP16_FILES}
+
+# MLflow's client writes it into the folder that it opens a registered version from, in the embedded store too. Nothing
+# of ours reads it.
+_MLFLOW_NOTE = "registered_model_meta"
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -103,13 +111,13 @@ class PackageManifest(_Value):
     `image_size` and `stride` are in pixels; `conf` and `iou` are the recommended thresholds;
     `training_gsd_m` is the ground sample distance of the training images in metres a pixel, if
     known; `metrics` and `class_metrics` come from the test split; `files` names every file of the
-    package by its path relative to the package's folder; `variants` are the faster ways to run the
+    package but package.json by its name in the package's folder; `variants` are the faster ways to run the
     model that passed their test; `validation_counts` and `background_counts` are what a census corrects its counts
     with, None in packages from before they were stored, and the latter where no empty ground was given. Schema 1 had
-    no variants and is read as 2 without any.
+    no variants and is read as 2 without any; schema 2 did not list MLmodel.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[2, 3] = 3
     names: tuple[str, ...] = Field(min_length=1)
     image_size: int = Field(ge=32)
     stride: int = Field(default=32, ge=1)
@@ -216,6 +224,8 @@ def read_manifest(folder: Path) -> PackageManifest:
     Raises PackageError when it is missing, is no JSON, has another schema version or a bad value.
     """
     path = folder / MANIFEST_FILE
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise PackageError(f"{path} is no regular file; fetch or build the package again.")
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
@@ -226,15 +236,15 @@ def read_manifest(folder: Path) -> PackageManifest:
     except ValueError as error:
         raise PackageError(f"{path} is not valid JSON; fetch or build the package again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
+    if version not in (1, 2, SCHEMA_VERSION) or isinstance(version, bool):
         raise PackageError(
-            f"{path} has schema version {version!r} and this program reads 1 and {SCHEMA_VERSION}; "
+            f"{path} has schema version {version!r} and this program reads 1 to {SCHEMA_VERSION}; "
             "use the release that made it, or train again."
         )
     if version == 1 and "variants" in content:
         raise PackageError(f"{path} is not usable: variants: schema version 1 has none.")
     try:
-        return PackageManifest.model_validate(content | {"schema_version": SCHEMA_VERSION})
+        return PackageManifest.model_validate(content | {"schema_version": max(version, 2)})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "content"
@@ -243,11 +253,21 @@ def read_manifest(folder: Path) -> PackageManifest:
 
 
 def verify_package(folder: Path) -> PackageManifest:
-    """Check schema, and size and SHA-256 of every listed file; returns the manifest.
+    """Check that `folder` holds what package.json says and nothing else; returns the manifest.
 
-    Raises PackageError that names the file and says what is wrong.
+    That is the schema, size and SHA-256 of every listed file, no file that is not listed, no subfolder, no link, and no
+    ONNX model whose tensors lie in another file. Raises PackageError that names the file and says what is wrong.
+
+    Two files may lie there unlisted, because nothing of ours reads them: the note that MLflow's own client leaves, and
+    in packages of schema 1 and 2 MLmodel, which they never listed. `unlisted_files` names them.
     """
     manifest = read_manifest(folder)
+    for name in unlisted_files(folder, manifest):
+        if name != _MLFLOW_NOTE and not (name == MLMODEL_FILE and manifest.schema_version < SCHEMA_VERSION):
+            raise PackageError(
+                f"{folder / name} is not listed in {MANIFEST_FILE}, so nothing vouches for it; "
+                "fetch or build the package again."
+            )
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
@@ -261,12 +281,41 @@ def verify_package(folder: Path) -> PackageManifest:
             raise PackageError(
                 f"{path} does not have the SHA-256 that {MANIFEST_FILE} promises; fetch or build the package again."
             )
+        if name.endswith(".onnx"):
+            refuse_external_data(path)
     return manifest
+
+
+def unlisted_files(folder: Path, manifest: PackageManifest) -> list[str]:
+    """Names of the files in `folder` that `manifest`, its package.json, does not list, sorted.
+
+    Raises PackageError for a link, a subfolder, and whatever else is no regular file.
+    """
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.stat(follow_symlinks=False).st_mode) for entry in entries)
+    for name, mode in found:
+        if stat.S_ISLNK(mode):
+            raise PackageError(
+                f"{folder / name} is a link and no regular file, which a package may not hold; fetch or build it again."
+            )
+        if stat.S_ISDIR(mode):
+            raise PackageError(
+                f"{folder / name} is a subfolder, which a package may not hold; fetch or build it again."
+            )
+        if not stat.S_ISREG(mode):
+            raise PackageError(f"{folder / name} is no regular file; fetch or build the package again.")
+    return [name for name, _ in found if name not in manifest.files and name != MANIFEST_FILE]
 
 
 def package_sha256(folder: Path) -> str:
     """SHA-256 of package.json, which itself holds the hash of every file: the package's identity."""
     return sha256_file(folder / MANIFEST_FILE)
+
+
+def tensorrt_folder(package: Path) -> Path:
+    """Where TensorRT's engines for `package` are kept: beside it, because nothing unlisted may lie in it."""
+    whole = package.resolve()
+    return whole.with_name(f".{whole.name}.tensorrt")
 
 
 def _is_plain(name: str) -> bool:

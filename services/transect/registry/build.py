@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from transect.engine import (
+    MLMODEL_FILE,
     MODEL_FILE,
     WEIGHTS_FILE,
     BackgroundCounts,
@@ -82,6 +83,8 @@ def build_package(
             _copy(onnx.parent / name, folder / name)
         if profile is not None:
             extra.append(write_profile(folder, profile).name)
+        # Before the manifest, which lists it.
+        extra.append(_write_mlmodel(folder, run_id).name)
         fields = {
             "names": tuple(names),
             "image_size": image_size,
@@ -106,7 +109,6 @@ def build_package(
             "background_counts": background_counts,
         }
         write_manifest(folder, _manifest(out, fields))
-        _write_mlmodel(folder, run_id)
         _try_out(folder)
         folder.rename(out)
     finally:
@@ -155,13 +157,15 @@ def _manifest(out: Path, fields: Mapping[str, object]) -> PackageManifest:
         raise PackageError(f"The package {out} cannot be described: {where}: {first['msg']}.") from error
 
 
-def _write_mlmodel(folder: Path, run_id: str) -> None:
+def _write_mlmodel(folder: Path, run_id: str) -> Path:
     from mlflow.models import Model
 
     # No environment files: the loader is this package, which no index carries.
     model = Model(artifact_path=PACKAGE_PATH, run_id=run_id or None, signature=signature())
     model.add_flavor("python_function", loader_module=_LOADER, python_version=platform.python_version())
-    model.save(str(folder / "MLmodel"))
+    target = folder / MLMODEL_FILE
+    model.save(str(target))
+    return target
 
 
 def _try_out(folder: Path) -> None:

@@ -3,6 +3,7 @@
 Layout below TRANSECT_HOME/cache/models, one folder a model name::
 
     NAME/3-0f8a1c2b9d4e/      version 3, package hash 0f8a1c2b9d4e...: a whole, verified package
+    NAME/.3-0f8a1c2b9d4e.tensorrt/  what TensorRT built for it, if it runs there
     NAME/alias-production.json  what `production` was when `remember` was last called
     NAME/.in-use/3-0f8a1c2b9d4e   locked by each process that serves the version
     .incoming/                  downloads and what is being removed; what a killed process left goes at the next start
@@ -19,7 +20,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from transect.engine import ModelRef, PackageManifest, package_sha256, read_manifest, verify_package
+from transect.engine import (
+    ModelRef,
+    PackageManifest,
+    package_sha256,
+    read_manifest,
+    tensorrt_folder,
+    unlisted_files,
+    verify_package,
+)
 from transect.errors import PackageError, RegistryError
 from transect.files import atomic_write_json, locked, locked_if_free
 
@@ -64,6 +73,8 @@ class LocalCache:
         folder = self._folder(resolved)
         if not folder.is_dir():
             return None
+        # Until schema 3 this was kept in the package itself; without MLflow it would be refused for that.
+        shutil.rmtree(folder / "tensorrt", ignore_errors=True)
         try:
             _check(folder, resolved)
         except PackageError as error:
@@ -75,7 +86,7 @@ class LocalCache:
         return folder
 
     def put(self, resolved: ResolvedVersion, download: Callable[[Path], Path]) -> Path:
-        """Let `download` fill an empty folder, verify what it returns, and keep it.
+        """Let `download` fill an empty folder, verify what it returns, and keep what its package.json lists.
 
         Whole or absent: the package takes its name in the cache only after it was verified. Of two
         processes that bring the same version the first wins, and the other drops its copy.
@@ -85,7 +96,8 @@ class LocalCache:
         self.clean()
         with self._incoming() as scratch:
             fetched = download(scratch)
-            _check(fetched, resolved)
+            for name in unlisted_files(fetched, _check(fetched, resolved)):
+                (fetched / name).unlink()
             return self._move_in(fetched, resolved)
 
     def peek(self, resolved: ResolvedVersion, download: Callable[[Path], Path]) -> PackageManifest:
@@ -151,6 +163,8 @@ class LocalCache:
                 return False
             try:
                 folder.rename(scratch / folder.name)
+                with suppress(FileNotFoundError):
+                    tensorrt_folder(folder).rename(scratch / "tensorrt")
             except OSError:
                 return False
             mark.unlink(missing_ok=True)
@@ -212,9 +226,10 @@ def _by_last_use(model: Path) -> Iterator[tuple[float, Path]]:
                 yield folder.stat().st_mtime, folder
 
 
-def _check(folder: Path, resolved: ResolvedVersion) -> None:
-    verify_package(folder)
+def _check(folder: Path, resolved: ResolvedVersion) -> PackageManifest:
+    manifest = verify_package(folder)
     _check_identity(folder, resolved)
+    return manifest
 
 
 def _check_identity(folder: Path, resolved: ResolvedVersion) -> None:

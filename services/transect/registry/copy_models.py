@@ -1,5 +1,6 @@
 """Registered models from one MLflow to another, after the runs that made their versions."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -7,10 +8,14 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.entities.model_registry import RegisteredModel
 
+from transect.errors import InputError
 from transect.registry.connection import translated
-from transect.registry.copy_runs import Place
+from transect.registry.copy_runs import Place, quoted
 from transect.registry.names import TAG_SOURCE_VERSION
 from transect.registry.questions import all_versions, every, or_none
+
+# A folder among a run's artifacts: no part of it starts with a dot, and none is spelt with a percent sign.
+_FOLDER = re.compile(r"(\w[\w .-]*(/\w[\w .-]*)*)?")
 
 
 @dataclass
@@ -68,7 +73,11 @@ def _copy_model(
     for version in wanted:
         made = known.get((_origin(version), runs[str(version.run_id)]))
         if made is None:
-            made = _create(source, target, version, runs)
+            old = source.registry.client.get_run(str(version.run_id))
+            if (path := _folder_of(version, old)) is None:
+                copied.remarks.append(_elsewhere(source, version))
+                continue
+            made = _create(target, version, runs, old, path)
             copied.new += 1
         else:
             copied.same += 1
@@ -87,11 +96,25 @@ def _repointed(version: MlflowVersion, runs: Mapping[str, str]) -> dict[str, str
     return {key: runs.get(value, value) for key, value in version.tags.items()}
 
 
-def _create(source: Place, target: Place, version: MlflowVersion, runs: Mapping[str, str]) -> MlflowVersion:
+def _folder_of(version: MlflowVersion, run: Run) -> str | None:
+    """Where among the artifacts of `run` the files of a version are; None when they are somewhere else."""
+    whole, root = str(version.source).rstrip("/"), str(run.info.artifact_uri).rstrip("/")
+    path = whole.removeprefix(root).removeprefix("/")
+    return path if f"{root}/{path}".rstrip("/") == whole and _FOLDER.fullmatch(path) else None
+
+
+def _elsewhere(source: Place, version: MlflowVersion) -> str:
+    """The remark about a version whose files are not among those of its run. Raises InputError for one in a folder."""
+    what = f"{version.name} version {version.version}"
+    why = f"its files are at {quoted(str(version.source))}, which is not among those of its run {version.run_id}"
+    if source.folder is not None:
+        raise InputError(f"{source.folder} says of {what} that {why}; only what transect export wrote can be copied.")
+    return f"{what} is left out: {why}."
+
+
+def _create(target: Place, version: MlflowVersion, runs: Mapping[str, str], old: Run, path: str) -> MlflowVersion:
     run_id = runs[str(version.run_id)]
-    old = source.registry.client.get_run(str(version.run_id))
     new = target.registry.client.get_run(run_id)
-    path = str(version.source).removeprefix(str(old.info.artifact_uri).rstrip("/")).strip("/")
     return target.registry.client.create_model_version(
         version.name,
         f"{str(new.info.artifact_uri).rstrip('/')}/{path}",

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -15,8 +17,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.entities import PagedList
 
-from transect.errors import RegistryError
-from transect.registry.connection import shown, translated
+from transect.errors import InputError, RegistryError
+from transect.registry.connection import is_embedded, shown, translated
 from transect.registry.names import TAG_COPY_OF, TAG_SOURCE_RUN
 from transect.registry.questions import PAGE, every
 from transect.registry.store import Registry
@@ -30,25 +32,49 @@ _FINAL = ("FINISHED", "FAILED", "KILLED")
 
 @dataclass(frozen=True)
 class Place:
-    """One MLflow. `folder` is where the store lies, if it is a folder that may have been moved since it was made."""
+    """One MLflow. `folder` is where the store lies, if it is a folder that may have been moved since it was made.
+
+    Such a folder may come from anybody: nothing outside of it is read or written, whatever its mlflow.db names.
+    """
 
     registry: Registry
     folder: Path | None = None
 
     def root(self, run: Run) -> str:
-        """Where the artifacts of `run` are."""
-        uri = str(run.info.artifact_uri)
+        """Where the artifacts of `run` are: in the folder, if there is one.
+
+        Raises InputError for an address that leads out of the folder, or from a server to anywhere but to itself or an
+        object store: to a file of this machine, or to a host that would be given the credentials.
+        """
+        uri, run_id = str(run.info.artifact_uri), run.info.run_id
         if self.folder is not None:
-            # .../artifacts/EXPERIMENT/RUN/artifacts, as `Registry.experiment` and MLflow make it.
-            parts = PurePosixPath(unquote(urlsplit(uri).path)).parts[-4:]
-            moved = self.folder.absolute().joinpath(*parts)
-            if moved.is_dir() or not Path(unquote(urlsplit(uri).path)).is_dir():
-                return moved.as_uri()
+            if (path := _in_an_export(uri, run_id)) is None:
+                raise InputError(
+                    f"{self.folder} says that the files of run {run_id} are at {quoted(uri)}, which is not in it; "
+                    "only what transect export wrote, with its files below artifacts/, can be copied."
+                )
+            return (self.folder.resolve() / path).as_uri()
+        if not is_embedded(self.registry.uri) and not _is_of_server(uri):
+            raise InputError(
+                f"MLflow at {shown(self.registry.uri)} says that the files of run {run_id} are at {quoted(uri)}, "
+                "which is neither on that server nor in an object store; delete that run in MLflow, or name the "
+                "experiments to copy."
+            )
         return uri
 
     def files(self, run: Run) -> ArtifactRepository:
-        """The artifacts of `run`."""
-        return get_artifact_repository(self.root(run), tracking_uri=self.registry.uri)
+        """The artifacts of `run`. Raises InputError as `root` does, and for links among those in a folder."""
+        uri = self.root(run)
+        if self.folder is not None:
+            root = Path(unquote(urlsplit(uri).path))
+            # The run, its experiment and artifacts/; the folder itself may be reached by a link.
+            above = [path for path in (*root.parents[:3], root) if path.is_symlink()]
+            if (odd := next(chain(above, _odd_files(root)), None)) is not None:
+                raise InputError(
+                    f"{odd}, among the files of run {run.info.run_id}, is a link or no regular file, which an "
+                    f"exported folder never holds; remove it, or have {self.folder} exported again."
+                )
+        return get_artifact_repository(uri, tracking_uri=self.registry.uri)
 
 
 @dataclass(frozen=True)
@@ -226,3 +252,57 @@ def _walk(files: ArtifactRepository, folder: str | None = None) -> Iterator[tupl
             yield from _walk(files, info.path)
         else:
             yield info.path, int(info.file_size or 0)
+
+
+def _odd_files(folder: Path) -> Iterator[Path]:
+    """What below `folder` is neither a folder nor a regular file; links are not followed."""
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        # A run that logged nothing has no folder.
+        return
+    for entry in entries:
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            yield from _odd_files(Path(entry.path))
+        elif not stat.S_ISREG(mode):
+            yield Path(entry.path)
+
+
+def _in_an_export(uri: str, run_id: str) -> PurePosixPath | None:
+    """artifacts/EXPERIMENT/RUN/artifacts, as `Registry.experiment` and MLflow make it; None for another address."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return None
+    path = PurePosixPath(unquote(parts.path))
+    tail = path.parts[-4:]
+    fits = (
+        parts.scheme in ("", "file")
+        and not (parts.netloc or parts.query or parts.fragment)
+        and ".." not in path.parts
+        and "\0" not in str(path)
+        and _RUN_ID.fullmatch(run_id) is not None
+        and len(tail) == 4
+        and (tail[0], *tail[2:]) == ("artifacts", run_id, "artifacts")
+    )
+    return PurePosixPath(*tail) if fits else None
+
+
+def _is_of_server(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return False
+    if parts.scheme == "mlflow-artifacts":
+        # With a host it is another server, to which MLflow's client would send the password of this one.
+        return not parts.netloc
+    return parts.scheme not in ("", "file", "http", "https", "ftp", "sftp")
+
+
+def quoted(uri: str) -> str:
+    """An address that anybody may have written, for messages: on one line and without its password."""
+    try:
+        return repr(shown(uri))
+    except ValueError:
+        return repr(uri)

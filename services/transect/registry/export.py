@@ -43,14 +43,15 @@ def export_store(registry: Registry, out: Path, experiments: Sequence[str] = ())
     """Copy experiments (default: all) with their runs, artifacts, model versions and aliases into the folder `out`.
 
     `out` becomes a store: mlflow.db and artifacts/. Run again, it takes up what is new; what was
-    deleted at the source stays. Raises InputError for a folder that holds something else, and
-    RegistryError.
+    deleted at the source stays. Nothing is written outside of `out`. Raises InputError for a folder that holds
+    something else, or leads out of itself, and RegistryError.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to export to.")
     if out.is_dir() and not (out / _STORE).is_file() and any(path.name != _LOCK for path in out.iterdir()):
         raise InputError(f"{out} holds something that is no export; name a new folder.")
     _refuse_itself(registry, out)
+    _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,8 +70,10 @@ def import_store(
 
     The folder may have been moved since it was made. Run again, it takes up what is new. An alias
     that the MLflow has already stays where it is unless `move_aliases`: what is served does not
-    change by an import. Raises InputError for a folder that is no store, and RegistryError.
+    change by an import. Nothing is read outside of the folder. Raises InputError for a folder that is no
+    store, or leads out of itself, and RegistryError.
     """
+    _refuse_links(folder)
     if not (folder / _STORE).is_file():
         raise InputError(f"{folder} is no exported store: it has no {_STORE}; transect export makes one.")
     _refuse_itself(registry, folder)
@@ -91,10 +94,21 @@ def _refuse_itself(registry: Registry, folder: Path) -> None:
         raise InputError(f"{folder} is the store that is in use; name another folder, or set MLFLOW_TRACKING_URI.")
 
 
+def _refuse_links(folder: Path) -> None:
+    """Raise InputError when a file of the store in `folder` is a link: it may be a private file of whoever copies."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        ours = path.name.startswith(_STORE) or path.name in (_LOCK, "artifacts")
+        if ours and (path.is_symlink() or not (path.is_file() or path.is_dir())):
+            raise InputError(
+                f"{path} is a link or no regular file, which an exported folder never holds; "
+                "have the folder exported again."
+            )
+
+
 def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: bool) -> Copied:
     copied = CopiedRuns()
     # Counted first and read again, so that never more than a page of them is held.
-    counts = {one: sum(1 for _ in all_runs(source, one.experiment_id)) for one in _experiments(source, names)}
+    counts = {one: _count(source, one) for one in _experiments(source, names)}
     found = [one for one, many in counts.items() if many or one.name != _DEFAULT]
     with progress("Copying", sum(counts.values()), "runs") as advance:
         for experiment in found:
@@ -109,6 +123,11 @@ def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: b
     point_to_copies(target, copied)
     models = copy_models(source, target, copied.ids, move_aliases=move_aliases)
     return Copied(len(found), copied, models)
+
+
+def _count(source: Place, experiment: Experiment) -> int:
+    """How many runs there are. Raises InputError for one whose files cannot be copied, before anything is."""
+    return sum(1 for run in all_runs(source, experiment.experiment_id) if source.root(run))
 
 
 def _experiments(source: Place, names: Sequence[str]) -> list[Experiment]:

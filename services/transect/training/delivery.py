@@ -19,9 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 
-from transect.engine import package_sha256, read_manifest, write_manifest
+from transect.engine import MLMODEL_FILE, SCHEMA_VERSION, hash_files, package_sha256, read_manifest, write_manifest
 from transect.errors import PackageError, RegistryError, UnreachableError
-from transect.files import atomic_write
+from transect.files import atomic_write, remove_partial
 from transect.registry import Registry, connect
 from transect.registry.names import CANDIDATE, TAG_SHA256
 from transect.registry.uploads import AT_ONCE, upload
@@ -271,13 +271,22 @@ def _nesting(folder: str) -> dict[str, str]:
 
 
 def name_run(package: Path, run_id: str) -> None:
-    """Write MLflow's id of the run into a package that was built before MLflow had given one."""
+    """Write MLflow's id of the run into a package that was built before MLflow had given one.
+
+    MLmodel first and package.json, which lists its hash, last: killed in between, the same call mends it. The caller
+    holds the spool's lock.
+    """
     manifest = read_manifest(package)
     if manifest.run_id:
         return
-    model = yaml.safe_load((package / "MLmodel").read_text(encoding="utf-8"))
-    atomic_write(package / "MLmodel", yaml.safe_dump({**model, "run_id": run_id}, sort_keys=False))
-    write_manifest(package, manifest.model_copy(update={"run_id": run_id}))
+    # A killed call may have left one, and nothing unlisted may lie in a package.
+    remove_partial(package)
+    model = yaml.safe_load((package / MLMODEL_FILE).read_text(encoding="utf-8"))
+    atomic_write(package / MLMODEL_FILE, yaml.safe_dump({**model, "run_id": run_id}, sort_keys=False))
+    # One of schema 2 waited in its spool for this version of Transect; it lists the file from now on.
+    named = {"run_id": run_id, "schema_version": SCHEMA_VERSION}
+    files = {**manifest.files, **hash_files(package, [MLMODEL_FILE])}
+    write_manifest(package, manifest.model_copy(update={**named, "files": files}))
 
 
 def _is_final(cause: BaseException | None) -> bool:

@@ -1,6 +1,7 @@
 """The package on disk: what is written is read back, and any change is noticed."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from packages import make_variant
 from transect.engine import (
     MANIFEST_FILE,
+    MLMODEL_FILE,
     MODEL_FILE,
     Detector,
     PackageManifest,
@@ -77,6 +79,78 @@ def test_a_link_out_of_the_package_is_refused(package: Path, tmp_path: Path) -> 
         verify_package(package)
 
 
+@pytest.mark.parametrize("name", ["code.py", ".hidden", "MLmodel", "model.onnx.data", "conda.yaml", "requirements.txt"])
+def test_a_file_that_is_not_listed_is_refused(package: Path, name: str) -> None:
+    (package / name).write_text("loader_module: evil\n")
+    with pytest.raises(PackageError, match=rf"{name} is not listed in package\.json"):
+        verify_package(package)
+    with pytest.raises(PackageError, match="nothing vouches for it"):
+        Detector.open(package)
+
+
+def _subfolder(package: Path) -> None:
+    (package / "code").mkdir()
+
+
+def _link(package: Path) -> None:
+    (package / "code").symlink_to("model.onnx")
+
+
+def _pipe(package: Path) -> None:
+    os.mkfifo(package / "code")
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"), [(_subfolder, "a subfolder"), (_link, "a link"), (_pipe, "no regular file")]
+)
+def test_a_package_holds_plain_files_alone(package: Path, plant: Callable[[Path], None], said: str) -> None:
+    plant(package)
+    with pytest.raises(PackageError, match=f"code is {said}") as caught:
+        verify_package(package)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_a_link_or_a_pipe_is_not_read(package: Path, tmp_path: Path) -> None:
+    moved = (package / MANIFEST_FILE).rename(tmp_path / "elsewhere.json")
+    (package / MANIFEST_FILE).symlink_to(moved)
+    with pytest.raises(PackageError, match=r"package\.json is no regular file"):
+        verify_package(package)
+    (package / MANIFEST_FILE).unlink()
+    os.mkfifo(package / MANIFEST_FILE)
+    with pytest.raises(PackageError, match=r"package\.json is no regular file"):
+        read_manifest(package)
+
+
+def test_a_listed_mlmodel_is_checked_like_every_file(package: Path) -> None:
+    (package / MLMODEL_FILE).write_text("flavors: {}\n")
+    resealed(package, files=hash_files(package, [*read_manifest(package).files, MLMODEL_FILE]))
+    verify_package(package)
+    (package / MLMODEL_FILE).write_text("flavors: []\n")
+    with pytest.raises(PackageError, match="MLmodel does not have the SHA-256"):
+        verify_package(package)
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_packages_from_before_mlmodel_was_listed_stay_usable(package: Path, schema: int) -> None:
+    (package / MLMODEL_FILE).write_text("flavors: {}\n")
+    edit(as_schema_1(package), lambda content: content.update(schema_version=schema))
+    assert verify_package(package).schema_version == 2
+    (package / MLMODEL_FILE).unlink()
+    (package / MLMODEL_FILE).symlink_to("weights.pt")
+    with pytest.raises(PackageError, match="MLmodel is a link"):
+        verify_package(package)
+    (package / MLMODEL_FILE).unlink()
+    (package / "code.py").touch()
+    with pytest.raises(PackageError, match=r"code\.py is not listed"):
+        verify_package(package)
+
+
+def test_what_mlflows_client_notes_beside_a_package_does_no_harm(package: Path) -> None:
+    """It writes there when it opens a registered version of the embedded store."""
+    (package / "registered_model_meta").write_text("model_name: detector\n")
+    verify_package(package)
+
+
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/../../b", "a\\b", "", "./a", "a//b"])
 def test_a_path_that_leaves_the_package_is_refused(package: Path, name: str) -> None:
     edit(package, lambda content: content["files"].update({name: content["files"][MODEL_FILE]}))
@@ -87,7 +161,7 @@ def test_a_path_that_leaves_the_package_is_refused(package: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=3), "schema version 3 and this program reads 1 and 2"),
+        (lambda c: c.update(schema_version=4), "schema version 4 and this program reads 1 to 3"),
         (lambda c: c.pop("schema_version"), "schema version None"),
         (lambda c: c.update(names=[]), "names: "),
         (lambda c: c.update(names=["a", "a"]), "class names must be distinct"),
@@ -149,7 +223,7 @@ def test_a_model_unlike_its_manifest_is_refused(
 @pytest.mark.parametrize("content", [b"", b"this is no model", b"\x08\x07" * 50])
 def test_a_file_that_is_no_model_is_refused(package: Path, backend: str, content: bytes) -> None:
     (package / MODEL_FILE).write_bytes(content)
-    with pytest.raises(PackageError, match=rf"model\.onnx cannot be loaded by {backend}"):
+    with pytest.raises(PackageError, match=rf"model\.onnx (cannot be loaded by {backend}|is no valid ONNX file)"):
         Detector.open(resealed(package), backend=backend)
 
 

@@ -35,7 +35,7 @@ def test_a_package_holds_what_the_contract_names(tmp_path: Path) -> None:
     assert manifest.git_dirty
     assert manifest.validation_counts is not None
     assert manifest.validation_counts.counts == {"red": ((1, 3, 0, 1),)}
-    assert set(manifest.files) == {"model.onnx", "weights.pt"}
+    assert set(manifest.files) == {"MLmodel", "model.onnx", "weights.pt"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -118,7 +118,7 @@ def test_variants_are_copied_hashed_and_run(tmp_path: Path) -> None:
     package = build_toy_package(tmp_path / "package", variants=variants)
     manifest = verify_package(package)
     assert manifest.variants == variants
-    assert set(manifest.files) == {"model.onnx", "weights.pt", *INT8_FILES}
+    assert set(manifest.files) == {"MLmodel", "model.onnx", "weights.pt", *INT8_FILES}
     with Detector.open(package, precision="int8", threads=1) as detector:
         found = detector.detect(paint([(1, 2, "blue")]))
     assert found.model.precision == "int8"

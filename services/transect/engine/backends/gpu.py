@@ -23,8 +23,9 @@ from transect.engine.backends.cuda_runtime import (
 from transect.engine.backends.gpu_runner import KEEP, GpuRunner, Providers
 from transect.engine.backends.instructions import cpu_instructions
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime
-from transect.engine.package import Precision
+from transect.engine.package import Precision, tensorrt_folder
 from transect.errors import DeviceLostError, PackageError, TransectError
+from transect.files import sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def cuda_options(precision: Precision) -> dict[str, Any]:
 
 
 def _tensorrt_options(model: Path, image_size: int, max_batch: int) -> dict[str, Any]:
-    """One engine for every size of batch, kept beside the model, because building it takes minutes."""
+    """One engine for every size of batch, kept beside the package, because building it takes minutes."""
     shape = f"3x{image_size}x{image_size}"
     name = import_onnxruntime().InferenceSession(str(model), providers=["CPUExecutionProvider"]).get_inputs()[0].name
     options: dict[str, Any] = {
@@ -208,9 +209,10 @@ def _tensorrt_options(model: Path, image_size: int, max_batch: int) -> dict[str,
         "trt_profile_opt_shapes": f"{name}:{max_batch}x{shape}",
         "trt_profile_max_shapes": f"{name}:{max_batch}x{shape}",
     }
-    folder = model.parent / "tensorrt"
+    # TensorRT looks at the network alone and would take up an engine of other weights.
+    folder = tensorrt_folder(model.parent) / sha256_file(model)[:16]
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         logger.warning(
             "TensorRT's engine cannot be kept in %s (%s); each start builds it anew.", folder, error.strerror
