@@ -10,7 +10,6 @@ from typing import Protocol
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-
 _LONGEST_BOUNDARY = 70
 
 
