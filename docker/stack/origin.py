@@ -9,8 +9,8 @@ from pathlib import Path
 
 from compose import ROOT, answer, setting
 
-# Standard library alone, as everything here.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "services"))
+# Standard library alone, as everything here; first, since the Python that runs it may have another version installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "services"))
 from transect.redaction import DIFF_OPTIONS, diff_without_secrets
 
 CHANGES = ROOT / "runs" / "stack" / "changes.patch"

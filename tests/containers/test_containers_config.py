@@ -62,7 +62,7 @@ def test_only_mlflow_reaches_the_stores(services: dict[str, Any]) -> None:
 def test_the_detector_holds_its_own_secrets_alone(services: dict[str, Any]) -> None:
     environment = services["detector"]["environment"]
     assert environment["MLFLOW_TRACKING_USERNAME"] == "detector"
-    assert set(STACK_SECRETS) & set(environment) == {"TRANSECT_WEBHOOK_SECRET"}
+    assert set(STACK_SECRETS) & set(environment) == {"TRANSECT_WEBHOOK_SECRET", "TRANSECT_TOKENS"}
 
 
 def test_the_webhook_goes_from_mlflow_to_the_detector_with_one_secret(services: dict[str, Any]) -> None:

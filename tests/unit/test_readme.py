@@ -62,10 +62,3 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
-def test_make_takes_a_python_whose_path_has_a_blank() -> None:
-    done = subprocess.run(
-        ["make", "-n", "up", "PYTHON=/a b/python"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert shlex.split(done.stdout) == ["/a b/python", "docker/stack", "up"]
