@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from transect.serving.disclosure import without_places
 from transect.serving.follower import Refusal
 from transect.serving.problems import MEDIA_TYPE
 from transect.serving.service import Service
@@ -179,7 +180,7 @@ def describe(service: Service) -> ServedAnswer:
         poll_seconds=settings.poll_seconds,
         last_poll=state.last_poll,
         last_success=state.last_success,
-        last_error=state.last_error,
+        last_error=None if state.last_error is None else without_places(state.last_error),
         refused=[_refused(refusal) for refusal in state.refused],
     )
     answer = ServedAnswer(ready=False, name=settings.model_name, alias=settings.model_alias, following=following)
@@ -214,7 +215,7 @@ def _refused(refusal: Refusal) -> RefusedAnswer:
     return RefusedAnswer(
         version=refusal.version,
         run_id=refusal.run_id,
-        reason=refusal.reason,
+        reason=without_places(refusal.reason),
         attempts=refusal.attempts,
         last_attempt=refusal.last_attempt,
         retry_after_seconds=refusal.retry_after_s,

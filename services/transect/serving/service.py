@@ -19,6 +19,7 @@ from transect.serving.closing import Closer
 from transect.serving.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
 from transect.serving.decode_budget import DecodeBudget
 from transect.serving.detection import Answer, Detected, ImageLimits, detect_upload
+from transect.serving.disclosure import without_places
 from transect.serving.follower import AliasFollower
 from transect.serving.intake import Limits, Upload
 from transect.serving.memory import decode_bytes, memory_limit
@@ -89,12 +90,12 @@ class Service:
         """One sentence or two: why no model is loaded and what to do."""
         state = self.follower.state
         if state.last_error is not None:
-            return f"No model is loaded. {state.last_error}"
+            return f"No model is loaded. {without_places(state.last_error)}"
         if state.refused:
             last = state.refused[-1]
             return (
                 f"No model is loaded: version {last.version} of {self.settings.model_name} cannot be served. "
-                f"{last.reason} Promote another version."
+                f"{without_places(last.reason)} Promote another version."
             )
         return f"The service is starting: it is loading {self.settings.model_name}@{self.settings.model_alias}."
 
