@@ -314,6 +314,14 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable(
         "TRANSECT_DETECTOR_PORT", "8000", "Port of the detector on this machine (127.0.0.1 only); 8000-8003 for more."
     ),
+    StackVariable(
+        "TRANSECT_STORE_MEMORY",
+        "2g",
+        "Most memory of each of PostgreSQL, the object store, MLflow, Prometheus and Grafana.",
+    ),
+    StackVariable("TRANSECT_DETECTOR_MEMORY", "4g", "Most memory of each detector; a quarter of it is for decoding."),
+    StackVariable("TRANSECT_TRAINER_MEMORY", "64g", "Most memory of a training's container, its /dev/shm included."),
+    StackVariable("TRANSECT_CENSUS_MEMORY", "32g", "Most memory of a census' container."),
     StackVariable("TRANSECT_PROMETHEUS_PORT", "9090", "Port of Prometheus on this machine, with `make observe`."),
     StackVariable("TRANSECT_GRAFANA_PORT", "3000", "Port of Grafana on this machine, with `make observe`."),
     StackVariable("ACCELERATOR", "cpu", "What detector and census run on: cpu or cuda (with compose.gpu.yaml)."),

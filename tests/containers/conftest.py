@@ -130,6 +130,8 @@ def environ(checkout: Path) -> dict[str, str]:
         "COMPOSE_PROJECT_NAME": PROJECT,
         "TRANSECT_MLFLOW_PORT": str(_free_port()),
         "TRANSECT_DETECTOR_PORT": str(_free_port()),
+        # What the smallest machine gives it.
+        "TRANSECT_DETECTOR_MEMORY": "1g",
         "TRANSECT_PROMETHEUS_PORT": str(_free_port()),
     }
 

@@ -54,6 +54,16 @@ def test_every_service_is_hardened(services: dict[str, Any]) -> None:
         assert "privileged" not in service, name
 
 
+def test_nothing_is_without_limits_and_the_stores_are_the_last_to_go(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert int(service["mem_limit"]) >= 1 << 30, name
+        assert service["pids_limit"] == 1024, name
+        assert service["ulimits"]["nofile"] == 20000, name
+    scores = {name: service.get("oom_score_adj", 0) for name, service in services.items()}
+    assert {name for name, score in scores.items() if score <= 0} == {"postgres", "minio"}
+    assert scores["detector"] > scores["mlflow"]
+
+
 def test_only_mlflow_reaches_the_stores(services: dict[str, Any]) -> None:
     inside = {name for name, service in services.items() if "stores" in service["networks"]}
     assert inside == {"postgres", "minio", "mlflow-init", "mlflow"}

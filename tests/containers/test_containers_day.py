@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from containers import flood
 from containers.running import EPOCHS, TINY, Promoted, Stack, Trained, Unready, docker
 
 SERVICES = ("postgres", "minio", "mlflow", "detector")
@@ -123,6 +124,36 @@ def test_the_running_detector_takes_over_what_is_promoted(stack: Stack, promoted
     assert result["model"]["name"] == "detector"
     assert result["model"]["version"] == "1"
     assert (result["width"], result["height"], result["failure"]) == (160, 160, None)
+
+
+def test_a_flooded_detector_stays_in_one_gibibyte_and_answers_right(
+    stack: Stack, promoted: Promoted, training_set: Path
+) -> None:
+    image = next((training_set.parent / "images" / "test").glob("*.jpg"))
+    before = stack.container("detector")
+    assert before["HostConfig"]["Memory"] == 1 << 30
+    port = int(stack.environ["TRANSECT_DETECTOR_PORT"])
+    expected = promoted.answer.json()["detections"]
+    with flood.flooding(port) as attacks:
+        answers = [stack.detect(image) for _ in range(20)]
+        told = attacks.wait(120)
+        crowd = attacks.connect(1000)
+    # Busy is an honest answer; another number of animals is none. Here all clients have one address.
+    assert {answer.status_code for answer in answers} <= {200, 429, 503}, told
+    assert all(answer.json()["detections"] == expected for answer in answers if answer.status_code == 200)
+    stack.wait_until_ready()
+    after = stack.detect(image)
+    assert after.json()["detections"] == expected
+    state = stack.container("detector")
+    assert (state["RestartCount"], state["State"]["OOMKilled"]) == (before["RestartCount"], False), told
+    assert state["State"]["StartedAt"] == before["State"]["StartedAt"], told
+    # Each attack was met by the limit that is for it, not by an end of the process.
+    assert told["head"] <= {431, None}
+    assert 408 in told["slow heads"], told
+    assert crowd >= {429, 408}
+    assert told["deep picture"] <= {413, 503}
+    assert told["picture that fits"] <= {200, 503}
+    assert told["numbers"] <= {413, 503}
 
 
 @pytest.mark.usefixtures("promoted")
