@@ -97,6 +97,20 @@ def locked_if_free(path: Path) -> Iterator[bool]:
             yield True
 
 
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files and folders that are made during a `with` block are for their owner alone (0600 and 0700).
+
+    It holds for all threads of the process.
+    """
+    usual = os.umask(0o077)
+    os.umask(usual | 0o077)
+    try:
+        yield
+    finally:
+        os.umask(usual)
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

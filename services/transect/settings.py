@@ -61,6 +61,12 @@ class Settings(BaseModel):
         description="Longest that the end of a training waits for an MLflow that takes nothing, in seconds; what is "
         "left then, `transect runs sync` delivers.",
     )
+    census_log: Literal["full", "summary", "none"] = Field(
+        "full",
+        alias="TRANSECT_CENSUS_LOG",
+        description="What MLflow gets of a census: full, a summary without positions of animals, or none. In the "
+        "stack, where others read it too, a summary by default.",
+    )
     sweep_store: str = Field(
         "",
         alias="TRANSECT_SWEEP_STORE",

@@ -178,6 +178,12 @@ def test_a_census_runs_in_its_container(stack: Stack, survey: Path) -> None:
     assert (
         stack.sql("select count(*) from runs r join experiments e using (experiment_id) where e.name = 'census'") == "1"
     )
+    # Everybody with an account reads what is logged.
+    (run_id,) = stack.sql(
+        "select run_uuid from runs r join experiments e using (experiment_id) where e.name = 'census'"
+    ).split()
+    logged = {key.rpartition("/")[2] for key in stack.objects() if run_id in key}
+    assert logged == {"counts.csv", "estimate.csv", "estimate.json", "manifest.json", "transects.csv"}
     # The results belong to whom they were made for; root's are the container's user's.
     assert (run / "report.html").stat().st_uid == (os.getuid() or 10001)
 

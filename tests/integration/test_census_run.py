@@ -3,8 +3,10 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -306,6 +308,33 @@ def test_result_becomes_an_mlflow_run(result: CensusResult) -> None:
     assert tags["transect.census_run"] == result.folder.name
     assert {path.name for path in artifacts} >= {"report.html", "manifest.json", "detections.parquet"}
     assert all(path.is_file() for path in artifacts)
+
+
+def test_a_summary_for_mlflow_holds_no_position(result: CensusResult) -> None:
+    params, metrics, tags, artifacts = result.as_run("summary")
+    whole = result.as_run()
+    assert (params, metrics) == whole[:2]
+    # Neither stands for the other: whoever asks for all of it gets it.
+    assert tags["transect.census_results"] != whole[2]["transect.census_results"]
+    assert {path.name for path in artifacts} >= {"estimate.json", "manifest.json", "counts.csv"}
+    places = json.loads((result.folder / "animals.geojson").read_text(encoding="utf-8"))["features"]
+    assert places
+    degrees = {f"{degree:.3f}" for place in places for degree in place["geometry"]["coordinates"]}
+    for text in [path.read_text(encoding="utf-8") for path in artifacts] + [repr((params, metrics, tags))]:
+        assert not [place for place in degrees if place in text]
+
+
+def test_what_a_census_makes_is_for_its_owner_alone(copy: Path, detector: Detector, tmp_path: Path) -> None:
+    usual = os.umask(0o022)
+    try:
+        result = count(copy, tmp_path / "somewhere" / "out", detector)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(usual)
+    made = [tmp_path / "somewhere", *(tmp_path / "somewhere").rglob("*")]
+    assert result.folder in made
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()} == {0o700}
 
 
 def test_same_command_again_rewrites_the_same_and_searches_nothing(

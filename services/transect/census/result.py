@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transect.census.tally import SpeciesRow
 
@@ -13,6 +13,9 @@ _NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 
 TAG_DETECTOR_STATE = "transect.detector_state"
 """The tag of a census' run that says whether the detector is validated there; with .SPECIES that of one species."""
+
+WITHOUT_POSITIONS = frozenset({"counts.csv", "estimate.csv", "estimate.json", "manifest.json", "transects.csv"})
+"""The files of a result that say how many animals there were, and nothing of where."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,12 @@ class CensusResult:
     manifest: dict[str, Any]
     files: tuple[Path, ...]
 
-    def as_run(self) -> tuple[dict[str, Any], dict[str, float], dict[str, str], list[Path]]:
+    def as_run(
+        self, log: Literal["full", "summary"] = "full"
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, str], list[Path]]:
         """Parameters, metrics, tags and artifacts, as `Registry.log_census_run` takes them after the name.
 
+        A `summary` has the artifacts that hold no position; it is a run of its own beside the full one.
         Metrics named `doubtful` are what a correction would give whose errors are unknown on this ground.
         """
         model, survey, images = self.manifest["model"], self.manifest["survey"], self.manifest["images"]
@@ -82,14 +88,15 @@ class CensusResult:
         tags = {
             "transect.kind": "census",
             "transect.census_run": self.manifest["run"],
-            "transect.census_results": self._results_digest(),
+            "transect.census_results": self._results_digest() + ("" if log == "full" else f" {log}"),
             "transect.model_run_id": model["run_id"],
             "transect.package_sha256": model["package_sha256"],
             "transect.survey_digest": survey["digest"],
             TAG_DETECTOR_STATE: self.manifest["detector"]["state"],
             **{f"{TAG_DETECTOR_STATE}.{_in_mlflow(row.species)}": row.detector for row in self.rows},
         }
-        return params, metrics, tags, list(self.files)
+        files = [file for file in self.files if log == "full" or file.name in WITHOUT_POSITIONS]
+        return params, metrics, tags, files
 
     def _results_digest(self) -> str:
         """SHA-256 of the manifest, which holds the hashes of the results, without the time of its making."""

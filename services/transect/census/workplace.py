@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from transect.errors import InputError
-from transect.files import locked_if_free, remove_partial
+from transect.files import locked_if_free, private_files, remove_partial
 
 _LOCK = ".lock"
 # The folders that a census makes: work/KEY/XX of search_frames, and RUN.
@@ -17,9 +17,12 @@ _RUN = "[0-9a-f]" * 12
 def alone_in(out: Path) -> Iterator[None]:
     """Hold the result folder `out`, made when missing, for the length of a `with` block.
 
+    What is made meanwhile is for its owner alone, since it says where animals are.
+
     Raises InputError where another census holds it, and where it cannot be written.
     """
     with ExitStack() as held:
+        held.enter_context(private_files())
         with writing_to(out):
             out.mkdir(parents=True, exist_ok=True)
             free = held.enter_context(locked_if_free(out / _LOCK))

@@ -67,13 +67,17 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
     def record(result: "CensusResult") -> None:
         print_counts(result)
         print(f"Report: {result.report}", flush=True)
+        if settings.census_log == "none":
+            print("MLflow run: none (TRANSECT_CENSUS_LOG=none)")
+            return
         try:
-            run_id = connect(settings).log_census_run(definition.name, *result.as_run())
+            run_id = connect(settings).log_census_run(definition.name, *result.as_run(settings.census_log))
         except RegistryError as error:
             raise RegistryError(
                 f"{error} The results are in {result.folder}; run the same command again to log them."
             ) from error
-        print(f"MLflow run: {run_id}")
+        without = " (a summary without positions; TRANSECT_CENSUS_LOG=full logs all)"
+        print(f"MLflow run: {run_id}{without if settings.census_log == 'summary' else ''}")
 
     with open_detector(settings, model or definition.model or "") as detector:
         run_census(

@@ -64,7 +64,7 @@ class Spool:
         """A new, empty spool. Raises InputError when it cannot be written."""
         folder = run_folder / SPOOL
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, mode=0o700)
             (folder / _JOURNAL).touch()
             _flush(folder)
         except OSError as error:
