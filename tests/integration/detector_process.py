@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from packages import write_package
-from transect.engine import MODEL_FILE
+from transect.engine import MANIFEST_FILE, MODEL_FILE, hash_files
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings
 
@@ -135,9 +135,11 @@ class Shop:
         folder = self.packages / f"package-{len(list(self.packages.iterdir()))}"
         shutil.copytree(package, folder)
         if break_model:
-            (folder / MODEL_FILE).write_bytes(b"this is no network")
+            # An ONNX file that names its version of the format (field 1: 8), and no graph.
+            (folder / MODEL_FILE).write_bytes(b"\x08\x08")
         run_id = self.registry.client.create_run(self.experiment).info.run_id
-        write_package(folder, run_id=run_id)
+        names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST_FILE)
+        write_package(folder, run_id=run_id, files=hash_files(folder, names))
         return self.registry.register(folder, run_id, tags={}).version
 
     def point(self, version: str) -> None:

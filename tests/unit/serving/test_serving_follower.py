@@ -79,7 +79,7 @@ def broken_package(dot_package: Path, tmp_path: Path) -> Path:
     """A package whose hashes hold and whose model is no model."""
     folder = tmp_path / "broken"
     shutil.copytree(dot_package, folder)
-    (folder / MODEL_FILE).write_bytes(b"this is no network")
+    (folder / MODEL_FILE).write_bytes(b"\x08\x08")
     return write_package(folder)
 
 
