@@ -9,7 +9,12 @@ DAYS = 3
 
 def has_its_turn(number: int, day: date) -> bool:
     """Whether the rotating test of this number, in the order of collection, runs on `day`."""
-    return number % DAYS == day.toordinal() % DAYS
+    return number % DAYS == turn_of_the_day(day)
+
+
+def turn_of_the_day(day: date | None = None) -> int:
+    """Which part, from 0, of a test in DAYS parts has its turn on `day` (default: today)."""
+    return (day or datetime.now(UTC).date()).toordinal() % DAYS
 
 
 def rest_of_the_day(items: list[pytest.Item], day: date | None = None) -> None:

@@ -79,6 +79,7 @@ def _refusal(registry: Registry) -> str:
     return str(caught.value)
 
 
+@pytest.mark.rotating
 def test_only_what_is_better_and_costs_no_species_is_served(settings: Settings, tmp_path: Path) -> None:
     one_species = _train(settings, tmp_path / "one", hidden=("pale", "dark"))
     registry = connect(settings)

@@ -100,6 +100,7 @@ def test_the_stand_in_tells_a_gpu_from_the_cpu(place: Path) -> None:
     assert devices == "torch.float16 cuda:0 cuda:0 cpu cpu"
 
 
+@pytest.mark.rotating
 def test_a_training_that_is_killed_on_the_gpu_goes_on_there_and_is_registered(
     place: Path, mlflow_on_sqlite: MlflowServer
 ) -> None:
