@@ -151,7 +151,8 @@ def test_a_flooded_detector_stays_in_one_gibibyte_and_answers_right(
     assert told["head"] <= {431, None}
     assert 408 in told["slow heads"], told
     assert crowd >= {429, 408}
-    assert told["deep picture"] <= {413, 503}
+    # 422: too many tiles for a model that small.
+    assert told["deep picture"] <= {413, 422, 503}
     assert told["picture that fits"] <= {200, 503}
     assert told["numbers"] <= {413, 503}
 
