@@ -8,6 +8,7 @@ RUNTIME says where the work runs: stack (containers), local (.venv with the embe
 which is the stack when a service of it is running.
 """
 
+import itertools
 import json
 import os
 import re
@@ -45,6 +46,8 @@ from origin import origin
 OWN_MINIO = "transect-minio:local"
 IMAGE_USER = 10001
 SWAP_WITHIN_S = 180
+# How a census names the folder of a run.
+_RUN = re.compile("[0-9a-f]{12}")
 
 
 def main(command: str) -> int:
@@ -323,16 +326,31 @@ def build_once(service: str) -> None:
 
 
 def writer(results: Path) -> str:
-    """Who writes the results: the calling user; for root, the user of the image, who is given the folder."""
+    """Who writes the results: the calling user; for root, the user of the image, who is given what is a census' own.
+
+    Raises StackError where root names a folder that holds other things: it must not become another user's.
+    """
     uid, gid = os.getuid(), os.getgid()
     if uid == 0 and "SUDO_UID" in os.environ:
         uid, gid = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
     elif uid == 0:
         uid = gid = IMAGE_USER
     if os.getuid() == 0:
-        for path in (results, *results.rglob("*")):
+        for path in results_of_a_census(results):
             os.chown(path, uid, gid, follow_symlinks=False)
     return f"{uid}:{gid}"
+
+
+def results_of_a_census(results: Path) -> list[Path]:
+    """The folder and all that a census made in it; the folder alone where it is empty."""
+    if any(results.iterdir()) and not (results / ".lock").is_file():
+        raise StackError(
+            f"OUT={results} holds other files than results of a census, and as root all of it would be given to "
+            "another user; name an empty folder, or run make as the user who owns it."
+        )
+    own = [path for path in results.iterdir() if path.name in (".lock", "work") or _RUN.fullmatch(path.name)]
+    below = [Path(folder, name) for path in own for folder, *names in os.walk(path) for name in itertools.chain(*names)]
+    return [results, *own, *below]
 
 
 def runtime() -> str:

@@ -94,3 +94,39 @@ def test_the_folder_of_elevation_models_is_seen_at_its_own_path(
     monkeypatch.setenv("TRANSECT_DEM_PATH", str(tmp_path / "none"))
     with pytest.raises(compose.StackError, match=r"TRANSECT_DEM_PATH=.*none is no folder"):
         census()
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What is given to another user by root, who runs this."""
+    paths: set[str] = set()
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, follow_symlinks: paths.add(str(path)))
+    return paths
+
+
+def test_root_gives_away_what_a_census_made_and_nothing_else(tmp_path: Path, given: set[str]) -> None:
+    writer: Any = runpy.run_path(str(MAIN))["writer"]
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").touch()
+    out.mkdir()
+    assert writer(out) == "10001:10001"
+    assert given == {str(out)}
+    for name in (".lock", "work/key/0a/x.json", "0123456789ab/report.html", "notes/mine.txt"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).touch()
+    (out / "work" / "link").symlink_to(outside)
+    given.clear()
+    writer(out)
+    made = {"", ".lock", "work", "work/key", "work/key/0a", "work/key/0a/x.json", "work/link", "0123456789ab"}
+    assert given == {str(out / name) for name in made | {"0123456789ab/report.html"}}
+
+
+def test_root_does_not_give_away_a_folder_of_other_things(tmp_path: Path, given: set[str]) -> None:
+    main = runpy.run_path(str(MAIN))
+    (tmp_path / "passwd").touch()
+    with pytest.raises(compose.StackError, match="holds other files"):
+        main["writer"](tmp_path)
+    assert not given
