@@ -184,7 +184,8 @@ def _refused(uri: str, doing: str, status: int, detail: str) -> RegistryError:
 
 
 def _sentence(uri: str, doing: str, status: int, detail: str) -> str:
-    said = _line(detail.replace(uri, shown(uri)))
+    # What SQLAlchemy adds to an error of the database says nothing to whoever reads it, and has values in it.
+    said = _line(detail.partition("[SQL:")[0].replace(uri, shown(uri)).rstrip())
     if status == requests.codes.unauthorized:
         return (
             f"MLflow at {shown(uri)} refused the credentials while {doing}; "

@@ -211,3 +211,15 @@ def test_what_mlflow_raises_becomes_one_line() -> None:
     assert "first line second line" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_store_that_is_locked_is_said_without_its_sql(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    said = (
+        "(sqlite3.OperationalError) database is locked\n[SQL: INSERT INTO params VALUES (?, ?)]\n"
+        "[parameters: ('position', '1.5 S')]\n(Background on this error at: https://sqlalche.me/e/20/e3q8)"
+    )
+    with pytest.raises(RegistryError) as caught, translated(uri, "logging the census"):
+        raise MlflowException(said)
+    assert "database is locked" in str(caught.value)
+    assert not [part for part in ("SQL", "INSERT", "1.5 S", "sqlalche.me") if part in str(caught.value)]
