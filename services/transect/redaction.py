@@ -10,7 +10,7 @@ import binascii
 import re
 import shlex
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 # A word, so that YAML, JSON, URLs and shells take a text as before.
@@ -108,6 +108,11 @@ def _hidden(found: re.Match[str]) -> str:
 def without_secret(name: str, text: str) -> str:
     """As `without_secrets`, for a value with a name: all of it goes where the name is that of a secret."""
     return HIDDEN if text and _SECRET_NAME.fullmatch(name.rpartition("/")[2]) else without_secrets(text)
+
+
+def values_without_secrets(values: Mapping[str, object]) -> dict[str, str]:
+    """Tags or parameters as text, each cleaned as `without_secret` does."""
+    return {name: without_secret(name, str(value)) for name, value in values.items()}
 
 
 def has_secret(text: str) -> bool:

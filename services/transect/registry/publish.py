@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from transect.engine import PackageManifest, package_sha256, verify_package
 from transect.errors import RegistryError
-from transect.redaction import without_secret
+from transect.redaction import values_without_secrets
 from transect.registry.connection import shown, translated
 from transect.registry.names import (
     CANDIDATE,
@@ -45,7 +45,7 @@ def publish(
     When any step fails nothing stays registered. Raises PackageError or RegistryError.
     """
     manifest = verify_package(package)
-    all_tags = {**{key: without_secret(key, value) for key, value in tags.items()}, TAG_SHA256: package_sha256(package)}
+    all_tags = {**values_without_secrets(tags), TAG_SHA256: package_sha256(package)}
     with translated(uri, f"registering {package} as {name}"):
         run = client.get_run(run_id)
         _upload(client, run_id, package)

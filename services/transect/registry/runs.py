@@ -8,7 +8,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from transect.redaction import without_secret
+from transect.redaction import values_without_secrets
 from transect.registry.metric_names import told_apart
 
 # What one call of MLflow's batch endpoint takes.
@@ -31,11 +31,7 @@ def log_finished_run(
 
     `artifacts` are files, or folders that keep their names.
     """
-    run_id = str(
-        client.create_run(
-            experiment_id, run_name=name, tags={key: without_secret(key, value) for key, value in tags.items()}
-        ).info.run_id
-    )
+    run_id = str(client.create_run(experiment_id, run_name=name, tags=values_without_secrets(tags)).info.run_id)
     status = "FAILED"
     try:
         _log_numbers(client, run_id, params, metrics)
@@ -75,10 +71,8 @@ def _runs_tagged(client: MlflowClient, experiment_id: str, tags: Mapping[str, st
 
 def _log_numbers(client: MlflowClient, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
     now = int(time.time() * 1000)
-    all_params = [
-        Param(name, without_secret(key, str(params[key]))[:_MAX_PARAM_CHARS])
-        for key, name in told_apart(params).items()
-    ]
+    cleaned = values_without_secrets(params)
+    all_params = [Param(name, cleaned[key][:_MAX_PARAM_CHARS]) for key, name in told_apart(params).items()]
     all_metrics = [Metric(name, float(metrics[key]), now, 0) for key, name in told_apart(metrics).items()]
     for start in range(0, len(all_params), _MAX_PARAMS):
         client.log_batch(run_id, params=all_params[start : start + _MAX_PARAMS])

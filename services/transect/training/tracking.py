@@ -19,7 +19,7 @@ from mlflow.utils.validation import (
 )
 
 from transect.errors import InputError, RegistryError, UnreachableError
-from transect.redaction import without_secret, without_secrets
+from transect.redaction import values_without_secrets, without_secrets
 from transect.registry import Registry
 from transect.registry.metric_names import metric_name, told_apart
 from transect.settings import Settings
@@ -320,7 +320,7 @@ def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _cut(values: Mapping[str, Any], length: int) -> dict[str, str]:
-    return {name: without_secret(name, str(value))[:length] for name, value in values.items()}
+    return {name: text[:length] for name, text in values_without_secrets(values).items()}
 
 
 def _now() -> int:
