@@ -1,29 +1,53 @@
-"""Makes ready what the MLflow server needs: tables, bucket, users, webhook. Safe to run at every start.
+"""Makes ready what the MLflow server needs: tables, bucket, accounts, grants, webhook. Safe to run at every start.
 
-Runs once before the server, in the same image. Each step waits for its service within a bound,
-does nothing when it was done before, and brings passwords and the webhook in line with the environment.
+Runs once before the server, in the same image and with the keys of the stores' owners, which the server does not
+have. Each step waits for its service within a bound, does nothing when it was done before, and brings passwords,
+grants and the webhook in line with the environment and with accounts.py.
 """
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import boto3
+import psycopg2
 import sqlalchemy
+from accounts import (
+    EXPERIMENT,
+    MODEL,
+    OWNER,
+    SHARED_EXPERIMENTS,
+    STACK_ACCOUNTS,
+    exact_grants,
+)
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.fernet import Fernet, InvalidToken
-from mlflow.entities.webhook import WebhookEvent, WebhookStatus
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException
+from mlflow.entities.webhook import WebhookEvent, WebhookEventStr, WebhookStatus
+from mlflow.exceptions import MlflowException
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore as UserStore
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as ModelStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
+from psycopg2 import sql
+from urllib3.exceptions import HTTPError
 
 # libpq reads PGHOST, PGUSER, PGPASSWORD and PGDATABASE.
 DATABASE = "postgresql+psycopg2://"
+ARTIFACTS = "mlflow-artifacts:/"  # where the server puts the artifacts of an experiment
+ROLE = "mlflow_server"
+"""The role of the server: it reads and writes rows, and can do nothing else to the database or its machine."""
+POLICY = "transect-artifacts"
 WAIT_S = 120
 # By its name we find ours again; what people register has other names.
 WEBHOOK = "transect-stack"
-EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
+EVENTS: tuple[WebhookEventStr, ...] = ("model_version_alias.created", "model_version_alias.deleted")
 
 
 def main() -> None:
@@ -32,8 +56,13 @@ def main() -> None:
     wait_for("PostgreSQL", lambda: engine.connect().close(), sqlalchemy.exc.OperationalError)
     upgrade_tables()
     make_bucket(os.environ["TRANSECT_BUCKET"])
-    make_users()
+    make_store_user(
+        os.environ["TRANSECT_BUCKET"], os.environ["TRANSECT_S3_ACCESS_KEY"], os.environ["TRANSECT_S3_SECRET_KEY"]
+    )
+    make_accounts(os.environ.get("TRANSECT_MODEL_NAME") or "detector")
     make_webhook(ModelStore(DATABASE), os.environ["TRANSECT_WEBHOOK_URL"], os.environ["TRANSECT_WEBHOOK_SECRET"])
+    # Last, so that the role may use every table that a step above has made.
+    make_role(os.environ["TRANSECT_DATABASE_PASSWORD"])
 
 
 def wait_for(service: str, attempt: Callable[[], object], *errors: type[Exception]) -> None:
@@ -72,26 +101,141 @@ def make_bucket(name: str) -> None:
     print(f"bucket {name}: there")
 
 
-def make_users() -> None:
-    """Create the administrator and the stack's own users, or bring their passwords in line."""
-    store = UserStore()
-    store.init_db(DATABASE)  # brings the users' tables up to date too
+def make_store_user(bucket: str, access_key: str, secret_key: str) -> None:
+    """Make the key with which the server reads and writes `bucket`, and nothing else; forget older ones."""
+    endpoint = urlsplit(os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    root = StaticProvider(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    admin = MinioAdmin(endpoint=endpoint.netloc, credentials=root, secure=endpoint.scheme == "https")
+    try:
+        admin.policy_add(POLICY, policy=bucket_policy(bucket))
+        known = json.loads(admin.user_list())
+        for name, user in known.items():
+            if name != access_key and user.get("policyName") == POLICY:
+                admin.user_remove(name)
+                print("object store: an older key of the server is forgotten")
+        admin.user_add(access_key, secret_key)
+        if known.get(access_key, {}).get("policyName") != POLICY:
+            admin.attach_policy([POLICY], user=access_key)
+    except (MinioAdminException, HTTPError, ValueError) as error:
+        sys.exit(
+            f"The object store did not make the server's own key: {error}. MINIO_IMAGE must have MinIO's admin API."
+        )
+    print(f"object store: the server's key reaches the bucket {bucket} alone")
+
+
+def bucket_policy(bucket: str) -> dict[str, object]:
+    """The S3 policy of who reads and writes the objects of one bucket, and cannot delete or configure the bucket."""
+    actions = {
+        f"arn:aws:s3:::{bucket}": ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
+        f"arn:aws:s3:::{bucket}/*": [
+            "s3:AbortMultipartUpload",
+            "s3:DeleteObject",
+            "s3:GetObject",
+            "s3:ListMultipartUploadParts",
+            "s3:PutObject",
+        ],
+    }
+    statements = [{"Effect": "Allow", "Action": what, "Resource": [where]} for where, what in actions.items()]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def make_role(password: str) -> None:
+    """Make the role of the server, or change its password; it owns nothing, and may use every table that there is."""
+    owner, database = os.environ["PGUSER"], os.environ["PGDATABASE"]
+    if owner == ROLE:
+        sys.exit(f"POSTGRES_USER={ROLE} is the name of the server's own role; choose another.")
+    role, at = sql.Identifier(ROLE), sql.Identifier(database)
+    with psycopg2.connect("") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,))
+        if cursor.fetchone() is None:
+            cursor.execute(sql.SQL("CREATE ROLE {}").format(role))
+        options = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT"
+        cursor.execute(sql.SQL(f"ALTER ROLE {{}} WITH {options} PASSWORD %s").format(role), (password,))
+        for statement in (
+            "REVOKE ALL ON DATABASE {at} FROM PUBLIC, {role}",
+            "GRANT CONNECT ON DATABASE {at} TO {role}",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC, {role}",
+            "GRANT USAGE ON SCHEMA public TO {role}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+            "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        ):
+            cursor.execute(sql.SQL(statement).format(at=at, role=role))
+    print(f"role {ROLE}: reads and writes rows")
+
+
+def make_accounts(model: str) -> None:
+    """Create the administrator, the stack's accounts and what they share, and grant each what accounts.py says."""
+    users = UserStore()
+    users.init_db(DATABASE)  # brings the users' tables up to date too
     admin = os.environ["MLFLOW_AUTH_ADMIN_USERNAME"]
-    make_user(store, admin, os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"], is_admin=True)
-    for name in ("trainer", "detector", "census"):
-        make_user(store, name, os.environ[f"TRANSECT_{name.upper()}_PASSWORD"], is_admin=False)
+    make_user(users, admin, os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"], is_admin=True)
+    for name in STACK_ACCOUNTS:
+        make_user(users, name, os.environ[f"TRANSECT_{name.upper()}_PASSWORD"], is_admin=False)
+    experiments = make_experiments(TrackingStore(DATABASE, ARTIFACTS))
+    make_model(ModelStore(DATABASE), model)
+    owned = [what for what, permission in grants_of(users, OWNER).items() if permission == "MANAGE"]
+    for name, wanted in exact_grants(experiments, model, owned).items():
+        bring_in_line(users, name, wanted)
+
+
+def make_experiments(store: TrackingStore) -> dict[str, str]:
+    """Make the experiments that no account may make for itself; their ids by name."""
+    ids = {}
+    for name in SHARED_EXPERIMENTS:
+        found = store.get_experiment_by_name(name)
+        ids[name] = str(found.experiment_id if found else store.create_experiment(name))
+        print(f"experiment {name}: {'there' if found else 'made'}")
+    return ids
+
+
+def make_model(store: ModelStore, name: str) -> None:
+    """Make the registered model that the stack serves, still without a version."""
+    try:
+        store.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        print(f"model {name}: there")
+    else:
+        print(f"model {name}: made")
+
+
+def grants_of(store: UserStore, name: str) -> dict[tuple[str, str], str]:
+    """What an account itself is granted on experiments and models: {(kind, id or name): permission}."""
+    rows = store.list_grants(store.get_user(name).id, DEFAULT_WORKSPACE_NAME, {EXPERIMENT, MODEL})
+    # MLflow adds grants on the workspace, which is all there is.
+    return {
+        (row.resource_type, row.resource_pattern): row.permission for row in rows if row.resource_type != "workspace"
+    }
+
+
+def bring_in_line(store: UserStore, name: str, wanted: Mapping[tuple[str, str], str]) -> None:
+    """Grant an account what it shall have, and revoke everything else on experiments and models."""
+    there = grants_of(store, name)
+    for what in there.keys() - wanted.keys():
+        try:
+            store.revoke_user_resource_permission(name, *what)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            print(f"account {name}: has {there[what]} on {' '.join(what)} by a role that somebody made; left as it is")
+    for what, permission in wanted.items():
+        if there.get(what) != permission:
+            store.grant_user_permission(name, *what, permission)
+    changed = len(there.items() ^ wanted.items())
+    print(f"account {name}: {len(wanted)} grants{', brought in line' if changed else ''}")
 
 
 def make_user(store: UserStore, name: str, password: str, *, is_admin: bool) -> None:
     """Create one user, or change its password where the environment names another."""
     if not store.has_user(name):
         store.create_user(name, password, is_admin=is_admin)
-        print(f"user {name}: made")
+        print(f"account {name}: made")
     elif not store.authenticate_user(name, password):
         store.update_user(name, password=password, is_admin=is_admin)
-        print(f"user {name}: password changed")
+        print(f"account {name}: password changed")
     else:
-        print(f"user {name}: there")
+        print(f"account {name}: there")
 
 
 def make_webhook(store: ModelStore, url: str, secret: str) -> None:

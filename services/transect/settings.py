@@ -299,11 +299,16 @@ class StackVariable:
 
 
 STACK_VARIABLES: tuple[StackVariable, ...] = (
-    StackVariable("POSTGRES_USER", "mlflow", "Owner of MLflow's database."),
+    StackVariable("POSTGRES_USER", "mlflow", "Owner of MLflow's database; the server itself has another role."),
     StackVariable("POSTGRES_DB", "mlflow", "MLflow's database."),
     StackVariable("POSTGRES_PASSWORD", "", "Password of POSTGRES_USER.", secret=True),
-    StackVariable("MINIO_ROOT_USER", "transect", "S3 access key that MLflow uses."),
-    StackVariable("MINIO_ROOT_PASSWORD", "", "S3 secret key of MINIO_ROOT_USER.", secret=True),
+    StackVariable(
+        "TRANSECT_DATABASE_PASSWORD", "", "Password of mlflow_server, MLflow's role in the database.", secret=True
+    ),
+    StackVariable("MINIO_ROOT_USER", "", "Access key of the object store's owner.", secret=True),
+    StackVariable("MINIO_ROOT_PASSWORD", "", "Secret key of MINIO_ROOT_USER.", secret=True),
+    StackVariable("TRANSECT_S3_ACCESS_KEY", "", "Access key of MLflow, for the one bucket.", secret=True),
+    StackVariable("TRANSECT_S3_SECRET_KEY", "", "Secret key of TRANSECT_S3_ACCESS_KEY.", secret=True),
     StackVariable("MINIO_IMAGE", "transect-minio:local", "Object store image; name a maintained successor to swap it."),
     StackVariable("MLFLOW_AUTH_ADMIN_USERNAME", "admin", "Administrator of the MLflow server."),
     StackVariable("MLFLOW_AUTH_ADMIN_PASSWORD", "", "Password of the administrator.", secret=True),

@@ -19,8 +19,21 @@ from pathlib import Path
 
 import boto3
 import pytest
+import sqlalchemy
+import yaml
+from accounts import STACK_ACCOUNTS
 from benchmarks.processes import stop_group
 
+_IMAGE = Path(__file__).resolve().parents[2] / "docker" / "mlflow"
+_ADMIN = "admin"
+# As compose.yaml tells it to the server.
+_SOURCE_RULE = {
+    name: text
+    for name, text in yaml.safe_load((_IMAGE.parents[1] / "compose.yaml").read_text("utf-8"))["services"]["mlflow"][
+        "environment"
+    ].items()
+    if name == "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX"
+}
 _BOOT_S = 300.0
 _BUCKET = "mlflow"
 # How many ports a SeaweedFS server listens on.
@@ -59,6 +72,10 @@ class MlflowServer:
     uri: str
     username: str = ""
     password: str = ""
+
+    def as_account(self, name: str) -> "MlflowServer":
+        """The same server, asked by another account."""
+        return MlflowServer(self.uri, name, password_of(name))
 
     def environment(self) -> dict[str, str]:
         """The variables with which Transect reaches it."""
@@ -135,35 +152,80 @@ def postgres_uri() -> Iterator[str]:
             server.cleanup()
 
 
+def password_of(name: str) -> str:
+    """The password of an account of `mlflow_on_postgres`."""
+    return f"throw-away-password-of-{name}"
+
+
 @pytest.fixture(scope="session")
 def mlflow_on_postgres(
     postgres_uri: str, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MlflowServer]:
-    """MLflow as the stack runs it: PostgreSQL, artifacts proxied into S3, basic auth."""
-    folder = tmp_path_factory.mktemp("mlflow-postgres")
-    config = folder / "auth.ini"
-    config.write_text(
-        "[mlflow]\n"
-        "default_permission = READ\n"
-        f"database_uri = {postgres_uri}\n"
-        "admin_username = admin\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-        # As in the stack: hashing the password of each request would take most of these tests' time.
-        "auth_cache_ttl_seconds = 60\n"
+    """MLflow as the stack runs it, asked by the account that trains (see `served_by_accounts`)."""
+    with served_by_accounts(tmp_path_factory.mktemp("mlflow-postgres"), postgres_uri, s3_server) as server:
+        yield server
+
+
+@contextmanager
+def served_by_accounts(folder: Path, database: str, s3: S3Server) -> Iterator[MlflowServer]:
+    """The stack's MLflow on a database and a bucket: its initialiser, its role, its accounts, grants and rules."""
+    environment = {**accounts_environment(database), **_s3_environment(s3)}
+    initialise_accounts(database)
+    with _mlflow(
+        folder,
+        "postgresql+psycopg2://",
+        f"s3://{s3.bucket}/artifacts",
+        {**environment, "PGUSER": "mlflow_server", "MLFLOW_FLASK_SERVER_SECRET_KEY": "throw-away-key"},
+        ("--app-name", "transect"),
+    ) as uri:
+        yield MlflowServer(uri).as_account("trainer")
+
+
+def initialise_accounts(database: str, model: str = "detector") -> str:
+    """Run the steps of the stack's initialiser that need no MinIO; what it says."""
+    program = (
+        "import sys, initialise as i\n"
+        "i.upgrade_tables(); i.make_accounts(sys.argv[1]); i.make_role('throw-away-password')"
     )
-    password = "throw-away-password"
-    environment = {
-        "AWS_ACCESS_KEY_ID": s3_server.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "MLFLOW_S3_ENDPOINT_URL": s3_server.endpoint,
-        "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "throw-away-key",
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRANSECT_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program, model],
+        env={**kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", **accounts_environment(database)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_BOOT_S,
+    )
+    if done.returncode != 0:
+        pytest.fail(f"the initialiser exits {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def accounts_environment(database: str) -> dict[str, str]:
+    """What compose.yaml tells the initialiser about a database and the accounts."""
+    url = sqlalchemy.make_url(database)
+    return {
+        "PGHOST": str(url.host or url.query["host"]),
+        "PGUSER": str(url.username),
+        "PGPASSWORD": str(url.password or ""),
+        "PGDATABASE": str(url.database),
+        **({"PGPORT": str(url.port)} if url.port else {}),
+        "MLFLOW_AUTH_CONFIG_PATH": str(_IMAGE / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": _ADMIN,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password_of(_ADMIN),
+        **{f"TRANSECT_{name.upper()}_PASSWORD": password_of(name) for name in STACK_ACCOUNTS},
+        **_SOURCE_RULE,
+        "PYTHONPATH": str(_IMAGE),
     }
-    artifacts = f"s3://{s3_server.bucket}/artifacts"
-    with _mlflow(folder, postgres_uri, artifacts, environment, ("--app-name", "basic-auth")) as uri:
-        yield MlflowServer(uri, "admin", password)
+
+
+def _s3_environment(s3: S3Server) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "MLFLOW_S3_ENDPOINT_URL": s3.endpoint,
+    }
 
 
 @contextmanager

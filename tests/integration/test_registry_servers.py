@@ -138,7 +138,8 @@ def test_metadata_is_in_postgres_and_files_are_in_s3(
 def test_a_census_is_a_run_with_its_files_and_nothing_is_printed(
     mlflow_on_postgres: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    registry = connect(_settings(tmp_path / "home", "x", mlflow_on_postgres.environment()))
+    census = mlflow_on_postgres.as_account("census")
+    registry = connect(_settings(tmp_path / "home", "x", census.environment()))
     report = tmp_path / "report.html"
     report.write_text("<html></html>")
     run_id = registry.log_census_run("flight", {"sampling": "strip"}, {"unique_sheep": 12}, {}, [report])

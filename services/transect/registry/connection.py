@@ -132,6 +132,8 @@ def _probe_server(uri: str) -> None:
 def _open_embedded(uri: str) -> MlflowClient:
     path = sqlite_path(uri)
     assert path is not None  # noqa: S101 - the caller looked
+    # It logs the statement of a query that failed, with its values; what failed is in the exception.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that meet a new store must not both create its tables.

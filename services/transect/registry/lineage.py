@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from transect.registry.cache import ResolvedVersion
 from transect.registry.connection import translated
@@ -16,7 +17,7 @@ from transect.registry.names import (
     TAG_MODEL_RUN,
     TAG_SHA256,
 )
-from transect.registry.questions import all_versions, or_none, run_or_none
+from transect.registry.questions import FORBIDDEN, all_versions, or_none, run_or_none
 from transect.registry.store import Registry
 
 _DIRTY = "transect.git_dirty"
@@ -72,7 +73,13 @@ def _told(registry: Registry, run: Run | None, run_id: str) -> str:
 
 
 def _censuses(registry: Registry, search: str) -> dict[str, str]:
-    experiment = registry.client.get_experiment_by_name(CENSUS_EXPERIMENT)
+    try:
+        experiment = registry.client.get_experiment_by_name(CENSUS_EXPERIMENT)
+    except MlflowException as error:
+        # Positions of animals are not for everybody who trains.
+        if error.get_http_status_code() != FORBIDDEN:
+            raise
+        return {"censuses": "MLflow does not show them to this account"}
     if experiment is None:
         return {}
     runs = registry.client.search_runs([experiment.experiment_id], search, max_results=_MOST)

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
 _T = TypeVar("_T")
-_FORBIDDEN = 403
+FORBIDDEN = 403
 PAGE = 1000
 
 
@@ -20,7 +20,7 @@ def or_none(client: MlflowClient, name: str, ask: Callable[[], _T]) -> _T | None
         return ask()
     except MlflowException as error:
         # A server with users refuses questions about a model that does not exist; its search just finds nothing.
-        if error.error_code == "PERMISSION_DENIED" or error.get_http_status_code() == _FORBIDDEN:
+        if error.error_code == "PERMISSION_DENIED" or error.get_http_status_code() == FORBIDDEN:
             if not client.search_registered_models(f"name = '{name}'", max_results=1):
                 return None
             raise

@@ -225,14 +225,18 @@ class Registry:
     def _missing(self, wanted: Reference) -> str:
         with translated(self.uri, f"looking up {wanted.name}"):
             model = or_none(self.client, wanted.name, lambda: self.client.get_registered_model(wanted.name))
-            if model is None:
+            known = [] if model is None else [str(row.version) for row in all_versions(self.client, wanted.name)]
+            # The stack makes its model before there is a version.
+            if model is None or not known:
+                missing = f"no model named {wanted.name}" if model is None else f"no version of {wanted.name} yet"
                 return (
-                    f"MLflow at {shown(self.uri)} has no model named {wanted.name}; "
+                    f"MLflow at {shown(self.uri)} has {missing}; "
                     "train one: make train (or transect train), or set TRANSECT_MODEL_NAME."
                 )
             if wanted.alias is None:
-                known = sorted((str(version.version) for version in all_versions(self.client, wanted.name)), key=int)
-                return f"Model {wanted.name} has no version {wanted.version}; it has {', '.join(known) or 'none'}."
+                return (
+                    f"Model {wanted.name} has no version {wanted.version}; it has {', '.join(sorted(known, key=int))}."
+                )
         advice = _NEXT_STEP.get(str(wanted.alias), f"it has {', '.join(sorted(model.aliases)) or 'none'}")
         return f"No version of {wanted.name} has the alias {wanted.alias}; {advice}."
 

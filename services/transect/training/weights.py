@@ -6,6 +6,7 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,38 @@ logger = logging.getLogger(__name__)
 
 STARTER_ARCHITECTURE = "yolo11n"
 STARTER = Path(__file__).parent / "starter" / "yolo11n-starter.pt"
+# SHA-256 of the checkpoints of Ultralytics' assets, as several who fetched them state independently (November 2026).
+# YOLOv8 was published twice, with and without its later metadata. What is not here is not fetched.
+PUBLISHED_SHA256: Mapping[str, frozenset[str]] = {
+    "yolo11n.pt": frozenset({"0ebbc80d4a7680d14987a577cd21342b65ecfd94632bd9a8da63ae6417644ee1"}),
+    "yolo11s.pt": frozenset({"85a76fe86dd8afe384648546b56a7a78580c7cb7b404fc595f97969322d502d5"}),
+    "yolo11m.pt": frozenset({"d5ffc1a674953a08e11a8d21e022781b1b23a19b730afc309290bd9fb5305b95"}),
+    "yolo11l.pt": frozenset({"9ebd0e09d59811db4b1d61e2bc6730649608b1ac47f8dd01e2da6bca7c20023f"}),
+    "yolo11x.pt": frozenset({"7bc158aa95c0ebfdd87f70f01653c1131b93e92522dbe15c228bcd742e773a24"}),
+    "yolo26n.pt": frozenset({"9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"}),
+    "yolo26s.pt": frozenset({"646f8bc3fe0a656803d95c294f7852321748cb29d13466a1af8862e2db384a1b"}),
+    "yolo26m.pt": frozenset({"401cea9ab23ad19246ff7744859816bc599f350e93c9dd30367b6f0a0745d0b7"}),
+    "yolo26l.pt": frozenset({"9fe3c544f2b19bebad7ea41e76d7ad3d88b7c2f10d11d24430c5311f6b32db26"}),
+    "yolo26x.pt": frozenset({"9fdd44a31c504547ffb81d2c6d9e6dac3493c8eaa8b0398d3f43bae6c7003e92"}),
+    "yolov8n.pt": frozenset(
+        {
+            "f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36",
+            "31e20dde3def09e2cf938c7be6fe23d9150bbbe503982af13345706515f2ef95",
+        }
+    ),
+    "yolov8s.pt": frozenset(
+        {
+            "1f47a78bf100391c2a140b7ac73a1caae18c32779be7d310658112f7ac9aa78a",
+            "268e5bb54c640c96c3510224833bc2eeacab4135c6deb41502156e39986b562d",
+        }
+    ),
+    "yolov8m.pt": frozenset(
+        {
+            "5d4a90cdc7a21786cc59cd19778e9eafff836df9e2da32524737c7ee6efe4fe5",
+            "6c25b0b63b1a433843f06d821a9ac1deb8d5805f74f0f38772c7308c5adc55a5",
+        }
+    ),
+}
 _ANSWER_WITHIN_S = 4.0
 _STALLED_AFTER_S = 20.0
 
@@ -41,8 +74,9 @@ def choose_weights(architecture: Architecture, pretrained: str, home: Path) -> S
     """Choose by TRANSECT_PRETRAINED: auto, starter, none, or a path.
 
     auto takes Ultralytics' pretrained weights (kept under `home`/weights; fetched once when the
-    release page answers within seconds), else the starter where it fits, else none. A .pt given as
-    the model is its own start, unless something else is asked for by name.
+    release page answers within seconds; held to PUBLISHED_SHA256 each time), else the starter where
+    it fits, else none. A .pt given as the model is its own start, unless something else is asked for
+    by name.
 
     Raises InputError when what was asked for by name does not exist or does not fit.
     """
@@ -90,8 +124,14 @@ def _pretrained(name: str, folder: Path) -> Path:
     published = [file for file in (f"{name}.pt", f"{name}u.pt") if file in downloads.GITHUB_ASSETS_NAMES]
     if not published:
         raise InputError("none are published")
+    if published[0] not in PUBLISHED_SHA256:
+        raise InputError(
+            f"Transect knows no hash of {published[0]}; fetch it yourself and name it with TRANSECT_PRETRAINED=PATH"
+        )
     target = folder / published[0]
-    if not target.is_file():
+    if target.is_file():
+        _check_hash(target, target.name)
+    else:
         release = inspect.signature(downloads.attempt_download_asset).parameters["release"].default
         _download(
             f"https://github.com/{downloads.GITHUB_ASSETS_REPO}/releases/download/{release}/{target.name}", target
@@ -108,7 +148,16 @@ def _download(url: str, target: Path) -> None:
         expected = response.headers.get("Content-Length")
         if expected is not None and int(expected) != temporary.stat().st_size:
             raise OSError("the download broke off")
+        # Before anything reads it.
+        _check_hash(temporary, target.name)
         load_checkpoint(temporary)
+
+
+def _check_hash(path: Path, name: str) -> None:
+    """Raise InputError where a file is not the published one of this name."""
+    found = sha256_file(path)
+    if found not in PUBLISHED_SHA256[name]:
+        raise InputError(f"{path} is not the published {name}: its SHA-256 is {found}; delete it to fetch it again")
 
 
 def _open_within(url: str, seconds: float) -> Any:

@@ -1,5 +1,6 @@
 import http.server
 import pickle
+import re
 import socket
 import threading
 import time
@@ -38,17 +39,61 @@ def release_page(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         thread.join()
 
 
-def test_a_download_arrives_whole(release_page: tuple[str, Path], checkpoint: Path, tmp_path: Path) -> None:
+def publish(patch: pytest.MonkeyPatch, name: str, path: Path) -> None:
+    """Let `path` be what was published under `name`."""
+    patch.setattr(weights, "PUBLISHED_SHA256", {**weights.PUBLISHED_SHA256, name: frozenset({sha256_file(path)})})
+
+
+def test_a_download_arrives_whole(
+    release_page: tuple[str, Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, folder = release_page
     (folder / "a.pt").write_bytes(checkpoint.read_bytes())
+    publish(monkeypatch, "a.pt", checkpoint)
     target = tmp_path / "weights" / "a.pt"
     weights._download(f"{url}/a.pt", target)
     assert target.read_bytes() == checkpoint.read_bytes()
 
 
-def test_what_is_no_checkpoint_is_not_kept(release_page: tuple[str, Path], tmp_path: Path) -> None:
+def test_another_file_under_a_published_name_is_never_read(
+    release_page: tuple[str, Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = release_page
+    (folder / "yolo11n.pt").write_bytes(checkpoint.read_bytes())
+    monkeypatch.setattr(weights, "load_checkpoint", lambda path: pytest.fail(f"{path} was read"))
+    target = tmp_path / "weights" / "yolo11n.pt"
+    with pytest.raises(InputError, match=r"is not the published yolo11n\.pt: its SHA-256 is"):
+        weights._download(f"{url}/yolo11n.pt", target)
+    assert list(target.parent.iterdir()) == []
+    # Nor one that somebody left where downloads are kept.
+    target.write_bytes(checkpoint.read_bytes())
+    chosen = choose_weights(_SMALL, "auto", tmp_path)
+    assert chosen.kind == "starter"
+    assert "is not the published yolo11n.pt" in chosen.sentence
+
+
+def test_what_has_no_known_hash_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_download", lambda url, target: pytest.fail(f"{url} was asked for"))
+    chosen = choose_weights(resolve_architecture("yolov9c"), "auto", tmp_path)
+    assert chosen.path is None
+    assert "no hash of yolov9c.pt; fetch it yourself and name it with TRANSECT_PRETRAINED=PATH" in chosen.sentence
+
+
+def test_hashes_are_those_of_files_that_ultralytics_publishes() -> None:
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    assert set(weights.PUBLISHED_SHA256) <= set(GITHUB_ASSETS_NAMES)
+    known = [sha256 for kind in weights.PUBLISHED_SHA256.values() for sha256 in kind]
+    assert len(set(known)) == len(known)
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in known)
+
+
+def test_what_is_no_checkpoint_is_not_kept(
+    release_page: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, folder = release_page
     (folder / "a.pt").write_text("<html>Please log in to this network</html>")
+    publish(monkeypatch, "a.pt", folder / "a.pt")
     target = tmp_path / "weights" / "a.pt"
     with pytest.raises(InputError):
         weights._download(f"{url}/a.pt", target)
@@ -74,7 +119,10 @@ def test_none_a_path_and_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     assert choose_weights(given, "none", tmp_path).path is None
 
 
-def test_auto_takes_what_was_downloaded_before(checkpoint: Path, tmp_path: Path) -> None:
+def test_auto_takes_what_was_downloaded_before(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, "yolov8n.pt", checkpoint)
     kept = tmp_path / "weights" / "yolov8n.pt"
     kept.parent.mkdir()
     kept.write_bytes(checkpoint.read_bytes())
