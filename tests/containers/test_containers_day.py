@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -187,6 +188,82 @@ def test_a_census_runs_in_its_container(stack: Stack, survey: Path) -> None:
     assert logged == {"counts.csv", "estimate.csv", "estimate.json", "manifest.json", "transects.csv"}
     # The results belong to whom they were made for; root's are the container's user's.
     assert (run / "report.html").stat().st_uid == (os.getuid() or 10001)
+
+
+@pytest.mark.usefixtures("promoted")
+def test_who_trains_and_who_serves_sees_no_census(stack: Stack) -> None:
+    api = f"{stack.url('mlflow')}/api/2.0/mlflow"
+
+    def ask(account: str, method: str, path: str, **more: Any) -> httpx.Response:
+        password = stack.secret(f"TRANSECT_{account.upper()}_PASSWORD")
+        return httpx.request(method, f"{api}{path}", auth=(account, password), timeout=60, **more)
+
+    found = ask("census", "GET", "/experiments/get-by-name", params={"experiment_name": "census"})
+    experiment = found.raise_for_status().json()["experiment"]["experiment_id"]
+    runs = (
+        ask("census", "POST", "/runs/search", json={"experiment_ids": [experiment]}).raise_for_status().json()["runs"]
+    )
+    file = f"-artifacts/artifacts/{experiment}/{runs[0]['info']['run_id']}/artifacts/counts.csv"
+    assert ask("census", "GET", file).status_code == 200
+    for account in ("trainer", "detector"):
+        assert ask(account, "GET", file).status_code == 403
+        assert ask(account, "GET", "/runs/get", params={"run_id": runs[0]["info"]["run_id"]}).status_code == 403
+        assert "runs" not in ask(account, "POST", "/runs/search", json={"experiment_ids": [experiment]}).json()
+        made = ask(account, "POST", "/experiments/create", json={"name": "x", "artifact_location": "s3://mlflow/1"})
+        assert made.status_code == 403
+    assert ask("detector", "POST", "/registered-models/create", json={"name": "squatted"}).status_code == 403
+    assert "MLflow does not show them to this account" in stack.compose(
+        "run", "--rm", "--no-TTY", "trainer", "transect", "models", "show", "1"
+    )
+
+
+def test_the_server_has_no_key_of_the_stores_owners(stack: Stack) -> None:
+    values = stack.compose("exec", "-T", "mlflow", "env")
+    for name in ("POSTGRES_PASSWORD", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"):
+        assert stack.secret(name) not in values, name
+    assert stack.sql("select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = 'mlflow_server'") == (
+        "f|f|f"
+    )
+    tried = "\n".join(
+        [
+            "import psycopg2",
+            "for text in ('create table a (b int)', 'drop table runs', \"copy runs to program 'id'\",",
+            "             'select rolpassword from pg_authid', 'create role a superuser'):",
+            "    try: psycopg2.connect('').cursor().execute(text); print('done', text)",
+            "    except psycopg2.errors.InsufficientPrivilege: print('refused')",
+        ]
+    )
+    assert stack.compose("exec", "-T", "mlflow", "python", "-c", tried).split() == ["refused"] * 5
+
+
+def test_the_servers_key_opens_one_bucket_and_nothing_else(stack: Stack) -> None:
+    owner = {"AWS_ACCESS_KEY_ID": "MINIO_ROOT_USER", "AWS_SECRET_ACCESS_KEY": "MINIO_ROOT_PASSWORD"}
+    told = [part for name, secret in owner.items() for part in ("-e", f"{name}={stack.secret(secret)}")]
+    make = "import boto3, os; boto3.client('s3', endpoint_url=os.environ['MLFLOW_S3_ENDPOINT_URL'])"
+    stack.compose("exec", "-T", *told, "mlflow", "python", "-c", f"{make}.create_bucket(Bucket='positions')")
+    tried = "\n".join(
+        [
+            "import boto3, os, botocore.exceptions, json",
+            "from minio import MinioAdmin",
+            "from minio.credentials.providers import EnvAWSProvider",
+            "from minio.error import MinioAdminException",
+            "s3 = boto3.client('s3', endpoint_url=os.environ['MLFLOW_S3_ENDPOINT_URL'])",
+            "mine = os.environ['TRANSECT_BUCKET']",
+            "s3.put_object(Bucket=mine, Key='probe', Body=b'x'); s3.delete_object(Bucket=mine, Key='probe')",
+            "admin = MinioAdmin(endpoint='minio:9000', credentials=EnvAWSProvider(), secure=False)",
+            "for ask in (lambda: s3.list_objects_v2(Bucket='positions'),",
+            "            lambda: s3.put_object(Bucket='positions', Key='a', Body=b'x'),",
+            "            lambda: s3.create_bucket(Bucket='another'), lambda: s3.delete_bucket(Bucket=mine),",
+            "            lambda: s3.put_bucket_policy(Bucket=mine, Policy=json.dumps({})),",
+            "            admin.user_list, lambda: admin.user_add('another', 'a-secret-of-its-own')):",
+            "    try: print('done', ask())",
+            "    except (botocore.exceptions.ClientError, MinioAdminException) as error:",
+            "        print('refused' if 'AccessDenied' in str(error) else error)",
+            "print('buckets', [item['Name'] for item in s3.list_buckets()['Buckets']])",
+        ]
+    )
+    said = stack.compose("exec", "-T", "mlflow", "python", "-c", tried).splitlines()
+    assert said == ["refused"] * 7 + ["buckets ['mlflow']"]
 
 
 @pytest.mark.usefixtures("promoted")
