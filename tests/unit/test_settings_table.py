@@ -59,7 +59,7 @@ def test_compose_hands_every_setting_to_the_programs() -> None:
 
 def test_compose_reads_no_variable_that_is_not_in_the_table() -> None:
     known = {str(field.alias) for field in Settings.model_fields.values()} | {v.name for v in STACK_VARIABLES}
-    read = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE))
+    read = set(re.findall(r"\$\{([A-Z0-9_]+)", COMPOSE))
     assert read <= known
 
 
