@@ -11,7 +11,7 @@ from toys import build_toy_package, paint, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import Detector
 from transect.errors import PromotionRefusedError, RegistryError
-from transect.registry import GateConfig, Registry, connect, promote, rollback
+from transect.registry import GateConfig, Registry, connect, promote, rollback, version_details
 from transect.settings import Settings, load_settings
 
 with warnings.catch_warnings():
@@ -77,7 +77,7 @@ def test_from_package_to_prediction(registry: Registry, tmp_path: Path, monkeypa
     assert rollback(registry, actor="bob").version == resolved.version
     listed = {row.version: row.aliases for row in registry.list_versions()}
     assert listed == {"1": ("production",), "2": (), "3": ("candidate", "previous")}
-    assert registry.show("production")["transect.promoted_by"] == "ada"
+    assert version_details(registry, "production")["transect.promoted_by"] == "ada"
 
 
 def test_files_that_the_store_lost_are_named_in_one_line(registry: Registry, tmp_path: Path) -> None:

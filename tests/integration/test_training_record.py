@@ -13,7 +13,7 @@ from integration.run_record import missing, read_items, wanted_items
 from integration.servers import MlflowServer
 from tiny_datasets import write_spots_dataset
 from transect.datasets import dataset_digest, load_dataset
-from transect.registry import connect, find_run, run_lineage
+from transect.registry import connect, find_run, run_lineage, version_details
 from transect.settings import Settings, load_settings
 from transect.training import TrainRequest, train
 from transect.training.tracking import RunLog
@@ -161,7 +161,7 @@ def test_version_run_data_and_commit_lead_to_each_other(recorded: Recorded) -> N
     registry = connect(recorded.settings)
     lineage = run_lineage(registry, find_run(registry, recorded.run_id))
     assert lineage[f"{recorded.settings.model_name} version {recorded.version}"] == "candidate"
-    shown = registry.show("candidate")
+    shown = version_details(registry, "candidate")
     assert recorded.run_id in shown["trained by"]
     assert shown["dataset digest"] == lineage["dataset digest"] == dataset_digest(load_dataset(recorded.data))
     commit = recorded.items["tag mlflow.source.git.commit"]

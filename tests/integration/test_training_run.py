@@ -19,7 +19,7 @@ from transect.engine import Detector
 from transect.engine.backends import native_precisions, open_backend
 from transect.errors import DatasetError, InputError, RegistryError
 from transect.imagery import decode_image, letterbox
-from transect.registry import CensusBasis, GateConfig, LossLimits, Registry, connect, promote
+from transect.registry import CensusBasis, GateConfig, LossLimits, Registry, connect, promote, version_details
 from transect.settings import Settings, load_settings
 from transect.training import TrainOutcome, TrainRequest, train
 
@@ -131,7 +131,7 @@ def _check_variants(registry: Registry, outcome: TrainOutcome, image: NDArray[np
         assert metrics[f"{precision}/speedup"] == pytest.approx(variant.speedup)
         assert metrics[f"{precision}/mAP50-95_change"] == pytest.approx(variant.map50_95_change)
         assert f"{precision} is in the package" in " ".join(outcome.variants)
-        assert variant.summary in registry.show("candidate")[f"variant {precision}"]
+        assert variant.summary in version_details(registry, "candidate")[f"variant {precision}"]
     assert set(resolved.tags["transect.precisions"].split(", ")) == {"fp32", *variants}
     assert registry.list_versions()[0].precisions == resolved.tags["transect.precisions"]
     assert registry.list_versions()[0].census_basis == str(CensusBasis.of(registry.manifest(resolved)))

@@ -3,8 +3,9 @@
 from transect.census.estimates.estimate import Estimate, add_strata, jolly2, total_coverage
 from transect.census.inputs.config import CensusConfig, load_config
 from transect.census.inputs.survey import Survey, load_survey
+from transect.census.issues import Failure
 from transect.census.plan import Plan, plan_census
-from transect.census.result import CensusResult, Failure
+from transect.census.result import CensusResult
 from transect.census.run import run_census
 from transect.census.tally import SpeciesRow
 

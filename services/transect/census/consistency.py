@@ -9,7 +9,7 @@ import numpy as np
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.geometry import GroundView, distance_m
-from transect.census.result import Failure
+from transect.census.issues import Failure
 
 # No survey aircraft flies faster, and clocks are read to a second.
 _FASTEST_M_S = 150.0

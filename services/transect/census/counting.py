@@ -17,8 +17,8 @@ from transect.census.ground.geometry import GroundView
 from transect.census.ground.searched import searched_ground
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import ReportedSpecies
+from transect.census.issues import Failure
 from transect.census.plan import Plan
-from transect.census.result import Failure
 from transect.census.sightings.animals import CountedOnce, count_once
 from transect.census.sightings.detect import Found
 from transect.census.sightings.looks import Photographed

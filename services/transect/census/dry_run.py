@@ -17,9 +17,9 @@ from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.overlap import Overlap, ground_areas_m2, measure_overlap
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
+from transect.census.issues import Failure
 from transect.census.lonlat import lonlat_bounds
 from transect.census.plan import plan_census
-from transect.census.result import Failure
 from transect.census.sightings.scales import Resampling, TargetGsd, resampling, target_gsd, with_scales
 from transect.engine import DetectOptions, Detector
 from transect.errors import ImageError

@@ -13,8 +13,8 @@ from transect.census.ground.positions import place_frames
 from transect.census.ground.requirements import require_positions
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
+from transect.census.issues import Failure
 from transect.census.lonlat import metres_to_polygon
-from transect.census.result import Failure
 from transect.errors import SurveyError
 
 

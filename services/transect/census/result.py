@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from transect.census.issues import Failure
 from transect.census.tally import SpeciesRow
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
@@ -16,22 +17,6 @@ TAG_DETECTOR_STATE = "transect.detector_state"
 
 WITHOUT_POSITIONS = frozenset({"counts.csv", "estimate.csv", "estimate.json", "manifest.json", "transects.csv"})
 """The files of a result that say how many animals there were, and nothing of where."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file that was not counted as it should be, and why.
-
-    `kind` is `unreadable` (no image, damaged), `unplaced` (searched, but without a usable pose: counted apart),
-    `duplicate` (the same photo under a second name), `unused` (a row of flights.csv without a photo), `transect` (one
-    that is no sample of any stratum), `suspect` (counted, but its time or place contradicts that of others), `remark`
-    (counted; what was decided where its metadata contradict themselves or lack something) or `note` (how a file of
-    the survey was read that is no photo).
-    """
-
-    file: str
-    kind: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transect.settings import Settings
 if TYPE_CHECKING:
     from transect.census import CensusConfig
     from transect.census.dry_run import DryRun, FilesBelow, Spread
-    from transect.census.result import Failure
+    from transect.census.issues import Failure
     from transect.census.sightings.scales import Resampling
 
 # So many names are printed; --json gives all.

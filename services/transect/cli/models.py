@@ -52,9 +52,9 @@ def show(
     reference: Annotated[str, typer.Argument(help="Alias, version, or models:/NAME@ALIAS.")] = "production",
 ) -> None:
     """Show one version: where it comes from, what it was trained on, how good it is."""
-    from transect.registry import connect
+    from transect.registry import connect, version_details
 
-    for name, value in connect(load_settings()).show(reference).items():
+    for name, value in version_details(connect(load_settings()), reference).items():
         print(f"{name:<28} {value}")
 
 

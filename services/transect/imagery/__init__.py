@@ -5,22 +5,11 @@ from transect.imagery.decode import IMAGE_SUFFIXES, open_image
 from transect.imagery.encode import LONGEST_JPEG_SIDE, encode_jpeg
 from transect.imagery.letterbox import LetterboxTransform, letterbox
 from transect.imagery.metadata import FrameMetadata, read_frame_metadata
-from transect.imagery.raster import (
-    AS_STORED,
-    UNKNOWN_COST_BYTES,
-    WHOLE_BELOW,
-    PictureCost,
-    PictureFacts,
-    Raster,
-    Rendering,
-    as_raster,
-    decode_image,
-    inspect_picture,
-    is_tiff,
-    open_raster,
-    picture_cost,
-)
+from transect.imagery.picture_cost import UNKNOWN_COST_BYTES, PictureCost, picture_cost
+from transect.imagery.raster import AS_STORED, WHOLE_BELOW, Raster, Rendering, as_raster
+from transect.imagery.reader import PictureFacts, decode_image, inspect_picture, open_raster
 from transect.imagery.resample import resample
+from transect.imagery.tiff_header import is_tiff
 from transect.imagery.tiles import Tile, count_tiles, plan_tiles
 
 __all__ = [

@@ -42,7 +42,7 @@ class Decoded:
 def decode_with_pillow(source: Path | bytes, label: str, max_pixels: int | None, depth: int | None = None) -> Decoded:
     """Decode an image that Pillow opens; JPEGs come through TurboJPEG. `depth` is that of 16-bit samples, if known.
 
-    Raises ImageError and ImageTooLargeError: see raster.decode_image.
+    Raises ImageError and ImageTooLargeError: see reader.decode_image.
     """
     with open_image(source, label) as image:
         check_size(label, *image.size, max_pixels)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transect.registry.export import Copied, export_store, import_store
     from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
     from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
-    from transect.registry.lineage import run_lineage, version_lineage
+    from transect.registry.lineage import run_lineage, version_details, version_lineage
     from transect.registry.listing import VersionRow
     from transect.registry.promotion import Rollback, Verdict, promote, rollback
     from transect.registry.publish import ModelVersion
@@ -61,6 +61,7 @@ __all__ = [
     "rollback",
     "run_lineage",
     "store_file",
+    "version_details",
     "version_lineage",
 ]
 
@@ -102,6 +103,7 @@ _MODULES = {
     "rollback": "promotion",
     "run_lineage": "lineage",
     "store_file": "store",
+    "version_details": "lineage",
     "version_lineage": "lineage",
 }
 

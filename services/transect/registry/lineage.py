@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from transect.registry.cache import ResolvedVersion
 from transect.registry.connection import translated
 from transect.registry.history import RunRow
-from transect.registry.listing import rows_of
+from transect.registry.listing import describe, rows_of
 from transect.registry.names import (
     CENSUS_EXPERIMENT,
     TAG_CENSUS_RUN,
@@ -22,6 +22,12 @@ from transect.registry.store import Registry
 
 _DIRTY = "transect.git_dirty"
 _MOST = 1000
+
+
+def version_details(registry: Registry, reference: str) -> dict[str, str]:
+    """What is known about one version, as names and printable values: registry, lineage, tags, package."""
+    resolved = registry.resolve(reference)
+    return {**version_lineage(registry, resolved), **describe(resolved, registry.manifest(resolved))}
 
 
 def version_lineage(registry: Registry, resolved: ResolvedVersion) -> dict[str, str]:

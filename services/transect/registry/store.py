@@ -14,7 +14,7 @@ from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manif
 from transect.errors import InputError, NotRegisteredError, RegistryError
 from transect.registry.cache import LocalCache, ResolvedVersion
 from transect.registry.connection import is_embedded, open_client, shown, sqlite_path, translated
-from transect.registry.listing import VersionRow, describe, rows_of
+from transect.registry.listing import VersionRow, rows_of
 from transect.registry.names import (
     CANDIDATE,
     CENSUS_EXPERIMENT,
@@ -154,14 +154,6 @@ class Registry:
             if model is None:
                 return []
             return rows_of(model.aliases, all_versions(self.client, name))
-
-    def show(self, reference: str) -> dict[str, str]:
-        """What is known about one version, as names and printable values: registry, lineage, tags, package."""
-        # It asks the registry, and so stands above it.
-        from transect.registry.lineage import version_lineage
-
-        resolved = self.resolve(reference)
-        return {**version_lineage(self, resolved), **describe(resolved, self.manifest(resolved))}
 
     def manifest(self, resolved: ResolvedVersion) -> PackageManifest:
         """The manifest of a version: from the cache, else downloaded alone, without the model."""

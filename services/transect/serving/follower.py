@@ -223,7 +223,7 @@ class AliasFollower:
     def _serve(self, model: ServedModel) -> None:
         before = self._slot.current
         self._slot.swap(model)
-        self._metrics.show_model(model)
+        model.show_in(self._metrics)
         self._metrics.swaps.labels("swapped").inc()
         self._refusals.pop(identity(model.resolved), None)
         self._publish()

@@ -1,11 +1,11 @@
 """What Prometheus reads at /metrics."""
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-
-from transect.serving.slot import ServedModel
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -105,12 +105,13 @@ class Metrics:
         for outcome in ("ok", "failed"):
             self.images.labels(outcome)
 
-    def show_model(self, model: ServedModel) -> None:
+    def show_model(
+        self, *, name: str, version: str, run_id: str, backend: str, precision: str, loaded_at: datetime
+    ) -> None:
         """Name the served model from now on, and what computes it, which changes when a GPU is lost."""
-        resolved, detector = model.resolved, model.detector
-        labels = (resolved.name, resolved.version, resolved.run_id, detector.backend, detector.precision)
+        labels = (name, version, run_id, backend, precision)
         if labels != self._shown:
             self.model_info.clear()
             self.model_info.labels(*labels).set(1)
             self._shown = labels
-        self.model_loaded.set(model.loaded_at.timestamp())
+        self.model_loaded.set(loaded_at.timestamp())

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from transect.engine import Detector
 from transect.registry import ResolvedVersion
+from transect.serving.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,18 @@ class ServedModel:
     resolved: ResolvedVersion
     loaded_at: datetime
     from_cache: bool
+
+    def show_in(self, metrics: Metrics) -> None:
+        """Name the model in what Prometheus reads."""
+        version, detector = self.resolved, self.detector
+        metrics.show_model(
+            name=version.name,
+            version=version.version,
+            run_id=version.run_id,
+            backend=detector.backend,
+            precision=detector.precision,
+            loaded_at=self.loaded_at,
+        )
 
 
 class Lease:

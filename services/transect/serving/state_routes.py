@@ -60,7 +60,7 @@ async def metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     service: Service = request.app.state.service
     if service.slot.current is not None:
-        service.metrics.show_model(service.slot.current)
+        service.slot.current.show_in(service.metrics)
     return Response(encode(service.metrics.registry), headers={"Content-Type": content_type})
 
 

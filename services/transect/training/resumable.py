@@ -22,9 +22,9 @@ from transect.errors import InputError
 from transect.files import atomic_path, atomic_write
 from transect.training.checked import CheckedTrainer
 from transect.training.checkpoint import load_checkpoint
+from transect.training.checkpoints import BEST, COMPLETE, COMPLETE_BEST, Checkpoint, cut_results, state_files
 from transect.training.cpu import forget_speed_up
 from transect.training.interrupts import interrupts_wait
-from transect.training.resume import BEST, COMPLETE, COMPLETE_BEST, Checkpoint, cut_results, state_files
 
 logger = logging.getLogger(__name__)
 

@@ -15,15 +15,13 @@ from transect.errors import InputError, RegistryError, UnreachableError
 from transect.registry import Registry
 from transect.settings import Settings
 from transect.training import record
+from transect.training.checkpoints import BEST, LAST, Checkpoint
 from transect.training.history import History
 from transect.training.machine import watch_system
 from transect.training.pictures import plots
 from transect.training.plan import Plan, TrainRequest
 from transect.training.provenance import Provenance
 from transect.training.resume import (
-    BEST,
-    LAST,
-    Checkpoint,
     check_unchanged,
     checkpoint_of,
     facts,

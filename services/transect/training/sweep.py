@@ -18,13 +18,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from transect.errors import InputError, RegistryError, TransectError
 from transect.settings import Settings
 from transect.training.architecture import resolve_architecture
+from transect.training.checkpoints import BEST
 from transect.training.history import History
 from transect.training.pipeline import learn, package_model
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.provenance import Provenance, read_provenance
 from transect.training.recipe import experiment_of, load_recipe
 from transect.training.record import run_tags
-from transect.training.resume import BEST
 from transect.training.session import Session, running, termination_as_interrupt
 from transect.training.spool import Spool
 from transect.training.sweep_config import SweepConfig, as_overrides, examples, load_sweep

@@ -13,11 +13,12 @@ from optuna.trial import Trial
 
 from transect.errors import InputError, TransectError
 from transect.settings import Settings
+from transect.training.checkpoints import COMPLETE, LAST, read_trained
 from transect.training.history import History
 from transect.training.pipeline import learn
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.provenance import read_provenance
-from transect.training.resume import COMPLETE, LAST, Unfinished, checkpoint_of, read_trained
+from transect.training.resume import Unfinished, checkpoint_of
 from transect.training.session import Session, begin, log_files, log_weights, running
 from transect.training.spool import Spool
 from transect.training.sweep_config import SweepConfig, as_overrides

@@ -18,10 +18,10 @@ from transect.datasets import Dataset
 from transect.errors import InputError
 from transect.progress import Advance, progress
 from transect.training.checked import stride_of
+from transect.training.checkpoints import BEST, Checkpoint, read_trained, write_trained
 from transect.training.cpu import speed_up_forward
 from transect.training.handover import write_handover
 from transect.training.resumable import ResumableTrainer
-from transect.training.resume import BEST, Checkpoint, read_trained, write_trained
 from transect.training.shared_memory import built_loaders, check_loaders
 
 logger = logging.getLogger(__name__)

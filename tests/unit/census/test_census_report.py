@@ -18,8 +18,8 @@ from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.ground.geometry import Grid
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import SurveySpec
+from transect.census.issues import Failure
 from transect.census.report.page import ReportInput, css_string, manifest_sections, render_report, write_report
-from transect.census.result import Failure
 from transect.census.sightings.animals import Animals
 from transect.census.tally import tally, with_doubtful
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from transect.census.applicability.state import UNKNOWN_ERRORS
+from transect.census.issues import Failure
 from transect.census.report.wording import (
     count_text,
     doubt_sentences,
@@ -15,7 +16,6 @@ from transect.census.report.wording import (
     summary_sentence,
     with_error,
 )
-from transect.census.result import Failure
 from transect.census.tally import SpeciesRow
 
 ROW = SpeciesRow("buffalo", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from toys import build_toy_package
-from transect.registry import Registry, find_run, run_lineage
+from transect.registry import Registry, find_run, run_lineage, version_details
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_from_a_version_to_its_run_and_on_to_its_censuses_and_back(registry: Reg
         "transect.package_sha256": resolved.package_sha256,
     }
     census = registry.log_census_run("flight", {"model": "detector", "model_version": "1"}, {}, tags, [])
-    shown = registry.show("candidate")
+    shown = version_details(registry, "candidate")
     assert shown["trained by"] == f"run trained ({run_id}) in configs_a"
     assert (shown["dataset digest"], shown["commit"]) == ("d1", "0a1b with local changes")
     assert shown["census c0ffee"] == f"flight (run {census})"
@@ -53,4 +53,4 @@ def test_links_for_mlflows_pages(registry: Registry, run_id: str) -> None:
 
 def test_a_run_that_is_gone_is_said_to_be(registry: Registry, run_id: str) -> None:
     registry.client.delete_run(run_id)
-    assert registry.show("candidate")["trained by"].endswith("in configs_a, deleted")
+    assert version_details(registry, "candidate")["trained by"].endswith("in configs_a, deleted")

@@ -9,7 +9,7 @@ import pytest
 from toys import COLOURS, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.errors import DatasetError, InputError, NotRegisteredError, PackageError, PromotionRefusedError
-from transect.registry import GateConfig, Registry, promote, rollback
+from transect.registry import GateConfig, Registry, promote, rollback, version_details
 from transect.registry.gate import Evidence
 from transect.registry.side_by_side import gather_evidence, time_in_turns
 
@@ -54,8 +54,8 @@ def test_the_first_good_candidate_is_promoted_and_says_why(registry: Registry, r
     assert registry.client.get_run(verdict.run_id).data.tags["transect.census_basis"] == known
     page = Path(registry.client.download_artifacts(verdict.run_id, "verdict.html")).read_text(encoding="utf-8")
     assert f"What the candidate knows for a census: {known}." in page
-    assert registry.show(version)["for a census"] == known
-    assert "background:" in registry.show(version)["census warning"]
+    assert version_details(registry, version)["for a census"] == known
+    assert "background:" in version_details(registry, version)["census warning"]
     assert registry.list_versions()[0].census_basis == "not known"
 
 

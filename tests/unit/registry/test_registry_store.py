@@ -6,7 +6,7 @@ from mlflow.exceptions import MlflowException
 from toys import build_toy_package
 from transect.engine import Detector, package_sha256
 from transect.errors import NotRegisteredError, PackageError, RegistryError
-from transect.registry import Registry
+from transect.registry import Registry, version_details
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_list_shows_what_the_tags_say(registry: Registry, package: Path, run
 
 def test_show_reads_the_manifest_without_the_model(registry: Registry, package: Path, run_id: str) -> None:
     registry.register(package, run_id, tags={"transect.note": "hello"})
-    shown = registry.show("candidate")
+    shown = version_details(registry, "candidate")
     assert shown["classes"] == "red, green, blue"
     assert shown["metric mAP50"] == "0.5000"
     assert shown["transect.note"] == "hello"

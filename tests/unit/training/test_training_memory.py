@@ -18,10 +18,10 @@ from transect.registry import connect
 from transect.settings import Settings, load_settings
 from transect.training import TrainRequest, train
 from transect.training.checkpoint import load_checkpoint
+from transect.training.checkpoints import LAST, Checkpoint
 from transect.training.history import History
 from transect.training.pipeline import TAG_BATCH_REDUCED, TAG_BATCH_USED
 from transect.training.resumable import ResumableTrainer
-from transect.training.resume import LAST, Checkpoint
 from transect.training.spool import Spool
 from transect.training.trainer import Listeners, Trained, run_training
 

@@ -15,9 +15,9 @@ from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
 from transect.census.ground.overlap import measure_overlap
 from transect.census.inputs.survey import SurveySpec
+from transect.census.issues import Failure
 from transect.census.report import charts, survey_map, thumbnails, wording
 from transect.census.report.remarks import remarks
-from transect.census.result import Failure
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
 from transect.census.steps import species_steps

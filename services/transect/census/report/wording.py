@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from transect.census.applicability.state import UNKNOWN_ERRORS
-from transect.census.result import Failure
+from transect.census.issues import Failure
 from transect.census.tally import SpeciesRow
 
 # Thin and unbreakable: thousands are told apart in every language, and a number stays on one line.
