@@ -77,7 +77,7 @@ def open_gpu(place: Place, precision: "Precision" = "fp32") -> "Backend":
     """
     from transect.engine import read_manifest
     from transect.engine.backends import open_backend
-    from transect.engine.backends.gpu import Gpu, gpu_is_offered
+    from transect.engine.backends.cuda.session import Gpu, gpu_is_offered
 
     package = place.package()
     manifest = read_manifest(package)

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from transect.datasets import load_dataset
 from transect.engine import DetectOptions, Detector, search_split
-from transect.engine.overlaps import iou_matrix
+from transect.engine.boxes.overlaps import iou_matrix
 from transect.imagery import IMAGE_SUFFIXES, as_raster, decode_image
 
 SIZE = 320

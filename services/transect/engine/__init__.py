@@ -1,8 +1,8 @@
 """From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
 
-from transect.engine.appearance import STATISTICS
 from transect.engine.detector import Detector
-from transect.engine.evaluate import SearchedSplit, search_background, search_split
+from transect.engine.evaluation.evaluate import SearchedSplit, search_background, search_split
+from transect.engine.evaluation.paired import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison, compare_splits
 from transect.engine.metrics import ClassEvaluation, Evaluation, Truth, evaluate_detections
 from transect.engine.package import (
     FP16_FILES,
@@ -28,7 +28,14 @@ from transect.engine.package import (
     verify_package,
     write_manifest,
 )
-from transect.engine.paired import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison, compare_splits
+from transect.engine.profile.appearance import STATISTICS
+from transect.engine.profile.validation_profile import (
+    PROFILE_FILE,
+    FeatureSpace,
+    ValidationProfile,
+    read_profile,
+    write_profile,
+)
 from transect.engine.types import (
     LEAST_SCALE,
     MOST_SCALE,
@@ -40,13 +47,6 @@ from transect.engine.types import (
     StageSeconds,
 )
 from transect.engine.validation import BackgroundCounts, ValidationCounts, count_alarms, count_errors
-from transect.engine.validation_profile import (
-    PROFILE_FILE,
-    FeatureSpace,
-    ValidationProfile,
-    read_profile,
-    write_profile,
-)
 
 __all__ = [
     "COUNT_ERROR",

@@ -12,10 +12,9 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.appearance import appearance, sampled
 from transect.engine.backends import Backend, open_package_backend
-from transect.engine.heads import check_output, decode, least_score
-from transect.engine.network_features import NetworkFeatures
+from transect.engine.boxes.heads import check_output, decode, least_score
+from transect.engine.boxes.stitch import stitch
 from transect.engine.package import (
     MODEL_FILE,
     PackageManifest,
@@ -24,9 +23,10 @@ from transect.engine.package import (
     read_manifest,
     verify_package,
 )
-from transect.engine.stitch import stitch
+from transect.engine.profile.appearance import appearance, sampled
+from transect.engine.profile.network_features import NetworkFeatures
+from transect.engine.profile.validation_profile import PROFILE_FILE, ValidationProfile, read_profile
 from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
-from transect.engine.validation_profile import PROFILE_FILE, ValidationProfile, read_profile
 from transect.errors import InputError, PackageError, StoppedError
 from transect.imagery import LetterboxTransform, Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles, resample
 from transect.settings import Settings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.overlaps import iou_matrix, ratio
+from transect.engine.boxes.overlaps import iou_matrix, ratio
 from transect.engine.types import Boxes
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)

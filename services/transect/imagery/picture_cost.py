@@ -9,7 +9,7 @@ from PIL import Image
 from transect.errors import ImageError
 from transect.imagery.decode import is_deep_png, open_image
 from transect.imagery.raster import WHOLE_BELOW
-from transect.imagery.tiff_header import is_tiff, tags_of
+from transect.imagery.tiff.header import is_tiff, tags_of
 
 # What a TIFF that is read in windows holds at its peak: blocks, a band of tiles, tiles ahead.
 _WINDOWED_BYTES = 450 << 20

@@ -21,8 +21,8 @@ from transect.imagery.decode import (
 )
 from transect.imagery.orientation import orientation_in_file, upright_size
 from transect.imagery.raster import AS_STORED, WHOLE_BELOW, InMemoryRaster, Raster, Rendering
-from transect.imagery.tiff_header import is_tiff, tags_of
-from transect.imagery.tiff_tags import TiffTags
+from transect.imagery.tiff.header import is_tiff, tags_of
+from transect.imagery.tiff.tags import TiffTags
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def open_raster(
     if tags.width * tags.height <= whole_below:
         check_size(label, tags.width, tags.height, max_pixels)
     try:
-        from transect.imagery.windows import UnknownTiffError, WindowedTiff
+        from transect.imagery.tiff.windows import UnknownTiffError, WindowedTiff
     except ImportError as error:
         if max_pixels is None or tags.width * tags.height <= max_pixels:
             return _in_memory(_tiff_by_pillow(source, label, tags, max_pixels, rendering))
@@ -102,7 +102,7 @@ def inspect_picture(path: Path, *, name: str = "", rendering: Rendering = AS_STO
         tags = tags_of(path, label)
         size = upright_size(tags.width, tags.height, tags.orientation)
         try:
-            from transect.imagery.windows import UnknownTiffError, WindowedTiff
+            from transect.imagery.tiff.windows import UnknownTiffError, WindowedTiff
 
             with WindowedTiff(path, label, tags, None, rendering) as raster:
                 depth = raster.depth

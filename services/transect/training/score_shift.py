@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.engine import Boxes, DetectOptions, Detector
-from transect.engine.overlaps import iou_matrix
+from transect.engine.boxes.overlaps import iou_matrix
 from transect.imagery import decode_image
 from transect.progress import progress
 

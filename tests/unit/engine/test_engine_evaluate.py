@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from toys import build_toy_package, write_toy_dataset
 from transect.datasets import load_dataset
 from transect.engine import DetectOptions, Detector, search_background, search_split
-from transect.engine.heads import decode
+from transect.engine.boxes.heads import decode
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 0.95), st.sampled_from([3, 300]))

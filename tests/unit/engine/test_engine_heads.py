@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transect.engine.heads import check_output, decode, shifted
+from transect.engine.boxes.heads import check_output, decode, shifted
 from transect.engine.types import Boxes
 from transect.errors import PackageError
 

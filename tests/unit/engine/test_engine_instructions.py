@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from transect.engine import Detector
-from transect.engine.backends import cuda_runtime, native_precisions, open_backend
+from transect.engine.backends import native_precisions, open_backend
+from transect.engine.backends.cuda import runtime as cuda_runtime
 from transect.engine.backends.instructions import cpu_instructions, onednn_limit
 
 SKYLAKE = "avx avx2 avx512f avx512bw avx512vl avx512dq"

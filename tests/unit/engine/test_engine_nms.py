@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transect.engine import overlaps
-from transect.engine.nms import nms
-from transect.engine.overlaps import candidate_pairs, iou_matrix, ious, pairs_among
+from transect.engine.boxes import overlaps
+from transect.engine.boxes.nms import nms
+from transect.engine.boxes.overlaps import candidate_pairs, iou_matrix, ious, pairs_among
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Boxes, SearchedSplit, Truth, compare_splits
-from transect.engine.paired import _quantities, _tail
+from transect.engine.evaluation.paired import _quantities, _tail
 
 NAMES = ("sheep", "goat", "cow")
 _Generator = np.random.Generator

@@ -10,7 +10,8 @@ import pytest
 
 from packages import make_variant, with_variants
 from transect.engine import Detector, ModelRef, PackageManifest, Precision, read_manifest
-from transect.engine.backends import choose_precision, gpu, native_precisions, open_backend, openvino_cpu
+from transect.engine.backends import choose_precision, native_precisions, open_backend, openvino_cpu
+from transect.engine.backends.cuda import session as gpu
 from transect.errors import InputError, PackageError
 from transect.settings import load_settings
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from transect.engine import Boxes, DetectOptions, Detector, ImageResult
-from transect.engine.stitch import stitch
+from transect.engine.boxes.stitch import stitch
 from transect.errors import InputError
 from transect.imagery import Raster, Tile, open_raster, resample
 

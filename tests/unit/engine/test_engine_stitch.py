@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transect.engine import Boxes
-from transect.engine.stitch import stitch
+from transect.engine.boxes.stitch import stitch
 from transect.imagery import Tile, plan_tiles
 
 SIDE = 640

@@ -19,7 +19,7 @@ from PIL import Image
 
 from transect.errors import ImageError
 from transect.imagery import FrameMetadata, read_frame_metadata
-from transect.imagery.times import read_time
+from transect.imagery.metadata.times import read_time
 from unit.imagery.test_imagery_metadata_kinds import EXTENSION, XMP_HEADER, Field, exif, packet, segment
 
 PHOTOS, SEED = 300, int(os.environ.get("EXIFTOOL_SEED", "11"))

@@ -14,7 +14,7 @@ from transect.census.ground.orthomosaic import Georeference, read_georeference
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import ImageError, SurveyError
 from transect.imagery import open_raster
-from transect.imagery.geotiff import RefersElsewhereError, geotiff
+from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff
 
 DEM = HeightSpec(source="dem", dem="dem.tif")
 HERE = np.array([33.0]), np.array([-0.5])
@@ -123,7 +123,7 @@ def test_a_geotiff_that_names_an_address_asks_nobody(tmp_path: Path, listener: s
 
 
 def test_the_network_is_shut_a_second_time(tmp_path: Path, listener: socket.socket) -> None:
-    from transect.imagery.geotiff import GDAL_OPTIONS
+    from transect.imagery.tiff.geotiff import GDAL_OPTIONS
 
     address = f"/vsicurl/http://127.0.0.1:{listener.getsockname()[1]}/y.tif"
     path = write(tmp_path / "map.tif", OVERVIEW_FILE=address)

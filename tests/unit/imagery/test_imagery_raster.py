@@ -18,7 +18,7 @@ from PIL.ExifTags import Base
 from transect.errors import ImageError, ImageTooLargeError, InputError
 from transect.imagery import Raster, Rendering, as_raster, decode_image, open_raster
 from transect.imagery.orientation import upright
-from transect.imagery.tiff_tags import TiffTags
+from transect.imagery.tiff.tags import TiffTags
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -177,7 +177,7 @@ class Watched:
 def test_the_band_that_is_kept_changes_no_pixel_and_saves_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], orientation: int, band_bytes: int
 ) -> None:
-    from transect.imagery import windows
+    from transect.imagery.tiff import windows
 
     monkeypatch.setattr(windows, "_BAND_BYTES", band_bytes)
     path = write(tmp_path / "a.tif", scene(), photometric="rgb", compress="deflate", **options)
@@ -300,7 +300,7 @@ def test_bands_beyond_colour_are_left_out(tmp_path: Path) -> None:
 
 
 def test_one_enormous_block_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transect.imagery import windows
+    from transect.imagery.tiff import windows
 
     monkeypatch.setattr(windows, "_LARGEST_BLOCK_BYTES", 5000)
     monkeypatch.setattr(windows, "_LARGEST_WHOLE_BYTES", 5000)
@@ -311,7 +311,7 @@ def test_one_enormous_block_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_without_rasterio_the_limit_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.tif", scene(), photometric="rgb")
-    monkeypatch.delitem(sys.modules, "transect.imagery.windows", raising=False)
+    monkeypatch.delitem(sys.modules, "transect.imagery.tiff.windows", raising=False)
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with open_raster(path, max_pixels=LIMIT, whole_below=1000) as raster:
         assert raster.pixels is not None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transect.imagery.times import read_offset, read_time
+from transect.imagery.metadata.times import read_offset, read_time
 
 TEN = datetime(2025, 7, 15, 10, 0, 0)  # noqa: DTZ001  a camera's clock has no zone
 NAIROBI = timezone(timedelta(hours=3))

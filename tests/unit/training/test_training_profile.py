@@ -24,8 +24,8 @@ from transect.engine import (
     search_split,
     write_profile,
 )
-from transect.engine.appearance import STATISTICS, appearance, sampled
-from transect.engine.network_features import NetworkFeatures
+from transect.engine.profile.appearance import STATISTICS, appearance, sampled
+from transect.engine.profile.network_features import NetworkFeatures
 from transect.errors import PackageError
 from transect.training.profile import build_profile, feature_space
 

@@ -14,7 +14,7 @@ from tiny_datasets import write_spots_dataset
 from transect.datasets import load_dataset
 from transect.engine import Detector, Evaluation, Precision, VariantLimits, read_manifest, search_split
 from transect.engine.backends import BackendUnavailableError, choice, native_precisions
-from transect.engine.backends.gpu import Gpu
+from transect.engine.backends.cuda.session import Gpu
 from transect.settings import load_settings
 from transect.training import trials
 from transect.training.recipe import PrecisionRecipe

@@ -16,7 +16,7 @@ from transect.census.ground.vertical import Vertical, vertical_of
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
-from transect.imagery.geotiff import RefersElsewhereError, geotiff, said_beside
+from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, said_beside
 
 FloatArray = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from transect.census.ground.geometry import FloatArray, Grid
-from transect.imagery.geotiff import RefersElsewhereError, geotiff, said_beside
+from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, said_beside
 
 # The mask of a map is read at so many pixels a side, which leaves its edges known to a two-thousandth of its side.
 _MASK_SIDE = 2000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transect.census.inputs.table import TableRow, folded, read_table
 from transect.errors import SurveyError
-from transect.imagery.times import read_time
+from transect.imagery.metadata.times import read_time
 from transect.picture_kinds import kind_of_suffix
 
 # Lowest and highest that makes sense; beyond it a unit or a column is wrong.

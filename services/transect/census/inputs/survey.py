@@ -13,7 +13,7 @@ from transect.census.lonlat import flat, polygon_area_km2
 from transect.config_files import read_yaml_mapping
 from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
-from transect.imagery.times import read_offset
+from transect.imagery.metadata.times import read_offset
 from transect.picture_files import Aside, find_pictures
 from transect.picture_kinds import READ_NAMES
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transect.engine.backends.base import GPU_BACKENDS, Backend, BackendName, BackendUnavailableError
-from transect.engine.backends.gpu import Gpu, gpu_is_offered, gpu_is_there, require_gpu_runtime
-from transect.engine.backends.gpu import native_precisions as gpu_precisions
+from transect.engine.backends.cuda.session import Gpu, gpu_is_offered, gpu_is_there, require_gpu_runtime
+from transect.engine.backends.cuda.session import native_precisions as gpu_precisions
 from transect.engine.backends.onnxruntime_cpu import OnnxRuntime, import_onnxruntime
 from transect.engine.backends.openvino_cpu import OpenVino, import_openvino
 from transect.engine.backends.openvino_cpu import native_precisions as openvino_precisions

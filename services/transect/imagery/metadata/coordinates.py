@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from transect.imagery.exif import Broken, Rational, Value, text_of, told
+from transect.imagery.metadata.exif import Broken, Rational, Value, text_of, told
 
 _UNITS = (1.0, 1 / 60, 1 / 3600)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.nms import nms
+from transect.engine.boxes.nms import nms
 from transect.engine.types import Boxes
 from transect.errors import PackageError
 

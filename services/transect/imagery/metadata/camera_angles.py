@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from transect.imagery.numbers import read_degrees, read_metres
+from transect.imagery.metadata.numbers import read_degrees, read_metres
 
 # Yaw, pitch and roll of the camera. Skydio writes a structure in the frame north, east, down (degrees).
 _CAMERA = (

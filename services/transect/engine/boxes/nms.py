@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.overlaps import candidate_pairs, ious, pairs_among
+from transect.engine.boxes.overlaps import candidate_pairs, ious, pairs_among
 
 # Boxes settled together: few at first, since the best boxes of a crowd suppress nearly all others,
 # then more, so that boxes which suppress nothing do not cost a round each.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from transect.engine.appearance import STATISTICS
+from transect.engine.profile.appearance import STATISTICS
 from transect.errors import PackageError
 
 PROFILE_FILE = "validation_profile.json"

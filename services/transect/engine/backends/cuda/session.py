@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from transect.engine.backends.base import BackendName, BackendUnavailableError
 from transect.engine.backends.batcher import Batcher
-from transect.engine.backends.cuda_errors import cuda_fault, cuda_reason
-from transect.engine.backends.cuda_runtime import (
+from transect.engine.backends.cuda.errors import cuda_fault, cuda_reason
+from transect.engine.backends.cuda.runner import KEEP, GpuRunner, Providers
+from transect.engine.backends.cuda.runtime import (
     LockedPixels,
     compute_capability,
     device_count,
     gpu_instructions,
     gpu_libraries,
 )
-from transect.engine.backends.gpu_runner import KEEP, GpuRunner, Providers
 from transect.engine.backends.instructions import cpu_instructions
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime
 from transect.engine.package import Precision, tensorrt_folder

@@ -7,9 +7,9 @@ from itertools import product
 
 from PIL.ExifTags import GPS
 
-from transect.imagery.coordinates import Axis, Coordinate, exif_coordinate, parse_coordinate
-from transect.imagery.exif import Value
-from transect.imagery.numbers import decimals
+from transect.imagery.metadata.coordinates import Axis, Coordinate, exif_coordinate, parse_coordinate
+from transect.imagery.metadata.exif import Value
+from transect.imagery.metadata.numbers import decimals
 
 _EARTH_RADIUS_M = 6_371_008.8
 # No receiver without corrections knows its place better: nearer positions are the same.

@@ -20,12 +20,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from transect.errors import ImageError, ImageTooLargeError
-from transect.imagery.bands import choose_channels
 from transect.imagery.depth import STRIDE, Depth, Samples, said_bits, shift
-from transect.imagery.geotiff import GDAL_OPTIONS, RefersElsewhereError, open_geotiff
 from transect.imagery.orientation import TRANSPOSED, stored_window, upright, upright_size
 from transect.imagery.raster import WHOLE_BELOW, Raster, Rendering
-from transect.imagery.tiff_tags import TiffTags
+from transect.imagery.tiff.bands import choose_channels
+from transect.imagery.tiff.geotiff import GDAL_OPTIONS, RefersElsewhereError, open_geotiff
+from transect.imagery.tiff.tags import TiffTags
 
 # What is kept of one image; for a moment twice of it. A row of 640 px windows across 100,000 columns takes 192 MB.
 _BAND_BYTES = 192 << 20

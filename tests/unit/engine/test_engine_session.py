@@ -18,16 +18,16 @@ from transect.engine.backends import (
     BackendUnavailableError,
     check_backend,
     choice,
-    cuda_runtime,
     expects_gpu,
     open_backend,
     open_package_backend,
 )
 from transect.engine.backends.best_anchors import best_anchors_model, holds_all
-from transect.engine.backends.cuda_errors import CudaFault, cuda_fault
-from transect.engine.backends.cuda_runtime import LockedPixels
-from transect.engine.backends.gpu import Gpu
-from transect.engine.backends.gpu_runner import GpuRunner
+from transect.engine.backends.cuda import runtime as cuda_runtime
+from transect.engine.backends.cuda.errors import CudaFault, cuda_fault
+from transect.engine.backends.cuda.runner import GpuRunner
+from transect.engine.backends.cuda.runtime import LockedPixels
+from transect.engine.backends.cuda.session import Gpu
 from transect.engine.backends.prelude import prelude_model
 from transect.errors import DeviceLostError, InputError, PackageError
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from transect.imagery.containers import MOST_XMP, Extension
+from transect.imagery.metadata.containers import MOST_XMP, Extension
 
 # The name under which the rest of the room looks a value up, by what stands in the namespace's URI. Vendors write
 # http and https, with www and without, with a slash at the end and without, and count versions up.

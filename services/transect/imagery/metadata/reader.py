@@ -12,15 +12,15 @@ from pathlib import Path
 
 from PIL.ExifTags import GPS, Base
 
-from transect.imagery.camera_angles import find_angles, find_relative_altitude, first_read
-from transect.imagery.capture_time import find_time
-from transect.imagery.containers import Embedded, read_embedded
 from transect.imagery.decode import DECODE_ERRORS, open_image
-from transect.imagery.exif import Value, number_of, text_of, told
-from transect.imagery.numbers import read_metres, read_number
+from transect.imagery.metadata.camera_angles import find_angles, find_relative_altitude, first_read
+from transect.imagery.metadata.capture_time import find_time
+from transect.imagery.metadata.containers import Embedded, read_embedded
+from transect.imagery.metadata.exif import Value, number_of, text_of, told
+from transect.imagery.metadata.numbers import read_metres, read_number
+from transect.imagery.metadata.position import find_position
+from transect.imagery.metadata.xmp import read_xmp
 from transect.imagery.orientation import orientation_in_file, upright_size
-from transect.imagery.position import find_position
-from transect.imagery.xmp import read_xmp
 
 # EXIF 2.32, tag 0xA210: inch, centimetre, and what cameras add to them, in micrometres.
 _RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from transect.imagery.exif import Exif, Read, read_exif
+from transect.imagery.metadata.exif import Exif, Read, read_exif
 
 # Phones append depth maps of many megabytes as XMP; what a survey needs is some kilobytes.
 MOST_XMP = 4_000_000

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.overlaps import areas, intersections, pairs_among, ratio
+from transect.engine.boxes.overlaps import areas, intersections, pairs_among, ratio
 from transect.engine.types import Boxes
 from transect.imagery import Tile
 

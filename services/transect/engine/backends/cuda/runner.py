@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from transect.engine.backends.base import BackendName, BackendUnavailableError, check_input
 from transect.engine.backends.best_anchors import OUTPUTS, as_output, best_anchors_model, holds_all
-from transect.engine.backends.cuda_errors import cuda_fault
+from transect.engine.backends.cuda.errors import cuda_fault
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime, input_shape
 from transect.engine.backends.prelude import prelude_model
 

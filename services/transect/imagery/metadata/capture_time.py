@@ -5,8 +5,8 @@ from datetime import datetime
 
 from PIL.ExifTags import GPS, Base
 
-from transect.imagery.exif import Broken, Rational, Value, text_of
-from transect.imagery.times import read_offset, read_time
+from transect.imagery.metadata.exif import Broken, Rational, Value, text_of
+from transect.imagery.metadata.times import read_offset, read_time
 
 _DATE_ORIGINAL, _DATE_DIGITIZED = Base.DateTimeOriginal, Base.DateTimeDigitized
 # Time, its fraction of a second, its offset from UTC (EXIF 2.32, table 8).

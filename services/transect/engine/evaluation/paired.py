@@ -14,9 +14,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.engine.evaluate import SearchedSplit
+from transect.engine.boxes.overlaps import ratio
+from transect.engine.evaluation.evaluate import SearchedSplit
 from transect.engine.metrics import IOU_THRESHOLDS, RECALLS, match
-from transect.engine.overlaps import ratio
 
 MAP50_95, RECALL, COUNT_ERROR = "mAP50_95", "recall", "count_error"
 QUANTITIES = (MAP50_95, RECALL, COUNT_ERROR)

@@ -1,0 +1,1 @@
+"""Detectors on NVIDIA GPUs: sessions, their workers, the runtime and its errors."""

@@ -1,0 +1,1 @@
+"""A detector on labelled images, alone or beside another."""

@@ -1,0 +1,1 @@
+"""What images and detections look like to a model, so that a census can compare its own photos."""

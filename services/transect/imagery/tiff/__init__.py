@@ -1,0 +1,1 @@
+"""TIFFs as GDAL reads them: header, bands, windows, and what no file may refer to."""
