@@ -12,7 +12,7 @@ from ultralytics.cfg import get_cfg
 
 from transect.datasets import load_dataset, split_digest
 from transect.registry import Registry
-from transect.registry.questions import stored_files
+from transect.registry.client.queries import stored_files
 
 # A value that an item must have, or what must be true of it.
 Wanted = Mapping[str, object | Callable[[Any], bool]]

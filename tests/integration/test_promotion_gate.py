@@ -15,9 +15,9 @@ from toys import build_toy_package, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.errors import TransectError
 from transect.registry import GateConfig, Registry, connect, promote
-from transect.registry.claim import claimed
-from transect.registry.gate import Evidence
-from transect.registry.side_by_side import gather_evidence
+from transect.registry.promotion.alias_lock import claimed
+from transect.registry.promotion.comparison import gather_evidence
+from transect.registry.promotion.gate import Evidence
 from transect.settings import Settings, load_settings
 
 # How long a model takes on a busy machine is nothing that these tests may depend on.
@@ -51,7 +51,7 @@ def _patient() -> Iterator[pytest.MonkeyPatch]:
     """A machine that is busy with something else takes no claim away."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("LEASE_S", "STALE_S", "WAIT_S"):
-            patch.setattr(f"transect.registry.claim.{name}", 3600.0)
+            patch.setattr(f"transect.registry.promotion.alias_lock.{name}", 3600.0)
         yield patch
 
 
@@ -64,7 +64,7 @@ def _promote_with_others(settings: Settings, version: str, barrier: Barrier, ans
         return evidence
 
     with _patient() as patch:
-        patch.setattr("transect.registry.promotion.gather_evidence", evaluate_and_wait)
+        patch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_and_wait)
         try:
             answers.put((version, promote(connect(settings), candidate=version, gate=_GATE, actor=version).sentence))
         except TransectError as refusal:

@@ -13,7 +13,7 @@ from integration.servers import MlflowServer
 from toys import build_toy_package
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Registry, connect, export_store, find_run, import_store
-from transect.registry import copy_runs as copying
+from transect.registry.transfer import copy_runs as copying
 from transect.settings import load_settings
 
 _MODEL = "exported"

@@ -14,7 +14,7 @@ from transect.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from transect.registry import Cleaning, CleanRule, Registry
-    from transect.registry.history import RunRow
+    from transect.registry.runs.search import RunRow
 
 
 def clean(

@@ -8,19 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transect.registry.build import build_package
-    from transect.registry.cache import LocalCache, ResolvedVersion
-    from transect.registry.census_basis import CensusBasis
-    from transect.registry.clean import Cleaning, CleanRule, clean_runs, plan_cleaning
-    from transect.registry.export import Copied, export_store, import_store
-    from transect.registry.gate import GateConfig, LossLimits, Measured, load_gate
-    from transect.registry.history import Comparison, RunRow, compare_runs, find_run, list_runs
-    from transect.registry.lineage import run_lineage, version_details, version_lineage
-    from transect.registry.listing import VersionRow
-    from transect.registry.promotion import Rollback, Verdict, promote, rollback
-    from transect.registry.publish import ModelVersion
-    from transect.registry.reference import Reference, parse_reference
-    from transect.registry.store import Registry, connect, store_file
+    from transect.registry.promotion.gate import GateConfig, LossLimits, Measured, load_gate
+    from transect.registry.promotion.promote import Rollback, Verdict, promote, rollback
+    from transect.registry.runs.cleanup import Cleaning, CleanRule, clean_runs, plan_cleaning
+    from transect.registry.runs.lineage import run_lineage, version_details, version_lineage
+    from transect.registry.runs.search import Comparison, RunRow, compare_runs, find_run, list_runs
+    from transect.registry.transfer.export import Copied, export_store, import_store
+    from transect.registry.versions.build_package import build_package
+    from transect.registry.versions.cache import LocalCache, ResolvedVersion
+    from transect.registry.versions.census_basis import CensusBasis
+    from transect.registry.versions.listing import VersionRow
+    from transect.registry.versions.publish import ModelVersion
+    from transect.registry.versions.reference import Reference, parse_reference
+    from transect.registry.versions.registry import Registry, connect, store_file
     from transect.registry.webhooks import Registration, WebhookRow, list_webhooks, register_webhook, remove_webhook
 
 __all__ = [
@@ -66,45 +66,45 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CensusBasis": "census_basis",
-    "CleanRule": "clean",
-    "Cleaning": "clean",
-    "Comparison": "history",
-    "Copied": "export",
-    "GateConfig": "gate",
-    "LocalCache": "cache",
-    "LossLimits": "gate",
-    "Measured": "gate",
-    "ModelVersion": "publish",
-    "Reference": "reference",
+    "CensusBasis": "versions.census_basis",
+    "CleanRule": "runs.cleanup",
+    "Cleaning": "runs.cleanup",
+    "Comparison": "runs.search",
+    "Copied": "transfer.export",
+    "GateConfig": "promotion.gate",
+    "LocalCache": "versions.cache",
+    "LossLimits": "promotion.gate",
+    "Measured": "promotion.gate",
+    "ModelVersion": "versions.publish",
+    "Reference": "versions.reference",
     "Registration": "webhooks",
-    "Registry": "store",
-    "ResolvedVersion": "cache",
-    "Rollback": "promotion",
-    "RunRow": "history",
-    "Verdict": "promotion",
-    "VersionRow": "listing",
+    "Registry": "versions.registry",
+    "ResolvedVersion": "versions.cache",
+    "Rollback": "promotion.promote",
+    "RunRow": "runs.search",
+    "Verdict": "promotion.promote",
+    "VersionRow": "versions.listing",
     "WebhookRow": "webhooks",
-    "build_package": "build",
-    "clean_runs": "clean",
-    "compare_runs": "history",
-    "connect": "store",
-    "export_store": "export",
-    "find_run": "history",
-    "import_store": "export",
-    "list_runs": "history",
+    "build_package": "versions.build_package",
+    "clean_runs": "runs.cleanup",
+    "compare_runs": "runs.search",
+    "connect": "versions.registry",
+    "export_store": "transfer.export",
+    "find_run": "runs.search",
+    "import_store": "transfer.export",
+    "list_runs": "runs.search",
     "list_webhooks": "webhooks",
-    "load_gate": "gate",
-    "parse_reference": "reference",
-    "plan_cleaning": "clean",
-    "promote": "promotion",
+    "load_gate": "promotion.gate",
+    "parse_reference": "versions.reference",
+    "plan_cleaning": "runs.cleanup",
+    "promote": "promotion.promote",
     "register_webhook": "webhooks",
     "remove_webhook": "webhooks",
-    "rollback": "promotion",
-    "run_lineage": "lineage",
-    "store_file": "store",
-    "version_details": "lineage",
-    "version_lineage": "lineage",
+    "rollback": "promotion.promote",
+    "run_lineage": "runs.lineage",
+    "store_file": "versions.registry",
+    "version_details": "runs.lineage",
+    "version_lineage": "runs.lineage",
 }
 
 

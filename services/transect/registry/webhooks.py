@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from mlflow.entities.webhook import Webhook, WebhookEvent, WebhookEventStr
 
 from transect.errors import InputError, RegistryError
-from transect.registry.connection import is_embedded, shown, translated
-from transect.registry.questions import PAGE, every
-from transect.registry.store import Registry
+from transect.registry.client.connection import is_embedded, shown, translated
+from transect.registry.client.queries import PAGE, every
+from transect.registry.versions.registry import Registry
 
 _NAME = "transect"
 _EVENTS: list[WebhookEventStr | WebhookEvent] = ["model_version_alias.created", "model_version_alias.deleted"]

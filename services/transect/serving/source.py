@@ -44,7 +44,7 @@ class RegistrySource:
 
     def prepare(self) -> None:
         """Import MLflow's client, which the service does not wait for when it starts."""
-        import transect.registry.store  # noqa: F401 - for its effect
+        import transect.registry.versions.registry  # noqa: F401 - for its effect
 
     def resolve(self) -> ResolvedVersion:
         """The version behind the alias now."""

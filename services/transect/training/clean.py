@@ -8,8 +8,8 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from transect.registry import CleanRule, Registry
-from transect.registry.connection import translated
-from transect.registry.questions import run_or_none
+from transect.registry.client.connection import translated
+from transect.registry.client.queries import run_or_none
 from transect.settings import Settings
 from transect.training.history import History
 from transect.training.spool import Spool

@@ -23,8 +23,8 @@ from transect.engine import MLMODEL_FILE, SCHEMA_VERSION, hash_files, package_sh
 from transect.errors import PackageError, RegistryError, UnreachableError
 from transect.files import atomic_write, remove_partial
 from transect.registry import Registry, connect
-from transect.registry.names import CANDIDATE, TAG_SHA256
-from transect.registry.uploads import AT_ONCE, upload
+from transect.registry.client.names import CANDIDATE, TAG_SHA256
+from transect.registry.client.uploads import AT_ONCE, upload
 from transect.settings import Settings
 from transect.training.spool import Entry, Spool
 

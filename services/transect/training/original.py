@@ -13,9 +13,9 @@ from transect.config_files import read_yaml_mapping, read_yaml_value
 from transect.errors import InputError
 from transect.files import atomic_write
 from transect.registry import Registry, RunRow, find_run
-from transect.registry.connection import translated
-from transect.registry.names import TAG_NOTE
-from transect.registry.questions import stored_files
+from transect.registry.client.connection import translated
+from transect.registry.client.names import TAG_NOTE
+from transect.registry.client.queries import stored_files
 from transect.settings import Settings
 from transect.training.plan import TrainRequest
 from transect.training.recipe import TRAIN_KEYS

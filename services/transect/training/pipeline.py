@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transect.engine import MODEL_FILE, SCHEMA_VERSION, read_manifest
 from transect.errors import InputError, RegistryError
 from transect.registry import CensusBasis, build_package
-from transect.registry import names as tag_names
+from transect.registry.client import names as tag_names
 from transect.settings import Settings
 from transect.training import record
 from transect.training.plan import Plan, TrainRequest, make_plan

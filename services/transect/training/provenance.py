@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from transect.redaction import DIFF_OPTIONS, command_without_secrets, diff_without_secrets
-from transect.registry.claim import host_name
+from transect.registry.promotion.alias_lock import host_name
 from transect.settings import SourceDiff
 
 UNKNOWN = "unknown"

@@ -11,7 +11,7 @@ from transect import __version__
 from transect.datasets import dataset_summary
 from transect.engine import BackgroundCounts, Evaluation
 from transect.redaction import data_yaml_without_secrets
-from transect.registry.metric_names import class_names
+from transect.registry.client.metric_names import class_names
 from transect.settings import SourceDiff
 from transect.training.machine import machine_tags
 from transect.training.plan import Plan

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
-from transect.registry.connection import translated
-from transect.registry.names import TAG_COMMIT, TAG_DATASET_DIGEST
-from transect.registry.questions import run_or_none
+from transect.registry.client.connection import translated
+from transect.registry.client.names import TAG_COMMIT, TAG_DATASET_DIGEST
+from transect.registry.client.queries import run_or_none
 from transect.settings import Settings
 from transect.training.original import Original, comes_out_the_same, fetch_original
 from transect.training.pipeline import TrainOutcome, train_plan

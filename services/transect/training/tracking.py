@@ -21,7 +21,7 @@ from mlflow.utils.validation import (
 from transect.errors import InputError, RegistryError, UnreachableError
 from transect.redaction import values_without_secrets, without_secrets
 from transect.registry import Registry
-from transect.registry.metric_names import metric_name, told_apart
+from transect.registry.client.metric_names import metric_name, told_apart
 from transect.settings import Settings
 from transect.training.delivery import Delivery
 from transect.training.history import History, param_drift

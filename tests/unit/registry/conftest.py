@@ -38,7 +38,7 @@ def data(tmp_path: Path) -> Path:
 def register(registry: Registry, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """register(shift, tags=None, **fields of build_toy_package): the number of a new version."""
     # Models of a millisecond need not be timed for long.
-    monkeypatch.setattr("transect.registry.side_by_side._ROUND_S", 0.01)
+    monkeypatch.setattr("transect.registry.promotion.comparison._ROUND_S", 0.01)
 
     def run(shift: float, *, tags: dict[str, str] | None = None, **fields: Any) -> str:
         run_id = registry.client.create_run(registry.experiment("test")).info.run_id

@@ -178,7 +178,7 @@ def test_processes_that_fetch_at_once_all_succeed(tmp_path: Path, package: Path,
 _HANGING = """
 import sys, time
 from pathlib import Path
-from transect.registry.cache import LocalCache, ResolvedVersion
+from transect.registry.versions.cache import LocalCache, ResolvedVersion
 def download(scratch):
     (scratch / "part").write_bytes(b"half")
     print("downloading", flush=True)

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from transect.errors import RegistryError
 from transect.registry import Registry, connect
-from transect.registry.connection import shown, sqlite_path, translated
+from transect.registry.client.connection import shown, sqlite_path, translated
 from transect.settings import Settings, load_settings
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from toys import build_toy_package
 from transect.errors import InputError
-from transect.registry import Registry, connect, copy_models, export_store, import_store
-from transect.registry.copy_runs import Place
-from transect.registry.questions import all_versions
+from transect.registry import Registry, connect, export_store, import_store
+from transect.registry.client.queries import all_versions
+from transect.registry.transfer import copy_models
+from transect.registry.transfer.copy_runs import Place
 from transect.settings import load_settings
 
 _SECRET = "-----BEGIN OPENSSH PRIVATE KEY-----"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.errors import InputError
 from transect.registry import GateConfig, Measured, load_gate
-from transect.registry.gate import ClassLimits, Evidence, Latency, LossLimits, judge
+from transect.registry.promotion.gate import ClassLimits, Evidence, Latency, LossLimits, judge
 
 _SHARES = st.floats(0, 1)
 _ANY_CLASS_LOSS = LossLimits(map50_95=1, recall=1, count_error=1)

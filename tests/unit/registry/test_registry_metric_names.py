@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 
-from transect.registry.metric_names import class_names, metric_name, told_apart
+from transect.registry.client.metric_names import class_names, metric_name, told_apart
 
 
 @pytest.mark.parametrize(

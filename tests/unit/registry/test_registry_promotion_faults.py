@@ -14,9 +14,9 @@ from transect.datasets import dataset_digest, load_dataset
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.errors import PackageError, PromotionRefusedError, RegistryError, UnreachableError
 from transect.registry import GateConfig, Measured, Registry, ResolvedVersion, promote, rollback
-from transect.registry.gate import Evidence, judge
-from transect.registry.side_by_side import latency_of
-from transect.registry.verdict import Case, log_verdict
+from transect.registry.promotion.comparison import latency_of
+from transect.registry.promotion.gate import Evidence, judge
+from transect.registry.promotion.record import Case, log_verdict
 
 _GOOD, _WORSE = 0.0, 4.0
 _GATE = GateConfig(max_latency_ratio=None)

@@ -11,7 +11,7 @@ from mlflow.entities import ViewType
 
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
-from transect.registry.metric_names import class_names
+from transect.registry.client.metric_names import class_names
 from transect.settings import Settings, load_settings
 from transect.training.history import History
 from transect.training.spool import Spool

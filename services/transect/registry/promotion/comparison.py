@@ -14,10 +14,10 @@ from transect.datasets import Dataset
 from transect.engine import Detector, SearchedSplit, compare_splits, search_split
 from transect.errors import PackageError, RegistryError, UnreachableError
 from transect.imagery import decode_image
-from transect.registry.cache import ResolvedVersion
-from transect.registry.gate import Evidence, GateConfig, Latency, Measured
-from transect.registry.questions import or_none
-from transect.registry.store import Registry
+from transect.registry.client.queries import or_none
+from transect.registry.promotion.gate import Evidence, GateConfig, Latency, Measured
+from transect.registry.versions.cache import ResolvedVersion
+from transect.registry.versions.registry import Registry
 
 _TIMED_IMAGES = 8
 _ROUNDS = 7

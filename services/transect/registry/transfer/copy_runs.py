@@ -18,10 +18,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.entities import PagedList
 
 from transect.errors import InputError, RegistryError
-from transect.registry.connection import is_embedded, shown, translated
-from transect.registry.names import TAG_COPY_OF, TAG_SOURCE_RUN
-from transect.registry.questions import PAGE, every
-from transect.registry.store import Registry
+from transect.registry.client.connection import is_embedded, shown, translated
+from transect.registry.client.names import TAG_COPY_OF, TAG_SOURCE_RUN
+from transect.registry.client.queries import PAGE, every
+from transect.registry.versions.registry import Registry
 
 # What one call of MLflow's batch endpoint takes.
 _MAX_METRICS = 900

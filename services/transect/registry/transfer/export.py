@@ -9,11 +9,19 @@ from mlflow.entities import Experiment
 from transect.errors import InputError, NotRegisteredError
 from transect.files import locked_if_free
 from transect.progress import progress
-from transect.registry.connection import sqlite_path, translated
-from transect.registry.copy_models import CopiedModels, copy_models
-from transect.registry.copy_runs import CopiedRuns, Place, all_runs, copies_in, copy_run, origin_of, point_to_copies
-from transect.registry.questions import all_experiments
-from transect.registry.store import Registry, connect
+from transect.registry.client.connection import sqlite_path, translated
+from transect.registry.client.queries import all_experiments
+from transect.registry.transfer.copy_models import CopiedModels, copy_models
+from transect.registry.transfer.copy_runs import (
+    CopiedRuns,
+    Place,
+    all_runs,
+    copies_in,
+    copy_run,
+    origin_of,
+    point_to_copies,
+)
+from transect.registry.versions.registry import Registry, connect
 
 _STORE = "mlflow.db"
 _LOCK = ".transect-copy.lock"

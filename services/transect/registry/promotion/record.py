@@ -13,15 +13,15 @@ from typing import Any
 from transect.engine import MAP50_95, Gain
 from transect.errors import RegistryError
 from transect.files import atomic_write, atomic_write_json
-from transect.registry import names
-from transect.registry.cache import ResolvedVersion
-from transect.registry.census_basis import CensusBasis
-from transect.registry.connection import translated
-from transect.registry.gate import Evidence, GateConfig, Measured
-from transect.registry.metric_names import class_names
-from transect.registry.runs import log_finished_run
-from transect.registry.store import Registry
-from transect.registry.verdict_page import verdict_page
+from transect.registry.client import names
+from transect.registry.client.connection import translated
+from transect.registry.client.finished_run import log_finished_run
+from transect.registry.client.metric_names import class_names
+from transect.registry.promotion.gate import Evidence, GateConfig, Measured
+from transect.registry.promotion.report import verdict_page
+from transect.registry.versions.cache import ResolvedVersion
+from transect.registry.versions.census_basis import CensusBasis
+from transect.registry.versions.registry import Registry
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from toys import COLOURS, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.errors import DatasetError, InputError, NotRegisteredError, PackageError, PromotionRefusedError
 from transect.registry import GateConfig, Registry, promote, rollback, version_details
-from transect.registry.gate import Evidence
-from transect.registry.side_by_side import gather_evidence, time_in_turns
+from transect.registry.promotion.comparison import gather_evidence, time_in_turns
+from transect.registry.promotion.gate import Evidence
 
 # Boxes 4 px beside the squares of 16 px overlap them by IoU 0.6: good at 0.5, bad above.
 _GOOD, _WORSE, _BLIND = 0.0, 4.0, 40.0
@@ -209,7 +209,7 @@ def test_a_version_that_was_deleted_meanwhile_is_one_sentence(
         registry.client.delete_model_version("detector", version)
         return evidence
 
-    monkeypatch.setattr("transect.registry.promotion.gather_evidence", evaluate_while_somebody_deletes)
+    monkeypatch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_while_somebody_deletes)
     with pytest.raises(NotRegisteredError, match=f"version {version} was deleted from MLflow while it was evaluated"):
         promote(registry, actor="ada")
     assert _aliases(registry) == {"production": first}
@@ -225,7 +225,7 @@ def test_a_registered_model_that_was_deleted_meanwhile_is_one_sentence(
         registry.client.delete_registered_model("detector")
         return evidence
 
-    monkeypatch.setattr("transect.registry.promotion.gather_evidence", evaluate_while_somebody_deletes)
+    monkeypatch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_while_somebody_deletes)
     with pytest.raises(NotRegisteredError, match=r"was deleted from MLflow.*no model named detector") as caught:
         promote(registry, actor="ada")
     assert "\n" not in str(caught.value)
@@ -311,7 +311,7 @@ def test_production_that_moved_meanwhile_stops_the_promotion(
         registry.client.set_registered_model_alias("detector", "production", first)
         return gather_evidence(*arguments)
 
-    monkeypatch.setattr("transect.registry.promotion.gather_evidence", evaluate_while_somebody_promotes)
+    monkeypatch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_while_somebody_promotes)
     with pytest.raises(PromotionRefusedError, match=f"production moved to version {first}"):
         promote(registry, candidate=second, actor="ada")
     assert _aliases(registry)["production"] == first

@@ -6,7 +6,7 @@ import pytest
 from toys import build_toy_package
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Cleaning, CleanRule, Registry, clean_runs, plan_cleaning
-from transect.registry import clean as cleaning_module
+from transect.registry.runs import cleanup as cleaning_module
 
 _NOW = datetime(2026, 6, 1, tzinfo=UTC)
 _ALL = CleanRule.parse("finished,failed,killed", "0d")

@@ -27,7 +27,7 @@ from transect.engine import (
 )
 from transect.engine.backends import native_precisions
 from transect.errors import PackageError
-from transect.registry.names import PACKAGE_PATH
+from transect.registry.client.names import PACKAGE_PATH
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

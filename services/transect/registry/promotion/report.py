@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
-from transect.registry.gate import Evidence, GateConfig
+from transect.registry.promotion.gate import Evidence, GateConfig
 
 _SHOWN = {MAP50_95: "mAP50-95", RECALL: "recall", COUNT_ERROR: "count error"}
 _WIDTH, _HEIGHT = 220, 18

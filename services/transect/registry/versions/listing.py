@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from mlflow.entities.model_registry import ModelVersion
 
 from transect.engine import PackageManifest
-from transect.registry.cache import ResolvedVersion
-from transect.registry.census_basis import CensusBasis
-from transect.registry.names import TAG_ARCHITECTURE, TAG_CENSUS_BASIS, TAG_MAP50, TAG_MAP50_95, TAG_PRECISIONS
+from transect.registry.client.names import TAG_ARCHITECTURE, TAG_CENSUS_BASIS, TAG_MAP50, TAG_MAP50_95, TAG_PRECISIONS
+from transect.registry.versions.cache import ResolvedVersion
+from transect.registry.versions.census_basis import CensusBasis
 
 
 @dataclass(frozen=True)

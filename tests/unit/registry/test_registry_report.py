@@ -3,8 +3,8 @@ from html.parser import HTMLParser
 
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.registry import GateConfig, Measured
-from transect.registry.gate import Evidence, Latency
-from transect.registry.verdict_page import verdict_page
+from transect.registry.promotion.gate import Evidence, Latency
+from transect.registry.promotion.report import verdict_page
 
 _GAINS = {
     MAP50_95: Gain(0.6, 0.5, 0.1, 0.05, 0.15),

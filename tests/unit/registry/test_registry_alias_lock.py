@@ -6,8 +6,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from transect.errors import NotRegisteredError, PromotionRefusedError, RegistryError
-from transect.registry import Registry, claim
-from transect.registry.claim import claimed
+from transect.registry import Registry
+from transect.registry.promotion import alias_lock as claim
+from transect.registry.promotion.alias_lock import claimed
 
 
 @pytest.fixture

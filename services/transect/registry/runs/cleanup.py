@@ -14,11 +14,11 @@ from mlflow.entities.model_registry import ModelVersion
 
 from transect.errors import InputError
 from transect.progress import progress
-from transect.registry.connection import translated
-from transect.registry.history import RunRow, list_runs
-from transect.registry.names import CENSUS_EXPERIMENT, TAG_MODEL_RUN, TAG_VERDICT_RUN
-from transect.registry.questions import all_versions, stored_files
-from transect.registry.store import Registry
+from transect.registry.client.connection import translated
+from transect.registry.client.names import CENSUS_EXPERIMENT, TAG_MODEL_RUN, TAG_VERDICT_RUN
+from transect.registry.client.queries import all_versions, stored_files
+from transect.registry.runs.search import RunRow, list_runs
+from transect.registry.versions.registry import Registry
 
 # A run names by these another run that it cannot be understood without.
 _PARENTS = ("transect.parent_run", "mlflow.parentRunId", "transect.reproduces")

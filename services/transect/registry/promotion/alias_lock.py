@@ -25,9 +25,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from transect.errors import NotRegisteredError, PromotionRefusedError, RegistryError
-from transect.registry.connection import translated
-from transect.registry.names import TAG_CLAIM
-from transect.registry.questions import or_none
+from transect.registry.client.connection import translated
+from transect.registry.client.names import TAG_CLAIM
+from transect.registry.client.queries import or_none
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from transect.redaction import values_without_secrets
-from transect.registry.metric_names import told_apart
+from transect.registry.client.metric_names import told_apart
 
 # What one call of MLflow's batch endpoint takes.
 _MAX_PARAMS = 100

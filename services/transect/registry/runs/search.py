@@ -12,9 +12,9 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from transect.errors import InputError, NotRegisteredError
-from transect.registry.connection import translated
-from transect.registry.questions import PAGE, all_experiments, every
-from transect.registry.store import Registry
+from transect.registry.client.connection import translated
+from transect.registry.client.queries import PAGE, all_experiments, every
+from transect.registry.versions.registry import Registry
 
 # A shorter beginning of an id would fit many runs.
 _LEAST_PREFIX = 4

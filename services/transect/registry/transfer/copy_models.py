@@ -9,10 +9,10 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.entities.model_registry import RegisteredModel
 
 from transect.errors import InputError
-from transect.registry.connection import translated
-from transect.registry.copy_runs import Place, quoted
-from transect.registry.names import TAG_SOURCE_VERSION
-from transect.registry.questions import all_versions, every, or_none
+from transect.registry.client.connection import translated
+from transect.registry.client.names import TAG_SOURCE_VERSION
+from transect.registry.client.queries import all_versions, every, or_none
+from transect.registry.transfer.copy_runs import Place, quoted
 
 # A folder among a run's artifacts: no part of it starts with a dot, and none is spelt with a percent sign.
 _FOLDER = re.compile(r"(\w[\w .-]*(/\w[\w .-]*)*)?")

@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from transect.engine import PackageManifest, package_sha256, verify_package
 from transect.errors import RegistryError
 from transect.redaction import values_without_secrets
-from transect.registry.connection import shown, translated
-from transect.registry.names import (
+from transect.registry.client.connection import shown, translated
+from transect.registry.client.names import (
     CANDIDATE,
     PACKAGE_PATH,
     TAG_COMMIT,
@@ -22,8 +22,8 @@ from transect.registry.names import (
     TAG_MODEL_VERSION,
     TAG_SHA256,
 )
-from transect.registry.questions import all_versions, or_none, stored_files
-from transect.registry.uploads import upload
+from transect.registry.client.queries import all_versions, or_none, stored_files
+from transect.registry.client.uploads import upload
 
 _log = logging.getLogger(__name__)
 

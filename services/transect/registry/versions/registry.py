@@ -12,10 +12,9 @@ from mlflow.exceptions import MlflowException
 
 from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manifest
 from transect.errors import InputError, NotRegisteredError, RegistryError
-from transect.registry.cache import LocalCache, ResolvedVersion
-from transect.registry.connection import is_embedded, open_client, shown, sqlite_path, translated
-from transect.registry.listing import VersionRow, rows_of
-from transect.registry.names import (
+from transect.registry.client.connection import is_embedded, open_client, shown, sqlite_path, translated
+from transect.registry.client.finished_run import end_killed_runs, finished_run, log_finished_run
+from transect.registry.client.names import (
     CANDIDATE,
     CENSUS_EXPERIMENT,
     PREVIOUS,
@@ -26,10 +25,11 @@ from transect.registry.names import (
     TAG_NOTE,
     TAG_SHA256,
 )
-from transect.registry.publish import ModelVersion, publish
-from transect.registry.questions import all_versions, or_none
-from transect.registry.reference import Reference, parse_reference
-from transect.registry.runs import end_killed_runs, finished_run, log_finished_run
+from transect.registry.client.queries import all_versions, or_none
+from transect.registry.versions.cache import LocalCache, ResolvedVersion
+from transect.registry.versions.listing import VersionRow, rows_of
+from transect.registry.versions.publish import ModelVersion, publish
+from transect.registry.versions.reference import Reference, parse_reference
 from transect.settings import Settings
 
 _NEXT_STEP = {

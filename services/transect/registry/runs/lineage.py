@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from transect.registry.cache import ResolvedVersion
-from transect.registry.connection import translated
-from transect.registry.history import RunRow
-from transect.registry.listing import describe, rows_of
-from transect.registry.names import (
+from transect.registry.client.connection import translated
+from transect.registry.client.names import (
     CENSUS_EXPERIMENT,
     TAG_CENSUS_RUN,
     TAG_COMMIT,
@@ -17,8 +14,11 @@ from transect.registry.names import (
     TAG_MODEL_RUN,
     TAG_SHA256,
 )
-from transect.registry.questions import FORBIDDEN, all_versions, or_none, run_or_none
-from transect.registry.store import Registry
+from transect.registry.client.queries import FORBIDDEN, all_versions, or_none, run_or_none
+from transect.registry.runs.search import RunRow
+from transect.registry.versions.cache import ResolvedVersion
+from transect.registry.versions.listing import describe, rows_of
+from transect.registry.versions.registry import Registry
 
 _DIRTY = "transect.git_dirty"
 _MOST = 1000

@@ -13,15 +13,25 @@ from pathlib import Path
 from transect.datasets import Dataset, dataset_digest, load_dataset
 from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, RegistryError, TransectError
 from transect.redaction import without_secrets
-from transect.registry import names
-from transect.registry.cache import ResolvedVersion
-from transect.registry.census_basis import CensusBasis
-from transect.registry.claim import Claim, claimed
-from transect.registry.connection import translated
-from transect.registry.gate import Evidence, GateConfig, Measured, judge
-from transect.registry.side_by_side import NotComparableError, gather_evidence
-from transect.registry.store import Registry
-from transect.registry.verdict import FAILED, FORCED, PROMOTED, REFUSED, Case, log_rollback, log_verdict, now, outcome
+from transect.registry.client import names
+from transect.registry.client.connection import translated
+from transect.registry.promotion.alias_lock import Claim, claimed
+from transect.registry.promotion.comparison import NotComparableError, gather_evidence
+from transect.registry.promotion.gate import Evidence, GateConfig, Measured, judge
+from transect.registry.promotion.record import (
+    FAILED,
+    FORCED,
+    PROMOTED,
+    REFUSED,
+    Case,
+    log_rollback,
+    log_verdict,
+    now,
+    outcome,
+)
+from transect.registry.versions.cache import ResolvedVersion
+from transect.registry.versions.census_basis import CensusBasis
+from transect.registry.versions.registry import Registry
 
 _log = logging.getLogger(__name__)
 

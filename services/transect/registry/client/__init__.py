@@ -1,0 +1,1 @@
+"""Talking to MLflow: connection, questions, names, uploads, finished runs."""

@@ -1,0 +1,1 @@
+"""Runs that MLflow has: search, lineage, clean-up."""

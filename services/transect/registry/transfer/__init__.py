@@ -1,0 +1,1 @@
+"""Runs and models from one store to another."""

@@ -1,0 +1,1 @@
+"""Model versions: what is registered, listed, fetched and kept."""
