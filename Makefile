@@ -243,7 +243,7 @@ starter: setup
 	@.venv/bin/transect synth dataset runs/starter/survey --tile 320 --train 1400 --val 80 --test 100 --seed 2
 	@TRANSECT_HOME=runs/starter TRANSECT_PRETRAINED=none $(WITH_ARGS) .venv/bin/transect train --model yolo11n \
 		--config configs/train/starter.yaml --data configs/starter-data.yaml
-	@.venv/bin/python -c "from pathlib import Path; from transect.training.starter import write_starter; \
+	@.venv/bin/python -c "from pathlib import Path; from transect.training.config.starter import write_starter; \
 		print(write_starter(max(Path('runs/starter/train').glob('*/weights/best.pt'))))"
 
 # Remove caches and build leftovers; runs, results, .env and .venv stay.

@@ -32,7 +32,7 @@ from transect.census.sightings.detect import decoding_workers, search_frames
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, PackageManifest, read_manifest
 from transect.engine.package import INT8_FILES, Precision
 from transect.imagery import IMAGE_SUFFIXES, decode_image, plan_tiles
-from transect.training.runtime import logged_to, prepare_ultralytics
+from transect.training.trainer.environment import logged_to, prepare_ultralytics
 
 SAHI_TORCH, SAHI_TORCH_TUNED, SAHI_ONNX = "SAHI with torch", "SAHI with torch, all cores", "SAHI with ONNX"
 RAW, RAW_PINNED, RAW_ORT = (f"raw passes, {how}" for how in ("OpenVINO", "OpenVINO, pinned threads", "ONNX Runtime"))

@@ -193,21 +193,22 @@ def _absent(package: str) -> dict[str, Any]:
 
 
 def _device(name: str) -> dict[str, Any]:
-    return {"device": _sentence(lambda: load_alone("training/device.py").resolve_device(name))}
+    return {"device": _sentence(lambda: load_alone("training/trainer/device.py").resolve_device(name))}
 
 
 def _amp(scratch: str, device: str) -> dict[str, Any]:
     """Ultralytics' trainer asks its own name for the check: what stands there is called."""
     import logging
 
-    from transect.training.checkpoint import load_checkpoint
-    from transect.training.runtime import prepare_ultralytics
+    from transect.training.config.safe_load import load_checkpoint
+    from transect.training.trainer.environment import prepare_ultralytics
 
     prepare_ultralytics(Path(scratch))
     import torch
     from ultralytics.engine import trainer
 
-    from transect.training import amp, checked
+    from transect.training.trainer import amp
+    from transect.training.trainer import dataset as checked
 
     logged: list[str] = []
     handler = logging.Handler()

@@ -93,7 +93,7 @@ def why_no_gpu() -> str:
         reasons = [str(error)]
         # PyTorch names the versions of driver and CUDA that do not fit.
         with suppress(ImportError):
-            reasons.append(str(load_alone("training/device.py")._why_none()))
+            reasons.append(str(load_alone("training/trainer/device.py")._why_none()))
         if "CUDA_VISIBLE_DEVICES" in os.environ and "CUDA_VISIBLE_DEVICES" not in reasons[-1]:
             reasons.append(f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} hides the others")
         return "; ".join(reason for reason in reasons if reason)
@@ -179,11 +179,11 @@ def _make_model(folder: Path) -> None:
     from transect.engine import FP16_FILES, MODEL_FILE, PackageManifest, hash_files, write_manifest
     from transect.imagery import decode_image
     from transect.synth import make_dataset
-    from transect.training.checkpoint import load_checkpoint
-    from transect.training.export import export_onnx
-    from transect.training.half_precision import convert_to_fp16
-    from transect.training.runtime import prepare_ultralytics
-    from transect.training.weights import STARTER, STARTER_ARCHITECTURE
+    from transect.training.config.pretrained import STARTER, STARTER_ARCHITECTURE
+    from transect.training.config.safe_load import load_checkpoint
+    from transect.training.packaging.half_precision import convert_to_fp16
+    from transect.training.packaging.onnx_export import export_onnx
+    from transect.training.trainer.environment import prepare_ultralytics
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:

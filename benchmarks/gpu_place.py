@@ -98,7 +98,7 @@ def package_root() -> Path:
 
 
 def load_alone(path: str) -> ModuleType:
-    """A module of `transect` without the package that it is in, such as "training/device.py".
+    """A module of `transect` without the package that it is in, such as "training/trainer/device.py".
 
     The package `transect.training` imports MLflow and more, which a machine with nothing but PyTorch lacks.
     """

@@ -121,7 +121,7 @@ def _plain(place: Place, tiles: NDArray[np.uint8]) -> dict[str, Way]:
 
 def _predict(place: Place, tiles: NDArray[np.uint8], results: Results) -> dict[str, Way]:
     """Ultralytics' own way from pictures to boxes, in torch."""
-    load_alone("training/runtime.py").prepare_ultralytics(place.scratch)
+    load_alone("training/trainer/environment.py").prepare_ultralytics(place.scratch)
     import torch
     from ultralytics.models.yolo import YOLO
 

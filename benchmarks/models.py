@@ -14,10 +14,10 @@ from transect.imagery import decode_image, encode_jpeg
 from transect.registry import build_package, connect
 from transect.settings import Settings, load_settings
 from transect.synth import make_dataset, make_survey
-from transect.training.recipe import PrecisionRecipe
-from transect.training.runtime import prepare_ultralytics
-from transect.training.variants import judge
-from transect.training.weights import STARTER, STARTER_ARCHITECTURE
+from transect.training.config.pretrained import STARTER, STARTER_ARCHITECTURE
+from transect.training.config.recipe import PrecisionRecipe
+from transect.training.packaging.variants import judge
+from transect.training.trainer.environment import prepare_ultralytics
 
 IMAGE_SIZE = 640
 IOU = 0.7
@@ -37,10 +37,10 @@ def made_package(folder: Path, work: Path) -> Path:
     variant that failed its gate is in the package too, so that it can be measured: see `passed`.
     """
     prepare_ultralytics(folder)
-    from transect.training.checkpoint import load_checkpoint
-    from transect.training.evaluation import evaluate_model
-    from transect.training.export import export_onnx
-    from transect.training.trials import TrialModel, make_variants
+    from transect.training.config.safe_load import load_checkpoint
+    from transect.training.packaging.evaluation import evaluate_model
+    from transect.training.packaging.onnx_export import export_onnx
+    from transect.training.packaging.variant_benchmark import TrialModel, make_variants
 
     export_onnx(STARTER, folder / MODEL_FILE, IMAGE_SIZE, "anchor-free")
     package: dict[str, Any] = {

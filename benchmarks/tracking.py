@@ -27,7 +27,7 @@ from benchmarks.trainings import Spent, read_noted, write_recipe
 from benchmarks.turns import TURN_S, Program, in_turns
 
 from transect.synth import make_dataset
-from transect.training.session import termination_as_interrupt
+from transect.training.run_session import termination_as_interrupt
 
 WITHOUT, AGAIN = "without", "nothing: the same again"
 SERVER, LATE, EMBEDDED, AWAY = "MLflow server", "500 ms late", "embedded store", "MLflow away"

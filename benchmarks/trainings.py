@@ -21,16 +21,16 @@ from pydantic import TypeAdapter
 from transect.datasets import Dataset
 from transect.errors import RegistryError
 from transect.settings import Settings, load_settings
+from transect.tracking.provenance import Provenance, read_provenance
+from transect.tracking.run_log import RunLog
+from transect.tracking.spool import SPOOL
 from transect.training import TrainRequest, pipeline
 from transect.training.plan import Plan, make_plan
-from transect.training.provenance import Provenance, read_provenance
-from transect.training.runtime import logged_to
-from transect.training.session import Session, new_run_folder, open_session
-from transect.training.spool import SPOOL
-from transect.training.tracking import RunLog
+from transect.training.run_session import Session, new_run_folder, open_session
+from transect.training.trainer.environment import logged_to
 
 if TYPE_CHECKING:
-    from transect.training.trainer import Listeners, Trained
+    from transect.training.trainer.trainer import Listeners, Trained
 
 THREADS = ("run-log", "system-metrics")
 """The threads of tracking in the trainer's process; those that upload the first files are gone at once."""
@@ -144,7 +144,7 @@ def train(request: TrainRequest, settings: Settings, *, tracked: bool, whole: bo
     if tracked and settings.tracking_wait and plan.registry is None:
         raise SystemExit(f"{settings.store_uri} did not answer.")
     # Ultralytics is set up by now, and may be imported.
-    from transect.training import trainer
+    from transect.training.trainer import trainer
 
     noted = Noted(Span(0, 0))
     session_of = _tracked(request, plan, provenance, settings) if tracked else _untracked(settings)

@@ -27,7 +27,7 @@ from integration.servers import _S3_PORTS, _free_ports, _mlflow, _s3
 from tiny_datasets import write_spots_dataset
 from transect.registry import connect
 from transect.settings import Settings, load_settings
-from transect.training.sync import sync_spools
+from transect.tracking.sync import sync_spools
 
 _EPOCHS = 4
 # Gradients of three batches make a step, so that epochs end in the middle of one.

@@ -11,7 +11,7 @@ from tiny_datasets import write_spots_dataset
 from transect.registry import connect
 from transect.settings import load_settings
 from transect.training import TrainRequest, train
-from transect.training.resumable import ResumableTrainer
+from transect.training.trainer.resumable import ResumableTrainer
 
 _EPOCHS = 3
 _BATCHES = 2

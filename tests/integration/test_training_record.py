@@ -15,8 +15,8 @@ from tiny_datasets import write_spots_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.registry import connect, find_run, run_lineage, version_details
 from transect.settings import Settings, load_settings
+from transect.tracking.run_log import RunLog
 from transect.training import TrainRequest, train
-from transect.training.tracking import RunLog
 
 _EPOCHS = 2
 _RECIPE = (

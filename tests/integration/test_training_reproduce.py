@@ -15,8 +15,8 @@ from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Registry, connect, find_run, run_lineage
 from transect.settings import Settings, load_settings
-from transect.training import original
-from transect.training.reproduce import rehearse
+from transect.training.reproduce import logged_training as original
+from transect.training.reproduce.reproduce import rehearse
 
 _RECIPE = """
 train: {epochs: 2, imgsz: 64, batch: 4, nbs: 12, optimizer: AdamW, lr0: 0.002, mosaic: 1.0, plots: false}

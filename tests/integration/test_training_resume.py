@@ -14,8 +14,8 @@ from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings
+from transect.tracking.sync import sync_spools
 from transect.training import TrainRequest, train
-from transect.training.sync import sync_spools
 
 _RECIPE = """
 train: {epochs: 5000, patience: 0, imgsz: 64, batch: 4, optimizer: AdamW, lr0: 0.002, plots: false}

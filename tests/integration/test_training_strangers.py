@@ -7,10 +7,11 @@ import pytest
 from tiny_datasets import write_spots_dataset
 from transect.registry import GateConfig, LossLimits, connect, promote
 from transect.settings import Settings, load_settings
-from transect.training import TrainRequest, trainer
+from transect.training import TrainRequest
 from transect.training.pipeline import TrainOutcome, train
-from transect.training.reproduce import rehearse, reproduce
-from transect.training.sweep import SweepRequest, sweep
+from transect.training.reproduce.reproduce import rehearse, reproduce
+from transect.training.sweep.run import SweepRequest, sweep
+from transect.training.trainer import trainer
 
 _RECIPE = """
 train: {epochs: 1, imgsz: 64, batch: 4, optimizer: AdamW, lr0: 0.002, plots: false}

@@ -21,9 +21,9 @@ from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, RegistryError, TransectError
 from transect.registry import connect
 from transect.settings import Settings, load_settings
-from transect.training.sweep import SweepOutcome, SweepRequest, sweep
-from transect.training.sweep_store import open_store
-from transect.training.sync import sync_spools
+from transect.tracking.sync import sync_spools
+from transect.training.sweep.run import SweepOutcome, SweepRequest, sweep
+from transect.training.sweep.storage import open_store
 
 _RECIPE = """
 train:

@@ -49,7 +49,7 @@ def clean(
 
 def _clean_runs(settings: Settings, registry: "Registry", rule: "CleanRule", *, yes: bool) -> None:
     from transect.registry import clean_runs, plan_cleaning
-    from transect.training.clean import undelivered_runs
+    from transect.tracking.cleanup import undelivered_runs
 
     cleaning = plan_cleaning(registry, rule, undelivered_runs(settings))
     _print_runs(cleaning)
@@ -68,7 +68,7 @@ def _clean_runs(settings: Settings, registry: "Registry", rule: "CleanRule", *, 
 
 
 def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", *, yes: bool) -> None:
-    from transect.training.clean import plan_leftovers, remove_leftovers
+    from transect.tracking.cleanup import plan_leftovers, remove_leftovers
 
     leftovers = plan_leftovers(settings, registry, rule)
     for leftover in leftovers.going:

@@ -10,8 +10,8 @@ from transect.cli.tables import wide_console
 from transect.settings import load_settings
 
 if TYPE_CHECKING:
-    from transect.training.reproduce import Rehearsal
-    from transect.training.sameness import Sameness
+    from transect.training.reproduce.metric_diff import Sameness
+    from transect.training.reproduce.reproduce import Rehearsal
 
 _MOST_ROWS = 10
 _HEADLINE = ("train/loss", "val/loss", "metrics/mAP50-95", "test/mAP50-95")
@@ -31,8 +31,8 @@ def reproduce(
 
     Exits with 1 when a metric differs by more than 1e-6.
     """
-    from transect.training.reproduce import rehearse
-    from transect.training.reproduce import reproduce as run_again
+    from transect.training.reproduce.reproduce import rehearse
+    from transect.training.reproduce.reproduce import reproduce as run_again
 
     settings = load_settings()
     rehearsal = rehearse(run, settings, data=data)

@@ -9,7 +9,7 @@ def sync() -> None:
 
     One line for each run. Does nothing twice; a run that is training now is left alone.
     """
-    from transect.training.sync import sync_spools
+    from transect.tracking.sync import sync_spools
 
     report = sync_spools(load_settings())
     for run in report.runs:

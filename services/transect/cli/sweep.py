@@ -32,8 +32,8 @@ def sweep(
     ] = "",
 ) -> None:
     """Train with many settings, stop the worse ones early, register the best; the same command again goes on."""
-    from transect.training.sweep import SweepRequest
-    from transect.training.sweep import sweep as run_sweep
+    from transect.training.sweep.run import SweepRequest
+    from transect.training.sweep.run import sweep as run_sweep
 
     settings = load_settings()
     request = SweepRequest(

@@ -11,14 +11,14 @@ from transect.errors import InputError, RegistryError
 from transect.registry import CensusBasis, build_package
 from transect.registry.client import names as tag_names
 from transect.settings import Settings
-from transect.training import record
+from transect.tracking.provenance import Provenance, read_provenance
+from transect.tracking.run_log import RunLog
+from transect.training import run_metadata as record
 from transect.training.plan import Plan, TrainRequest, make_plan
-from transect.training.provenance import Provenance, read_provenance
-from transect.training.session import Session, log_files, log_pictures, log_tables, log_weights, open_session
-from transect.training.tracking import RunLog
+from transect.training.run_session import Session, log_files, log_pictures, log_tables, log_weights, open_session
 
 if TYPE_CHECKING:
-    from transect.training.trainer import Trained
+    from transect.training.trainer.trainer import Trained
 
 TAG_BATCH_USED, TAG_BATCH_REDUCED = "transect.batch_used", "transect.batch_reduced"
 
@@ -89,7 +89,7 @@ def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: Non
     `listener` is called when an epoch has been told and its checkpoint is not written yet; what it raises ends the
     training.
     """
-    from transect.training.trainer import Listeners, run_training
+    from transect.training.trainer.trainer import Listeners, run_training
 
     log = session.log
     if not session.resumed:
@@ -137,9 +137,9 @@ def package_model(
     register: bool = True,
 ) -> TrainOutcome:
     """Export, evaluate on the test split, make the faster variants, package and, with `register`, register."""
-    from transect.training.evaluation import evaluate_model, warn_of_difference
-    from transect.training.export import export_onnx
-    from transect.training.trials import TrialModel, make_variants
+    from transect.training.packaging.evaluation import evaluate_model, warn_of_difference
+    from transect.training.packaging.onnx_export import export_onnx
+    from transect.training.packaging.variant_benchmark import TrialModel, make_variants
 
     log, folder = session.log, session.folder
     # On their way while the model is exported and evaluated.

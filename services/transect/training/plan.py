@@ -14,11 +14,11 @@ from transect.errors import InputError, UnreachableError
 from transect.progress import progress
 from transect.registry import Registry, connect
 from transect.settings import Settings, SourceDiff
-from transect.training.architecture import Architecture, resolve_architecture
-from transect.training.background import MISSING, find_background
-from transect.training.recipe import Recipe, load_recipe, override_key
-from transect.training.runtime import prepare_ultralytics
-from transect.training.weights import StartingWeights, choose_weights
+from transect.training.config.architecture import Architecture, resolve_architecture
+from transect.training.config.background import MISSING, find_background
+from transect.training.config.pretrained import StartingWeights, choose_weights
+from transect.training.config.recipe import Recipe, load_recipe, override_key
+from transect.training.trainer.environment import prepare_ultralytics
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +94,9 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     check_backend(settings.backend)
     dataset = load_dataset(_data_path(request, recipe))
     # torch is imported here, after what can be refused at once.
-    from transect.training.device import resolve_device
-    from transect.training.shared_memory import check_plan
-    from transect.training.trainer import check_arguments
+    from transect.training.trainer.device import resolve_device
+    from transect.training.trainer.shared_memory import check_plan
+    from transect.training.trainer.trainer import check_arguments
 
     device = resolve_device(settings.device)
     try:

@@ -9,7 +9,11 @@ from typing import Any
 from transect.errors import InputError
 from transect.files import atomic_path
 from transect.settings import Settings
-from transect.training.checkpoints import (
+from transect.tracking.run_history import History
+from transect.tracking.spool import Spool
+from transect.tracking.sync import run_folders
+from transect.training.plan import Plan, Until
+from transect.training.trainer.checkpoints import (
     BEST,
     COMPLETE,
     COMPLETE_BEST,
@@ -18,10 +22,6 @@ from transect.training.checkpoints import (
     Checkpoint,
     state_files,
 )
-from transect.training.history import History
-from transect.training.plan import Plan, Until
-from transect.training.spool import Spool
-from transect.training.sync import run_folders
 
 # A saved optimizer does not fit another one, nor saved weights another network.
 _FIXED = ("optimizer",)

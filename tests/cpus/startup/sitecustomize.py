@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-_MODULE = "transect.training.cpu"
+_MODULE = "transect.training.trainer.cpu_bf16"
 
 
 def _force(module: ModuleType) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transect.training.runtime import prepare_ultralytics
+from transect.training.trainer.environment import prepare_ultralytics
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,8 @@ from ultralytics.engine import trainer as ultralytics_trainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import SETTINGS
 
-from transect.training import amp, checked
+from transect.training.trainer import amp
+from transect.training.trainer import dataset as checked
 
 
 @pytest.fixture

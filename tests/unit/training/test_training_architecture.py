@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from transect.errors import InputError
-from transect.training.architecture import resolve_architecture, shipped_architectures
+from transect.training.config.architecture import resolve_architecture, shipped_architectures
 
 _KNOWN = ["yolov8n", "yolo11n", "yolo26n", "yolo11x", "yolov9c", "yolov10n", "yolov8n-p2", "yolov5s"]
 _OFFERED = [name for name, shipped in shipped_architectures().items() if shipped.head == "Detect"]

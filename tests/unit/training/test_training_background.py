@@ -11,9 +11,9 @@ from transect.datasets import Dataset, load_dataset
 from transect.engine import BackgroundCounts
 from transect.errors import DatasetError
 from transect.settings import load_settings
-from transect.training.background import find_background
+from transect.training.config.background import find_background
 from transect.training.plan import TrainRequest, make_plan
-from transect.training.record import background_metrics
+from transect.training.run_metadata import background_metrics
 
 
 @pytest.fixture

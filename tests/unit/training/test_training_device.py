@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transect.errors import SettingsError
-from transect.training.device import has_code, resolve_device
+from transect.training.trainer.device import has_code, resolve_device
 
 WHEEL = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 Gpus = Callable[..., None]

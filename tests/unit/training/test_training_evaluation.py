@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from transect.engine import Evaluation
 from transect.engine.metrics import ClassEvaluation
-from transect.training.evaluation import (
+from transect.training.packaging.evaluation import (
     MAX_CONF,
     MIN_CONF,
     map50_tolerance,
     recommend_confidence,
     warn_of_difference,
 )
-from transect.training.record import as_csv, final_metrics, headline
+from transect.training.run_metadata import as_csv, final_metrics, headline
 
 
 def _class(instances: int) -> ClassEvaluation:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from ultralytics.utils import ASSETS
 
-from transect.training.half_precision import convert_to_fp16, split_off_decoding
+from transect.training.packaging.half_precision import convert_to_fp16, split_off_decoding
 
 SIZE = 640
 

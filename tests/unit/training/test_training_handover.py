@@ -13,8 +13,8 @@ from ultralytics.data.utils import check_det_dataset
 from tiny_datasets import write_image, write_spots_dataset
 from transect.datasets import load_dataset
 from transect.imagery import decode_image
-from transect.training.checked import CheckedDataset
-from transect.training.handover import write_handover
+from transect.training.trainer.dataset import CheckedDataset
+from transect.training.trainer.handover import write_handover
 
 _CANARY = "canary"
 _DOWNLOADS = {

@@ -16,18 +16,18 @@ from transect.datasets import Dataset, load_dataset
 from transect.progress import progress
 from transect.registry import connect
 from transect.settings import Settings, load_settings
+from transect.tracking.run_history import History
+from transect.tracking.spool import Spool
 from transect.training import TrainRequest, train
-from transect.training.checkpoint import load_checkpoint
-from transect.training.checkpoints import LAST, Checkpoint
-from transect.training.history import History
+from transect.training.config.safe_load import load_checkpoint
 from transect.training.pipeline import TAG_BATCH_REDUCED, TAG_BATCH_USED
-from transect.training.resumable import ResumableTrainer
-from transect.training.spool import Spool
-from transect.training.trainer import Listeners, Trained, run_training
+from transect.training.trainer.checkpoints import LAST, Checkpoint
+from transect.training.trainer.resumable import ResumableTrainer
+from transect.training.trainer.trainer import Listeners, Trained, run_training
 
 _SENTENCE = "batch {} did not fit into the GPU's memory, trained with {}"
 _IMAGES = 12
-_OURS = "transect.training.trainer"
+_OURS = "transect.training.trainer.trainer"
 
 
 @pytest.fixture(scope="module")

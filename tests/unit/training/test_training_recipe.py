@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from transect.errors import InputError
-from transect.training.recipe import PrecisionRecipe, load_recipe
+from transect.training.config.recipe import PrecisionRecipe, load_recipe
 
 _SHIPPED = sorted(Path("configs/train").glob("*.yaml"))
 
@@ -146,7 +146,7 @@ def test_the_experiment_is_named_after_the_path(recipe: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipes_are_what_ultralytics_takes(path: Path) -> None:
-    from transect.training.trainer import check_arguments
+    from transect.training.trainer.trainer import check_arguments
 
     read = load_recipe(path)
     assert read.train["epochs"] > 0
@@ -154,7 +154,7 @@ def test_shipped_recipes_are_what_ultralytics_takes(path: Path) -> None:
 
 
 def test_a_value_that_ultralytics_refuses_is_our_error() -> None:
-    from transect.training.trainer import check_arguments
+    from transect.training.trainer.trainer import check_arguments
 
     with pytest.raises(InputError, match="epochs"):
         check_arguments({"epochs": "many"})
@@ -199,7 +199,7 @@ def test_a_key_twice_on_the_command_line_is_refused(recipe: Path, again: str) ->
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from transect.training.trainer import check_arguments
+    from transect.training.trainer.trainer import check_arguments
 
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)

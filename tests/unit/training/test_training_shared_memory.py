@@ -19,10 +19,10 @@ from ultralytics.data.build import build_dataloader
 from tiny_datasets import write_spots_dataset
 from transect.datasets import Dataset, Split, load_dataset
 from transect.errors import InputError
-from transect.training import shared_memory
-from transect.training.checked import CheckedTrainer
-from transect.training.recipe import load_recipe
-from transect.training.shared_memory import (
+from transect.training.config.recipe import load_recipe
+from transect.training.trainer import shared_memory
+from transect.training.trainer.dataset import CheckedTrainer
+from transect.training.trainer.shared_memory import (
     Loader,
     built_loaders,
     check_loaders,
@@ -30,7 +30,7 @@ from transect.training.shared_memory import (
     plan_loaders,
     val_rectangle,
 )
-from transect.training.trainer import Listeners, run_training
+from transect.training.trainer.trainer import Listeners, run_training
 
 ROOT = Path(__file__).parents[3]
 _CORES = 64
@@ -223,7 +223,7 @@ def test_the_trainer_looks_before_it_starts(
         built.extend(built_loaders(*loaders))
         return tuple(Loader(2, 4, loader.batch, loader.height, loader.width) for loader in built)
 
-    monkeypatch.setattr("transect.training.trainer.built_loaders", with_workers)
+    monkeypatch.setattr("transect.training.trainer.trainer.built_loaders", with_workers)
     room(4096)
     silent = Listeners(started=lambda _: pytest.fail("it started"), epoch=lambda *_: None, reduced=lambda *_: None)
     arguments = {

@@ -14,8 +14,8 @@ from mlflow import environment_variables as mlflow_environment
 
 from transect.registry import connect
 from transect.settings import Settings, load_settings
-from transect.training import session
-from transect.training.tracking import RunLog
+from transect.tracking.run_log import RunLog
+from transect.training import run_session as session
 
 
 class _Leaving(BaseHTTPRequestHandler):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from transect.training.checkpoints import COMPLETE, TRAINED, cut_results, read_trained, write_trained
-from transect.training.history import param_drift
+from transect.tracking.run_history import param_drift
+from transect.training.trainer.checkpoints import COMPLETE, TRAINED, cut_results, read_trained, write_trained
 
 _HEADER = "epoch,time,loss\n"
 

@@ -9,8 +9,8 @@ import pytest
 from transect.errors import UnreachableError
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings
-from transect.training.spool import Spool
-from transect.training.sync import sync_spools
+from transect.tracking.spool import Spool
+from transect.tracking.sync import sync_spools
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from transect.training.checkpoint import load_checkpoint
-from transect.training.starter import write_starter
-from transect.training.weights import STARTER
+from transect.training.config.pretrained import STARTER
+from transect.training.config.safe_load import load_checkpoint
+from transect.training.config.starter import write_starter
 
 
 def _text(path: Path) -> bytes:

@@ -16,9 +16,9 @@ from transect.engine import Detector, Evaluation, Precision, VariantLimits, read
 from transect.engine.backends import BackendUnavailableError, choice, native_precisions
 from transect.engine.backends.cuda.session import Gpu
 from transect.settings import load_settings
-from transect.training import trials
-from transect.training.recipe import PrecisionRecipe
-from transect.training.variants import Trial, VariantReport, compare, judge
+from transect.training.config.recipe import PrecisionRecipe
+from transect.training.packaging import variant_benchmark as trials
+from transect.training.packaging.variants import Trial, VariantReport, compare, judge
 
 
 def _evaluation(map50_95: float, recall: float | None, detections: int, objects: int = 200) -> Evaluation:

@@ -1,0 +1,122 @@
+"""Delivering what trainings could not: every spool under TRANSECT_HOME, after MLflow or a trainer was away."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from transect.errors import TransectError
+from transect.registry import Registry, connect
+from transect.settings import Settings
+from transect.tracking.delivery import Delivery
+from transect.tracking.run_history import History
+from transect.tracking.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+SWEEPS = "sweeps"
+
+
+@dataclass(frozen=True)
+class SpoolReport:
+    """One run: how many entries were `delivered` now and how many could not be, and one sentence about it."""
+
+    folder: Path
+    run_id: str
+    delivered: int
+    left: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """Every run that had something to deliver."""
+
+    runs: tuple[SpoolReport, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether MLflow has everything now."""
+        return all(run.left == 0 for run in self.runs)
+
+
+def run_folders(settings: Settings) -> list[Path]:
+    """The folders of trainings that have a spool, oldest first."""
+    root = settings.home / "train"
+    return sorted(folder for folder in root.glob("*") if Spool.exists(folder))
+
+
+def spool_folders(settings: Settings) -> list[Path]:
+    """Every folder with a spool: sweeps first, since MLflow has to know them before it takes their trials."""
+    sweeps = sorted(folder for folder in (settings.home / SWEEPS).glob("*") if Spool.exists(folder))
+    return [*sweeps, *run_folders(settings)]
+
+
+def sync_spools(settings: Settings) -> SyncReport:
+    """Deliver every spool of a training or a sweep under TRANSECT_HOME, in order, and register what waits for it.
+
+    A run whose trainer was killed ends as KILLED, or as FINISHED when its model is all that was
+    missing. A spool that somebody else delivers now is left to them; one that cannot be delivered is
+    named with the reason and stays as it is. Run again, it does nothing twice.
+    Raises RegistryError when there is something to deliver and MLflow cannot be reached.
+    """
+    registry: Registry | None = None
+    reports = []
+    for folder in spool_folders(settings):
+        spool = Spool(folder)
+        with spool.lock() as mine:
+            if not mine:
+                reports.append(_busy(spool))
+                continue
+            # Whoever had the lock until now may have delivered.
+            spool = Spool(folder)
+            _end_killed(spool)
+            if spool.next() is None:
+                continue
+            registry = registry or connect(settings)
+            reports.append(_deliver(spool, settings, registry))
+    return SyncReport(tuple(reports))
+
+
+def _end_killed(spool: Spool) -> None:
+    """Give a run whose process is gone the status that it could not tell."""
+    history = History.read(spool)
+    if not history.status:
+        status = "FINISHED" if history.registering else "KILLED"
+        spool.append("status", f"status {status}", status=status, time=int(time.time() * 1000))
+
+
+def _deliver(spool: Spool, settings: Settings, registry: Registry) -> SpoolReport:
+    refused = len(spool.state.rejected)
+    delivery = Delivery(spool, settings, registry)
+    waiting, why = len(spool.pending()), ""
+    try:
+        while delivery.send_next():
+            pass
+    except TransectError as error:
+        why = str(error)
+    left = len(spool.pending())
+    delivered = waiting - left
+    name, run_id = spool.run_folder.name, spool.state.run_id
+    if left:
+        sentence = f"{name}: {left} entries are not delivered and stay in {spool.folder}: {why}"
+    else:
+        version = f"; registered version {spool.state.version}" if spool.state.version else ""
+        sentence = f"{name}: delivered {delivered} entries to run {run_id}{version}."
+    if rejected := spool.state.rejected[refused:]:
+        sentence += f" MLflow refused: {'; '.join(rejected)}."
+    return SpoolReport(spool.run_folder, run_id, delivered, left, sentence)
+
+
+def _busy(spool: Spool) -> SpoolReport:
+    sentence = f"{spool.run_folder.name}: it is training, or being delivered, just now."
+    return SpoolReport(spool.run_folder, spool.state.run_id, 0, 0, sentence)
+
+
+def undelivered_sentence(folder: Path, count: int, reason: str) -> str:
+    """What to say at the end of a training that MLflow does not have in full."""
+    because = f" ({reason.rstrip('.')})" if reason else ""
+    return (
+        f"MLflow lacks {count} entries of {folder.name}{because}; they are kept in {folder / 'spool'}: "
+        "deliver them with: transect runs sync"
+    )

@@ -1,0 +1,1 @@
+"""What to train: recipe, architecture, starting weights, empty ground."""

@@ -1,0 +1,1 @@
+"""A logged training once more, and whether it comes out the same."""

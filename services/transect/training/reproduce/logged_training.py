@@ -1,0 +1,145 @@
+"""A finished training as MLflow holds it: what it was made with, and what its numbers were."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transect.config_files import read_yaml_mapping, read_yaml_value
+from transect.errors import InputError
+from transect.files import atomic_write
+from transect.registry import Registry, RunRow, find_run
+from transect.registry.client.connection import translated
+from transect.registry.client.names import TAG_NOTE
+from transect.registry.client.queries import stored_files
+from transect.settings import Settings
+from transect.tracking.run_log import TAG_DRIFT
+from transect.training.config.recipe import TRAIN_KEYS
+from transect.training.plan import TrainRequest
+
+TAG_REPRODUCES = "transect.reproduces"
+_RECIPE, _PATCH, _PACKAGES = "config/recipe.yaml", "source/changes.patch", "source/requirements.txt"
+_NEEDED = frozenset({"architecture", "data", "dataset_digest", "model", "pretrained", "weights_used"})
+# What TRANSECT_PRETRAINED was, by what came of it; a file is named as it was.
+_PRETRAINED = {"none": "none", "starter": "starter", "ultralytics": "auto", "checkpoint": "auto"}
+
+
+@dataclass(frozen=True)
+class Original:
+    """A training to repeat: its run, its files in `folder`, and for each metric its value at each step.
+
+    `experiment_id` is MLflow's, for links. `drift` holds the parameters that changed on the way, as name to old and
+    new value, or None where that cannot be read.
+    """
+
+    row: RunRow
+    folder: Path
+    experiment_id: str
+    histories: Mapping[str, Mapping[int, float]]
+    drift: Mapping[str, Mapping[str, str]] | None
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that repeats it."""
+        return self.folder / Path(_RECIPE).name
+
+    @property
+    def patch(self) -> Path:
+        """What had been changed since the commit; not there when nothing was."""
+        return self.folder / Path(_PATCH).name
+
+    @property
+    def packages(self) -> Path:
+        """Every package with its version, as pip reads it."""
+        return self.folder / Path(_PACKAGES).name
+
+    def request(self, data: Path | None) -> TrainRequest:
+        """What repeats it as far as it went, but for the registration; `data` is where the training set is now."""
+        link = f"[{self.row.name}](#/experiments/{self.experiment_id}/runs/{self.row.run_id})"
+        evaluated = any(name.startswith("test/") for name in self.row.metrics)
+        return TrainRequest(
+            config=self.recipe,
+            data=data or Path(self.row.params["data"]),
+            until="evaluated" if evaluated else "trained",
+            run_tags={TAG_REPRODUCES: self.row.run_id, TAG_NOTE: f"{link} once more, to see whether it is the same."},
+            experiment=self.row.experiment,
+        )
+
+
+def fetch_original(registry: Registry, reference: str, settings: Settings) -> Original:
+    """Read the training that `reference` names (see find_run); its files go to TRANSECT_HOME/reproduce/RUN.
+
+    Raises NotRegisteredError when there is no such run, InputError for one that is no finished training,
+    RegistryError.
+    """
+    row = find_run(registry, reference)
+    with translated(registry.uri, f"reading run {row.run_id}"):
+        client = registry.client
+        stored = {info.path for part in ("config", "source") for info in stored_files(client, row.run_id, part)}
+        _refuse_others(row, stored)
+        folder = (settings.home / "reproduce" / row.run_id).absolute()
+        with tempfile.TemporaryDirectory(prefix="transect-reproduce-") as scratch:
+            for path in sorted({_RECIPE, _PATCH, _PACKAGES} & stored):
+                content = Path(client.download_artifacts(row.run_id, path, scratch)).read_bytes()
+                atomic_write(folder / Path(path).name, content)
+        histories = {
+            name: {one.step: one.value for one in client.get_metric_history(row.run_id, name)}
+            for name in row.metrics
+            if comes_out_the_same(name)
+        }
+        experiment_id = client.get_run(row.run_id).info.experiment_id
+    original = Original(row, folder, str(experiment_id), histories, _read_drift(row.tags.get(TAG_DRIFT, "{}")))
+    _write_recipe(original)
+    return original
+
+
+def comes_out_the_same(metric: str) -> bool:
+    """Whether a metric has the same values in the same training; the machine's load and the clock's have not."""
+    return not (metric.startswith("system/") or metric.endswith("/speedup"))
+
+
+def _refuse_others(row: RunRow, stored: set[str]) -> None:
+    name = f"Run {row.name} ({row.run_id}) of {row.experiment}"
+    if _RECIPE not in stored or not set(row.params) >= _NEEDED:
+        raise InputError(
+            f"{name} is no training that got as far as its first epoch: it has no {_RECIPE} or not all parameters; "
+            "name a run of transect train (transect runs list shows them)."
+        )
+    if row.status != "FINISHED":
+        raise InputError(
+            f"{name} is {row.status}, and only a finished training can be repeated; "
+            "transect train --resume goes on with one that was cut off."
+        )
+
+
+def _read_drift(text: str) -> dict[str, dict[str, str]] | None:
+    try:
+        found: dict[str, dict[str, str]] = json.loads(text)
+    except ValueError:
+        # MLflow keeps so many characters of a tag and no more.
+        return None
+    return found
+
+
+def _write_recipe(original: Original) -> None:
+    """Turn the recipe that was logged into one that needs neither command line nor environment."""
+    row = original.row
+    try:
+        document: dict[str, Any] = dict(read_yaml_mapping(original.recipe, InputError))
+        kind, model = row.params["weights_used"], row.params["model"]
+        document["model"] = model if Path(model).is_absolute() else row.params["architecture"]
+        document["pretrained"] = _PRETRAINED.get(kind, row.params["pretrained"])
+        document["train"] |= {
+            name: read_yaml_value(change["new"], f"the value of {name}")
+            for name, change in (original.drift or {}).items()
+            if name in TRAIN_KEYS
+        }
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(
+            f"The recipe that run {row.run_id} logged ({_RECIPE}) is damaged: {' '.join(str(error).split())}."
+        ) from error
+    atomic_write(original.recipe, yaml.safe_dump(document, sort_keys=False))

@@ -1,0 +1,1 @@
+"""Many trainings, and the best of them."""

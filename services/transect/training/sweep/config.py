@@ -1,0 +1,241 @@
+"""What a sweep looks for and where: a YAML file, checked key by key before anything is started."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transect.config_files import YamlMapping, read_yaml_mapping
+from transect.errors import InputError
+from transect.training.config.recipe import TRAIN_KEYS, load_recipe, override_key, refuse_unknown
+
+# What the best weights are worth on the validation split, as a training measures it.
+METRICS = ("best/mAP50-95", "best/mAP50", "best/precision", "best/recall")
+# The recipe's keys that say how to train, and which architecture.
+SPACE_KEYS = TRAIN_KEYS - {"plots", "save_period", "time", "workers"} | {"model"}
+_KINDS = frozenset({"uniform", "log_uniform", "int", "choice"})
+_KEYS = frozenset({"recipe", "trials", "metric", "sampler", "pruner", "space"})
+_A_SWEEP = "a sweep"
+
+
+class Sampler(BaseModel):
+    """How settings are drawn: `startup_trials` at random, the rest by what was learned (TPE)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    seed: int = Field(default=0, ge=0)
+    startup_trials: int = Field(default=10, ge=1)
+
+
+class Pruner(BaseModel):
+    """Which trials are stopped early.
+
+    `median`: those whose best epoch so far is below the median of the others at that epoch, once
+    `startup_trials` are complete, and not in a trial's first `warmup_epochs`. `none`: no trial.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["median", "none"] = "median"
+    startup_trials: int = Field(default=5, ge=1)
+    warmup_epochs: int = Field(default=10, ge=0)
+
+
+class _Numbers(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    trials: int = Field(default=20, ge=1)
+    metric: str = METRICS[0]
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A sweep: the recipe it starts from, the space of its keys, and what is better.
+
+    `metric` is one of METRICS, and more of it is better.
+    """
+
+    path: Path
+    recipe: Path
+    space: Mapping[str, BaseDistribution]
+    trials: int
+    metric: str
+    sampler: Sampler
+    pruner: Pruner
+
+    @property
+    def value_name(self) -> str:
+        """The metric without its prefix, such as mAP50-95."""
+        return self.metric.removeprefix("best/")
+
+
+def load_sweep(path: Path, *, trials: int | None = None, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Read a sweep; `trials` is another number of trials than the file's, `overrides` are fixed keys of the recipe.
+
+    The recipe is tried with both ends of every range and with every choice. Raises InputError for a
+    missing or malformed file, an unknown key (with the nearest right one), a range that is none, a
+    value that the recipe refuses, or an override of a key that is looked for.
+    """
+    document = read_yaml_mapping(path, InputError, "Sweep", "configs/sweep holds one")
+    refuse_unknown(document, (), _KEYS, str(path), _A_SWEEP)
+    recipe = document.get("recipe")
+    if not isinstance(recipe, str):
+        problem = f"{path} names no recipe to start from, such as recipe: configs/train/wildlife.yaml"
+        raise InputError(document.placed(problem, "recipe"))
+    space = _space(document, path)
+    numbers = _numbers(document, path, {} if trials is None else {"trials": trials})
+    if numbers.metric not in METRICS:
+        raise InputError(document.placed(_wrong_metric(numbers.metric, path), "metric"))
+    for override in overrides:
+        if (key := override_key(override)) in space:
+            raise InputError(f"{override}: {key} is in the space of {path}, which looks for it; take it out of one.")
+    config = SweepConfig(path, Path(recipe), space, numbers.trials, numbers.metric, numbers.sampler, numbers.pruner)
+    _try(config, overrides)
+    return config
+
+
+def as_overrides(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """A trial's settings as overrides of the recipe."""
+    return tuple(
+        f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in params.items()
+    )
+
+
+def _numbers(document: YamlMapping, path: Path, given: Mapping[str, Any]) -> _Numbers:
+    for name, model in (("sampler", Sampler), ("pruner", Pruner)):
+        if not isinstance(document.get(name, {}), dict):
+            raise InputError(document.placed(f"{path}: {name} must be a mapping", name))
+        refuse_unknown(document, (name,), frozenset(model.model_fields), f"{path}, {name}", _A_SWEEP)
+    values = {key: value for key, value in document.items() if key in _Numbers.model_fields}
+    try:
+        return _Numbers.model_validate({**values, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        problem = f"{path}: {name}={first['input']!r} is not usable: {first['msg']}"
+        raise InputError(problem + "." if name in given else document.placed(problem, *first["loc"])) from error
+
+
+def _wrong_metric(metric: str, path: Path) -> str:
+    known = ", ".join(METRICS)
+    if metric.startswith("test/"):
+        return (
+            f"{path}: metric {metric} is of the test split, which has to stay unseen until a model is chosen; "
+            f"give one of {known}."
+        )
+    return f"{path}: metric {metric!r} is none that a sweep looks for; give one of {known}."
+
+
+def _space(document: YamlMapping, path: Path) -> dict[str, BaseDistribution]:
+    section = document.get("space")
+    if not isinstance(section, dict) or not section:
+        problem = f"{path} has no space to look in, such as space: {{lr0: {{log_uniform: [0.0003, 0.02]}}}}"
+        raise InputError(document.placed(problem, "space"))
+    refuse_unknown(document, ("space",), SPACE_KEYS, f"{path}, space", "a training recipe that a sweep can look for")
+    found = {}
+    for key, given in section.items():
+        where = f"{path}, space, {key}"
+        if isinstance(given, dict):
+            refuse_unknown(document, ("space", key), _KINDS | {"step"}, where, _A_SWEEP)
+        try:
+            found[key] = _distribution(given, where)
+        except InputError as error:
+            raise InputError(document.placed(str(error), "space", key)) from error
+    return found
+
+
+def _distribution(given: Any, where: str) -> BaseDistribution:
+    if not isinstance(given, dict) or len(_KINDS & given.keys()) != 1:
+        raise InputError(
+            f"{where}: give one of uniform: [LOW, HIGH], log_uniform: [LOW, HIGH], int: [LOW, HIGH], choice: [...]."
+        )
+    (kind,) = _KINDS & given.keys()
+    if "step" in given and kind != "int":
+        raise InputError(f"{where}: step goes with int alone.")
+    if kind == "choice":
+        return _choice(given[kind], where)
+    low, high = _range(kind, given[kind], where)
+    if kind == "int":
+        step = given.get("step", 1)
+        if isinstance(step, bool) or not isinstance(step, int) or step < 1 or (high - low) % step:
+            raise InputError(f"{where}: step={step!r} does not lead from {low} to {high}.")
+        return IntDistribution(int(low), int(high), step=step)
+    if kind == "log_uniform" and low <= 0:
+        raise InputError(f"{where}: log_uniform: [{low}, {high}] must begin above 0.")
+    return FloatDistribution(low, high, log=kind == "log_uniform")
+
+
+def _range(kind: str, given: Any, where: str) -> tuple[float, float]:
+    ends = [_number(value) for value in given] if isinstance(given, list) else []
+    whole = kind == "int"
+    if len(ends) != 2 or any(end is None or not isfinite(end) or (whole and end % 1) for end in ends):
+        kinds = "two whole numbers" if whole else "two numbers"
+        raise InputError(f"{where}: {kind}: {given!r} is no range: give {kinds}, such as {kind}: [1, 5].")
+    low, high = (float(end or 0) for end in ends)
+    if not low < high:
+        raise InputError(f"{where}: {kind}: {given!r} is empty: the first number must be the smaller one.")
+    return low, high
+
+
+def _number(value: Any) -> float | None:
+    """A number, also one such as 1e-4, which YAML 1.1 takes for a word."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _choice(given: Any, where: str) -> CategoricalDistribution:
+    values = given if isinstance(given, list) else []
+    if len(values) < 2 or not all(isinstance(value, bool | int | float | str) for value in values):
+        raise InputError(f"{where}: choice: {given!r} is no choice: give a list of two or more words or numbers.")
+    if len(set(map(repr, values))) != len(values):
+        raise InputError(f"{where}: choice: {given!r} names something twice.")
+    numbers = [_number(value) if isinstance(value, str) else None for value in values]
+    return CategoricalDistribution(
+        [value if number is None else number for value, number in zip(values, numbers, strict=True)]
+    )
+
+
+def examples(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """Both ends of a range, or every choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - `_distribution` makes no other
+    return distribution.low, distribution.high
+
+
+def described(distribution: BaseDistribution) -> str:
+    """A range in the words of the file."""
+    if isinstance(distribution, CategoricalDistribution):
+        return f"choice: {list(distribution.choices)}"
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - `_distribution` makes no other
+    if isinstance(distribution, IntDistribution):
+        step = f", step: {distribution.step}" if distribution.step > 1 else ""
+        return f"int: [{distribution.low}, {distribution.high}]{step}"
+    return f"{'log_uniform' if distribution.log else 'uniform'}: [{distribution.low}, {distribution.high}]"
+
+
+def _try(config: SweepConfig, overrides: Sequence[str]) -> None:
+    """Read the recipe, with every value at the edge of the space."""
+    load_recipe(config.recipe, overrides)
+    for key, distribution in config.space.items():
+        for value in examples(distribution):
+            try:
+                load_recipe(config.recipe, (*overrides, *as_overrides({key: value})))
+            except InputError as error:
+                raise InputError(f"{config.path}, space, {key}: {error}") from error

@@ -1,0 +1,268 @@
+"""One Ultralytics training on a checked data set, with its progress and its numbers handed to us."""
+
+import gc
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import torch
+from ultralytics.cfg import get_cfg
+
+from transect.datasets import Dataset
+from transect.errors import InputError
+from transect.progress import Advance, progress
+from transect.training.trainer.checkpoints import BEST, Checkpoint, read_trained, write_trained
+from transect.training.trainer.cpu_bf16 import speed_up_forward
+from transect.training.trainer.dataset import stride_of
+from transect.training.trainer.handover import write_handover
+from transect.training.trainer.resumable import ResumableTrainer
+from transect.training.trainer.shared_memory import built_loaders, check_loaders
+
+logger = logging.getLogger(__name__)
+
+# Ultralytics' names of the metrics that count, and ours.
+METRICS = {
+    "metrics/precision(B)": "precision",
+    "metrics/recall(B)": "recall",
+    "metrics/mAP50(B)": "mAP50",
+    "metrics/mAP50-95(B)": "mAP50-95",
+}
+
+# Ultralytics looks at the optimizer's name only when it builds it, minutes later.
+_OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """What the caller does with the numbers while training runs.
+
+    `started` gets the true configuration, once the optimizer is built, and again when the batch was
+    halved because it did not fit into memory; `reduced` gets the new batch and a sentence on it then.
+    `epoch` gets the numbers of an epoch, counted from 1.
+    """
+
+    started: Callable[[dict[str, Any]], None]
+    epoch: Callable[[int, dict[str, float]], None]
+    reduced: Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left behind.
+
+    `val` are precision, recall, mAP50 and mAP50-95 of `best` on the validation split, as Ultralytics
+    measures them.
+    """
+
+    best: Path
+    epochs: int
+    image_size: int
+    stride: int
+    batch: int
+    val: dict[str, float]
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise InputError when Ultralytics would refuse a value of the recipe."""
+    optimizer = str(arguments.get("optimizer", "auto"))
+    if optimizer.lower() not in {name.lower() for name in _OPTIMIZERS}:
+        raise InputError(f"optimizer={optimizer!r} is not usable: give one of {', '.join(_OPTIMIZERS)}.")
+    if str(arguments.get("cache")).lower() == "disk":
+        raise InputError(
+            "cache=disk would write a copy of each picture into the training set; give cache=ram, or leave it out."
+        )
+    if arguments.get("compile") and not _has_compiler():
+        raise InputError(
+            "compile makes PyTorch call a C compiler, and there is none here; install one, or leave it out."
+        )
+    try:
+        get_cfg(overrides=dict(arguments))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise InputError(f"The recipe has a value that Ultralytics refuses: {' '.join(str(error).split())}") from error
+
+
+def _has_compiler() -> bool:
+    """Whether there is what Triton and PyTorch's inductor look for."""
+    return any(which(name) for name in (os.environ.get("CC"), os.environ.get("CXX"), "cc", "gcc", "clang") if name)
+
+
+def run_training(
+    dataset: Dataset,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    listeners: Listeners,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train into `folder`; `arguments` are Ultralytics' (model, pretrained, epochs, imgsz, ...).
+
+    The dataset is trained on as `load_dataset` read it: Ultralytics neither opens its data.yaml, nor
+    scans it again, nor writes caches into it, nor repairs its pictures in place. With a `checkpoint`
+    in `folder` it goes on from there; what is trained already is not trained again. Raises InputError
+    when the checkpoint cannot be used.
+    """
+    if (noted := read_trained(folder)) is not None:
+        return Trained(**{**noted, "best": folder / noted["best"]})
+    overrides = {
+        **arguments,
+        "task": "detect",
+        "data": str(write_handover(dataset, folder)),
+        "project": str(folder.parent),
+        "name": folder.name,
+        "exist_ok": True,
+        "save": True,
+        "val": True,
+    }
+    with ExitStack() as stack:
+        trainer: Any = ResumableTrainer(dataset, overrides, checkpoint)
+        _Reporter(listeners, stack, arguments).attach(trainer)
+        trainer.train()
+    trained = Trained(
+        best=folder / BEST,
+        epochs=trainer.epoch + 1,
+        image_size=int(trainer.args.imgsz),
+        stride=stride_of(trainer.model),
+        batch=int(trainer.batch_size),
+        val={ours: float(trainer.metrics[theirs]) for theirs, ours in METRICS.items()},
+    )
+    write_trained(folder, {**asdict(trained), "best": str(BEST)})
+    del trainer
+    gc.collect()
+    # What PyTorch keeps of a GPU's memory, the evaluation that follows would miss.
+    torch.cuda.empty_cache()
+    return trained
+
+
+@dataclass
+class _Reporter:
+    """Turns Ultralytics' callbacks into one bar and one set of numbers an epoch."""
+
+    listeners: Listeners
+    stack: ExitStack
+    arguments: Mapping[str, Any]
+    advance: Advance | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    last: str = ""
+    bf16: bool = False
+    # What the training began with, and what it came to.
+    wanted_batch: int = 0
+    batch_size: int = 0
+    # Of the bar: the batches that are done, and all of them.
+    done: int = 0
+    total: int = 0
+
+    def attach(self, trainer: Any) -> None:
+        trainer.add_callback("on_pretrain_routine_end", self.started)
+        trainer.add_callback("on_train_epoch_start", self.begun)
+        trainer.add_callback("on_train_batch_end", self.batch)
+        trainer.add_callback("on_train_epoch_end", self.trained)
+        # Before the checkpoint: an epoch that a resumed run does not train again has been told.
+        trainer.before_save = self.validated
+
+    def started(self, trainer: Any) -> None:
+        # No worker runs yet, and only now is the batch known that Ultralytics fitted to the GPU.
+        check_loaders(built_loaders(trainer.train_loader, trainer.test_loader))
+        self.bf16 = speed_up_forward(trainer)
+        self.wanted_batch = self.batch_size = trainer.batch_size
+        self.total = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
+        self.advance = self.stack.enter_context(progress("Training", self.total, "batches"))
+        self.tell_configuration(trainer)
+
+    def tell_configuration(self, trainer: Any) -> None:
+        self.listeners.started(
+            {
+                **vars(trainer.args),
+                **_as_used(trainer, self.bf16),
+                # A resumed training loads its checkpoint; what it is about stays what it was.
+                **{name: self.arguments[name] for name in ("model", "pretrained")},
+                "resume": False,
+            }
+        )
+
+    def begun(self, trainer: Any) -> None:
+        """See whether Ultralytics begins an epoch once more, and with what.
+
+        When memory runs out in the first epoch it halves the batch, builds the loaders anew and says so in its own log
+        alone; after a loss that is NaN it goes back to its checkpoint.
+        """
+        self.set_total(self.done + len(trainer.train_loader) * (trainer.epochs - trainer.epoch))
+        if trainer.batch_size == self.batch_size:
+            return
+        self.batch_size = trainer.batch_size
+        sentence = f"batch {self.wanted_batch} did not fit into the GPU's memory, trained with {self.batch_size}"
+        logger.warning("%s.", sentence[0].upper() + sentence[1:])
+        self.listeners.reduced(self.batch_size, sentence)
+        self.tell_configuration(trainer)
+
+    def set_total(self, batches: int) -> None:
+        if self.advance is not None and batches != self.total:
+            self.advance(0, total=batches)
+            self.total = batches
+
+    def batch(self, trainer: Any) -> None:
+        self.done += 1
+        if self.advance is not None and trainer.tloss:
+            losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
+            self.advance(note=f"epoch {trainer.epoch + 1}/{trainer.epochs} {losses}{self.last}")
+
+    def trained(self, trainer: Any) -> None:
+        losses = {f"train/{name}": float(loss) for name, loss in trainer.tloss.items()}
+        self.losses = {**losses, "train/loss": sum(losses.values()), **trainer.lr}
+
+    def validated(self, trainer: Any) -> None:
+        values = {**self.losses, **_validation(trainer.metrics)}
+        self.losses = {}
+        self.last = f" mAP50 {values['metrics/mAP50']:.3f}"
+        if not sys.stderr.isatty():
+            logger.info(
+                "Epoch %d/%d: train loss %.3f, val loss %.3f, precision %.3f, recall %.3f, mAP50 %.3f, mAP50-95 %.3f",
+                trainer.epoch + 1,
+                trainer.epochs,
+                values["train/loss"],
+                values["val/loss"],
+                *(values[f"metrics/{name}"] for name in METRICS.values()),
+            )
+        self.listeners.epoch(trainer.epoch + 1, values)
+
+
+def _as_used(trainer: Any, bf16: bool) -> dict[str, Any]:
+    """What became of the arguments when loaders and optimizer were built, and is not written back to them.
+
+    Ultralytics itself writes back `batch`, `imgsz`, and, where optimizer=auto chose them, `optimizer`, `lr0` and
+    `warmup_bias_lr`.
+    """
+    groups = trainer.optimizer.param_groups
+    half = "bf16" if bf16 or trainer.args.amp == "bf16" else "fp16"
+    return {
+        "optimizer_used": type(trainer.optimizer).__name__,
+        "initial_lr": ", ".join(f"{group['initial_lr']:g}" for group in groups),
+        "momentum": _momentum(trainer),
+        # For a batch other than nbs, Ultralytics scales it; biases and normalisation have none.
+        "weight_decay_used": max(group["weight_decay"] for group in groups),
+        "workers": trainer.train_loader.num_workers,
+        "batches_per_epoch": len(trainer.train_loader),
+        "forward_precision": half if bf16 or trainer.amp else "fp32",
+        "cpu_threads": torch.get_num_threads(),
+    }
+
+
+def _momentum(trainer: Any) -> float:
+    group = trainer.optimizer.param_groups[0]
+    if "betas" in group:
+        return float(group["betas"][0])
+    # With optimizer=auto it is built with another one, and warm-up ends at the argument all the same.
+    return float(trainer.args.momentum if trainer.args.warmup_epochs > 0 else group["momentum"])
+
+
+def _validation(metrics: Mapping[str, Any]) -> dict[str, float]:
+    losses = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
+    return {
+        **losses,
+        "val/loss": sum(losses.values()),
+        **{f"metrics/{ours}": float(metrics[theirs]) for theirs, ours in METRICS.items()},
+    }
