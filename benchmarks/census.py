@@ -26,7 +26,7 @@ from benchmarks.models import IOU, fastest_passed, made_frames, made_package, pa
 from benchmarks.sliced import sahi_search, ultralytics_onnx
 from numpy.typing import NDArray
 
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.sightings.detect import decoding_workers, search_frames
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, PackageManifest, read_manifest

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.geometry import FloatArray, Grid
+from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.detect import Found
 

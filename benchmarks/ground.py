@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.measure import Bar, Report, Table, cores
 from numpy.typing import NDArray
 
+from transect.census.counting.tally import StratumSample, estimate_species
 from transect.census.estimates.correction import Correction, correct_species, spread_factor
 from transect.census.estimates.estimate import DEFAULT_METHOD, jolly2
-from transect.census.tally import StratumSample, estimate_species
 from transect.engine import BackgroundCounts, ValidationCounts
 
 FloatArray = NDArray[np.float64]

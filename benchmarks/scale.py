@@ -28,14 +28,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from transect.census.consistency import suspects, unsampled
-from transect.census.counting import photographed_ground
+from transect.census.counting.count import photographed_ground
+from transect.census.counting.tally import UNIT_REACH_M, tally
 from transect.census.ground.coverage import assign_to_units, check_against_strata, cover, regions_on
+from transect.census.ground.plausibility import suspects, unsampled
 from transect.census.ground.poses import put_on_grid
 from transect.census.inputs.config import CensusConfig
 from transect.census.sightings.animals import count_once
 from transect.census.sightings.observations import Observations, observe
-from transect.census.tally import UNIT_REACH_M, tally
 
 SIZES = (1_000, 10_000, 100_000)
 MOST_S, MOST_GB, CORES = 60.0, 2.0, 2

@@ -21,17 +21,17 @@ from benchmarks.measure import Bar, Report, Table
 from benchmarks.models import fastest_passed
 from numpy.typing import NDArray
 
+from transect.census.counting.tally import UNIT_REACH_M, StratumSample, Tally, UnitCount, estimate_species, tally
 from transect.census.estimates.correction import Correction, correct_species
 from transect.census.ground.coverage import Region, assign_to_units, cover
-from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Pose
+from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.animals import count_once
 from transect.census.sightings.detect import Found, search_frames
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import observe
-from transect.census.tally import UNIT_REACH_M, StratumSample, Tally, UnitCount, estimate_species, tally
 from transect.engine import DetectOptions, Detector, PackageManifest, read_manifest
 from transect.settings import load_settings
 from transect.synth import (
@@ -44,7 +44,7 @@ from transect.synth import (
     perfect_sightings,
     plan_survey,
 )
-from transect.synth.flight import Pose as AircraftPose
+from transect.synth.camera.flight import Pose as AircraftPose
 from transect.synth.survey import frame_path
 
 OVERLAP, ANIMAL_SPEED_M_S, YAW_DEG, HEIGHT_M = 0.8, 1.0, 2.0, 0.3

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.measure import Bar, Report, Table
 from benchmarks.models import fastest_passed
 
-from transect.census.counting import Census, Model, count_survey
+from transect.census.counting.count import Census, Model, count_survey
 from transect.census.estimates.correction import correct_species
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections

@@ -23,11 +23,11 @@ from benchmarks.scale import peer
 from numpy.typing import NDArray
 
 from transect.census.ground.geometry import Pose
-from transect.census.ground.views import Views
+from transect.census.ground.projection import Views
 from transect.census.inputs.config import CensusConfig
 from transect.census.sightings.animals import count_once
 from transect.census.sightings.detect import Found
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import observe
 from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, perfect_sightings, plan_survey
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.sightings.observations import Observations
 
 

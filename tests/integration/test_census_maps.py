@@ -9,8 +9,8 @@ import rasterio
 from PIL import Image
 
 from transect.census import CensusConfig, load_survey, plan_census, run_census
-from transect.census.ground.frames import Placement
 from transect.census.ground.orthomosaic import Georeference
+from transect.census.ground.placement.frames import Placement
 from transect.engine import Detector
 from transect.errors import SurveyError
 from transect.settings import load_settings

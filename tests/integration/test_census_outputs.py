@@ -18,8 +18,8 @@ from integration.test_census_run import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WID
 from megadetector_judge import judge
 from transect.census import CensusResult
 from transect.census.compare import compare
-from transect.census.outputs.streams import unguarded
-from transect.census.results import read_census
+from transect.census.outputs.writers import unguarded
+from transect.census.saved_result import read_census
 from transect.engine import Detector
 
 FORMULA = '=HYPERLINK("x","y").png'

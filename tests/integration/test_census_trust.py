@@ -16,7 +16,7 @@ from integration.test_census_run import CONFIG, HEIGHT, NAMES, WIDTH, Painted, p
 from packages import with_profile
 from transect.census import CensusConfig, CensusResult, run_census
 from transect.census.compare import compare
-from transect.census.results import read_census
+from transect.census.saved_result import read_census
 from transect.cli.census import _print_comparison, print_counts
 from transect.engine import DetectOptions, Detector, ValidationCounts, ValidationProfile
 from transect.errors import InputError, SurveyError

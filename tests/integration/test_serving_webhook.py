@@ -23,7 +23,7 @@ from cryptography.fernet import Fernet
 from integration.detector_process import DetectorProcess, open_shop, running_detector
 from integration.servers import _free_ports, _mlflow
 from transect.cli import main
-from transect.serving.signature import sign
+from transect.serving.api.webhook_signature import sign
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "k2J-8fhw_Q1x9d7Z"

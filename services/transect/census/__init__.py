@@ -1,5 +1,6 @@
 """A survey folder in, counts with limits out."""
 
+from transect.census.counting.tally import SpeciesRow
 from transect.census.estimates.estimate import Estimate, add_strata, jolly2, total_coverage
 from transect.census.inputs.config import CensusConfig, load_config
 from transect.census.inputs.survey import Survey, load_survey
@@ -7,7 +8,6 @@ from transect.census.issues import Failure
 from transect.census.plan import Plan, plan_census
 from transect.census.result import CensusResult
 from transect.census.run import run_census
-from transect.census.tally import SpeciesRow
 
 __all__ = [
     "CensusConfig",

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from transect.census.estimates.difference import Contrast, Estimated, mover, paired, symmetric, welch
-from transect.census.results import SavedCensus, SavedCorrection, SavedEstimate
+from transect.census.saved_result import SavedCensus, SavedCorrection, SavedEstimate
 from transect.errors import InputError
 
 Test = Literal["mover", "welch", "paired"]

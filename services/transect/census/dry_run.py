@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from transect.census.ground.cameras import cameras_of
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.overlap import Overlap, ground_areas_m2, measure_overlap
+from transect.census.ground.placement.cameras import cameras_of
+from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.issues import Failure

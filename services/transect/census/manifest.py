@@ -11,9 +11,9 @@ import numpy as np
 
 from transect import __version__
 from transect.census.applicability.state import overall
-from transect.census.counting import Census
-from transect.census.ground.cameras import cameras_of
-from transect.census.ground.frames import Frame, Placement
+from transect.census.counting.count import Census
+from transect.census.ground.placement.cameras import cameras_of
+from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.sightings.detect import Found, package_identity, search_key

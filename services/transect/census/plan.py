@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transect.census.consistency import suspects, unsampled
 from transect.census.ground.coverage import Coverage, check_against_strata, cover, regions_on
-from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid, GroundView
-from transect.census.ground.hemispheres import NEAR_M
+from transect.census.ground.placement.frames import Frame
+from transect.census.ground.placement.hemispheres import NEAR_M
+from transect.census.ground.placement.positions import place_frames
+from transect.census.ground.placement.requirements import require_positions
+from transect.census.ground.plausibility import suspects, unsampled
 from transect.census.ground.poses import put_on_grid
-from transect.census.ground.positions import place_frames
-from transect.census.ground.requirements import require_positions
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.issues import Failure

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from transect.census.counting.tally import SpeciesRow
 from transect.census.issues import Failure
-from transect.census.tally import SpeciesRow
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 

@@ -5,18 +5,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from transect.census.counting import Census, Model, count_survey
+from transect.census.counting.count import Census, Model, count_survey
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import Survey, load_survey
 from transect.census.manifest import census_manifest, created_at, input_digests, run_name, survey_digest
 from transect.census.outputs.files import write_outputs
+from transect.census.outputs.result_folder import alone_in, writing_to
 from transect.census.plan import plan_census
 from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
 from transect.census.sightings.detect import decoding_workers, search_frames
 from transect.census.sightings.scales import TargetGsd, resampling, target_gsd, with_scales
-from transect.census.workplace import alone_in, writing_to
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import atomic_write_json

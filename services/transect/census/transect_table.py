@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transect.census.counting.tally import StratumSample
 from transect.census.inputs.table import TableRow, folded, read_table
-from transect.census.tally import StratumSample
 from transect.errors import InputError
 
 TRANSECT_COLUMNS = ("stratum", "transect", "species", "area_km2", "count")

@@ -20,10 +20,10 @@ from transect import __version__
 from transect.cli.census import app as census_app
 from transect.cli.defaults import open_detector, sample_training_set
 from transect.cli.models import app as models_app
-from transect.cli.runs import app as runs_app
+from transect.cli.runs.history import app as runs_app
+from transect.cli.runs.transfer import export, import_
 from transect.cli.sweep import sweep
 from transect.cli.synth import app as synth_app
-from transect.cli.transfer import export, import_
 from transect.cli.ui import ui
 from transect.cli.webhook import app as webhook_app
 from transect.errors import InputError, TransectError

@@ -18,7 +18,7 @@ from transect.settings import Settings, load_settings
 if TYPE_CHECKING:
     from transect.census import CensusResult
     from transect.census.compare import Comparison, Difference
-    from transect.census.tally import StratumEstimate
+    from transect.census.counting.tally import StratumEstimate
 
 app = typer.Typer(help="Count a survey.", no_args_is_help=True)
 
@@ -109,8 +109,8 @@ def estimate(
     """Estimate numbers from counts on transects, however they were counted; needs no survey and no model."""
     import json
 
+    from transect.census.counting.tally import estimate_species
     from transect.census.outputs.files import estimate_record
-    from transect.census.tally import estimate_species
     from transect.census.transect_table import read_count_table
 
     samples = read_count_table(transects, strata).samples
@@ -131,7 +131,7 @@ def compare(
     import json
 
     from transect.census.compare import compare as compare_results
-    from transect.census.results import read_census
+    from transect.census.saved_result import read_census
 
     comparison = compare_results(read_census(a), read_census(b))
     if as_json:

@@ -7,21 +7,18 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from transect import __version__
-from transect.serving import (
-    detect_routes,
-    hook_routes,
-    mlflow_scoring,
-    open_inference,
-    page_routes,
-    state_routes,
-)
-from transect.serving.access import Access
-from transect.serving.early import EarlyAnswer
-from transect.serving.middleware import RequestContext
-from transect.serving.openapi import describe_honestly
-from transect.serving.problems import install_problem_handlers
-from transect.serving.service import Service
-from transect.serving.source import ModelSource, RegistrySource
+from transect.serving.api import detect as detect_routes
+from transect.serving.api import status as state_routes
+from transect.serving.api import web_pages as page_routes
+from transect.serving.api import webhook as hook_routes
+from transect.serving.api.openapi import describe_honestly
+from transect.serving.detection.service import Service
+from transect.serving.http.access import Access
+from transect.serving.http.lingering_close import EarlyAnswer
+from transect.serving.http.problems import install_problem_handlers
+from transect.serving.http.request_context import RequestContext
+from transect.serving.models.source import ModelSource, RegistrySource
+from transect.serving.protocols import mlflow_scoring, open_inference
 from transect.settings import Settings
 
 

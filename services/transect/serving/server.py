@@ -9,10 +9,10 @@ from types import FrameType
 import uvicorn
 
 from transect.errors import DeviceLostError, InputError
-from transect.serving.access import is_loopback
 from transect.serving.app import create_app
-from transect.serving.connections import ConnectionLimits, bounded_protocol
-from transect.serving.logs import configure_logging
+from transect.serving.http.access import is_loopback
+from transect.serving.http.connections import ConnectionLimits, bounded_protocol
+from transect.serving.logging_config import configure_logging
 from transect.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -1,12 +1,12 @@
 """Sample surveys and training sets with known truth: every animal's place and species is exact."""
 
-from .dataset import make_dataset
-from .domains import Domain
-from .flight import PositionNoise
-from .plan import SurveyDesign, SurveyPlan, plan_survey
-from .sightings import PerfectSightings, perfect_sightings
-from .species import SPECIES, Species
-from .survey import SurveyTruth, make_survey, photograph_survey
+from transect.synth.animals.species import SPECIES, Species
+from transect.synth.camera.flight import PositionNoise
+from transect.synth.dataset import make_dataset
+from transect.synth.domains import Domain
+from transect.synth.plan import SurveyDesign, SurveyPlan, plan_survey
+from transect.synth.sightings import PerfectSightings, perfect_sightings
+from transect.synth.survey import SurveyTruth, make_survey, photograph_survey
 
 __all__ = [
     "SPECIES",

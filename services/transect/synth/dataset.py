@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ..errors import InputError
-from ..progress import progress
-from .domains import Domain, survey_background, survey_tile, wide_tile
-from .output import building, finished, spread, write_jpeg
-from .scene import Picture, render
-from .species import SPECIES
+from transect.errors import InputError
+from transect.progress import progress
+from transect.synth.animals.species import SPECIES
+from transect.synth.domains import Domain, survey_background, survey_tile, wide_tile
+from transect.synth.output import building, finished, spread, write_jpeg
+from transect.synth.scene import Picture, render
 
 _SPLITS = ("train", "val", "test")
 _BACKGROUND = len(_SPLITS)

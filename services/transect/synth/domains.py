@@ -5,15 +5,15 @@ from typing import Literal
 
 import numpy as np
 
-from .biomes import draw_biome
-from .cover import Cover
-from .ground import Ground, luminance
-from .herds import draw_herd
-from .light import Light, Optics
-from .savanna import GSD, survey_cover, survey_ground, survey_light, survey_optics
-from .scene import Scene
-from .species import SPECIES, Animal
-from .view import View
+from transect.synth.animals.herds import draw_herd
+from transect.synth.animals.species import SPECIES, Animal
+from transect.synth.camera.light import Light, Optics
+from transect.synth.drawing.view import View
+from transect.synth.land.biomes import draw_biome
+from transect.synth.land.cover import Cover
+from transect.synth.land.ground import Ground, luminance
+from transect.synth.savanna import GSD, survey_cover, survey_ground, survey_light, survey_optics
+from transect.synth.scene import Scene
 
 Domain = Literal["survey", "wide"]
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import cv2
 
-from ..errors import InputError
-from ..files import atomic_write_json
+from transect.errors import InputError
+from transect.files import atomic_write_json
 
 GENERATOR = 4
 """Version of the generator: the same version, parameters and seed give the same bytes."""

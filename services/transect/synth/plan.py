@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError
-from .biomes import draw_biome
-from .flight import BREAK_S, SPEED_M_S, Camera, Flight, PositionNoise, Route, Shot, plan_flight
-from .motion import Tracks, moved
-from .population import draw_population
-from .savanna import GSD, survey_cover, survey_dusk, survey_ground, survey_light
-from .scene import Scene
-from .species import SPECIES
-from .view import View
+from transect.errors import InputError
+from transect.synth.animals.motion import Tracks, moved
+from transect.synth.animals.population import draw_population
+from transect.synth.animals.species import SPECIES
+from transect.synth.camera.flight import BREAK_S, SPEED_M_S, Camera, Flight, PositionNoise, Route, Shot, plan_flight
+from transect.synth.drawing.view import View
+from transect.synth.land.biomes import draw_biome
+from transect.synth.savanna import GSD, survey_cover, survey_dusk, survey_ground, survey_light
+from transect.synth.scene import Scene
 
 _NAMES = tuple(kind.name for kind in SPECIES)
 # Side in pixels of the picture that a biome is drawn for: its rocks and dead wood are then some tens in each.

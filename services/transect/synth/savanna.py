@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .cover import Cover
-from .ground import Ground, rgb
-from .light import Light, Optics
+from transect.synth.camera.light import Light, Optics
+from transect.synth.land.cover import Cover
+from transect.synth.land.ground import Ground, rgb
 
 GSD = 0.05
 """Metres a pixel of the sample survey's frames, about."""

@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .canopy import lay_canopy
-from .canvas import Canvas
-from .cover import Cover, Placed, place_cover
-from .ground import Ground, paint_ground
-from .light import Light, Optics, develop, illuminate, shadow_reach_m, sun_view
-from .litter import lay_low
-from .noise import Field
-from .species import Animal
-from .sprites import draw_sprite
-from .view import View
+from transect.synth.animals.species import Animal
+from transect.synth.animals.sprites import draw_sprite
+from transect.synth.camera.light import Light, Optics, develop, illuminate, shadow_reach_m, sun_view
+from transect.synth.drawing.canvas import Canvas
+from transect.synth.drawing.noise import Field
+from transect.synth.drawing.view import View
+from transect.synth.land.canopy import lay_canopy
+from transect.synth.land.cover import Cover, Placed, place_cover
+from transect.synth.land.ground import Ground, paint_ground
+from transect.synth.land.litter import lay_low
 
 _MIN_VISIBLE = 0.25
 _MAX_MARGIN_PX = 160

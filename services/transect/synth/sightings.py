@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .plan import SurveyPlan
-from .species import SPECIES
+from transect.synth.animals.species import SPECIES
+from transect.synth.plan import SurveyPlan
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

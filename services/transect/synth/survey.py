@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..files import atomic_write_json
-from ..progress import progress
-from .flight import BREAK_S, SPEED_M_S, PositionNoise, Shot
-from .geo import LocalFrame
-from .light import develop
-from .metadata import Site, write_frame
-from .output import GENERATOR, building, finished, spread
-from .plan import SurveyDesign, SurveyPlan, plan_survey
-from .savanna import survey_optics
-from .scene import expose
-from .sightings import perfect_sightings
-from .species import SPECIES
+from transect.files import atomic_write_json
+from transect.progress import progress
+from transect.synth.animals.species import SPECIES
+from transect.synth.camera.flight import BREAK_S, SPEED_M_S, PositionNoise, Shot
+from transect.synth.camera.geo import LocalFrame
+from transect.synth.camera.light import develop
+from transect.synth.camera.metadata import Site, write_frame
+from transect.synth.output import GENERATOR, building, finished, spread
+from transect.synth.plan import SurveyDesign, SurveyPlan, plan_survey
+from transect.synth.savanna import survey_optics
+from transect.synth.scene import expose
+from transect.synth.sightings import perfect_sightings
 
 PLACE = LocalFrame(latitude=-1.5, longitude=35.1)
 """South-west corner of the sample stratum, in the Mara-Serengeti plains."""

@@ -8,7 +8,7 @@ from shapely import box
 
 from transect.census import CensusConfig
 from transect.census.sightings.animals import CountedOnce, count_once
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import Observations
 
 SIDE = 100.0

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from transect.census.ground.cameras import Camera, camera_name, camera_of, cameras_of, known_cameras
+from transect.census.ground.placement.cameras import Camera, camera_name, camera_of, cameras_of, known_cameras
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
 

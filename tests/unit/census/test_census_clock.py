@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from transect.census.ground.clock import one_clock
-from transect.census.ground.frames import Reading
+from transect.census.ground.placement.clock import one_clock
+from transect.census.ground.placement.frames import Reading
 from transect.census.inputs.flights import FlightRow
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata

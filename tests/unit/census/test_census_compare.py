@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from transect.census.compare import compare
+from transect.census.counting.tally import StratumEstimate, StratumSample, estimate_species
 from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors, correction_record
 from transect.census.estimates.estimate import Method
 from transect.census.outputs.files import estimate_record
-from transect.census.results import read_census
-from transect.census.tally import StratumEstimate, StratumSample, estimate_species
+from transect.census.saved_result import read_census
 from transect.errors import InputError
 
 PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5))

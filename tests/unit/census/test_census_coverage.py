@@ -7,12 +7,12 @@ from shapely import points, union_all
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
+from transect.census.counting.tally import Tally, tally
 from transect.census.ground.coverage import Coverage, Region, assign_to_units, check_against_strata, cover
 from transect.census.ground.geometry import Pose
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
-from transect.census.tally import Tally, tally
 from transect.errors import SurveyError
 
 # A photo of 100 m by 100 m.

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from toys import build_toy_package, paint
-from transect.census.ground.frames import Frame, stamp_of
+from transect.census.ground.placement.frames import Frame, stamp_of
 from transect.census.sightings import detect
 from transect.census.sightings.detect import Found, decoding_workers, search_frames
 from transect.engine import DetectOptions, Detector

@@ -6,7 +6,7 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from transect.census.ground.elevation import Ground, height_above, sample_terrain
+from transect.census.ground.placement.elevation import Ground, height_above, sample_terrain
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
@@ -72,7 +72,7 @@ def test_points_far_apart_are_read_one_by_one(tmp_path: Path, monkeypatch: pytes
         WEST + np.array([39.5, 0.5, 20.5]) * CELL, NORTH - np.array([39.5, 0.5, 3.5]) * CELL, direction="INVERSE"
     )
     at_once = sample_terrain(path, lon, lat, RELATIVE).elevations_m
-    monkeypatch.setattr("transect.census.ground.elevation._MOST_CELLS", 4)
+    monkeypatch.setattr("transect.census.ground.placement.elevation._MOST_CELLS", 4)
     assert sample_terrain(path, lon, lat, RELATIVE).elevations_m == pytest.approx(at_once)
     assert at_once == pytest.approx([1539, 1500, 1537], abs=1e-3)
 

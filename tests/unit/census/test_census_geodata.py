@@ -17,12 +17,12 @@ from shapely import from_wkb, get_coordinates, is_ccw, is_valid, transform
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
+from transect.census.counting.tally import UnitCount
 from transect.census.ground.coverage import Coverage, Region, Unit
-from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
+from transect.census.ground.placement.frames import Frame
 from transect.census.outputs.geodata import animal_table, in_degrees, write_animals, write_coverage, write_geopackage
 from transect.census.sightings.animals import Animals
-from transect.census.tally import UnitCount
 
 GRID = Grid(32736)
 X, Y = 500_000.0, 9_830_000.0

@@ -15,7 +15,7 @@ from transect.census.ground.geometry import (
     ground_to_pixel,
     pixel_to_ground,
 )
-from transect.census.ground.views import Views
+from transect.census.ground.projection import Views
 
 
 def _camera(fields: dict[str, float], fov: float, width: int, height: int) -> Pose:

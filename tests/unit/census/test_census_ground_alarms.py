@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import gamma
 
+from transect.census.counting.tally import StratumSample, estimate_species
 from transect.census.estimates.correction import (
     Correction,
     DetectorError,
@@ -17,7 +18,6 @@ from transect.census.estimates.correction import (
 from transect.census.estimates.estimate import STRIP_METHODS, StripMethod, estimate_strip, jolly2, total_coverage
 from transect.census.estimates.ground import GroundAlarms, Searched, ground_alarms, less_ground
 from transect.census.estimates.intervals import StripSample
-from transect.census.tally import StratumSample, estimate_species
 from transect.engine import BackgroundCounts, ValidationCounts
 
 COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8, 31, 2, 9], [4, 3, 2.5, 5, 3.5, 4.5, 2, 3.7], 300.0

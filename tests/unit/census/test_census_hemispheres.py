@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from transect.census.ground.frames import Reading
-from transect.census.ground.hemispheres import settle_hemispheres
+from transect.census.ground.placement.frames import Reading
+from transect.census.ground.placement.hemispheres import settle_hemispheres
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import Stratum
 from transect.imagery import FrameMetadata

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from megadetector_judge import judge
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
 from transect.census.sightings.detect import Found
 from transect.census.sightings.observations import Observations

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from packages import make_variant, with_variants
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.manifest import run_name
 from transect.census.sightings.detect import Found, search_frames, search_key

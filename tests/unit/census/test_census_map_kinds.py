@@ -10,9 +10,9 @@ import rasterio.crs
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from transect.census.ground.frames import Frame
 from transect.census.ground.orthomosaic import read_georeference
-from transect.census.ground.positions import place_frames
+from transect.census.ground.placement.frames import Frame
+from transect.census.ground.placement.positions import place_frames
 from transect.census.inputs.survey import load_survey
 from transect.census.sightings.detect import _shown_as
 from transect.errors import SurveyError

@@ -9,7 +9,7 @@ from transect.census import CensusConfig
 from transect.census.ground.geometry import Pose, footprint, ground_to_pixel
 from transect.census.sightings.animals import count_once
 from transect.census.sightings.detect import Found
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import Observations, observe
 
 SPECIES = {"sheep": 0, "lamb": 0, "zebra": 1}

@@ -16,8 +16,8 @@ from PIL.TiffImagePlugin import IFDRational
 
 from transect.census import CensusConfig, Plan, load_survey, plan_census
 from transect.census.dry_run import DryRun, dry_run
-from transect.census.ground.cameras import cameras_of
 from transect.census.ground.geometry import Grid, Pose
+from transect.census.ground.placement.cameras import cameras_of
 from transect.census.outputs.geodata import write_coverage
 from transect.errors import SurveyError
 from transect.settings import load_settings

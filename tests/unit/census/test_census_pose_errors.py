@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from transect.census.sightings.matching import Matching
 from transect.census.sightings.pose_errors import USUAL_GPS_M, USUAL_YAW_DEG, Located, pose_errors
-from transect.census.sightings.unique import Matching
 
 MATCHING = Matching()
 

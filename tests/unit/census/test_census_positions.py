@@ -3,10 +3,10 @@ from datetime import datetime
 
 import pytest
 
-from transect.census.ground.cameras import Camera
-from transect.census.ground.elevation import Ground
-from transect.census.ground.frames import Placement
-from transect.census.ground.placing import place
+from transect.census.ground.placement.cameras import Camera
+from transect.census.ground.placement.elevation import Ground
+from transect.census.ground.placement.frames import Placement
+from transect.census.ground.placement.placing import place
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata

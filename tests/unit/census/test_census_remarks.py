@@ -7,10 +7,10 @@ from shapely.geometry import box
 
 from observed import frame
 from transect.census.applicability.state import UNKNOWN_ERRORS
+from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.coverage import Coverage, Region
 from transect.census.inputs.survey import SurveySpec
 from transect.census.report.remarks import remarks
-from transect.census.tally import SpeciesRow
 
 ROW = SpeciesRow("sheep", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)
 COVERAGE = Coverage({0: box(0, 0, 9, 9), 1: box(9, 0, 18, 9)}, (Region("plain", 1.0, None, None),), (), 1.0, {})

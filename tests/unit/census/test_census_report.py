@@ -13,6 +13,7 @@ from shapely.geometry import box
 from observed import frame, observations
 from transect.census.applicability.checks import Check
 from transect.census.applicability.state import Applicability
+from transect.census.counting.tally import tally, with_doubtful
 from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors
 from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.ground.geometry import Grid
@@ -21,7 +22,6 @@ from transect.census.inputs.survey import SurveySpec
 from transect.census.issues import Failure
 from transect.census.report.page import ReportInput, css_string, manifest_sections, render_report, write_report
 from transect.census.sightings.animals import Animals
-from transect.census.tally import tally, with_doubtful
 
 EAST, NORTH = 500_000.0, 9_830_000.0
 VALIDATED = Applicability((Check("ground", "", 0.5, "The photos look other than the validation images."),))

@@ -13,8 +13,8 @@ from PIL import Image
 from packages import write_package
 from transect.census import CensusConfig, CensusResult, load_config, load_survey, run_census
 from transect.census.dry_run import DryRun, dry_run
-from transect.census.ground.frames import Frame, Placement
 from transect.census.ground.geometry import Pose
+from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.sightings import scales
 from transect.census.sightings.detect import Found, search_frames
 from transect.census.sightings.scales import TargetGsd, resampling, with_scales

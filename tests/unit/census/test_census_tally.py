@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
+from transect.census.counting.tally import SpeciesRow, StratumSample, Tally, estimate_species, tally, with_doubtful
 from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors
 from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.inputs.species import ReportedSpecies, species_corrections
 from transect.census.inputs.survey import Survey, SurveySpec
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
-from transect.census.tally import SpeciesRow, StratumSample, Tally, estimate_species, tally, with_doubtful
 from transect.engine import DetectOptions, PackageManifest
 from transect.errors import SurveyError
 

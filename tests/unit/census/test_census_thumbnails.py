@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from observed import frame, observations
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.report import thumbnails
 from transect.census.report.thumbnails import Thumbnail, least_certain, most_crowded
 from transect.imagery import Raster, open_raster

@@ -7,9 +7,9 @@ from benchmarks.flown import GPS_ERROR_M, SPECIES, YAW_ERROR_DEG, Flown, fly
 
 from transect.census.ground.poses import put_on_grid
 from transect.census.inputs.config import CensusConfig
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.matching import Matching, Sightings, matching_reach, unique_animals
+from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import observe
-from transect.census.sightings.unique import Matching, Sightings, matching_reach, unique_animals
 
 
 def located(flown: Flown) -> Sightings:

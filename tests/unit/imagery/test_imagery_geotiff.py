@@ -9,8 +9,8 @@ import pytest
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from transect.census.ground.elevation import sample_terrain
 from transect.census.ground.orthomosaic import Georeference, read_georeference
+from transect.census.ground.placement.elevation import sample_terrain
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import ImageError, SurveyError
 from transect.imagery import open_raster

@@ -9,7 +9,7 @@ import pytest
 from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of
 from transect.errors import InputError
 from transect.serving import create_app
-from transect.serving.access import host_name, is_loopback
+from transect.serving.http.access import host_name, is_loopback
 from transect.serving.server import serve
 
 TOKENS = ("one-token-of-16-characters", "another-token-of-enough")

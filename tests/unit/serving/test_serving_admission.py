@@ -2,8 +2,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from transect.serving.admission import Admission, body_budget, worker_count
-from transect.serving.problems import ProblemError
+from transect.serving.http.admission import Admission, body_budget, worker_count
+from transect.serving.http.problems import ProblemError
 
 
 def test_a_full_house_is_refused_at_once_with_a_time_to_come_back() -> None:

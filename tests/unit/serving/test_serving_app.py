@@ -15,7 +15,7 @@ from PIL import Image
 
 from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
 from transect.serving import create_app
-from transect.serving.detection import detect_upload
+from transect.serving.detection.image import detect_upload
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_a_failure_of_the_program_is_a_problem_and_the_service_goes_on(
         return detect_upload(*arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr("transect.serving.service.detect_upload", fail_on_b)
+        patched.setattr("transect.serving.detection.service.detect_upload", fail_on_b)
         problem = assert_problem(raw(client, png(dots())), 500, "internal")
         files = [("images", (name, png(dots()))) for name in ("a.png", "b.png")]
         good, bad = client.post("/v1/detect", files=files).json()["results"]
@@ -211,7 +211,7 @@ def test_a_full_queue_refuses_at_once_and_the_admitted_are_answered(
         assert gate.wait(60)
         return detect_upload(*arguments, **options)
 
-    monkeypatch.setattr("transect.serving.service.detect_upload", wait_first)
+    monkeypatch.setattr("transect.serving.detection.service.detect_upload", wait_first)
     answers: list[httpx.Response] = []
     with running(create_app(settings_of(TRANSECT_MAX_QUEUE="1"), OneModel(dot_package))) as client:
         threads = [threading.Thread(target=lambda: answers.append(raw(client, png(dots())))) for _ in range(3)]

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from serving_app import wait_for
-from transect.serving.connections import ConnectionLimits, bounded_protocol
+from transect.serving.http.connections import ConnectionLimits, bounded_protocol
 
 LIMITS = ConnectionLimits(connections=8, per_client=6, head_bytes=64 << 10, head_seconds=0.4)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

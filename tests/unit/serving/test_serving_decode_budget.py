@@ -4,8 +4,8 @@ from time import monotonic, sleep
 import pytest
 
 from transect.errors import StoppedError
-from transect.serving.deadline import Deadline
-from transect.serving.decode_budget import DecodeBudget
+from transect.serving.detection.decode_budget import DecodeBudget
+from transect.serving.http.deadline import Deadline
 
 LONG = Deadline.after(3600)
 

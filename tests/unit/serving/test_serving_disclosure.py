@@ -1,6 +1,6 @@
 import pytest
 
-from transect.serving.disclosure import without_places
+from transect.serving.http.disclosure import without_places
 
 
 @pytest.mark.parametrize(

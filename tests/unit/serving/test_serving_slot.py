@@ -9,7 +9,7 @@ import pytest
 from transect.engine import Detector, ModelRef
 from transect.errors import PackageError
 from transect.registry import ResolvedVersion
-from transect.serving.slot import ModelSlot, ServedModel
+from transect.serving.models.slot import ModelSlot, ServedModel
 
 IMAGE = np.zeros((64, 64, 3), np.uint8)
 

@@ -3,7 +3,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from transect.serving.workers import FairPool
+from transect.serving.detection.workers import FairPool
 
 
 def test_clients_take_turns_and_each_keeps_its_order() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transect.synth.flight import Camera, PositionNoise, Route, plan_flight
+from transect.synth.camera.flight import Camera, PositionNoise, Route, plan_flight
 
 CAMERA = Camera()
 ROUTE = Route(height_m=64.0, overlap=0.25)

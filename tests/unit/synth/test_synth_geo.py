@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transect.synth.geo import LocalFrame
+from transect.synth.camera.geo import LocalFrame
 
 places = st.builds(LocalFrame, latitude=st.floats(-75, 75), longitude=st.floats(-179, 179))
 

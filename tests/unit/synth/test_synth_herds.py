@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transect.synth.herds import apart, draw_herd
-from transect.synth.population import draw_population
-from transect.synth.species import SPECIES
+from transect.synth.animals.herds import apart, draw_herd
+from transect.synth.animals.population import draw_population
+from transect.synth.animals.species import SPECIES
 
 
 @settings(max_examples=25, deadline=None)

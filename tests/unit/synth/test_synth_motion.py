@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transect.synth.herds import draw_herd
-from transect.synth.motion import Tracks, moved, walking
-from transect.synth.population import draw_population
-from transect.synth.species import Animal, draw_animal
+from transect.synth.animals.herds import draw_herd
+from transect.synth.animals.motion import Tracks, moved, walking
+from transect.synth.animals.population import draw_population
+from transect.synth.animals.species import Animal, draw_animal
 
 WIDTH, HEIGHT = 300.0, 200.0
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from transect.synth.noise import Kind, field, sample, smoothstep, texel_for
-from transect.synth.view import View
+from transect.synth.drawing.noise import Kind, field, sample, smoothstep, texel_for
+from transect.synth.drawing.view import View
 
 KINDS: tuple[Kind, ...] = ("cloud", "mottle", "grain", "fleck")
 

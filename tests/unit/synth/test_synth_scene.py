@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from transect.synth.cover import Cover
+from transect.synth.animals.species import SPECIES, Animal, draw_animal
+from transect.synth.camera.light import Light, Optics
 from transect.synth.domains import wide_tile
-from transect.synth.ground import Ground
-from transect.synth.light import Light, Optics
+from transect.synth.drawing.view import View
+from transect.synth.land.cover import Cover
+from transect.synth.land.ground import Ground
 from transect.synth.savanna import survey_cover, survey_ground, survey_light
 from transect.synth.scene import Scene, expose, render
-from transect.synth.species import SPECIES, Animal, draw_animal
-from transect.synth.view import View
 
 NO_SUN = Light(0.0, 90.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 NOON = Light(90.0, 40.0, (0.8, 0.8, 0.8), (0.2, 0.2, 0.2))

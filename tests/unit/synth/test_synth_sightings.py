@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from transect.synth import SurveyDesign, SurveyPlan, perfect_sightings, plan_survey
-from transect.synth.motion import Tracks
+from transect.synth.animals.motion import Tracks
 from transect.synth.scene import expose
 
 

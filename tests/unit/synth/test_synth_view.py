@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transect.synth.view import View
+from transect.synth.drawing.view import View
 
 metres = st.floats(-3000, 3000)
 views = st.builds(

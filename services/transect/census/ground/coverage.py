@@ -22,8 +22,8 @@ from shapely.geometry.base import BaseGeometry
 
 from transect.census.ground.geometry import FloatArray, Grid, GroundView
 from transect.census.ground.orthomosaic import Mosaic
-from transect.census.ground.places import nearest_polygon
-from transect.census.ground.views import Views
+from transect.census.ground.point_in_polygon import nearest_polygon
+from transect.census.ground.projection import Views
 from transect.census.inputs.survey import Stratum, SurveySpec
 from transect.errors import SurveyError
 

@@ -9,8 +9,8 @@ import numpy as np
 from shapely import STRtree, area, centroid, get_coordinates, intersection, union_all
 
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import FloatArray, Grid
+from transect.census.ground.placement.frames import Frame
 
 # The overlap is that of so many photos, evenly chosen; more say no more.
 _MOST_ASKED = 1000

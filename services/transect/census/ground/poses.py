@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transect.census.ground.frames import Frame, Placement, displaced
 from transect.census.ground.geometry import MOST_GRID_SCALE, Grid, GroundView, Pose
 from transect.census.ground.orthomosaic import Mosaic
+from transect.census.ground.placement.frames import Frame, Placement, displaced
 
 
 def put_on_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Frame, ...], tuple[GroundView | None, ...]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import FloatArray, GroundView
-from transect.census.ground.views import Views
+from transect.census.ground.projection import Views
 
 # A tilted photo's pixels differ in size; the middles of so many cells along each side stand for them.
 _CELLS = 4

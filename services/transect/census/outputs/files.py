@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transect.census.applicability.state import Applicability, overall
-from transect.census.counting import Census
+from transect.census.counting.breakdown import correction_records
+from transect.census.counting.count import Census
+from transect.census.counting.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
 from transect.census.issues import Failure
 from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
 from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
-from transect.census.outputs.streams import write_csv
-from transect.census.steps import correction_records
-from transect.census.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
+from transect.census.outputs.writers import write_csv
 from transect.files import atomic_path, atomic_write_json, sha256_file
 
 DATA_FILES = (

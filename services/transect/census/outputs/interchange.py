@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import FloatArray
-from transect.census.outputs.streams import encode, write_json
+from transect.census.ground.placement.frames import Frame
+from transect.census.outputs.writers import encode, write_json
 from transect.census.sightings.detect import Found
 from transect.census.sightings.observations import IntArray, Observations
 

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 
 from transect.census.ground.geometry import FloatArray
-from transect.census.report.wording import count_text
+from transect.census.report.formatting import count_text
 from transect.imagery import PALETTE
 
 # Which colours of the palette come first: those that show both on photos and on white paper.

@@ -10,18 +10,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transect.census.applicability.state import STATES, Applicability
+from transect.census.counting.breakdown import species_steps
+from transect.census.counting.tally import SpeciesRow, Tally, UnitCount
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.frames import Frame
 from transect.census.ground.geometry import Grid
 from transect.census.ground.overlap import measure_overlap
+from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.survey import SurveySpec
 from transect.census.issues import Failure
-from transect.census.report import charts, survey_map, thumbnails, wording
+from transect.census.report import charts, survey_map, thumbnails
+from transect.census.report import formatting as wording
 from transect.census.report.remarks import remarks
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
-from transect.census.steps import species_steps
-from transect.census.tally import SpeciesRow, Tally, UnitCount
 from transect.files import atomic_write
 
 # The report names so many excluded files and transects; failures.csv and transects.csv name all.

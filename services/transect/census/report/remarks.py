@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transect.census.applicability.state import UNKNOWN_ERRORS
+from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.survey import SurveySpec
-from transect.census.tally import SpeciesRow
 
 
 def remarks(

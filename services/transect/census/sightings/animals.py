@@ -6,10 +6,10 @@ import numpy as np
 
 from transect.census.ground.geometry import FloatArray
 from transect.census.inputs.config import CensusConfig
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.matching import Matching, Sightings, unique_animals
+from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import BoolArray, IntArray, Observations
 from transect.census.sightings.pose_errors import Located, PoseErrors, pose_errors
-from transect.census.sightings.unique import Matching, Sightings, unique_animals
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect import __version__
-from transect.census.ground.frames import Frame, Stamp, stamp_of
+from transect.census.ground.placement.frames import Frame, Stamp, stamp_of
 from transect.engine import DetectOptions, Detector, ImageResult
 from transect.engine.backends import GPU_BACKENDS
 from transect.errors import ImageError

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.census.ground.geometry import FloatArray, GroundView
-from transect.census.ground.views import Views
+from transect.census.ground.projection import Views
 from transect.census.sightings.detect import Found
-from transect.census.sightings.looks import Photographed
+from transect.census.sightings.multiplicity import Photographed
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

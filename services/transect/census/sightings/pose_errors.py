@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.census.ground.geometry import FloatArray
-from transect.census.sightings.unique import Matching, Sightings, unique_animals
+from transect.census.sightings.matching import Matching, Sightings, unique_animals
 
 IntArray = NDArray[np.int64]
 

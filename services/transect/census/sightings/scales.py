@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transect.census.ground.frames import Frame
+from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.engine import LEAST_SCALE, MOST_SCALE, PackageManifest
 from transect.errors import InputError, SurveyError

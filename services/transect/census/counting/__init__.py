@@ -1,0 +1,1 @@
+"""From observations to counts and what each step of them rests on."""

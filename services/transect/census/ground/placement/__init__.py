@@ -1,0 +1,1 @@
+"""Where each photo was taken, at what height and angle, and why not."""

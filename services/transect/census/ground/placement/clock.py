@@ -1,0 +1,250 @@
+"""When each photo was taken, on one clock for the whole survey. Pure.
+
+`flights.csv` wins over the photo. A time with an offset from UTC is a moment; one without is what a clock showed that
+nobody named. Moments are written with the offset that most of them have. A clock without a name is set by the photos
+for which both the camera and flights.csv give a time, by survey.yaml's `utc_offset`, or by the offset that the other
+times are written with; whatever was done is said.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from statistics import median
+
+from transect.census.ground.placement.frames import Reading
+from transect.census.inputs.flights import EARLIEST_YEAR
+from transect.errors import SurveyError
+
+# A clock that shows a later year was never set; near its last year datetime has no room for offsets.
+_LATEST_YEAR = 2100
+# Clocks that are read to a second keep their distance this well, but for a few slips.
+_STEADY_S = 5.0
+_STEADY_SHARE = 0.9
+_QUARTER_S = 900.0
+# Where a note is of times that the photos alone give.
+_PHOTOS = "images"
+
+Note = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Times by photo, all with an offset from UTC or all without; why a photo has none; and what was decided.
+
+    Each of `notes` is where the times stand that it is about (flights.csv or the photos' folder), and a sentence.
+    """
+
+    times: Mapping[str, datetime]
+    remarks: Mapping[str, str]
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What flights.csv and the photo say of one photo's time, and the camera whose clock the photo's time is of."""
+
+    by_row: datetime | None
+    by_photo: datetime | None
+    camera: str
+    line: int
+    remark: str
+
+    @property
+    def time(self) -> datetime | None:
+        return self.by_photo if self.by_row is None else self.by_row
+
+
+def sortable(moment: datetime | None) -> tuple[bool, datetime]:
+    """A key to sort times by, with an offset from UTC or without one; those that are None last."""
+    return moment is None, datetime.min.replace(tzinfo=UTC) if moment is None else _utc(moment)
+
+
+def one_clock(reads: Sequence[Reading], flights: Path, utc_offset: timezone | None = None) -> Clock:
+    """The times of all photos on one clock. `utc_offset` is that of every time that is written without one.
+
+    Raises SurveyError where rows of `flights` lack the offset that other times have, and nothing tells it.
+    """
+    told = {read.name: _told(read, utc_offset) for read in reads}
+    used = {name: time for name, one in told.items() if (time := one.time) is not None}
+    remarks = {name: one.remark for name, one in told.items() if one.remark and name not in used}
+    aware = [time for time in used.values() if _named(time)]
+    if not aware:
+        times, beside = _beside_flights(told, used)
+        return Clock(times, remarks, tuple((flights.name, one) for one in beside))
+    zone, several = _common_zone(aware)
+    source = (
+        flights.name if any(told[name].by_row is not None for name, time in used.items() if _named(time)) else _PHOTOS
+    )
+    notes: tuple[Note, ...] = tuple((source, one) for one in several)
+    if len(aware) < len(used):
+        used, lost, more = _named_clocks(told, used, flights, zone)
+        remarks, notes = remarks | lost, (*notes, *more)
+    return Clock({name: time.astimezone(zone) for name, time in used.items()}, remarks, notes)
+
+
+def _told(read: Reading, utc_offset: timezone | None) -> _Told:
+    row, metadata = read.row, read.metadata
+    by_row = row.time if row is not None else None
+    # The date in a map is that of its making.
+    by_photo = metadata.taken_at if read.map is None and not read.failure else None
+    remark = ""
+    if by_photo is not None and not EARLIEST_YEAR <= by_photo.year <= _LATEST_YEAR:
+        remark = f"it says that it was taken on {by_photo:%Y-%m-%d}: the camera's clock was not set, so it has no time."
+        by_photo = None
+    elif by_photo is None and read.map is None and metadata.time_problem:
+        remark = f"it has no time: {metadata.time_problem}."
+    camera = f"{metadata.make or ''} {metadata.model or ''}".strip() or "the camera"
+    return _Told(
+        _with_offset(by_row, utc_offset),
+        _with_offset(by_photo, utc_offset),
+        camera,
+        0 if row is None else row.line,
+        remark,
+    )
+
+
+def _with_offset(moment: datetime | None, offset: timezone | None) -> datetime | None:
+    return moment if moment is None or offset is None or _named(moment) else moment.replace(tzinfo=offset)
+
+
+def _named(moment: datetime) -> bool:
+    return moment.utcoffset() is not None
+
+
+def _utc(moment: datetime) -> datetime:
+    """The moment in UTC; a clock without a name as if it showed UTC."""
+    return moment.astimezone(UTC) if _named(moment) else moment.replace(tzinfo=UTC)
+
+
+def _offset_text(zone: timezone) -> str:
+    return "UTC" if not zone.utcoffset(None) else datetime(2000, 1, 1, tzinfo=zone).isoformat()[19:]
+
+
+def _common_zone(aware: Sequence[datetime]) -> tuple[timezone, tuple[str, ...]]:
+    """The offset that most times are written with, and a sentence where there are several."""
+    offsets = Counter(time.utcoffset() or timedelta() for time in aware)
+    most = max(offsets, key=lambda offset: (offsets[offset], -abs(offset), offset))
+    zone = timezone(most)
+    if len(offsets) == 1:
+        return zone, ()
+    parts = ", ".join(f"{_offset_text(timezone(one))}: {_many(offsets[one])}" for one in sorted(offsets))
+    return zone, (
+        f"Times are written with several offsets from UTC ({parts}); all are put on the clock of {_offset_text(zone)}.",
+    )
+
+
+def _named_clocks(
+    told: Mapping[str, _Told], used: Mapping[str, datetime], flights: Path, zone: timezone
+) -> tuple[dict[str, datetime], dict[str, str], tuple[Note, ...]]:
+    """Times without an offset as moments: the times, why a photo has none, and what was decided."""
+    times = {name: time for name, time in used.items() if _named(time)}
+    lost, notes = dict[str, str](), list[Note]()
+    from_rows = [name for name, time in used.items() if not _named(time) and told[name].by_row is not None]
+    if from_rows:
+        shift = _steady(-apart for apart in _apart(told.values(), row_named=False, photo_named=True))
+        if shift is None:
+            raise SurveyError(
+                f"{flights} line {told[from_rows[0]].line} gives a time without an offset from UTC, and other times of "
+                f"the survey have one; write it with its offset, such as 2026-07-14T09:30:00+03:00, or set utc_offset "
+                "in survey.yaml."
+            )
+        times |= {name: _moved(used[name], shift) for name in from_rows}
+        how = f"by the photos that have both, its clock shows {_offset_text(_zone_of(shift))}"
+        notes.append((flights.name, f"Its times have no offset from UTC, and those of photos have one; {how}."))
+    cameras: dict[str, list[str]] = {}
+    for name, time in used.items():
+        if not _named(time) and told[name].by_row is None:
+            cameras.setdefault(told[name].camera, []).append(name)
+    local = [time for name, time in times.items() if told[name].by_row is None]
+    for camera, names in sorted(cameras.items()):
+        who = f"{_many(len(names), 'photo')} of {camera}"
+        alike = (one for one in told.values() if one.camera == camera)
+        shift = _steady(_apart(alike, row_named=True, photo_named=False))
+        source = flights.name if shift is not None or not local else _PHOTOS
+        if shift is not None:
+            how = f"by the photos that have both, that clock shows {_offset_text(_zone_of(shift))}"
+        elif local or zone.utcoffset(None):
+            assumed = _common_zone(local)[0] if local else zone
+            shift = -assumed.utcoffset(None).total_seconds()
+            how = f"they are taken to show {_offset_text(assumed)}, as most others do; if not, set utc_offset"
+        else:
+            for name in names:
+                lost[name] = (
+                    "it has no time: the camera's clock names no offset from UTC, and other times of the survey are in "
+                    "UTC; set utc_offset in survey.yaml."
+                )
+            continue
+        times |= {name: _moved(used[name], shift) for name in names}
+        notes.append((source, f"The times of {who} have no offset from UTC, and others have one; {how}."))
+    return times, lost, tuple(notes)
+
+
+def _beside_flights(
+    told: Mapping[str, _Told], used: Mapping[str, datetime]
+) -> tuple[dict[str, datetime], tuple[str, ...]]:
+    """Times without offsets, those of cameras on the clock of flights.csv where some photos have theirs from it."""
+    times, notes = dict(used), list[str]()
+    if all(one.by_row is None for one in told.values()):
+        return times, ()
+    cameras: dict[str, list[str]] = {}
+    for name in used:
+        if told[name].by_row is None:
+            cameras.setdefault(told[name].camera, []).append(name)
+    for camera, names in sorted(cameras.items()):
+        alike = (one for one in told.values() if one.camera == camera)
+        apart = _apart(alike, row_named=False, photo_named=False)
+        if not apart or median(map(abs, apart)) <= _STEADY_S:
+            continue
+        who = f"{_many(len(names), 'photo')} of {camera}"
+        shift = _steady(apart)
+        if shift is None:
+            notes.append(
+                f"{who} have no time in flights.csv, and their own clock keeps no steady distance from that of "
+                "flights.csv, by the photos that have both; give all of them a time there."
+            )
+            continue
+        times |= {name: used[name] + timedelta(seconds=shift) for name in names}
+        notes.append(
+            f"{who} have no time in flights.csv; their own, which differ from those of flights.csv by {shift:+g} s "
+            f"where a photo has both, are put on its clock."
+        )
+    return times, tuple(notes)
+
+
+def _apart(told: Iterable[_Told], *, row_named: bool, photo_named: bool) -> list[float]:
+    """By how many seconds flights.csv is ahead of the camera, for photos whose two times are of such clocks."""
+    return [
+        (_utc(one.by_row) - _utc(one.by_photo)).total_seconds()
+        for one in told
+        if one.by_row is not None
+        and one.by_photo is not None
+        and _named(one.by_row) is row_named
+        and _named(one.by_photo) is photo_named
+    ]
+
+
+def _steady(apart: Iterable[float]) -> float | None:
+    """The distance of two clocks in seconds, whole quarters of an hour where it is close to one; None if unsteady."""
+    seconds = list(apart)
+    if not seconds:
+        return None
+    middle = median(seconds)
+    if sum(abs(one - middle) <= _STEADY_S for one in seconds) < _STEADY_SHARE * len(seconds):
+        return None
+    whole = round(middle / _QUARTER_S) * _QUARTER_S
+    return whole if abs(middle - whole) <= _STEADY_S else middle
+
+
+def _moved(moment: datetime, seconds: float) -> datetime:
+    return _utc(moment) + timedelta(seconds=seconds)
+
+
+def _zone_of(shift: float) -> timezone:
+    """The offset from UTC of a clock that is UTC after `shift` seconds are added, to the minute."""
+    return timezone(timedelta(minutes=max(-1439, min(1439, round(-shift / 60)))))
+
+
+def _many(count: int, what: str = "photo") -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,101 @@
+"""A photo or map of a survey, and where it was taken."""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from transect.census.ground.orthomosaic import Georeference
+from transect.census.ground.placement.attitude import off_nadir_deg
+from transect.census.ground.placement.cameras import Camera
+from transect.census.inputs.flights import FlightRow
+from transect.imagery import AS_STORED, FrameMetadata, Rendering
+
+Stamp = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Camera position (WGS84 degrees), height above ground (m) and attitude as in geometry.Pose, but from true north.
+
+    `gsd_m` is the ground sample distance straight below the camera (m/px).
+    """
+
+    latitude: float
+    longitude: float
+    height_m: float
+    yaw_deg: float
+    gsd_m: float
+    pitch_deg: float = -90.0
+    roll_deg: float = 0.0
+    turn_deg: float = 0.0
+    position_sd_m: float | None = None
+    camera: Camera | None = None
+
+    @property
+    def off_nadir_deg(self) -> float:
+        """The angle between the camera's axis and straight down."""
+        return off_nadir_deg(self.pitch_deg, self.roll_deg)
+
+    @property
+    def middle_gsd_m(self) -> float:
+        """The ground sample distance in the middle of the picture (m/px): more than `gsd_m` where it is tilted.
+
+        The root of the ground that a pixel covers there, as Pose.scale_at has it.
+        """
+        return self.gsd_m / math.pow(math.cos(math.radians(self.off_nadir_deg)), 1.5)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One photo or map. `placement` is None where `problem` says why; `unreadable` where it is no image at all.
+
+    `remarks` say what is odd about one that counts all the same. `stamp` is the file's when its position was read. The
+    times of a survey have an offset from UTC all, or none has. `is_map` tells a map that has no placement from a photo.
+    `rendering` is how its samples are shown. `scale` is by how much it is resampled to be searched, 1 for not at all,
+    and None where no ground sample distance was asked for.
+    """
+
+    name: str
+    path: Path
+    transect: str | None
+    taken_at: datetime | None
+    width: int
+    height: int
+    placement: Placement | Georeference | None
+    problem: str = ""
+    unreadable: bool = False
+    remarks: tuple[str, ...] = ()
+    stamp: Stamp | None = None
+    is_map: bool = False
+    rendering: Rendering = AS_STORED
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file before it is placed: what it says, its row of flights.csv, and its georeference if it is a map.
+
+    `depth` is the number of bits that its 16-bit samples use, `remarks` say how its samples are read.
+    """
+
+    name: str
+    path: Path
+    row: FlightRow | None
+    metadata: FrameMetadata
+    map: Georeference | str | None = None
+    failure: str = ""
+    stamp: Stamp | None = None
+    depth: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def displaced(frame: Frame, problem: str) -> Frame:
+    """The frame without its placement, for the reason given."""
+    return replace(frame, placement=None, problem=problem)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """When a file was last written, in ns, and its size: another stamp is another content. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size

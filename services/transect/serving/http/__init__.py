@@ -1,0 +1,1 @@
+"""HTTP around every route: heads, bodies, connections, admission, errors."""

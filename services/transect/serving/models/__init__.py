@@ -1,0 +1,1 @@
+"""Which model serves: the alias, the swap, the cache."""

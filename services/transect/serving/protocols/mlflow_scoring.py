@@ -1,0 +1,95 @@
+"""MLflow's scoring protocol: /ping, /health, /version, /invocations, as `mlflow models serve` has them."""
+
+from functools import partial
+from importlib.metadata import version as version_of
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import PlainTextResponse, Response
+
+from transect.serving.api.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, inlined
+from transect.serving.api.schemas import ImageAnswer, problems
+from transect.serving.detection.image import as_json
+from transect.serving.detection.service import Service
+from transect.serving.protocols.mlflow_messages import ScoringMessage, parse_scoring
+from transect.serving.protocols.shared import detect_given
+
+router = APIRouter(tags=["MLflow scoring"])
+
+_MLFLOW = version_of("mlflow-skinny")
+
+
+class Predictions(BaseModel):
+    """One answer for each image, in order; an image that could not be read has a `failure`."""
+
+    predictions: list[ImageAnswer]
+
+
+_EXTRA: dict[str, Any] = {
+    "parameters": [TIMEOUT_PARAMETER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": inlined(ScoringMessage),
+                "example": {"dataframe_split": {"columns": ["image"], "data": [[TINY_IMAGE]]}, "params": {"conf": 0.3}},
+            },
+            # No type: every text is CSV.
+            "text/csv": {
+                "schema": {"description": "A column image of base64 text."},
+                "example": f"image\n{TINY_IMAGE}\n",
+            },
+        },
+    },
+}
+_ALIVE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "An empty line, as MLflow's own server says it.", "content": {"text/plain": {}}},
+    **problems({503: "No model is loaded."}),
+}
+
+
+@router.get("/ping", response_class=Response, responses=_ALIVE)
+@router.get("/health", response_class=Response, responses=_ALIVE)
+async def ping(request: Request) -> Response:
+    """A model is loaded and warm; otherwise 503 with what to do."""
+    service: Service = request.app.state.service
+    service.lease().release()
+    return PlainTextResponse("\n")
+
+
+@router.get("/version", response_class=PlainTextResponse)
+async def version() -> str:
+    """The version of MLflow whose protocol this is."""
+    return _MLFLOW
+
+
+@router.post(
+    "/invocations",
+    response_model=Predictions,
+    responses=problems(
+        {
+            400: "The body is none of the protocol's tables.",
+            408: "The body stopped arriving.",
+            413: "Over the limit of bytes or images.",
+            415: "The body is neither JSON nor CSV, or compressed.",
+            422: "An option cannot be used.",
+            503: "No model is loaded, or every place is taken (Retry-After).",
+            504: "It took longer than the deadline.",
+        }
+    ),
+    openapi_extra=_EXTRA,
+)
+async def invocations(request: Request) -> Response:
+    """Find objects in the images of a table's column `image` (else its first), sent as base64 text.
+
+    A path is refused: the service reads no files of its own machine.
+    """
+    service: Service = request.app.state.service
+    content_type = request.headers.get("content-type", "")
+    read = partial(parse_scoring, content_type=content_type, limits=service.limits)
+    _, results, _ = await detect_given(request, read)
+    # On a thread, as the reading: thousands of boxes take a while.
+    body = await to_thread.run_sync(lambda: b",".join(as_json(result) for result in results))
+    return Response(b'{"predictions":[' + body + b"]}", media_type="application/json")

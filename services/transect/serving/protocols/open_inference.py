@@ -1,0 +1,203 @@
+"""The Open Inference Protocol v2 (KServe, Triton): /v2 and below. Errors are {"error": ...} there."""
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from transect import __version__
+from transect.engine import ModelRef
+from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, inlined
+from transect.serving.detection.service import Service
+from transect.serving.http.problems import ProblemError
+from transect.serving.protocols.open_inference_messages import (
+    HEADER_LENGTH,
+    INPUTS,
+    OUTPUTS,
+    InferAnswer,
+    InferMessage,
+    parse_message,
+    text_length,
+    write_answer,
+)
+from transect.serving.protocols.shared import detect_given
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+
+_PLATFORM = "transect"
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class ServerMetadata(_Answer):
+    """The server and what it knows beyond the protocol."""
+
+    name: Literal["transect"] = "transect"
+    version: str = __version__
+    extensions: list[str] = ["binary_tensor_data"]
+
+
+class ServerLive(_Answer):
+    """The process lives."""
+
+    live: Literal[True] = True
+
+
+class ServerReady(_Answer):
+    """A model is loaded and warm."""
+
+    ready: Literal[True] = True
+
+
+class ModelReady(_Answer):
+    """This model, in this version, is loaded and warm."""
+
+    name: str
+    ready: Literal[True] = True
+
+
+class TensorMetadata(_Answer):
+    """A tensor; -1 in its shape is any number."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(_Answer):
+    """The served model. Of the two inputs a request has one."""
+
+    name: str
+    versions: list[str]
+    platform: str = _PLATFORM
+    inputs: list[TensorMetadata] = [TensorMetadata(name=n, datatype=d, shape=list(s)) for n, (d, s) in INPUTS.items()]
+    outputs: list[TensorMetadata] = [TensorMetadata(name=n, datatype=d, shape=list(s)) for n, (d, s) in OUTPUTS.items()]
+
+
+class InferenceError(_Answer):
+    """Any failure."""
+
+    error: str
+
+
+def _errors(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": InferenceError, "description": text} for status, text in descriptions.items()}
+
+
+_NOT_READY = {503: "No model is loaded."}
+_UNKNOWN = {404: "Another model or version is served.", **_NOT_READY}
+_EXTRA: dict[str, Any] = {
+    "parameters": [TIMEOUT_PARAMETER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": inlined(InferMessage),
+                "example": {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [TINY_IMAGE]}]},
+            },
+            "application/octet-stream": {
+                "schema": {**BINARY, "description": f"JSON of {HEADER_LENGTH} bytes, and then the binary tensor."}
+            },
+        },
+    },
+}
+_INFER: dict[str, Any] = {
+    "response_model": InferAnswer,
+    "response_model_exclude_none": True,
+    "responses": {
+        200: {
+            "description": "What was found, or why not, for each image.",
+            "content": {"application/octet-stream": {"schema": BINARY}},
+        },
+        **_errors(
+            {
+                400: "The request breaks the protocol.",
+                **_UNKNOWN,
+                408: "The body stopped arriving.",
+                413: "Over the limit of bytes or images.",
+                415: "The body is compressed.",
+                422: "An option cannot be used.",
+                503: "No model is loaded, or every place is taken (Retry-After).",
+                504: "It took longer than the deadline.",
+            }
+        ),
+    },
+    "openapi_extra": _EXTRA,
+}
+
+
+@router.get("")
+async def server_metadata() -> ServerMetadata:
+    """Name, version and extensions of the server."""
+    return ServerMetadata()
+
+
+@router.get("/health/live")
+async def server_live() -> ServerLive:
+    """The process is alive."""
+    return ServerLive()
+
+
+@router.get("/health/ready", responses=_errors(_NOT_READY))
+async def server_ready(request: Request) -> ServerReady:
+    """A model is loaded and warm."""
+    _served(request)
+    return ServerReady()
+
+
+@router.get("/models/{name}", responses=_errors(_UNKNOWN))
+@router.get("/models/{name}/versions/{version}", responses=_errors(_UNKNOWN))
+async def model_metadata(request: Request, name: str, version: str | None = None) -> ModelMetadata:
+    """Inputs and outputs of the served model."""
+    ref = _served(request)
+    _check(name, version, ref)
+    return ModelMetadata(name=ref.name, versions=[ref.version])
+
+
+@router.get("/models/{name}/ready", responses=_errors(_UNKNOWN))
+@router.get("/models/{name}/versions/{version}/ready", responses=_errors(_UNKNOWN))
+async def model_ready(request: Request, name: str, version: str | None = None) -> ModelReady:
+    """This model, in this version, is loaded and warm."""
+    ref = _served(request)
+    _check(name, version, ref)
+    return ModelReady(name=ref.name)
+
+
+@router.post("/models/{name}/infer", **_INFER)
+@router.post("/models/{name}/versions/{version}/infer", **_INFER)
+async def infer(
+    request: Request,
+    name: str,
+    version: str | None = None,
+    header_length: Annotated[
+        str | None, Header(alias=HEADER_LENGTH, description="Length of the JSON, where a binary tensor follows it.")
+    ] = None,
+) -> Response:
+    """Find objects in the images of one tensor; objects of all images follow one another in the outputs."""
+    service: Service = request.app.state.service
+    read = partial(parse_message, header_length=header_length, limits=service.limits)
+    text = text_length(header_length)
+    task, results, _ = await detect_given(request, read, partial(_check, name, version), text=text)
+    # On a thread, as the reading: thousands of boxes take a while.
+    body, json_length = await to_thread.run_sync(write_answer, task.message, results)
+    if json_length is None:
+        return Response(body, media_type="application/json")
+    return Response(body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(json_length)})
+
+
+def _served(request: Request) -> ModelRef:
+    service: Service = request.app.state.service
+    with service.lease() as model:
+        return model.detector.ref
+
+
+def _check(name: str, version: str | None, ref: ModelRef) -> None:
+    if name != ref.name or version not in (None, ref.version):
+        wanted = name if version is None else f"{name} version {version}"
+        detail = f"{wanted} is not served here; the service serves {ref.name} version {ref.version}."
+        raise ProblemError(404, "model", detail)

@@ -1,0 +1,1 @@
+"""Made animals: species, herds, motion, how they are drawn."""

@@ -1,0 +1,88 @@
+"""Animals that walk: each straight on at its own speed, turned back at the border of the stratum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transect.synth.animals.species import Animal
+
+Floats = NDArray[np.float64]
+
+_GRAZING_HERDS = 0.25
+"""Share of the herds that stand where they are."""
+_STRAY_DEG = 15.0
+_STRAY_SPEED = 0.15
+
+
+def walking(rng: np.random.Generator, herd: Sequence[Animal], fastest_m_s: float) -> list[Animal]:
+    """The same herd on its way: one heading and speed (0 to `fastest_m_s`) for all, and some of its own for each.
+
+    A quarter of the herds stand, and so does every animal that lies. Those that walk look ahead.
+    """
+    ahead, speed = rng.uniform(0, 360), rng.uniform(0, fastest_m_s)
+    if rng.random() < _GRAZING_HERDS:
+        return list(herd)
+    return [animal if animal.look.lying else _walks(rng, animal, ahead, speed, fastest_m_s) for animal in herd]
+
+
+def _walks(rng: np.random.Generator, animal: Animal, ahead: float, speed: float, fastest_m_s: float) -> Animal:
+    heading = float((ahead + rng.normal(0, _STRAY_DEG)) % 360.0)
+    own = float(np.clip(speed * rng.normal(1, _STRAY_SPEED), 0, fastest_m_s))
+    velocity = (own * float(np.sin(np.radians(heading))), own * float(np.cos(np.radians(heading))))
+    return replace(animal, heading_deg=heading, velocity=velocity)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Where the animals of a stratum are at any time; the arrays have a value for each animal."""
+
+    x: Floats
+    """Metres east at second 0; `y` is metres north."""
+    y: Floats
+    heading_deg: Floats
+    vx: Floats
+    """Metres a second east at second 0; `vy` is north."""
+    vy: Floats
+    room: tuple[float, float]
+    """The stratum's width and height, metres."""
+    edge: Floats
+    """Metres that an animal's middle keeps from the border: half of its length."""
+
+    @classmethod
+    def of(cls, animals: Sequence[Animal], width_m: float, height_m: float) -> "Tracks":
+        """The tracks of animals that start inside the rectangle from (0, 0) to (width_m, height_m)."""
+        rows = [(a.x, a.y, a.heading_deg, *a.velocity, a.length_m / 2) for a in animals]
+        x, y, heading, vx, vy, edge = np.array(rows, dtype=np.float64).reshape(-1, 6).T.copy()
+        return cls(x, y, heading, vx, vy, (width_m, height_m), edge)
+
+    def at(self, seconds: float) -> tuple[Floats, Floats, Floats]:
+        """East and north in metres and the heading in degrees; who stands keeps its values to the last bit."""
+        x, vx = _reflected(self.x, self.vx, seconds, self.edge, self.room[0])
+        y, vy = _reflected(self.y, self.vy, seconds, self.edge, self.room[1])
+        turned = (vx != self.vx) | (vy != self.vy)
+        heading = np.where(turned, np.degrees(np.arctan2(vx, vy)) % 360.0, self.heading_deg)
+        return x, y, heading
+
+
+def moved(animals: Sequence[Animal], tracks: Tracks, seconds: float) -> tuple[Animal, ...]:
+    """The animals (those that `tracks` are of) where they are at that time; who stands is the same object."""
+    x, y, heading = (values.tolist() for values in tracks.at(seconds))
+    return tuple(
+        replace(animal, x=x[i], y=y[i], heading_deg=heading[i]) if animal.velocity != (0.0, 0.0) else animal
+        for i, animal in enumerate(animals)
+    )
+
+
+def _reflected(start: Floats, speed: Floats, seconds: float, edge: Floats, room: float) -> tuple[Floats, Floats]:
+    """Coordinate and speed after a straight way between two mirrors, at `edge` and at `room - edge`.
+
+    The way is unfolded: every second of its images runs backwards.
+    """
+    free = room - 2 * edge
+    along = (start - edge + speed * seconds) % (2 * free)
+    back = along > free
+    place = edge + np.where(back, 2 * free - along, along)
+    still = speed == 0
+    return np.where(still, start, place), np.where(back & ~still, -speed, speed)

@@ -1,0 +1,1 @@
+"""Made cameras: flight, view, light, metadata."""

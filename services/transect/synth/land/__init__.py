@@ -1,0 +1,1 @@
+"""Made land: biomes, ground, cover, litter."""

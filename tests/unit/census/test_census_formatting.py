@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+
+from transect.census.applicability.state import UNKNOWN_ERRORS
+from transect.census.counting.tally import SpeciesRow
+from transect.census.issues import Failure
+from transect.census.report.formatting import (
+    count_text,
+    doubt_sentences,
+    figures,
+    kinds_of,
+    limits_text,
+    number_text,
+    percent,
+    share_limits,
+    summary_sentence,
+    with_error,
+)
+
+ROW = SpeciesRow("buffalo", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0, "0"), (999.6, "1\u202f000"), (1234567, "1\u202f234\u202f567")]
+)
+def test_counts_are_grouped(value: float | None, text: str) -> None:
+    assert count_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (98765.4, "98\u202f765")]
+)
+def test_figures_are_never_exponents(value: float | None, text: str) -> None:
+    assert figures(value) == text
+
+
+def test_numbers_errors_limits_and_shares() -> None:
+    assert [number_text(value) for value in (None, 68.0, 65.53, 1234.5)] == ["–", "68", "65.5", "1\u202f234"]
+    assert [with_error(*pair) for pair in ((None, None), (0.95, 0.012), (1.0, 0.0))] == ["–", "0.950 ± 0.012", "1.000"]
+    assert share_limits((0.9214, 1.0)) == "0.921 – 1.000"
+    assert [limits_text(one) for one in (None, (12.4, 1200.0))] == ["–", "12 – 1\u202f200"]
+    assert [percent(share) for share in (None, 0.2536)] == ["–", "25.4\u202f%"]
+
+
+def test_the_summary_says_number_and_limits() -> None:
+    assert summary_sentence(ROW) == (
+        "An estimated 470 buffalo",
+        "95% limits 129 to 811; 47 animals were counted in the photos.",
+    )
+    one = replace(ROW, unique=1, ci95=None)
+    assert summary_sentence(one) == (
+        "An estimated 470 buffalo",
+        "without limits (see the remarks); 1 animal was counted in the photos.",
+    )
+
+
+def test_the_summary_does_not_estimate_what_cannot_be() -> None:
+    assert summary_sentence(replace(ROW, estimate=None, se=None, ci95=None)) == (
+        "47 buffalo on 18.0 km²",
+        "unique animals on the photographed ground; no estimate.",
+    )
+    none = replace(ROW, unique=0, estimate=0.0, ci95=None)
+    assert summary_sentence(none) == ("No buffalo was seen", "that gives no limits.")
+    apart = replace(none, seen_unplaced=3)
+    assert summary_sentence(apart)[0] == "No buffalo was seen (3 in photos without a position)"
+
+
+def test_what_stands_beside_a_number_that_may_be_wrong() -> None:
+    assert doubt_sentences(replace(ROW, detector="validated"), ()) == ()
+    assert doubt_sentences(replace(ROW, detector="not known"), ("Nothing was stored.",)) == (
+        "Whether the detector's errors are the same here as in its validation is not known. Nothing was stored.",
+    )
+    doubted = replace(
+        ROW,
+        detector="not validated here",
+        doubtful=52.34,
+        doubtful_estimate=523.0,
+        doubtful_ci95=(140.0, 1200.0),
+    )
+    first, errors, figure = doubt_sentences(doubted, ("It is dusk.", "All are small."))
+    assert first == (
+        "The detector is not validated here, so the count is not corrected for its errors. It is dusk. All are small."
+    )
+    assert errors == UNKNOWN_ERRORS
+    assert figure == (
+        "With the errors of the validation images it would be 523, limits 140 – 1\u202f200: not to be relied on."
+    )
+    assert "of sampling" not in summary_sentence(ROW)[1]
+    assert summary_sentence(doubted)[1].startswith("95% sampling limits, which leave out the detector's errors, 129")
+    without_area = replace(doubted, doubtful_estimate=None, doubtful_ci95=None)
+    assert doubt_sentences(without_area, ())[2].startswith("With the errors of the validation images it would be 52.3:")
+    # There was nothing to correct with.
+    assert len(doubt_sentences(replace(without_area, doubtful=None), ())) == 2
+
+
+def test_every_kind_of_failure_is_counted_and_none_is_lost() -> None:
+    failures = [Failure("a", "suspect", ""), Failure("b", "unreadable", ""), Failure("c", "new", "")]
+    found = kinds_of([*failures, failures[0]])
+    assert [(kind, number) for kind, number, _ in found] == [("unreadable", 1), ("suspect", 2), ("new", 1)]
+    assert all(meaning for _, _, meaning in found)
+    assert kinds_of([]) == []

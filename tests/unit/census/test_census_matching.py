@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from transect.census.sightings.matching import Matching, Sightings, matching_reach, unique_animals
+
+WIDTH_M, HEIGHT_M = 96.0, 72.0
+
+
+def sightings(
+    xy: NDArray[np.float64], frame: list[int], species: list[int] | None = None, shared: float = 1.0, own: float = 0.3
+) -> Sightings:
+    count = len(frame)
+    kinds = np.zeros(count, np.int64) if species is None else np.array(species, np.int64)
+    return Sightings(
+        np.asarray(xy, np.float64).reshape(count, 2),
+        kinds,
+        np.array(frame, np.int64),
+        np.full(count, shared),
+        np.full(count, own),
+        np.full(count, np.nan),
+    )
+
+
+# Two positions that differ by three standard deviations are of two animals.
+NEAR = Matching(sigmas=3.0)
+
+
+def test_nothing_seen_is_no_animal() -> None:
+    assert len(unique_animals(sightings(np.empty((0, 2)), []), NEAR)) == 0
+
+
+def test_two_boxes_of_one_photo_are_two_animals_however_close() -> None:
+    assert unique_animals(sightings(np.array([[0, 0], [0.1, 0]]), [0, 0]), NEAR).tolist() == [0, 1]
+
+
+def test_a_chain_of_photos_never_joins_two_boxes_of_one_photo() -> None:
+    # Photo 1's box lies between the two of photo 0; photo 2's two boxes see both again.
+    xy = np.array([[0, 0], [2, 0], [1, 0], [0.2, 0], [1.8, 0]])
+    found = unique_animals(sightings(xy, [0, 0, 1, 2, 2]), NEAR)
+    assert found.max() == 1
+    assert found[0] != found[1]
+    assert found[3] != found[4]
+
+
+def test_species_are_never_joined() -> None:
+    assert unique_animals(sightings(np.array([[0, 0], [0, 0]]), [0, 1], [0, 1]), NEAR).tolist() == [0, 1]
+
+
+def test_tolerance_follows_from_the_errors() -> None:
+    apart = np.array([[0, 0], [3, 0]])
+    assert unique_animals(sightings(apart, [0, 1], shared=1.0), NEAR).tolist() == [0, 0]
+    assert unique_animals(sightings(apart, [0, 1], shared=0.2), NEAR).tolist() == [0, 1]
+
+
+def test_a_common_shift_is_found_where_the_nearest_animal_is_the_wrong_one() -> None:
+    # A row of animals 2 m apart; the second photo is recorded 2 m off and shows all but the first.
+    row = np.stack([np.array([0.0, 2.3, 4.1, 6.6, 8.5, 11.2]), np.zeros(6)], axis=-1)
+    seen_again = row[1:] + np.array([2.0, 0.3])
+    found = unique_animals(sightings(np.concatenate([row, seen_again]), [0] * 6 + [1] * 5, shared=1.0, own=0.2), NEAR)
+    assert found[6:].tolist() == [1, 2, 3, 4, 5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 25), st.integers(2, 6))
+def test_well_separated_animals_are_counted_exactly(seed: int, animals: int, photos: int) -> None:
+    rng = np.random.default_rng(seed)
+    true = rng.permutation(400)[:animals, None] * [0, 20.0] + rng.uniform(-1, 1, (animals, 2))
+    shown = rng.random((photos, animals)) < 0.7
+    shown[0] = True
+    photo, animal = np.nonzero(shown)
+    xy = true[animal] + rng.normal(0, 0.2, (photos, 2))[photo]
+    found = unique_animals(sightings(xy, photo.tolist(), shared=0.5), NEAR)
+    assert found.max() + 1 == animals
+    assert all(len(set(found[animal == one].tolist())) == 1 for one in range(animals))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_count_lies_between_the_fullest_photo_and_all_boxes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    photo = np.sort(rng.integers(0, 5, 40))
+    kinds = rng.integers(0, 3, 40)
+    found = unique_animals(sightings(rng.uniform(0, 15, (40, 2)), photo.tolist(), kinds.tolist()), NEAR)
+    assert sorted(set(found.tolist())) == list(range(found.max() + 1))
+    for one in range(5):
+        assert len(set(found[photo == one].tolist())) == int((photo == one).sum())
+    for one in range(int(found.max()) + 1):
+        assert len(set(kinds[found == one].tolist())) == 1
+
+
+def herds(rng: np.random.Generator, length: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Herds of three species along a strip, animals at least 1.5 m apart."""
+    places: list[NDArray[np.float64]] = []
+    kinds: list[int] = []
+    for _ in range(30):
+        middle, kind = rng.uniform([-40, -60], [length + 40, 60]), int(rng.integers(3))
+        herd: list[NDArray[np.float64]] = []
+        for place in middle + rng.normal(0, 9, (1 + rng.poisson(9), 2)):
+            if all(np.hypot(*(place - other)) > 1.5 for other in herd):
+                herd.append(place)
+        places += herd
+        kinds += [kind] * len(herd)
+    return np.array(places), np.array(kinds, np.int64)
+
+
+def fly(seed: int, overlap: float, gps_m: float, yaw_deg: float) -> tuple[int, int]:
+    """Animals truly photographed, and animals counted, on a strip of 20 photos with perfect detections."""
+    rng = np.random.default_rng(seed)
+    step = HEIGHT_M * (1 - overlap)
+    true, kinds = herds(rng, 20 * step)
+    seen: set[int] = set()
+    xy, frames, species, distance = [], [], [], []
+    for number in range(20):
+        away = true - [number * step, 0.0]
+        rows = np.flatnonzero((np.abs(away[:, 0]) < HEIGHT_M / 2) & (np.abs(away[:, 1]) < WIDTH_M / 2))
+        seen |= set(rows.tolist())
+        turn = np.radians(rng.normal(0, yaw_deg))
+        turned = away[rows] @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        recorded = np.array([number * step, 0.0]) + rng.normal(0, gps_m, 2)
+        xy.append(turned + recorded + rng.normal(0, 0.1, (len(rows), 2)))
+        frames += [number] * len(rows)
+        species += kinds[rows].tolist()
+        distance += np.hypot(*away[rows].T).tolist()
+    own = np.hypot(np.array(distance) * np.radians(yaw_deg), 0.2)
+    placed = sightings(np.concatenate(xy), frames, species, shared=gps_m)
+    found = unique_animals(
+        Sightings(placed.xy, placed.species, placed.frame, placed.shared_sd, own, placed.seconds), Matching()
+    )
+    return len(seen), int(found.max()) + 1
+
+
+@pytest.mark.parametrize(
+    ("overlap", "gps_m", "yaw_deg", "median", "worst"), [(0.25, 0.5, 0.7, 0.005, 0.02), (0.6, 1.0, 2.0, 0.02, 0.05)]
+)
+def test_herds_on_overlapping_photos_are_counted_once(
+    overlap: float, gps_m: float, yaw_deg: float, median: float, worst: float
+) -> None:
+    errors = []
+    for seed in range(10):
+        true, counted = fly(seed, overlap, gps_m, yaw_deg)
+        errors.append(abs(counted - true) / true)
+    assert float(np.median(errors)) <= median
+    assert max(errors) <= worst
+
+
+def test_a_shift_brings_together_what_lies_beyond_the_tolerance_wherever_the_grid_lies() -> None:
+    # Three animals show a shift of 7.9 m, just within the tolerance of 8 m; the fourth, far off, moved 5.5 m more.
+    known = np.array([[0, 0], [0, 100], [0, 200], [0, 300]], np.float64)
+    again = known + np.array([[7.9, 0], [7.9, 0], [7.9, 0], [13.4, 0]])
+    xy = np.concatenate([known, again])
+    for offset in np.arange(0, 20, 0.5):
+        seen = sightings(xy + np.array([offset, 0.0]), [0] * 4 + [1] * 4, shared=1.0, own=1.0)
+        assert unique_animals(seen, Matching(sigmas=4.0)).tolist() == [0, 1, 2, 3] * 2
+
+
+def test_animals_that_no_box_can_be_do_not_vouch_for_a_shift() -> None:
+    # Three boxes beside one animal agree on a shift, but a shift takes three animals; two more stand out of reach.
+    boxes, animal, others = [[1.0, 0], [1.3, 0], [1.6, 0]], [[0.0, 0]], [[9.0, 0], [10.0, 0]]
+    alone = sightings(np.array(animal + boxes), [0] + [1] * 3, shared=1.0, own=0.4)
+    assert unique_animals(alone, NEAR).tolist() == [0, 0, 1, 2]
+    beside = sightings(np.array(animal + others + boxes), [0] * 3 + [1] * 3, shared=1.0, own=0.4)
+    assert unique_animals(beside, NEAR).tolist() == [0, 1, 2, 0, 3, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 100), st.floats(1, 8))
+def test_the_animals_depend_neither_on_the_grid_nor_on_the_reach(seed: int, offset: float, farther: float) -> None:
+    rng = np.random.default_rng(seed)
+    photo = np.sort(rng.integers(0, 6, 60))
+    # Multiples of 1/64 m, which an offset of such does not round.
+    xy = np.round(rng.uniform(0, 40, (60, 2)) * 64) / 64
+    matching = Matching(sigmas=2.0)
+    seen = sightings(xy, photo.tolist(), shared=1.0, own=0.6)
+    moved = sightings(xy + round(offset * 64) / 64, photo.tolist(), shared=1.0, own=0.6)
+    found = unique_animals(seen, matching).tolist()
+    assert unique_animals(moved, matching).tolist() == found
+    assert unique_animals(seen, matching, reach_m=farther * matching_reach(seen, matching)).tolist() == found
+
+
+def test_a_reach_that_would_miss_animals_is_refused() -> None:
+    seen = sightings(np.zeros((2, 2)), [0, 1])
+    with pytest.raises(ValueError, match=r"a reach of 1 m misses animals"):
+        unique_animals(seen, NEAR, reach_m=1)
+    assert matching_reach(sightings(np.empty((0, 2)), []), NEAR) == 0.0
