@@ -19,7 +19,9 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from transect.datasets import load_dataset
 from transect.engine import DetectOptions, Detector, search_split
+from transect.engine.box_reader import box_reader
 from transect.engine.boxes.overlaps import iou_matrix
+from transect.engine.tiling import plan_search
 from transect.imagery import IMAGE_SUFFIXES, as_raster, decode_image
 
 SIZE = 320
@@ -143,10 +145,10 @@ def test_tiles_agree(
     with Detector.open(package, precision="fp32") as detector:
         for photo in photos:
             image = decode_image(photo, max_pixels=10**8)
-            plan = detector._plan(image.shape[1], image.shape[0], options)
+            plan = plan_search(image.shape[1], image.shape[0], options, SIZE)
             # Some of every picture, its last tile or a neighbour among them.
             tiles = plan.tiles[:: max(1, len(plan.tiles) // 8)]
-            readers = [detector._reader(options)]
+            readers = [box_reader(detector.manifest, options, None)]
             comparison = Comparison()
             parts = detector._in_order(as_raster(image), replace(plan, tiles=tiles), readers, None, len(tiles))
             for tile, part in zip(tiles, parts, strict=True):

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "services" / "transect"
-MOST_MODULES, MOST_LINES = 12, 500
+MOST_MODULES, MOST_LINES = 12, 400
 
 Graph = Mapping[str, set[str]]
 

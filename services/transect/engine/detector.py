@@ -2,10 +2,10 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.engine.backends import Backend, open_package_backend
-from transect.engine.boxes.heads import check_output, decode, least_score
+from transect.engine.box_reader import BoxReader, box_reader
+from transect.engine.boxes.heads import check_output
 from transect.engine.boxes.stitch import stitch
 from transect.engine.package import (
     MODEL_FILE,
@@ -26,49 +27,18 @@ from transect.engine.package import (
 from transect.engine.profile.appearance import appearance, sampled
 from transect.engine.profile.network_features import NetworkFeatures
 from transect.engine.profile.validation_profile import PROFILE_FILE, ValidationProfile, read_profile
-from transect.engine.types import Boxes, Detection, DetectOptions, ImageResult, ModelRef, StageSeconds
-from transect.errors import InputError, PackageError, StoppedError
-from transect.imagery import LetterboxTransform, Raster, Tile, as_raster, count_tiles, letterbox, plan_tiles, resample
+from transect.engine.tiling import Scaling, SearchPlan, network_scale, plan_search, tile_side
+from transect.engine.types import Boxes, DetectOptions, ImageResult, ModelRef, StageSeconds
+from transect.errors import PackageError, StoppedError
+from transect.imagery import LetterboxTransform, Raster, Tile, as_raster, count_tiles, letterbox
 from transect.settings import Settings
 
 FloatArray = NDArray[np.float64]
-
-# "auto" cuts an image into tiles when its longer side is more than this many times the input.
-AUTO_TILE_FACTOR = 1.5
-DEFAULT_OVERLAP = 0.2
 
 # Windows of a large raster that are read ahead: 96 MB as RGB.
 _AHEAD_PIXELS = 32_000_000
 
 _DEFAULT_OPTIONS = DetectOptions()
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Makes boxes of an output; anchors whose raw scores are all at most `least` are nothing to it."""
-
-    read: Callable[[NDArray[np.float32]], Boxes]
-    least: float
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """How an image is resampled: `source` of its pixels become `side`, which fill the input."""
-
-    source: int
-    side: int
-
-    def resampled(self, view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = (max(round(pixels * self.side / self.source), 1) for pixels in view.shape[:2])
-        return resample(view, width, height)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How an image is searched: in `tiles` of its own pixels, which are resampled by `scaling` (None: not at all)."""
-
-    tiles: list[Tile]
-    scaling: _Scaling | None
 
 
 @dataclass(frozen=True)
@@ -243,7 +213,7 @@ class Detector:
             image=name,
             width=width,
             height=height,
-            detections=self._detections(boxes),
+            detections=boxes.named(self.manifest.names),
             model=self.ref,
             tiles=tiles,
             truncated=boxes.truncated,
@@ -263,7 +233,7 @@ class Detector:
 
     def tile_count(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> int:
         """How many tiles an image of `width` x `height` pixels would take; costs nothing."""
-        side, overlap = self._tiling(width, height, options)
+        side, overlap = tile_side(width, height, options, self.manifest.image_size)
         return 1 if side is None else count_tiles(width, height, side, overlap)
 
     def network_scale(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> float:
@@ -271,19 +241,14 @@ class Detector:
 
         It is 1 for tiles as large as the input, and else what fits a tile, or the whole image, into the input.
         """
-        side, _ = self._tiling(width, height, options)
-        longest = max(width, height)
-        if (scaling := self._scaling(options)) is not None:
-            # A small image is padded, not stretched.
-            return self.manifest.image_size / max(scaling.source, longest if side is None else 0)
-        return self.manifest.image_size / (longest if side is None else min(side, longest))
+        return network_scale(width, height, options, self.manifest.image_size)
 
     def _detect(
         self, raster: Raster, options: Sequence[DetectOptions], stop: threading.Event | None, in_turn: bool
     ) -> tuple[list[Boxes], int, StageSeconds]:
-        readers = [self._reader(option) for option in options]
+        readers = [box_reader(self.manifest, option, self._score_shift) for option in options]
         width, height = raster.width, raster.height
-        plan = self._plan(width, height, options[0])
+        plan = plan_search(width, height, options[0], self.manifest.image_size)
         tiles = plan.tiles
         found = list(self._in_order(raster, plan, readers, stop, self._ahead(raster, tiles, in_turn)))
         infer, post = (sum(part.seconds[k] for part in found) for k in (0, 1))
@@ -310,7 +275,7 @@ class Detector:
         ImageError for a raster that cannot be read.
         """
         raster = as_raster(image)
-        plan = self._plan(raster.width, raster.height, options)
+        plan = plan_search(raster.width, raster.height, options, self.manifest.image_size)
         statistics, features = [], []
         for number in sampled(len(plan.tiles)):
             tile = plan.tiles[number]
@@ -332,14 +297,12 @@ class Detector:
         size = self.manifest.image_size
         ramp = np.linspace(0, 255, size, dtype=np.uint8)
         pattern = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), axis=2)
-        output = self._infer(pattern)
+        output = self._backend.infer(pattern)
+        check_output(output, self.manifest.head_kind, len(self.manifest.names))
         if self.manifest.head_kind == "end-to-end":
-            class_ids = output[0, :, 5]
-            if ((class_ids < 0) | (class_ids >= len(self.manifest.names))).any():
-                raise PackageError(
-                    f"The model names classes beyond the {len(self.manifest.names)} of its package.json; "
-                    "build the package again."
-                )
+            class_ids, known = output[0, :, 5], len(self.manifest.names)
+            if ((class_ids < 0) | (class_ids >= known)).any():
+                raise PackageError(f"The model names classes beyond the {known} of its package.json; build it again.")
 
     def close(self) -> None:
         """Finish the tiles in work and refuse new ones. May be called twice."""
@@ -352,61 +315,12 @@ class Detector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _plan(self, width: int, height: int, options: DetectOptions) -> _Plan:
-        side, overlap = self._tiling(width, height, options)
-        tiles = [Tile(0, 0, width, height)] if side is None else plan_tiles(width, height, side, overlap)
-        return _Plan(tiles, self._scaling(options))
-
-    def _tiling(self, width: int, height: int, options: DetectOptions) -> tuple[int | None, int]:
-        """The side and overlap of tiles in the image's own pixels; None for an image that is searched whole."""
-        size, scaling = self.manifest.image_size, self._scaling(options)
-        whole = options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * size
-        if options.tile == "off" or (whole and scaling is None):
-            return None, 0
-        side = options.tile if isinstance(options.tile, int) else size
-        overlap = round(side * DEFAULT_OVERLAP) if options.overlap is None else options.overlap
-        if scaling is None:
-            return side, overlap
-        return scaling.source, min(round(overlap * scaling.source / side), scaling.source - 1)
-
-    def _scaling(self, options: DetectOptions) -> _Scaling | None:
-        """The resampling that `options` ask for, of whole tiles: their sides are whole pixels before and after."""
-        if options.scale is None:
-            return None
-        side = options.tile if isinstance(options.tile, int) else self.manifest.image_size
-        return _Scaling(round(side / options.scale), side)
-
-    def _reader(self, options: DetectOptions) -> _Reader:
-        manifest = self.manifest
-        conf, iou = manifest.thresholds(options)
-        read = partial(
-            decode,
-            head_kind=manifest.head_kind,
-            conf=conf,
-            iou=iou,
-            class_ids=self._class_ids(options.classes),
-            max_det=options.max_det,
-            multi_label=options.multi_label,
-            score_shift=self._score_shift,
-        )
-        return _Reader(read, least_score(conf, self._score_shift))
-
-    def _class_ids(self, classes: frozenset[str] | None) -> NDArray[np.int64] | None:
-        if classes is None:
-            return None
-        unknown = sorted(classes - set(self.manifest.names))
-        if unknown:
-            raise InputError(
-                f"The model knows no class {', '.join(map(repr, unknown))}; it knows {', '.join(self.manifest.names)}."
-            )
-        return np.array([k for k, name in enumerate(self.manifest.names) if name in classes], dtype=np.int64)
-
     def _search(
         self,
         view: NDArray[np.uint8],
         tile: Tile,
-        scaling: _Scaling | None,
-        readers: Sequence[_Reader],
+        scaling: Scaling | None,
+        readers: Sequence[BoxReader],
         stop: threading.Event | None,
     ) -> _Part:
         """The boxes of one tile in pixels of the image, for each reader."""
@@ -426,9 +340,7 @@ class Detector:
             boxes.append(Boxes(placed, found.scores, found.class_ids, found.truncated))
         return _Part(boxes, (inferred - start, perf_counter() - inferred))
 
-    def _fitted(
-        self, view: NDArray[np.uint8], scaling: _Scaling | None
-    ) -> tuple[NDArray[np.uint8], LetterboxTransform]:
+    def _fitted(self, view: NDArray[np.uint8], scaling: Scaling | None) -> tuple[NDArray[np.uint8], LetterboxTransform]:
         """A tile as the network sees it, in this thread's own memory."""
         fills = None
         if scaling is not None:
@@ -442,11 +354,6 @@ class Detector:
         square: NDArray[np.uint8] = self._local.square
         return square
 
-    def _infer(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
-        output = self._backend.infer(square)
-        check_output(output, self.manifest.head_kind, len(self.manifest.names))
-        return output
-
     def _ahead(self, raster: Raster, tiles: Sequence[Tile], in_turn: bool) -> int:
         """How many tiles of an image may wait or be in work: a huge image must not block small ones."""
         few, many = 2 * self.parallel, len(tiles)
@@ -458,8 +365,8 @@ class Detector:
     def _in_order(
         self,
         raster: Raster,
-        plan: _Plan,
-        readers: Sequence[_Reader],
+        plan: SearchPlan,
+        readers: Sequence[BoxReader],
         stop: threading.Event | None,
         ahead: int,
     ) -> Iterator[_Part]:
@@ -482,16 +389,11 @@ class Detector:
         self,
         view: NDArray[np.uint8],
         tile: Tile,
-        scaling: _Scaling | None,
-        readers: Sequence[_Reader],
+        scaling: Scaling | None,
+        readers: Sequence[BoxReader],
         stop: threading.Event | None,
     ) -> Future[_Part]:
         try:
             return self._pool.submit(self._search, view, tile, scaling, readers, stop)
         except RuntimeError as error:
             raise PackageError(f"The detector of {self.ref.name} is closed; open its package again.") from error
-
-    def _detections(self, boxes: Boxes) -> tuple[Detection, ...]:
-        names = self.manifest.names
-        rows = zip(boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.class_ids.tolist(), strict=True)
-        return tuple(Detection((x1, y1, x2, y2), score, k, names[k]) for (x1, y1, x2, y2), score, k in rows)

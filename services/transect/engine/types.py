@@ -1,5 +1,6 @@
 """What goes into the engine and what comes out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -168,3 +169,8 @@ class Boxes:
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Boxes":
         """The rows chosen by an index or a mask, in that order."""
         return Boxes(self.xyxy[rows], self.scores[rows], self.class_ids[rows], self.truncated)
+
+    def named(self, names: Sequence[str]) -> tuple[Detection, ...]:
+        """Each row as a Detection; `names` are those of the classes."""
+        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
+        return tuple(Detection((x1, y1, x2, y2), score, k, names[k]) for (x1, y1, x2, y2), score, k in rows)

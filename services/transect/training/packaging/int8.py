@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from transect.datasets import Split
 from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
-from transect.engine.detector import AUTO_TILE_FACTOR, DEFAULT_OVERLAP
+from transect.engine.tiling import AUTO_TILE_FACTOR, DEFAULT_OVERLAP
 from transect.imagery import decode_image, letterbox, plan_tiles
 from transect.progress import progress
 
