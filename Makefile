@@ -21,6 +21,7 @@ $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),\
 export LOAD_SECONDS = $(value SECONDS)
 
 STACK := "$$PYTHON" docker/stack
+PYTEST := .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Runs a program with the words of ARGS added.
 WITH_ARGS := "$$PYTHON" tools/with_args.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -31,7 +32,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test test-cpus lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
+.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
@@ -57,9 +58,24 @@ setup: .venv/.installed
 demo: setup
 	@$(WITH_ARGS) .venv/bin/transect demo
 
-# Run the tests, two files at a time; those of the containers need Docker, and REQUIRE_CONTAINERS=1 insists on it
+# Run the unit tests, two files at a time; ARGS goes to pytest.
 test: setup
-	@$(WITH_ARGS) .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(WITH_ARGS) $(PYTEST) tests/unit
+
+# Run the tests with real processes, MLflow, PostgreSQL, S3 and a browser.
+test-integration: setup
+	@$(WITH_ARGS) $(PYTEST) tests/integration tests/browser
+
+# Run the tests of the Compose stack; they need Docker.
+test-containers: setup
+	@REQUIRE_CONTAINERS=1 $(WITH_ARGS) $(PYTEST) tests/containers
+
+# Run every test; those of the containers need Docker, and REQUIRE_CONTAINERS=1 insists on it.
+test-all: setup
+	@$(WITH_ARGS) $(PYTEST)
+
+# Check style, types, import rules and run the unit tests: before each commit.
+check: lint test
 
 # Run the tests that train as if on 24 other processors and print a table (hours); ARGS="--part N" for one of them
 test-cpus: setup

@@ -23,4 +23,4 @@ def rest_of_the_day(items: list[pytest.Item], day: date | None = None) -> None:
     rotating = [item for item in items if item.get_closest_marker("rotating")]
     for number, item in enumerate(rotating):
         if not has_its_turn(number, today):
-            item.add_marker(pytest.mark.skip(reason=f"runs every {DAYS} days with --rotate, always with make test"))
+            item.add_marker(pytest.mark.skip(reason=f"runs every {DAYS} days with --rotate, always with make test-all"))

@@ -48,7 +48,22 @@ TAKES: dict[str, dict[str, str]] = {
         f"bench{name}": {"ARGS": ""}
         for name in ("", "-swap", "-intervals", "-factor", "-ground", "-differences", "-scale", "-gpu")
     },
-    **{name: {"ARGS": ""} for name in ("demo", "test", "test-cpus", "lock", "up", "logs", "sample", "starter")},
+    **{
+        name: {"ARGS": ""}
+        for name in (
+            "demo",
+            "test",
+            "test-integration",
+            "test-containers",
+            "test-all",
+            "test-cpus",
+            "lock",
+            "up",
+            "logs",
+            "sample",
+            "starter",
+        )
+    },
 }
 IN_THE_STACK = ("train", "sweep", "reproduce", "promote", "rollback", "census")
 VARIABLES = sorted({name for taken in TAKES.values() for name in taken} - {"ARGS"})
