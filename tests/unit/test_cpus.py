@@ -18,7 +18,7 @@ def test_every_combination_is_there_once_and_every_file_exists(pytestconfig: pyt
 @pytest.mark.parametrize(("forward", "native"), [("bf16", "True"), ("fp32", "False")])
 def test_a_process_computes_as_it_is_told(forward: str, native: str, pytestconfig: pytest.Config) -> None:
     code = (
-        "from transect.training import cpu; import torch; "
+        "from transect.training.trainer import cpu_bf16 as cpu; import torch; "
         "print(cpu.has_native_bf16(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())"
     )
     done = subprocess.run(
@@ -45,8 +45,8 @@ def test_a_limit_below_avx2_is_for_torch_alone(pytestconfig: pytest.Config, tmp_
         "import os, pytest, subprocess, sys\n"
         "def test_limits():\n"
         "    assert 'ONEDNN_MAX_CPU_ISA' not in os.environ\n"
-        "    from transect.training import cpu\n"
-        "    code = 'from transect.training import cpu; import os; print(os.environ[\"FORCED_ISA\"])'\n"
+        "    from transect.training.trainer import cpu_bf16 as cpu\n"
+        "    code = 'from transect.training.trainer import cpu_bf16 as cpu; import os; print(os.environ[\"FORCED_ISA\"])'\n"
         "    assert subprocess.check_output([sys.executable, '-c', code], text=True) == 'SSE41\\n'\n"
     )
     rules = ["-c", str(pytestconfig.rootpath / "pyproject.toml"), "-p", "no:cacheprovider", "-p", "conftest"]
