@@ -45,8 +45,8 @@ def test_a_limit_below_avx2_is_for_torch_alone(pytestconfig: pytest.Config, tmp_
         "import os, pytest, subprocess, sys\n"
         "def test_limits():\n"
         "    assert 'ONEDNN_MAX_CPU_ISA' not in os.environ\n"
-        "    from transect.training.trainer import cpu_bf16 as cpu\n"
-        "    code = 'from transect.training.trainer import cpu_bf16 as cpu; import os; print(os.environ[\"FORCED_ISA\"])'\n"
+        "    import transect.training.trainer.cpu_bf16\n"
+        "    code = 'import os, transect.training.trainer.cpu_bf16; print(os.environ[\"FORCED_ISA\"])'\n"
         "    assert subprocess.check_output([sys.executable, '-c', code], text=True) == 'SSE41\\n'\n"
     )
     rules = ["-c", str(pytestconfig.rootpath / "pyproject.toml"), "-p", "no:cacheprovider", "-p", "conftest"]
