@@ -32,7 +32,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
+.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
@@ -87,6 +87,10 @@ lint: setup
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+# Write the pages that follow from the code: docs/api.md, docs/cli.md, docs/openapi.json, docs/package.schema.json.
+reference: setup
+	@.venv/bin/python tools/reference.py
 
 # Write requirements/*.txt anew from pyproject.toml; what they name already stays (ARGS=--upgrade for newer).
 lock: setup

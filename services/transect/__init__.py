@@ -1,12 +1,14 @@
-"""Transect: train wildlife detectors, track every run, serve the best one, count animals."""
+"""Transect: train wildlife detectors, track every run, serve the best one, count animals.
+
+The functions of `__all__` are the public API (docs/api.md). They are imported when they are first used: `import
+transect` stays light, since MLflow's client alone takes seconds. Type checkers read their types in __init__.pyi.
+"""
 
 import os
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
-if TYPE_CHECKING:
-    from transect.engine import Detector
-
-__all__ = ["__version__", "open_model"]
+__all__ = ["__version__", "estimate", "load_registry", "open_detector", "open_model", "run_census"]
 
 __version__ = "0.1.0"
 
@@ -16,21 +18,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
-def open_model(reference: str = "") -> "Detector":
-    """Open a registered model version: find it in MLflow, fetch it, verify every file, and only then load it.
-
-    `reference` is `models:/detector@production`, `models:/detector/3`, or what else `transect models show` takes;
-    empty means the alias TRANSECT_MODEL_ALIAS of TRANSECT_MODEL_NAME. Which MLflow, backend and precision, the
-    environment says. Nothing that is fetched is run as a program: MLmodel, which tells MLflow's own client what code to
-    import, is compared with its hash and not read. The caller closes the detector (`with` does).
-
-    Raises SettingsError, RegistryError when the version cannot be had, PackageError when its files are not
-    what was registered, and InputError for a backend or a precision that cannot be had here.
-    """
-    # Here, so that `import transect` stays light: MLflow's client takes seconds.
-    from transect.registry import connect
-    from transect.settings import load_settings
-
-    settings = load_settings()
-    registry = connect(settings)
-    return registry.open(registry.resolve(reference or f"models:/{settings.model_name}@{settings.model_alias}"))
+def __getattr__(name: str) -> Any:
+    """A public function, from the module that holds it (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.api"), name)
+    globals()[name] = value
+    return value

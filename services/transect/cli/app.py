@@ -17,8 +17,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from transect import __version__
+from transect.api import open_detector
 from transect.cli.census import app as census_app
-from transect.cli.defaults import open_detector, sample_training_set
+from transect.cli.defaults import sample_training_set
 from transect.cli.models import app as models_app
 from transect.cli.runs.history import app as runs_app
 from transect.cli.runs.transfer import export, import_
@@ -152,7 +153,7 @@ def detect(
 
     settings = load_settings({**os.environ, **({"TRANSECT_TILE": tile} if tile else {})})
     given = find_images(images)
-    detector = open_detector(settings, model)
+    detector = open_detector(model, settings)
     options = DetectOptions(
         conf=settings.conf if conf is None else conf,
         iou=settings.iou,

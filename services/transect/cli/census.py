@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from transect.api import open_detector
 from transect.cli.census_plan import print_plan
-from transect.cli.defaults import config_file, open_detector
+from transect.cli.defaults import config_file
 from transect.cli.interrupt import stoppable
 from transect.errors import InputError, RegistryError
 from transect.settings import Settings, load_settings
@@ -79,7 +80,7 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
         without = " (a summary without positions; TRANSECT_CENSUS_LOG=full logs all)"
         print(f"MLflow run: {run_id}{without if settings.census_log == 'summary' else ''}")
 
-    with open_detector(settings, model or definition.model or "") as detector:
+    with open_detector(model or definition.model or "", settings) as detector:
         run_census(
             survey,
             out=out or Path("results") / definition.name,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transect.cli.defaults import open_detector
+from transect.api import open_detector
 from transect.errors import PackageError, RegistryError
 from transect.picture_files import count_reasons
 from transect.settings import Settings
@@ -33,7 +33,7 @@ def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Setti
     definition = load_survey(survey, settings.dem_path)
     detector, why_not = None, ""
     try:
-        detector = open_detector(settings, model or definition.model or "")
+        detector = open_detector(model or definition.model or "", settings)
     except (RegistryError, PackageError) as error:
         why_not = str(error)
     if detector is not None:

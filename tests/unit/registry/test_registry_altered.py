@@ -16,7 +16,7 @@ import yaml
 
 import transect
 from toys import build_toy_package, paint
-from transect.cli.defaults import open_detector
+from transect.api import open_detector
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import MODEL_FILE, Detector, hash_files, read_manifest, tensorrt_folder, write_manifest
 from transect.errors import NotRegisteredError, PackageError, TransectError
@@ -102,7 +102,7 @@ def test_an_altered_version_is_refused_by_everyone_who_opens_one(
     alter(stored)
     for opening in (
         lambda: mine.fetch(mine.resolve("candidate")),  # the detector
-        lambda: open_detector(mine.settings, "models:/detector@candidate"),  # census, detect
+        lambda: open_detector("models:/detector@candidate", mine.settings),  # census, detect
         lambda: transect.open_model("models:/detector@candidate"),
         lambda: promote(mine, actor="ada"),  # the gate
     ):

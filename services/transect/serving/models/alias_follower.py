@@ -111,7 +111,8 @@ class AliasFollower:
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def refresh(self, timeout_s: float) -> bool:
         """Ask now, also for a version that was refused (see the class); True when that is done within `timeout_s`."""

@@ -1,0 +1,9 @@
+from transect.api import estimate as estimate
+from transect.api import load_registry as load_registry
+from transect.api import open_detector as open_detector
+from transect.api import open_model as open_model
+from transect.api import run_census as run_census
+
+__all__ = ["__version__", "estimate", "load_registry", "open_detector", "open_model", "run_census"]
+
+__version__: str

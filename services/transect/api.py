@@ -1,0 +1,122 @@
+"""The public functions: a model, a census, an estimate, the registry, from Python. Rooms are imported when called."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from transect.errors import InputError, RegistryError
+from transect.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from transect.census import CensusConfig, CensusResult
+    from transect.census.counting.tally import StratumEstimate
+    from transect.engine import Detector
+    from transect.registry import Registry
+
+
+def load_registry(settings: Settings | None = None) -> "Registry":
+    """Open the registry that the environment, or `settings`, names: an MLflow server or the embedded store.
+
+    Raises SettingsError for a bad variable, RegistryError where MLflow cannot be reached or used.
+    """
+    from transect.registry import connect
+
+    return connect(settings or load_settings())
+
+
+def open_model(reference: str = "", settings: Settings | None = None) -> "Detector":
+    """Open a registered model version: find it in MLflow, fetch it, verify every file, and only then load it.
+
+    `reference` is `models:/detector@production`, `models:/detector/3`, or an alias or a version of
+    TRANSECT_MODEL_NAME; empty means the alias TRANSECT_MODEL_ALIAS of TRANSECT_MODEL_NAME. The environment, or
+    `settings`, names MLflow, backend and precision. Nothing that is fetched is run as a program: MLmodel, which tells
+    MLflow's own client what code to import, is compared with its hash and not read. The caller closes the detector
+    (`with` does).
+
+    Raises SettingsError; RegistryError where the version cannot be fetched; PackageError where its files are
+    not those that were registered; InputError for a backend or a precision that this machine cannot run.
+    """
+    settings = settings or load_settings()
+    registry = load_registry(settings)
+    return registry.open(registry.resolve(reference or f"models:/{settings.model_name}@{settings.model_alias}"))
+
+
+def open_detector(model: str | Path = "", settings: Settings | None = None) -> "Detector":
+    """Open a model package folder, or else a registered version as `open_model` does.
+
+    Raises what `open_model` raises; PackageError for a folder that is no valid package.
+    """
+    settings = settings or load_settings()
+    if model and Path(model).is_dir():
+        from transect.engine import Detector
+
+        return Detector.from_settings(Path(model), settings)
+    reference = str(model)
+    try:
+        return open_model(reference, settings)
+    except RegistryError as error:
+        if not reference or reference.startswith("models:/"):
+            raise
+        # A mistyped folder reads like an alias.
+        raise type(error)(f"There is no folder {reference} here, so it was read as a model version. {error}") from error
+
+
+def run_census(
+    survey: str | Path,
+    *,
+    out: str | Path | None = None,
+    model: str | Path = "",
+    config: "CensusConfig | None" = None,
+    log: Literal["full", "summary", "none"] = "none",
+    settings: Settings | None = None,
+) -> "CensusResult":
+    """Count a survey folder and write the results to `out`/RUN; a census that was stopped resumes there.
+
+    `out` is results/NAME by default. `model` is a package folder or a registered version; by default the one that
+    survey.yaml names, else the production version. `log` says what MLflow gets: by default nothing; a `summary` has
+    no positions.
+
+    Raises SurveyError for a survey that cannot be counted, InputError for a folder that cannot be written or that
+    another census uses, and what `open_detector` raises. A photo that cannot be used is listed in the result.
+    """
+    from transect.census import CensusConfig, load_survey
+    from transect.census import run_census as count
+
+    settings = settings or load_settings()
+    definition = load_survey(Path(survey), settings.dem_path)
+    with open_detector(model or definition.model or "", settings) as detector:
+        result = count(
+            Path(survey),
+            out=Path(out) if out is not None else Path("results") / definition.name,
+            detector=detector,
+            config=config or CensusConfig(),
+            settings=settings,
+        )
+    if log != "none":
+        load_registry(settings).log_census_run(definition.name, *result.as_run(log))
+    return result
+
+
+def estimate(
+    transects: str | Path,
+    strata: str | Path,
+    *,
+    species: Iterable[str] = (),
+    method: Literal["bootstrap", "jolly2", "lognormal", "percentile", "total"] = "bootstrap",
+) -> "list[StratumEstimate]":
+    """Estimate numbers of animals, with 95% limits, from counts on transects, however they were counted.
+
+    `transects` is a CSV file with the columns stratum, transect, species, area_km2 and count; `strata` one with
+    stratum, area_km2 and, optionally, transects_possible. Counts are animals, areas km2. `species` limits the answer
+    to some. `method` says how the limits are made (docs/census.md); `total` is for a survey that was no sample.
+
+    Raises InputError for a table that cannot be read, or for a species that it does not have.
+    """
+    from transect.census.counting.tally import estimate_species
+    from transect.census.transect_table import read_count_table
+
+    samples = read_count_table(Path(transects), Path(strata)).samples
+    wanted = list(species) or list(samples)
+    if unknown := [name for name in wanted if name not in samples]:
+        raise InputError(f"{transects} has no {', '.join(unknown)}; it has {', '.join(samples)}.")
+    return [one for name in wanted for one in estimate_species(name, samples[name], method)]

@@ -1,0 +1,49 @@
+"""The reference pages are what the code says: a change of an interface is a change of a file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import reference
+
+import transect
+
+PROMISED = {"__version__", "estimate", "load_registry", "open_detector", "open_model", "run_census"}
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[Path, str]:
+    return reference.pages()
+
+
+@pytest.mark.parametrize("path", [reference.API, reference.CLI, reference.OPENAPI, reference.PACKAGE], ids=str)
+def test_a_page_is_what_the_code_says(pages: dict[Path, str], path: Path) -> None:
+    assert (reference.ROOT / path).read_text(encoding="utf-8") == pages[path], "run: make reference"
+
+
+def test_the_public_functions_are_those_that_are_promised() -> None:
+    assert set(transect.__all__) == PROMISED
+    assert all(callable(getattr(transect, name)) for name in PROMISED - {"__version__"})
+    with pytest.raises(AttributeError, match="no attribute 'count'"):
+        getattr(transect, "count")  # noqa: B009 - what is not there, as a variable would ask
+
+
+def test_importing_transect_imports_nothing_heavy() -> None:
+    program = "import sys, transect; print([m for m in ('mlflow', 'torch', 'numpy', 'cv2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_estimate_reads_tables(tmp_path: Path) -> None:
+    transects, strata = tmp_path / "transects.csv", tmp_path / "strata.csv"
+    transects.write_text(
+        "stratum,transect,species,area_km2,count\n"
+        + "".join(f"north,{k},impala,1.0,{count}\n" for k, count in enumerate((3, 5, 4, 8)))
+    )
+    strata.write_text("stratum,area_km2\nnorth,40\n")
+    (found,) = transect.estimate(transects, strata, method="jolly2")
+    # Jolly's method II by hand: 20 animals on 4 km2 of 40.
+    assert (found.species, found.stratum, found.estimate.estimate) == ("impala", "north", 200.0)
+    with pytest.raises(transect.errors.InputError, match="has no kudu; it has impala"):
+        transect.estimate(transects, strata, species=["kudu"])
