@@ -85,7 +85,7 @@ class Report:
     bars: tuple[Bar, ...]
 
     def show(self, *, markdown: bool) -> str:
-        """The whole report as text, or as a section of docs/benchmarks.md."""
+        """The whole report as text, or as a section of docs/benchmarks-results.md."""
         tables = [*self.tables]
         if self.bars:
             tables.append(Table(("bar", "measured", "limit", "verdict"), tuple(bar.row() for bar in self.bars)))

@@ -14,7 +14,7 @@ from transect.settings import STACK_SECRETS
 
 # Who gets the GPUs.
 COMPUTING = ("detector", "census", "trainer")
-OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+GPU_PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations-gpus.md"
 
 
 def config(folder: Path, *files: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -203,7 +203,7 @@ def test_a_second_detector_as_the_docs_write_it_has_a_port_and_a_gpu_of_its_own(
 ) -> None:
     monkeypatch.setattr(compose, "ROOT", checkout)
     monkeypatch.setenv("TRANSECT_GPUS", "0")
-    (example,) = re.findall(r"```yaml\n(services:\n  detector-2:.*?)```", OPERATIONS.read_text("utf-8"), re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(services:\n  detector-2:.*?)```", GPU_PAGE.read_text("utf-8"), re.DOTALL)
     # Its `extends` is relative to it; other tests look at what is new in this checkout.
     override = checkout / "compose.override.yaml"
     override.write_text(example, encoding="utf-8")

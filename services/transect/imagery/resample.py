@@ -10,7 +10,7 @@ def resample(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
 
     Both pictures have the same edges: x of one is x * width / W of the other, to any fraction of a pixel.
     Shrinking averages areas, as a sensor of larger pixels would: whatever skips pixels shows patterns that
-    are not there. Enlarging is bicubic: bilinear blurs, and a network finds fewer animals (docs/census.md).
+    are not there. Enlarging is bicubic: bilinear blurs, and a network finds fewer animals (docs/census-methods.md).
     """
     rows, columns = image.shape[:2]
     if (columns, rows) == (width, height):

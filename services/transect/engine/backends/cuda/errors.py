@@ -37,7 +37,7 @@ def cuda_reason(error: BaseException) -> str:
     """The part of the error that a person can use, in one line."""
     text = " ".join(str(error).split())
     if "no kernel image" in text:
-        return "the installed ONNX Runtime has no code for this GPU (docs/operations.md lists the GPUs that serve)"
+        return "the installed ONNX Runtime has no code for this GPU (docs/operations-gpus.md lists the GPUs that serve)"
     if cuda_fault(error) == "memory":
         return "its memory is full: not even one image fits; stop what else runs on it (nvidia-smi lists it)"
     # ONNX Runtime puts its own source lines, file names and host names around it.
