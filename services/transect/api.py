@@ -108,7 +108,8 @@ def estimate(
 
     `transects` is a CSV file with the columns stratum, transect, species, area_km2 and count; `strata` one with
     stratum, area_km2 and, optionally, transects_possible. Counts are animals, areas km2. `species` limits the answer
-    to some. `method` says how the limits are made (docs/census-estimates.md); `total` is for a survey that was no sample.
+    to some. `method` says how the limits are made (docs/census-estimates.md); `total` is for a survey that was no
+    sample.
 
     Raises InputError for a table that cannot be read, or for a species that it does not have.
     """
