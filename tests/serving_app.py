@@ -1,4 +1,4 @@
-"""The service in a real server inside the test's process, with one model that needs no registry."""
+"""The service in a real server within the test process, with one model and no registry."""
 
 import io
 import socket
@@ -23,7 +23,7 @@ from transect.settings import Settings, load_settings
 
 
 class OneModel:
-    """A source that always has the same package, or none."""
+    """A model source that always has the same package, or none."""
 
     def __init__(self, package: Path | None) -> None:
         self.package = package
@@ -47,17 +47,17 @@ class OneModel:
         pass
 
 
-def wait_for(question: Callable[[], object]) -> None:
-    """Ask until the answer is yes, for a minute at most."""
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until `condition` is true, for a minute at most."""
     end = time.monotonic() + 60
-    while not question():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[httpx.Client]:
-    """The application in a real server on a free port, polled once."""
+    """Run the application in a real server on a free port, after one poll of the alias."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -76,13 +76,13 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 def settings_of(**values: str) -> Settings:
-    """Settings for a test: the clock never polls."""
+    """Return settings for a test without timed polls."""
     base = {"TRANSECT_POLL_SECONDS": "3600", "TRANSECT_BACKEND": "onnxruntime", "TRANSECT_THREADS": "2"}
     return load_settings({**base, **values}, None)
 
 
 def dots(width: int = 64, height: int = 64) -> NDArray[np.uint8]:
-    """A black picture with a red dot (a sheep) at x 8, y 16 and a blue one (a cow) at x 40, y 48."""
+    """Return a black image with a red dot (a sheep) at x 8, y 16 and a blue one (a cow) at x 40, y 48."""
     image = np.zeros((height, width, 3), np.uint8)
     image[16:24, 8:16, 0] = 255
     image[48:56, 40:48, 2] = 255
@@ -90,7 +90,7 @@ def dots(width: int = 64, height: int = 64) -> NDArray[np.uint8]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """The image as a PNG file."""
+    """Encode the image as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
@@ -104,12 +104,12 @@ def raw(
 
 
 def found(answer: dict[str, Any]) -> list[tuple[str, list[float]]]:
-    """Classes and boxes of one image's answer."""
+    """Return the classes and boxes of one image's response."""
     return sorted((item["class_name"], item["box"]) for item in answer["detections"])
 
 
 def assert_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """The problem of an answer, which is of this status and kind and well formed."""
+    """Check that a response is a well-formed problem of this status and kind, and return it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()

@@ -1,4 +1,4 @@
-"""Whatever is sent, the real service answers right or says what is wrong, and goes on."""
+"""For any input, the real service responds correctly or with the error, and continues."""
 
 import io
 import socket
@@ -39,7 +39,7 @@ def detector(dot_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(autouse=True)
-def goes_on(detector: DetectorProcess) -> Iterator[None]:
+def still_serves(detector: DetectorProcess) -> Iterator[None]:
     yield
     assert found(detector.detect(encoded(dot(), "PNG"))) == SHEEP
 
@@ -105,7 +105,7 @@ def test_every_kind_of_pixel_is_read(detector: DetectorProcess) -> None:
 
 def test_boxes_are_in_the_picture_as_people_see_it(detector: DetectorProcess) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored turned: to be shown a quarter turn clockwise
+    exif[0x0112] = 6  # stored rotated; displayed after a rotation of 90 degrees clockwise
     turned = encoded(Image.fromarray(np.rot90(dot())), "JPEG", exif=exif, quality=95, subsampling=0)
     answer = detector.detect(turned, "image/jpeg", "?conf=0.5")
     assert (answer.json()["width"], answer.json()["height"]) == (64, 48)
@@ -128,7 +128,7 @@ def test_a_truncated_image_is_an_error_not_half_an_answer(detector: DetectorProc
 @pytest.mark.parametrize(
     "body", [b"", b"this is text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"%PDF-1.7", b"\0" * 1000]
 )
-def test_what_is_no_image_is_named(detector: DetectorProcess, body: bytes) -> None:
+def test_a_file_that_is_no_image_is_named(detector: DetectorProcess, body: bytes) -> None:
     answer = detector.client.post("/v1/detect", files={"image": ("photo.jpg", body, "image/jpeg")})
     assert problem(answer) == (422, "image")
     assert "photo.jpg" in answer.json()["detail"]
@@ -137,7 +137,7 @@ def test_what_is_no_image_is_named(detector: DetectorProcess, body: bytes) -> No
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """A small JPEG whose header tells another size."""
+    """A small JPEG whose header has another size."""
     whole = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG"))
     start = whole.index(b"\xff\xc0") + 5
     whole[start : start + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
@@ -145,7 +145,7 @@ def jpeg_of(width: int, height: int) -> bytes:
 
 
 def tiff_of(width: int, height: int) -> bytes:
-    """A small TIFF whose header tells another size."""
+    """A small TIFF whose header has another size."""
     plain = encoded(np.zeros((7, 9, 3), np.uint8), "TIFF")
     for tag, old, new in ((256, 9, width), (257, 7, height)):
         entry = next(
@@ -182,7 +182,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(detector: DetectorProcess
 
 
 def resident(detector: DetectorProcess) -> float:
-    """Bytes of memory that the service has."""
+    """Return the resident memory of the service in bytes."""
     lines = detector.client.get("/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("process_resident_memory_bytes "))
 
@@ -209,7 +209,7 @@ def test_a_large_upload_is_refused_and_the_answer_arrives(
     before = resident(detector)
     answer = detector.client.post("/v1/detect", content=body(), headers=headers)
     assert problem(answer) == (413, "body-too-large")
-    assert sent <= 200 * MIB, "the service does not take everything to throw it away"
+    assert sent <= 200 * MIB, "the service does not read the whole body to discard it"
     assert resident(detector) - before < 50 * MIB
 
 
@@ -233,7 +233,7 @@ def test_a_broken_form_is_named(detector: DetectorProcess, case: str) -> None:
     assert problem(detector.detect(body, media_type)) == (400, "multipart")
 
 
-def test_a_client_that_asks_first_is_refused_before_it_sends(detector: DetectorProcess) -> None:
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(detector: DetectorProcess) -> None:
     address = (detector.client.base_url.host, detector.client.base_url.port)
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(
@@ -243,7 +243,7 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(detector: DetectorP
         assert connection.recv(20).startswith(b"HTTP/1.1 413")
 
 
-def test_a_client_that_leaves_in_the_middle_harms_nobody(detector: DetectorProcess) -> None:
+def test_a_client_that_disconnects_in_the_middle_does_no_harm(detector: DetectorProcess) -> None:
     address = (detector.client.base_url.host, detector.client.base_url.port)
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(

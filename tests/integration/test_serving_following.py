@@ -36,7 +36,7 @@ def shop(tmp_path: Path, environment: dict[str, str]) -> Shop:
 
 
 def answered(answer: httpx.Response) -> tuple[int, str]:
-    """Status, and the version where the answer is right."""
+    """Return the status, and the version if the response is right."""
     body = answer.json()
     right = answer.status_code == 200 and [d["class_name"] for d in body["detections"]] == ["sheep"]
     return answer.status_code, body["model"]["version"] if right else f"wrong: {body}"
@@ -110,7 +110,7 @@ def test_it_outlives_mlflow_and_starts_from_its_cache_without_it(
         assert again.detect(image).json()["model"]["version"] == version
 
 
-def test_a_request_that_is_inside_is_answered_before_the_service_stops(
+def test_an_admitted_request_is_answered_before_the_service_stops(
     tmp_path: Path, environment: dict[str, str], shop: Shop, dot_package: Path
 ) -> None:
     shop.point(shop.register(dot_package))

@@ -24,19 +24,19 @@ NO_KERNEL = "CUDA failure 209: no kernel image is available for execution on the
 
 
 class StandIn:
-    """The folder through which a test and the stand-in talk."""
+    """The folder through which a test and the stand-in communicate."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
 
-    def say(self, name: str, content: str) -> None:
-        """Give an order, whole: the stand-in never reads half of it."""
+    def order(self, name: str, content: str) -> None:
+        """Write an order atomically, so that the stand-in never reads half of it."""
         (self.folder / "new").write_text(content)
         (self.folder / "new").replace(self.folder / name)
 
     def calls(self, kind: str) -> list[dict[str, Any]]:
-        """What the service asked of the GPU so far."""
+        """Return the calls of this `kind` that the service has made to the GPU."""
         lines = (self.folder / "calls.jsonl").read_text().splitlines()
         return [call for call in map(json.loads, lines) if call["call"] == kind]
 
@@ -94,7 +94,7 @@ def test_from_its_start_over_a_swap_and_a_full_gpu_to_a_lost_one(
     with running_detector(tmp_path / "home", environment) as detector:
         detector.wait_for_version("1")
         assert backend(detector) == "cuda"
-        # Each of two runners has a session for each size, on memory that grows by no more than is asked for.
+        # Each of two runners has a session for each size, and its memory grows by no more than requested.
         models = [call for call in stand_in.calls("open") if call["model"].endswith(".onnx")]
         assert len(models) == 6
         assert {call["providers"]["CUDAExecutionProvider"]["arena_extend_strategy"] for call in models} == {
@@ -105,27 +105,27 @@ def test_from_its_start_over_a_swap_and_a_full_gpu_to_a_lost_one(
             detector.wait_for_version("2")
             seen = len(answers)
             detector.wait_for(lambda: len(answers) > seen + 24)
-            # Nothing but the outputs' last step leaves the device.
+            # Only the last step of the outputs leaves the device.
             runs = stand_in.calls("run")
             assert {call["batch"] for call in runs} == {1, 2, 8}
             assert {call["thread"] for call in runs} == {"batcher"}
             assert {tuple(call["devices"]) for call in runs} == {("cuda",)}
 
-            # A GPU that others fill: the next version runs in smaller batches, and is not refused.
-            stand_in.say("room", "2")
+            # On a GPU filled by other processes, the next version runs in smaller batches and is not rejected.
+            stand_in.order("room", "2")
             shop.point("1")
             detector.wait_for_version("1")
             assert backend(detector) == "cuda"
             assert any("batches of up to 2 are computed" in line for line in warnings(detector))
             assert not detector.state()["following"]["refused"]
 
-            stand_in.say("fault", ILLEGAL)
+            stand_in.order("fault", ILLEGAL)
             detector.wait_for(lambda: backend(detector) == "openvino")
             seen = len(answers)
             detector.wait_for(lambda: len(answers) > seen + 24)
-        # What was in work when the GPU was lost was run again: no client noticed.
+        # Work in progress when the GPU was lost was run again, without an error for a client.
         assert set(map(repr, answers)) == {repr((200, ["sheep"]))}
-        # One line a model: the version before may still have answered its last request.
+        # One line per model, because the previous version may still have answered its last request.
         (lost,) = {line for line in warnings(detector) if "The GPU stopped computing" in line}
         assert lost.endswith("Going on with openvino until then.")
         assert detector.client.get("/readyz").status_code == 200
@@ -133,7 +133,7 @@ def test_from_its_start_over_a_swap_and_a_full_gpu_to_a_lost_one(
         assert 'backend="openvino"' in figures
         assert "transect_gpu_wanted 1.0" in figures
 
-        # And the next version does without it from its start.
+        # The next version runs without the GPU from its start.
         shop.point("2")
         detector.wait_for_version("2")
         assert backend(detector) == "openvino"
@@ -144,7 +144,7 @@ def test_from_its_start_over_a_swap_and_a_full_gpu_to_a_lost_one(
 def test_a_gpu_without_code_in_the_wheel_is_no_fault_of_the_version(
     tmp_path: Path, environment: dict[str, str], shop: Shop, stand_in: StandIn, image: bytes
 ) -> None:
-    stand_in.say("fault", NO_KERNEL)
+    stand_in.order("fault", NO_KERNEL)
     with running_detector(tmp_path / "home", environment) as detector:
         detector.wait_for_version("1")
         assert backend(detector) == "openvino"
@@ -159,7 +159,7 @@ def test_a_process_whose_own_gpu_is_lost_ends_so_that_it_is_started_again(
     with running_detector(tmp_path / "home", {**environment, "TRANSECT_BACKEND": "cuda"}) as detector:
         detector.wait_for_version("1")
         assert read(detector.detect(image)) == (200, ["sheep"])
-        stand_in.say("fault", ILLEGAL)
+        stand_in.order("fault", ILLEGAL)
         answer = detector.detect(image)
         assert answer.status_code == 503
         assert answer.json()["type"] == "urn:transect:problem:device-lost"

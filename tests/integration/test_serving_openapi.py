@@ -1,4 +1,4 @@
-"""The service answers as its OpenAPI description says, whatever it is asked: schemathesis asks the real process."""
+"""The service conforms to its OpenAPI schema: schemathesis tests the real process."""
 
 import os
 import subprocess
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from integration.detector_process import open_shop, running_detector
 
-# Which classes there are, and whether a tensor's shape fits its data, no schema can say: those answers
-# are right for bodies that the schema allows. 503 and 504 are documented answers, not crashes.
+# A schema cannot express the model's classes, or that a tensor's shape matches its data, so that valid bodies may get
+# these errors. 503 and 504 are documented responses, not crashes.
 CONFIG = """
 [parameters]
 "path.name" = "detector"
@@ -22,7 +22,7 @@ expected-statuses = ["2xx", 400, 401, 404, 415, 422, 503, 504]
 """
 
 
-def test_it_answers_as_it_is_described(tmp_path: Path, dot_package: Path) -> None:
+def test_it_conforms_to_its_openapi_schema(tmp_path: Path, dot_package: Path) -> None:
     shop = open_shop(tmp_path, {"TRANSECT_HOME": str(tmp_path)})
     shop.point(shop.register(dot_package))
     config = tmp_path / "schemathesis.toml"

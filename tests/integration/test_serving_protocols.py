@@ -1,6 +1,6 @@
-"""Other people's clients ask the real service: Triton's of the Open Inference Protocol, MLflow's of its scoring one.
+"""Third-party clients against the real service: Triton's for Open Inference, MLflow's for scoring.
 
-Triton's client brings a network library of its own and runs in a process of its own.
+Triton's client has its own network library and runs in its own process.
 """
 
 import base64
@@ -49,7 +49,7 @@ from tritonclient.utils import InferenceServerException
 
 address, png, pixels = sys.argv[1], open(sys.argv[2], "rb").read(), np.load(sys.argv[3])
 client = InferenceServerClient(address)
-said = {
+results = {
     "live": client.is_server_live(),
     "ready": client.is_server_ready(),
     "model_ready": client.is_model_ready("detector"),
@@ -81,16 +81,16 @@ def pixel_tensor(array, binary=True):
 
 import base64
 text = base64.b64encode(png).decode()
-said["binary"] = plain(client.infer("detector", [image_tensor(png)], request_id="a-1"))
-said["json"] = plain(client.infer("detector", [image_tensor(text, binary=False)], model_version="1"))
-said["several"] = plain(client.infer("detector", [image_tensor(png, b"no image", png)]))
-said["pixels"] = plain(client.infer("detector", [pixel_tensor(pixels)]))
-said["pixels_json"] = plain(client.infer("detector", [pixel_tensor(np.stack([pixels, pixels]), binary=False)]))
+results["binary"] = plain(client.infer("detector", [image_tensor(png)], request_id="a-1"))
+results["json"] = plain(client.infer("detector", [image_tensor(text, binary=False)], model_version="1"))
+results["several"] = plain(client.infer("detector", [image_tensor(png, b"no image", png)]))
+results["pixels"] = plain(client.infer("detector", [pixel_tensor(pixels)]))
+results["pixels_json"] = plain(client.infer("detector", [pixel_tensor(np.stack([pixels, pixels]), binary=False)]))
 outputs = [InferRequestedOutput("boxes", binary_data=False), InferRequestedOutput("class_names")]
 options = {"classes": "cow", "conf": 0.5, "tile": "off"}
 more = {"parameters": options, "timeout": 30_000_000}
-said["subset"] = plain(client.infer("detector", [image_tensor(png)], outputs=outputs, **more))
-said["accepts_gzip"] = plain(client.infer("detector", [image_tensor(png)], response_compression_algorithm="gzip"))
+results["subset"] = plain(client.infer("detector", [image_tensor(png)], outputs=outputs, **more))
+results["accepts_gzip"] = plain(client.infer("detector", [image_tensor(png)], response_compression_algorithm="gzip"))
 
 def error(ask):
     try:
@@ -98,7 +98,7 @@ def error(ask):
     except InferenceServerException as problem:
         return [problem.status(), problem.message()]
 
-said["errors"] = {
+results["errors"] = {
     "version": error(lambda: client.infer("detector", [image_tensor(png)], model_version="2")),
     "name": error(lambda: client.get_model_metadata("other")),
     "gzip": error(lambda: client.infer("detector", [image_tensor(png)], request_compression_algorithm="gzip")),
@@ -110,7 +110,7 @@ said["errors"] = {
     "late": error(lambda: client.infer("detector", [image_tensor(png)], timeout=1)),
     "repository": error(lambda: client.get_model_repository_index()),
 }
-json.dump(said, sys.stdout)
+json.dump(results, sys.stdout)
 """
 
 
@@ -128,8 +128,8 @@ def triton(detector: DetectorProcess, tmp_path_factory: pytest.TempPathFactory) 
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
 def test_triton_sees_a_server_that_is_ready_and_the_served_version_alone(triton: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ def test_a_request_keeps_its_id(triton: dict[str, Any]) -> None:
     assert "id" not in triton["json"]["header"]
 
 
-def test_several_images_are_told_apart_and_a_bad_one_is_named(triton: dict[str, Any]) -> None:
+def test_several_images_have_their_index_and_a_bad_one_its_failure(triton: dict[str, Any]) -> None:
     found = triton["several"]
     assert sorted(found["image_index"]) == [0, 0, 2, 2]
     assert found["width"] == [64, 0, 64]
@@ -184,11 +184,11 @@ def test_outputs_and_options_can_be_chosen(triton: dict[str, Any]) -> None:
         ("version", "404", "detector version 2 is not served here; the service serves detector version 1"),
         ("name", "404", "other is not served here"),
         ("gzip", "415", "compressed (gzip)"),
-        ("class", "422", "'dragon'; it knows sheep, goat, cow"),
+        ("class", "422", "'dragon'; its classes are sheep, goat, cow"),
         ("parameter", "400", "parameters.confidence"),
         ("many", "413", "TRANSECT_MAX_IMAGES"),
         ("bytes", "413", "TRANSECT_MAX_UPLOAD_MB"),
-        ("hidden", "400", "Ask for the output failure"),
+        ("hidden", "400", "Request the output failure"),
         ("late", "504", "took longer"),
         ("repository", "404", "There is nothing at /v2/repository/index"),
     ],
@@ -286,7 +286,7 @@ def test_the_examples_of_the_page_work(detector: DetectorProcess, example: str, 
     assert "sheep" in done.stdout, done.stdout
 
 
-def test_without_a_model_both_say_what_to_do(tmp_path: Path) -> None:
+def test_without_a_model_both_name_the_remedy(tmp_path: Path) -> None:
     with running_detector(tmp_path, {}) as empty:
         empty.wait_for(lambda: empty.state()["following"]["last_error"])
         assert empty.client.get("/v2/health/live").status_code == 200

@@ -1,6 +1,6 @@
-"""A promotion through the gate and its rollback, as an operator types them, while clients ask steadily.
+"""A promotion through the gate and its rollback from the command line, under a steady load.
 
-The versions answer differently, so that an answer that names one version and was made by another is seen.
+The versions return different boxes, so that a response with the wrong version is detected.
 """
 
 import io
@@ -27,7 +27,7 @@ from transect.datasets import dataset_digest, load_dataset
 from transect.registry import Registry, promote
 
 CLIENTS = 4
-# Steady, and yet a machine of two cores has time for the promotion.
+# A steady load that leaves a machine of two cores time for the promotion.
 PAUSE_S = 0.05
 WORSE, BETTER = "1", "2"
 EDGES = {WORSE: 20.0, BETTER: 16.0}
@@ -35,7 +35,7 @@ EDGES = {WORSE: 20.0, BETTER: 16.0}
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: who asked, when it had come, and what it says."""
+    """One response: client, time of arrival, status, version and left edge of the box."""
 
     client: int
     at: float
@@ -46,11 +46,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Day:
-    """What was answered around a promotion and a rollback, and what both left."""
+    """The responses around a promotion and a rollback, and the state after both."""
 
     answers: list[Answer]
     followed: float
-    said: list[str]
+    printed: list[str]
     swaps: str
     aliases: dict[str, str]
     tags: dict[str, str]
@@ -64,7 +64,7 @@ def read(answer: httpx.Response) -> Answer:
 
 
 def transect(environment: Mapping[str, str], *arguments: str) -> str:
-    """Run the program as a process of its own; what it printed."""
+    """Run the program as a process of its own, and return its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRANSECT_"))}
     done = subprocess.run(
         [sys.executable, "-m", "transect", *arguments],
@@ -86,7 +86,7 @@ def register(registry: Registry, package: Path, data: Path) -> str:
 
 
 def wait_for_answers(detector: DetectorProcess, answers: list[Answer]) -> None:
-    """Wait until each client has asked and been answered once more, at the least."""
+    """Wait until each client has sent a request and got its response at least once more."""
     seen = len(answers)
     detector.wait_for(lambda: len({answer.client for answer in answers[seen + CLIENTS :]}) == CLIENTS)
 
@@ -107,7 +107,7 @@ def day(tmp_path_factory: pytest.TempPathFactory, mlflow_on_sqlite: MlflowServer
     assert promote(registry, actor="ada").promoted
     assert register(registry, build_toy_package(folder / "better"), data) == BETTER
     gate = folder / "gate.yaml"
-    # How long a model takes on a busy machine is nothing that this test may depend on.
+    # This test must not depend on latency, which varies on a busy machine.
     gate.write_text("max_latency_ratio: null\n", encoding="utf-8")
     operator = {**environment, "TRANSECT_HOME": str(folder / "operator")}
     Path(operator["TRANSECT_HOME"]).mkdir()
@@ -117,10 +117,10 @@ def day(tmp_path_factory: pytest.TempPathFactory, mlflow_on_sqlite: MlflowServer
         detector.wait_for_version(WORSE)
         with clients(detector.client.base_url, picture.getvalue(), CLIENTS, read, PAUSE_S) as answers:
             wait_for_answers(detector, answers)
-            said = [transect(operator, "models", "promote", "--gate", str(gate), "--reason", "finds more")]
+            printed = [transect(operator, "models", "promote", "--gate", str(gate), "--reason", "finds more")]
             detector.wait_for_version(BETTER)
             wait_for_answers(detector, answers)
-            said.append(transect(operator, "models", "rollback", "--reason", "counts stones"))
+            printed.append(transect(operator, "models", "rollback", "--reason", "counts stones"))
             detector.wait_for_version(WORSE)
             followed = time.monotonic()
             wait_for_answers(detector, answers)
@@ -128,7 +128,7 @@ def day(tmp_path_factory: pytest.TempPathFactory, mlflow_on_sqlite: MlflowServer
     return Day(
         answers=answers,
         followed=followed,
-        said=said,
+        printed=printed,
         swaps=swaps,
         aliases={alias: row.version for row in registry.list_versions() for alias in row.aliases},
         tags=dict(registry.resolve(BETTER).tags),
@@ -154,15 +154,15 @@ def test_once_the_detector_has_followed_only_the_previous_version_answers(day: D
     by_client = defaultdict(list)
     for answer in day.answers:
         by_client[answer.client].append(answer)
-    # A client asks one thing after the other: these were asked after `followed`.
-    asked_later = [
+    # A client sends its requests one after another, so that these were sent after `followed`.
+    sent_later = [
         later.version for own in by_client.values() for before, later in pairwise(own) if before.at > day.followed
     ]
-    assert set(asked_later) == {WORSE}
+    assert set(sent_later) == {WORSE}
 
 
 def test_what_was_typed_is_on_record(day: Day) -> None:
-    promoted, rolled_back = day.said
+    promoted, rolled_back = day.printed
     assert "in place of version 1" in promoted
     assert "version 2 is now previous" in rolled_back
     assert day.aliases == {"production": WORSE, "previous": BETTER, "candidate": BETTER}

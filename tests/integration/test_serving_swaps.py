@@ -1,6 +1,6 @@
-"""Thirty alias moves in a real MLflow, told by its webhook (or a poll), while eight clients ask without a pause.
+"""Thirty alias moves in a real MLflow, found by its webhook (or a poll), while eight clients send requests nonstop.
 
-The versions answer differently, so that an answer that names one version and was made by another is seen.
+The versions return different boxes, so that a response with the wrong version is detected.
 """
 
 import io
@@ -30,7 +30,7 @@ WEBHOOKS = {
 
 @pytest.fixture(scope="module")
 def image() -> bytes:
-    """One red square, at x 16 and y 32; tiles and all, some milliseconds of work."""
+    """One red square, at x 16 and y 32; with tiling, some milliseconds of work."""
     buffer = io.BytesIO()
     Image.fromarray(paint([(1, 2, "red")])).save(buffer, "PNG")
     return buffer.getvalue()
@@ -45,14 +45,14 @@ def mlflow(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def register(shop: Shop, folder: Path) -> dict[str, float]:
-    """Three versions, and where each of them says that the square begins."""
+    """Register three versions; return the left edge of the square that each detects."""
     shifts = (0.0, 3.0, 6.0)
     packages = [build_toy_package(folder / f"toy-{shift:g}", shift=shift) for shift in shifts]
     return {shop.register(package): 16.0 + shift for package, shift in zip(packages, shifts, strict=True)}
 
 
 def answered(answer: httpx.Response) -> tuple[int, str, float | None]:
-    """Status, version, and the left edge of the one box."""
+    """Return status, version, and the left edge of the one box."""
     body = answer.json()
     boxes = body.get("detections", [])
     version = body["model"]["version"] if answer.status_code == 200 else answer.text
@@ -62,7 +62,7 @@ def answered(answer: httpx.Response) -> tuple[int, str, float | None]:
 def test_thirty_moves_under_load_lose_and_mix_up_nothing(tmp_path: Path, mlflow: dict[str, str], image: bytes) -> None:
     shop = open_shop(tmp_path, mlflow)
     (port,) = _free_ports(1)
-    # Before any event: MLflow's workers keep the list of webhooks for a minute.
+    # Before any event, because MLflow's workers cache the list of webhooks for a minute.
     register_webhook(shop.registry, f"http://127.0.0.1:{port}/v1/hooks/mlflow")
     edges = register(shop, tmp_path)
     versions = list(edges)
@@ -89,7 +89,7 @@ def test_thirty_moves_under_load_lose_and_mix_up_nothing(tmp_path: Path, mlflow:
     assert f'transect_model_swaps_total{{outcome="swapped"}} {MOVES + 1}.0' in metrics
     assert f"transect_model_swap_seconds_count {MOVES + 1}.0" in metrics
     assert state["following"]["refused"] == []
-    # The cache keeps what it was told to keep.
+    # The cache keeps TRANSECT_CACHE_VERSIONS versions.
     cached = (tmp_path / "home" / "cache" / "models").glob("*/[!.]*-*/package.json")
     assert len(list(cached)) == 2
     assert detector.process.returncode == 0

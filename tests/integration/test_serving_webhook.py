@@ -1,7 +1,7 @@
-"""A real MLflow tells the real service that its alias moved, long before the service would have asked.
+"""A real MLflow's webhook makes the real service poll, long before its next regular poll.
 
-The service asks every ten minutes here, which is longer than any test waits: only the webhook can be
-what makes it look.
+The service polls every ten minutes here, which is longer than any test waits, so that only the webhook can be the
+cause.
 """
 
 import json
@@ -37,7 +37,7 @@ WEBHOOKS = {
 
 
 def initialise(store: str, url: str, secret: str, **environment: str) -> str:
-    """What the stack's initialiser says when it makes the webhook in `store`."""
+    """Run the stack's initialiser to make the webhook in `store`, and return its output."""
     program = "import sys, initialise as i; i.make_webhook(i.ModelStore(sys.argv[1]), sys.argv[2], sys.argv[3])"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     done = subprocess.run(
@@ -59,19 +59,19 @@ def mlflow(folder: Path, store: str) -> Iterator[dict[str, str]]:
 
 
 def patient(environment: Mapping[str, str], **more: str) -> dict[str, str]:
-    """The variables of a service that seldom asks by itself."""
+    """Return the variables of a service that rarely polls on its own."""
     return {**environment, "TRANSECT_POLL_SECONDS": "600", "TRANSECT_WEBHOOK_SECRET": SECRET, **more}
 
 
 def counted(detector: DetectorProcess) -> dict[str, float]:
-    """Webhooks by outcome."""
+    """Return the number of webhooks by outcome."""
     text = detector.client.get("/metrics").text
     return {
         name: float(number) for name, number in re.findall(r'transect_webhooks_total\{outcome="(\w+)"\} (\S+)', text)
     }
 
 
-def test_the_stacks_own_webhook_brings_a_new_version_at_once(tmp_path: Path, dot_package: Path) -> None:
+def test_the_stacks_own_webhook_triggers_a_swap_at_once(tmp_path: Path, dot_package: Path) -> None:
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     (port,) = _free_ports(1)
     url = f"http://127.0.0.1:{port}/v1/hooks/mlflow"
@@ -96,7 +96,7 @@ def test_the_stacks_own_webhook_brings_a_new_version_at_once(tmp_path: Path, dot
 
 
 def test_the_initialiser_repeats_itself_without_a_trace_and_survives_another_key(postgres_uri: str) -> None:
-    # A database of its own: the key of these webhooks is not that of other tests.
+    # A database of its own, because the key of these webhooks differs from that of other tests.
     engine = sqlalchemy.create_engine(postgres_uri, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("CREATE DATABASE webhooks"))
@@ -105,9 +105,9 @@ def test_the_initialiser_repeats_itself_without_a_trace_and_survives_another_key
     store, url = address.render_as_string(hide_password=False), "http://detector:8000/v1/hooks/mlflow"
     assert "made" in initialise(store, url, SECRET)
     assert initialise(store, url, SECRET) == f"webhook to {url}: there\n"
-    said = initialise(store, url, SECRET, MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=Fernet.generate_key().decode())
-    assert "webhook transect-stack to http://detector:8000/v1/hooks/mlflow: deleted" in said
-    assert said.endswith(f"webhook to {url}: made\n")
+    output = initialise(store, url, SECRET, MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=Fernet.generate_key().decode())
+    assert "webhook transect-stack to http://detector:8000/v1/hooks/mlflow: deleted" in output
+    assert output.endswith(f"webhook to {url}: made\n")
 
 
 Command = Callable[..., str]
@@ -115,7 +115,7 @@ Command = Callable[..., str]
 
 @pytest.fixture
 def transect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line: transect(*arguments, **variables) gives what it says."""
+    """The command line: transect(*arguments, **variables) returns its output."""
 
     def run(*arguments: str, **variables: str) -> str:
         monkeypatch.chdir(tmp_path)
@@ -125,8 +125,8 @@ def transect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
             patch.setattr(sys, "argv", ["transect", "webhook", *arguments])
             with pytest.raises(SystemExit):
                 main()
-        said = capsys.readouterr()
-        return said.out + said.err
+        captured = capsys.readouterr()
+        return captured.out + captured.err
 
     return run
 
@@ -136,17 +136,17 @@ def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: P
         shop = open_shop(tmp_path, environment)
         version = shop.register(dot_package)
         with running_detector(tmp_path / "service", patient(environment)) as detector:
-            # Its first question is answered before there is an alias.
+            # The first poll ends before there is an alias.
             detector.wait_for(lambda: detector.state()["following"]["last_error"])
             url = f"{str(detector.client.base_url).rstrip('/')}/v1/hooks/mlflow"
             assert "has no webhook" in transect("list", **environment)
             assert "TRANSECT_WEBHOOK_SECRET is not set" in transect("register", url, **environment)
-            said = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET="another secret")
-            assert "made" in said
-            assert "did not take MLflow's test message: 401" in said
-            said = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET=SECRET)
-            assert "brought in line" in said
-            assert "The service took MLflow's test message" in said
+            output = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET="another secret")
+            assert "made" in output
+            assert "did not take MLflow's test message: 401" in output
+            output = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET=SECRET)
+            assert "brought in line" in output
+            assert "The service took MLflow's test message" in output
             listed = transect("list", **environment)
             assert url in listed
             assert "model_version_alias.created" in listed
@@ -155,15 +155,17 @@ def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: P
             assert counted(detector)["accepted"] == 1
             assert counted(detector)["refused"] == 1
             (found,) = shop.registry.client.list_webhooks()
-            said = transect("remove", found.webhook_id, **environment)
-            assert said == f"Webhook {found.webhook_id} is removed.\n"
+            output = transect("remove", found.webhook_id, **environment)
+            assert output == f"Webhook {found.webhook_id} is removed.\n"
             assert shop.registry.client.list_webhooks() == []
 
 
 @pytest.mark.parametrize(
     "arguments", [("list",), ("register", "http://127.0.0.1:8000/v1/hooks/mlflow"), ("remove", "1")]
 )
-def test_the_embedded_store_sends_none_and_says_so(transect: Command, arguments: tuple[str, ...]) -> None:
+def test_the_embedded_store_sends_none_and_the_command_reports_it(
+    transect: Command, arguments: tuple[str, ...]
+) -> None:
     assert "no server that could send a webhook" in transect(*arguments, TRANSECT_WEBHOOK_SECRET=SECRET)
 
 
@@ -192,12 +194,12 @@ def post(
     return detector.client.post("/v1/hooks/mlflow", content=body, headers=headers)
 
 
-def test_a_signed_event_wakes_the_service_and_others_do_not(listening: DetectorProcess) -> None:
+def test_a_signed_event_triggers_a_poll_and_others_do_not(listening: DetectorProcess) -> None:
     before = counted(listening)
     poll = listening.wait_for(lambda: listening.state()["following"]["last_poll"])
     assert post(listening, event()).status_code == 202
     listening.wait_for(lambda: listening.state()["following"]["last_poll"] != poll)
-    # A delivery that is repeated only makes the service look again.
+    # A repeated delivery only makes the service poll again.
     assert [post(listening, event()).status_code for _ in range(3)] == [202] * 3
     for other in (event(name="other"), event(alias="candidate"), event(entity="model_version_tag")):
         assert post(listening, other).status_code == 204
@@ -232,7 +234,7 @@ def test_an_oversized_body_is_refused_before_it_is_read(listening: DetectorProce
     assert post(listening, bytes(70_000)).status_code == 413
 
 
-def test_without_a_secret_nothing_is_believed(tmp_path: Path) -> None:
+def test_without_a_secret_every_webhook_is_refused(tmp_path: Path) -> None:
     with running_detector(tmp_path, {}) as detector:
         answer = post(detector, event())
         assert answer.status_code == 403

@@ -1,4 +1,4 @@
-"""The HTTP detection service: follows an alias, swaps models under load, answers in JSON."""
+"""The HTTP detection service: follows a model alias, swaps models under load, responds in JSON."""
 
 from transect.serving.app import create_app
 from transect.serving.server import serve

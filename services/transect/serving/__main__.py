@@ -1,4 +1,4 @@
-"""`python -m transect.serving`: the detection service alone, configured by the environment."""
+"""`python -m transect.serving`: run the detection service, configured by environment variables."""
 
 import sys
 

@@ -11,21 +11,21 @@ from transect.serving.api import detect as detect_routes
 from transect.serving.api import status as state_routes
 from transect.serving.api import web_pages as page_routes
 from transect.serving.api import webhook as hook_routes
-from transect.serving.api.openapi import describe_honestly
+from transect.serving.api.openapi import install_openapi
 from transect.serving.detection.service import Service
-from transect.serving.http.access import Access
-from transect.serving.http.lingering_close import EarlyAnswer
+from transect.serving.http.access import AccessMiddleware
+from transect.serving.http.lingering_close import LingeringCloseMiddleware
 from transect.serving.http.problems import install_problem_handlers
-from transect.serving.http.request_context import RequestContext
+from transect.serving.http.request_context import RequestContextMiddleware
 from transect.serving.models.source import ModelSource, RegistrySource
 from transect.serving.protocols import mlflow_scoring, open_inference
 from transect.settings import Settings
 
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
-    """The detection service for `settings`; it follows the alias while the application runs.
+    """Create the detection service for `settings`; it follows the alias while the application runs.
 
-    `source` brings the models; by default it is the registry that `settings` name.
+    `source` supplies the models; the default is the registry configured in `settings`.
     """
     service = Service(settings, source or RegistrySource(settings))
 
@@ -47,12 +47,12 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
         lifespan=lifespan,
     )
     app.state.service = service
-    app.add_middleware(Access, hosts=settings.allowed_host_names, tokens=settings.token_list)
-    # Each stands around those that were added before.
-    app.add_middleware(RequestContext, metrics=service.metrics)
-    app.add_middleware(EarlyAnswer)
+    app.add_middleware(AccessMiddleware, hosts=settings.allowed_host_names, tokens=settings.token_list)
+    # Each middleware wraps those added before it.
+    app.add_middleware(RequestContextMiddleware, metrics=service.metrics)
+    app.add_middleware(LingeringCloseMiddleware)
     install_problem_handlers(app)
-    for room in (detect_routes, open_inference, mlflow_scoring, state_routes, hook_routes, page_routes):
-        app.include_router(room.router)
-    describe_honestly(app)
+    for module in (detect_routes, open_inference, mlflow_scoring, state_routes, hook_routes, page_routes):
+        app.include_router(module.router)
+    install_openapi(app)
     return app

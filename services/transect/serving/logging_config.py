@@ -1,4 +1,4 @@
-"""Logs as JSON, one object a line, on standard error."""
+"""JSON logs on standard error, one object per line."""
 
 import json
 import logging
@@ -9,10 +9,10 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "co
 
 
 class JsonFormatter(logging.Formatter):
-    """One line a record: time, level, logger, message, then whatever `extra` brought."""
+    """Formats a record as one line: time, level, logger, message, then the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one JSON object; line ends inside of it are escaped, so that none can be forged."""
+        """Format `record` as one JSON object; JSON escapes line ends, so no log line can be forged."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -26,10 +26,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send every logger of the process to standard error as JSON."""
+    """Log everything in this process to standard error as JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Their INFO lines are about each connection and say nothing that the request line does not.
+    # Their INFO lines, one per connection, repeat the access log.
     for name in ("urllib3", "alembic", "mlflow", "python_multipart"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

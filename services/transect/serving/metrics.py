@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""Prometheus metrics, exposed at /metrics."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 class Metrics:
-    """The instruments of one service, in a registry of their own."""
+    """The metrics of one service, in a collector registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
@@ -23,58 +23,61 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "transect_request_seconds",
-            "From the first byte of a request to the last of its answer.",
+            "From the first byte of a request to the last byte of its response.",
             ("route",),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.stage_seconds = Histogram(
             "transect_stage_seconds",
-            "Time of one image in a stage: queue (waiting for a worker and for room), decode, "
-            "infer and post (summed over its tiles), encode (JSON or the drawn answer).",
+            "Time of one image in a stage: queue (waiting for a worker and for decode memory), decode, "
+            "infer and post (summed over its tiles), encode (JSON or the drawn image).",
             ("stage",),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.images = Counter("transect_images", "Images by outcome: ok, failed.", ("outcome",), registry=self.registry)
-        self.tiles = Counter("transect_tiles", "Inferences made.", registry=self.registry)
+        self.tiles = Counter("transect_tiles", "Tiles inferred.", registry=self.registry)
         self.detections = Counter("transect_detections", "Objects found.", ("class_name",), registry=self.registry)
-        self.queue_depth = Gauge("transect_queue_depth", "Admitted requests that wait.", registry=self.registry)
-        self.in_progress = Gauge("transect_requests_admitted", "Requests inside.", registry=self.registry)
+        self.queue_depth = Gauge(
+            "transect_queue_depth", "Admitted requests waiting for a worker.", registry=self.registry
+        )
+        self.in_progress = Gauge("transect_requests_admitted", "Admitted requests.", registry=self.registry)
         self.unserved = Counter(
             "transect_requests_unserved",
-            "Requests without a result: refused (no place), expired (deadline), cancelled (the client left).",
+            "Requests without a result: refused (no free slot), expired (deadline), cancelled (client disconnected).",
             ("reason",),
             registry=self.registry,
         )
-        self.body_bytes = Gauge("transect_body_bytes", "Bytes of request bodies inside.", registry=self.registry)
+        self.body_bytes = Gauge(
+            "transect_body_bytes", "Bytes reserved for request bodies in memory.", registry=self.registry
+        )
         self.decode_bytes = Gauge(
-            "transect_decode_bytes", "Bytes that the decoding of images holds now.", registry=self.registry
+            "transect_decode_bytes", "Bytes reserved for decoding images.", registry=self.registry
         )
         self.swap_seconds = Histogram(
             "transect_model_swap_seconds",
-            "From seeing that the alias moved to serving the new version.",
+            "From detecting an alias change to serving the new version.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.alias_lag = Gauge(
             "transect_alias_lag_seconds",
-            "Time since MLflow last said where the alias points (since the start, before it first did).",
+            "Time since the alias was last resolved (since the start, until it first is).",
             registry=self.registry,
         )
         self.swaps = Counter(
             "transect_model_swaps",
-            "New versions by outcome: swapped, refused (the package does not hold), failed (could not be had).",
+            "New versions by outcome: swapped, refused (failed verification), failed (could not be fetched).",
             ("outcome",),
             registry=self.registry,
         )
         self.polls = Counter(
-            "transect_alias_polls", "Questions where the alias points, by outcome: ok, error.", ("outcome",),
-            registry=self.registry,
-        )  # fmt: skip
+            "transect_alias_polls", "Alias polls by outcome: ok, error.", ("outcome",), registry=self.registry
+        )
         self.webhooks = Counter(
             "transect_webhooks",
-            "Messages of MLflow by outcome: accepted, ignored (about something else), refused (not signed as agreed).",
+            "MLflow webhooks by outcome: accepted, ignored (another model or alias), refused (invalid signature).",
             ("outcome",),
             registry=self.registry,
         )
@@ -84,16 +87,16 @@ class Metrics:
             ("name", "version", "run_id", "backend", "precision"),
             registry=self.registry,
         )
-        self._shown: tuple[str, ...] = ()
+        self._model_labels: tuple[str, ...] = ()
         self.gpu_wanted = Gauge(
             "transect_gpu_wanted",
-            "1 where the service was built for a GPU and no other backend was chosen.",
+            "1 if the service was built for a GPU and no other backend is configured.",
             registry=self.registry,
         )
         self.model_loaded = Gauge(
             "transect_model_loaded_timestamp_seconds", "When the served model was loaded.", registry=self.registry
         )
-        # A counter that exists from the start can be alerted on from the start.
+        # Create the label sets now, so that alerts can use them before the first event.
         for outcome in ("swapped", "refused", "failed"):
             self.swaps.labels(outcome)
         for reason in ("refused", "expired", "cancelled"):
@@ -105,13 +108,13 @@ class Metrics:
         for outcome in ("ok", "failed"):
             self.images.labels(outcome)
 
-    def show_model(
+    def set_model_info(
         self, *, name: str, version: str, run_id: str, backend: str, precision: str, loaded_at: datetime
     ) -> None:
-        """Name the served model from now on, and what computes it, which changes when a GPU is lost."""
+        """Set the served model, backend and precision; the backend changes when a GPU is lost."""
         labels = (name, version, run_id, backend, precision)
-        if labels != self._shown:
+        if labels != self._model_labels:
             self.model_info.clear()
             self.model_info.labels(*labels).set(1)
-            self._shown = labels
+            self._model_labels = labels
         self.model_loaded.set(loaded_at.timestamp())

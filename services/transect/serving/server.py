@@ -1,4 +1,4 @@
-"""The process: one listening socket, one event loop, an orderly end."""
+"""The server process: one listening socket, one event loop, graceful shutdown."""
 
 import logging
 import signal
@@ -18,21 +18,21 @@ from transect.settings import Settings
 _log = logging.getLogger(__name__)
 _DRAIN_S = 30
 _BACKLOG = 2048
-# How long a worker thread may keep the interpreter while the event loop wants it; Python's own is 5 ms.
+# How long a worker thread may keep the interpreter while the event loop waits for it; Python's default is 5 ms.
 _SWITCH_S = 0.001
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests that are inside then get their answers first.
+    """Serve until SIGTERM or SIGINT; admitted requests are answered before the process exits.
 
-    Port 0 takes a free port, which the first log line names. Raises InputError when the address
-    cannot be listened on, or is reached from other machines and there are no tokens; DeviceLostError when the GPU
-    that a person chose is lost: whoever started this process starts it again.
+    Port 0 selects a free port; the first log line reports it. Raises InputError when the address cannot be listened
+    on, or is reachable from other machines while no tokens are set; DeviceLostError when an explicitly chosen GPU is
+    lost, so that the supervisor restarts the process.
     """
     if not is_loopback(settings.host) and not settings.token_list:
         raise InputError(
-            f"TRANSECT_HOST={settings.host} is reached from other machines, and TRANSECT_TOKENS names no token for "
-            "what they may not ask without one; set TRANSECT_TOKENS, or TRANSECT_HOST=127.0.0.1."
+            f"TRANSECT_HOST={settings.host} is reachable from other machines, but TRANSECT_TOKENS has no token to "
+            "protect /metrics and /v1/model/refresh; set TRANSECT_TOKENS, or TRANSECT_HOST=127.0.0.1."
         )
     configure_logging(settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
@@ -43,23 +43,23 @@ def serve(settings: Settings) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
-            access_log=False,  # the middleware writes one line a request
+            access_log=False,  # the middleware writes one line per request
             server_header=False,
             timeout_graceful_shutdown=_DRAIN_S,
             http=bounded_protocol(ConnectionLimits(settings.max_connections, settings.max_client_connections)),
             lifespan="on",
         )
-        # uvicorn drains, then raises the signal again: a stop that was asked for is a success.
+        # uvicorn drains, then raises the signal again: a requested stop exits with 0.
         signal.signal(signal.SIGTERM, _exit_cleanly)
         signal.signal(signal.SIGINT, _exit_cleanly)
         server = uvicorn.Server(config)
         lost: list[DeviceLostError] = []
 
-        def end(error: DeviceLostError) -> None:
+        def shut_down(error: DeviceLostError) -> None:
             lost.append(error)
             server.should_exit = True
 
-        app.state.service.on_device_lost = end
+        app.state.service.on_device_lost = shut_down
         server.run(sockets=[listener])
         if lost:
             raise lost[0]

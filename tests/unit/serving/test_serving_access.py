@@ -1,4 +1,4 @@
-"""Foreign pages, and tokens, held by the service itself."""
+"""Cross-site requests and tokens, tested with the running service."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,16 +46,16 @@ def test_a_foreign_page_is_refused(client: httpx.Client, origin: str) -> None:
     assert_problem(raw(client, png(dots()), headers={"Origin": origin}), 403, "origin")
 
 
-def test_the_own_page_may_ask(client: httpx.Client) -> None:
+def test_a_page_of_the_service_is_allowed(client: httpx.Client) -> None:
     origin = str(client.base_url).rstrip("/")
     assert found(raw(client, png(dots()), headers={"Origin": origin}).json()) == BOTH
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", "Bearer wrong", f"Basic {TOKENS[0]}", TOKENS[0], f"Bearer {TOKENS[0]}x"]
+    "authorization", ["", "Bearer", "Bearer wrong", f"Basic {TOKENS[0]}", TOKENS[0], f"Bearer {TOKENS[0]}x"]
 )
-def test_what_needs_a_token_is_not_told_without(client: httpx.Client, given: str) -> None:
-    headers = {"Authorization": given}
+def test_protected_paths_require_a_valid_token(client: httpx.Client, authorization: str) -> None:
+    headers = {"Authorization": authorization}
     for answer in (client.get("/metrics", headers=headers), client.post("/v1/model/refresh", headers=headers)):
         assert_problem(answer, 401, "token")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -63,19 +63,19 @@ def test_what_needs_a_token_is_not_told_without(client: httpx.Client, given: str
 
 
 @pytest.mark.parametrize("token", TOKENS)
-def test_each_token_opens(client: httpx.Client, token: str) -> None:
+def test_each_token_is_accepted(client: httpx.Client, token: str) -> None:
     headers = {"Authorization": f"bearer {token}"}
     assert "transect_requests_total" in client.get("/metrics", headers=headers).text
     assert client.post("/v1/model/refresh", headers=headers).status_code == 200
 
 
-def test_without_tokens_the_own_machine_may_ask_all(dot_package: Path) -> None:
+def test_without_tokens_nothing_is_protected_on_this_machine(dot_package: Path) -> None:
     with running(create_app(settings_of(), OneModel(dot_package))) as client:
         assert client.get("/metrics").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "station.example"])
-def test_it_listens_to_others_with_tokens_alone(host: str) -> None:
+def test_it_listens_to_other_machines_only_with_tokens(host: str) -> None:
     with pytest.raises(InputError, match="TRANSECT_TOKENS"):
         serve(settings_of(TRANSECT_HOST=host))
 

@@ -17,8 +17,8 @@ from transect.serving.models.slot import ModelSlot
 LONG = 3600.0
 
 
-class Shelf:
-    """A source of models in memory: packages by version, an alias, and a store that can be away."""
+class InMemoryModelSource:
+    """A model source in memory: packages by version, an alias, and a store that can be unavailable."""
 
     def __init__(self) -> None:
         self.packages: dict[str, Path] = {}
@@ -51,21 +51,21 @@ def open_package(package: Path, ref: ModelRef) -> Detector:
     return Detector.open(package, ref=ref, backend="onnxruntime")
 
 
-class Stage:
-    """A follower that polls only when it is told to, with all it works on."""
+class FollowerHarness:
+    """A follower that polls only on request, with its source, slot and metrics."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, source: InMemoryModelSource) -> None:
+        self.source = source
         self.slot = ModelSlot()
         self.metrics = Metrics()
-        self.follower = AliasFollower(shelf, self.slot, self.metrics, open_package, LONG)
+        self.follower = AliasFollower(source, self.slot, self.metrics, open_package, LONG)
 
     def poll(self) -> None:
-        """One poll, as the clock would make it: versions that were refused are left alone."""
-        self.follower._check(forced=False)
+        """Poll as the timer does, without retrying rejected versions early."""
+        self.follower._poll(forced=False)
 
     def refresh(self) -> None:
-        self.follower._check(forced=True)
+        self.follower._poll(forced=True)
 
     def version(self) -> str | None:
         return self.slot.current.resolved.version if self.slot.current else None
@@ -76,7 +76,7 @@ class Stage:
 
 @pytest.fixture
 def broken_package(dot_package: Path, tmp_path: Path) -> Path:
-    """A package whose hashes hold and whose model is no model."""
+    """A package with correct hashes and an invalid model file."""
     folder = tmp_path / "broken"
     shutil.copytree(dot_package, folder)
     (folder / MODEL_FILE).write_bytes(b"\x08\x08")
@@ -84,156 +84,160 @@ def broken_package(dot_package: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_stage(dot_package: Path, broken_package: Path) -> Iterator[Callable[[], Stage]]:
-    shelf = Shelf()
-    shelf.packages = {"1": dot_package, "2": dot_package, "3": broken_package}
-    stages: list[Stage] = []
+def make_harness(dot_package: Path, broken_package: Path) -> Iterator[Callable[[], FollowerHarness]]:
+    source = InMemoryModelSource()
+    source.packages = {"1": dot_package, "2": dot_package, "3": broken_package}
+    harnesses: list[FollowerHarness] = []
 
-    def make() -> Stage:
-        stages.append(Stage(shelf))
-        return stages[-1]
+    def make() -> FollowerHarness:
+        harnesses.append(FollowerHarness(source))
+        return harnesses[-1]
 
     yield make
-    for stage in stages:
-        stage.slot.swap(None)
+    for harness in harnesses:
+        harness.slot.swap(None)
 
 
 @pytest.fixture
-def stage(make_stage: Callable[[], Stage]) -> Stage:
-    return make_stage()
+def harness(make_harness: Callable[[], FollowerHarness]) -> FollowerHarness:
+    return make_harness()
 
 
-def test_it_serves_what_the_alias_names_and_moves_with_it(stage: Stage) -> None:
-    stage.shelf.alias = "1"
-    stage.poll()
-    assert stage.version() == "1"
-    before = stage.slot.current
-    stage.poll()
-    assert stage.slot.current is before
-    stage.shelf.alias = "2"
-    stage.poll()
-    assert stage.version() == "2"
-    assert stage.shelf.remembered is not None
-    assert stage.shelf.remembered.version == "2"
-    assert stage.count("transect_model_swaps_total", "swapped") == 2
+def test_it_serves_what_the_alias_names_and_moves_with_it(harness: FollowerHarness) -> None:
+    harness.source.alias = "1"
+    harness.poll()
+    assert harness.version() == "1"
+    before = harness.slot.current
+    harness.poll()
+    assert harness.slot.current is before
+    harness.source.alias = "2"
+    harness.poll()
+    assert harness.version() == "2"
+    assert harness.source.remembered is not None
+    assert harness.source.remembered.version == "2"
+    assert harness.count("transect_model_swaps_total", "swapped") == 2
     info = {"name": "detector", "version": "2", "run_id": "run-2", "backend": "onnxruntime", "precision": "fp32"}
-    assert stage.metrics.registry.get_sample_value("transect_model_info", info) == 1
+    assert harness.metrics.registry.get_sample_value("transect_model_info", info) == 1
 
 
-def test_a_broken_version_changes_nothing_and_is_not_tried_at_every_poll(stage: Stage) -> None:
-    stage.shelf.alias = "1"
-    stage.poll()
-    stage.shelf.alias = "3"
+def test_a_broken_version_changes_nothing_and_is_not_tried_at_every_poll(harness: FollowerHarness) -> None:
+    harness.source.alias = "1"
+    harness.poll()
+    harness.source.alias = "3"
     for _ in range(3):
-        stage.poll()
-    assert stage.version() == "1"
-    [refusal] = stage.follower.state.refused
-    assert (refusal.version, refusal.attempts) == ("3", 1)
-    assert MODEL_FILE in refusal.reason
-    assert stage.count("transect_model_swaps_total", "refused") == 1
-    assert stage.shelf.remembered is not None
-    assert stage.shelf.remembered.version == "1"
-    stage.refresh()
-    assert stage.follower.state.refused[0].attempts == 2
+        harness.poll()
+    assert harness.version() == "1"
+    [rejected] = harness.follower.state.rejected
+    assert (rejected.version, rejected.attempts) == ("3", 1)
+    assert MODEL_FILE in rejected.reason
+    assert harness.count("transect_model_swaps_total", "refused") == 1
+    assert harness.source.remembered is not None
+    assert harness.source.remembered.version == "1"
+    harness.refresh()
+    assert harness.follower.state.rejected[0].attempts == 2
 
 
-def test_whoever_asks_again_and_again_is_not_obeyed_each_time(
-    stage: Stage, dot_package: Path, monkeypatch: pytest.MonkeyPatch
+def test_repeated_refreshes_are_limited_to_one_attempt_in_ten_seconds(
+    harness: FollowerHarness, dot_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.shelf.alias = "3"
+    harness.source.alias = "3"
     for _ in range(6):
-        stage.refresh()
-    # The first look, and one because somebody asked.
-    assert stage.follower.state.refused[0].attempts == 2
+        harness.refresh()
+    # The first poll, and one forced attempt.
+    assert harness.follower.state.rejected[0].attempts == 2
     later = time.monotonic() + 11
     monkeypatch.setattr("transect.serving.models.alias_follower.monotonic", lambda: later)
-    stage.shelf.packages["3"] = dot_package
-    stage.refresh()
-    assert stage.version() == "3"
+    harness.source.packages["3"] = dot_package
+    harness.refresh()
+    assert harness.version() == "3"
 
 
-def test_a_version_that_was_mended_is_served_and_forgiven(stage: Stage, dot_package: Path) -> None:
-    stage.shelf.alias = "3"
-    stage.poll()
-    assert stage.version() is None
-    stage.shelf.packages["3"] = dot_package
-    stage.refresh()
-    assert stage.version() == "3"
-    assert stage.follower.state.refused == ()
+def test_a_repaired_version_is_served_and_no_longer_listed_as_rejected(
+    harness: FollowerHarness, dot_package: Path
+) -> None:
+    harness.source.alias = "3"
+    harness.poll()
+    assert harness.version() is None
+    harness.source.packages["3"] = dot_package
+    harness.refresh()
+    assert harness.version() == "3"
+    assert harness.follower.state.rejected == ()
 
 
-def test_while_the_store_is_away_it_serves_on_and_says_so(stage: Stage) -> None:
-    stage.shelf.alias = "1"
-    stage.poll()
-    stage.shelf.away = True
-    stage.poll()
-    assert stage.version() == "1"
-    away = stage.follower.state
+def test_while_the_store_is_unavailable_the_model_stays_in_service(harness: FollowerHarness) -> None:
+    harness.source.alias = "1"
+    harness.poll()
+    harness.source.away = True
+    harness.poll()
+    assert harness.version() == "1"
+    away = harness.follower.state
     assert away.last_error == "MLflow cannot be reached."
-    stage.shelf.away = False
-    stage.poll()
-    back = stage.follower.state
+    harness.source.away = False
+    harness.poll()
+    back = harness.follower.state
     assert back.last_error is None
-    assert stage.count("transect_alias_polls_total", "error") == 1
+    assert harness.count("transect_alias_polls_total", "error") == 1
 
 
-def test_a_deleted_alias_leaves_the_model_where_it_is(stage: Stage) -> None:
-    stage.shelf.alias = "1"
-    stage.poll()
-    stage.shelf.alias = None
-    stage.poll()
-    assert stage.version() == "1"
-    assert "promote one" in (stage.follower.state.last_error or "")
+def test_a_deleted_alias_leaves_the_model_where_it_is(harness: FollowerHarness) -> None:
+    harness.source.alias = "1"
+    harness.poll()
+    harness.source.alias = None
+    harness.poll()
+    assert harness.version() == "1"
+    assert "promote one" in (harness.follower.state.last_error or "")
 
 
-def test_it_starts_from_the_cache_when_the_store_is_away(make_stage: Callable[[], Stage]) -> None:
-    first = make_stage()
-    first.shelf.alias = "2"
+def test_it_starts_from_the_cache_when_the_store_is_away(make_harness: Callable[[], FollowerHarness]) -> None:
+    first = make_harness()
+    first.source.alias = "2"
     first.poll()
-    second = make_stage()
-    second.shelf.away = True
+    second = make_harness()
+    second.source.away = True
     second.poll()
     assert second.version() == "2"
     assert second.slot.current is not None
     assert second.slot.current.from_cache
 
 
-def test_it_starts_from_the_cache_when_the_alias_names_a_broken_version(make_stage: Callable[[], Stage]) -> None:
-    first = make_stage()
-    first.shelf.alias = "2"
+def test_it_starts_from_the_cache_when_the_alias_names_a_broken_version(
+    make_harness: Callable[[], FollowerHarness],
+) -> None:
+    first = make_harness()
+    first.source.alias = "2"
     first.poll()
-    second = make_stage()
-    second.shelf.alias = "3"
+    second = make_harness()
+    second.source.alias = "3"
     second.poll()
     assert second.version() == "2"
-    assert [refusal.version for refusal in second.follower.state.refused] == ["3"]
+    assert [version.version for version in second.follower.state.rejected] == ["3"]
 
 
-def test_it_does_not_start_from_the_cache_when_there_is_no_alias(make_stage: Callable[[], Stage]) -> None:
-    first = make_stage()
-    first.shelf.alias = "2"
+def test_it_does_not_start_from_the_cache_when_there_is_no_alias(make_harness: Callable[[], FollowerHarness]) -> None:
+    first = make_harness()
+    first.source.alias = "2"
     first.poll()
-    second = make_stage()
-    second.shelf.alias = None
+    second = make_harness()
+    second.source.alias = None
     second.poll()
     assert second.version() is None
 
 
 def test_while_mlflow_hangs_it_starts_with_what_was_served_last(
-    make_stage: Callable[[], Stage], monkeypatch: pytest.MonkeyPatch
+    make_harness: Callable[[], FollowerHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transect.serving.models.alias_follower._PATIENCE_S", 0.05)
-    first = make_stage()
-    first.shelf.alias = "2"
+    first = make_harness()
+    first.source.alias = "2"
     first.poll()
-    second, silence = make_stage(), threading.Event()
-    answer = second.shelf.resolve()
+    second, response = make_harness(), threading.Event()
+    resolved = second.source.resolve()
 
     def hang() -> ResolvedVersion:
-        assert silence.wait(60)
-        return answer
+        assert response.wait(60)
+        return resolved
 
-    monkeypatch.setattr(second.shelf, "resolve", hang)
+    monkeypatch.setattr(second.source, "resolve", hang)
     second.follower.start()
     while second.version() is None:
         time.sleep(0.01)
@@ -241,81 +245,89 @@ def test_while_mlflow_hangs_it_starts_with_what_was_served_last(
     assert second.slot.current.from_cache
     assert "has not answered" in (second.follower.state.last_error or "")
     served = second.slot.current
-    silence.set()
+    response.set()
     assert second.follower.refresh(30)
     assert second.follower.state.last_error is None
     assert second.slot.current is served
     second.follower.stop(30)
 
 
-def test_a_start_takes_the_version_that_was_opened_meanwhile_and_no_other(make_stage: Callable[[], Stage]) -> None:
-    first = make_stage()
-    first.shelf.alias = "2"
+def test_a_start_takes_the_version_that_was_opened_meanwhile_and_no_other(
+    make_harness: Callable[[], FollowerHarness],
+) -> None:
+    first = make_harness()
+    first.source.alias = "2"
     first.poll()
     for alias, version in (("2", "2"), ("1", "1"), (None, None)):
-        stage = make_stage()
-        stage.shelf.alias = alias
-        stage.follower.start()
-        assert stage.follower.refresh(30)
-        assert stage.version() == version
-        assert stage.slot.current is None or not stage.slot.current.from_cache
-        stage.follower.stop(30)
+        harness = make_harness()
+        harness.source.alias = alias
+        harness.follower.start()
+        assert harness.follower.refresh(30)
+        assert harness.version() == version
+        assert harness.slot.current is None or not harness.slot.current.from_cache
+        harness.follower.stop(30)
 
 
-def test_a_nudge_makes_it_look_and_leaves_refused_versions_alone(stage: Stage) -> None:
-    stage.shelf.alias = "3"
-    stage.follower.start()
-    assert stage.follower.refresh(30)
-    [before] = stage.follower.state.refused
-    stage.shelf.alias = "1"
-    stage.follower.nudge()
-    while stage.version() != "1":
+def test_poll_soon_polls_without_retrying_rejected_versions(harness: FollowerHarness) -> None:
+    harness.source.alias = "3"
+    harness.follower.start()
+    assert harness.follower.refresh(30)
+    [before] = harness.follower.state.rejected
+    harness.source.alias = "1"
+    harness.follower.poll_soon()
+    while harness.version() != "1":
         time.sleep(0.01)
-    assert stage.follower.state.refused == (before,)
-    stage.follower.stop(30)
+    assert harness.follower.state.rejected == (before,)
+    harness.follower.stop(30)
 
 
-def test_version_numbers_that_start_anew_are_new_versions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.shelf.alias = "1"
-    stage.poll()
+def test_version_numbers_that_start_anew_are_new_versions(
+    harness: FollowerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.source.alias = "1"
+    harness.poll()
     anew = ResolvedVersion("detector", "1", "another-run", "runs:/y/model", "1" * 64)
-    monkeypatch.setattr(stage.shelf, "resolve", lambda: anew)
-    stage.poll()
-    assert stage.slot.current is not None
-    assert stage.slot.current.resolved.run_id == "another-run"
+    monkeypatch.setattr(harness.source, "resolve", lambda: anew)
+    harness.poll()
+    assert harness.slot.current is not None
+    assert harness.slot.current.resolved.run_id == "another-run"
 
 
-def test_the_thread_lives_through_anything_and_answers_a_refresh(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_survives_any_exception_and_completes_a_refresh(
+    harness: FollowerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def explode() -> ResolvedVersion:
         raise ZeroDivisionError("by surprise")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage.shelf, "resolve", explode)
-        stage.follower.start()
-        assert stage.follower.refresh(30)
-        assert "by surprise" in (stage.follower.state.last_error or "")
-    stage.shelf.alias = "1"
-    assert stage.follower.refresh(30)
-    assert stage.version() == "1"
-    stage.follower.stop(30)
-    assert not stage.follower._thread.is_alive()
+        patched.setattr(harness.source, "resolve", explode)
+        harness.follower.start()
+        assert harness.follower.refresh(30)
+        assert "by surprise" in (harness.follower.state.last_error or "")
+    harness.source.alias = "1"
+    assert harness.follower.refresh(30)
+    assert harness.version() == "1"
+    harness.follower.stop(30)
+    assert not harness.follower._thread.is_alive()
 
 
-def test_a_store_that_fails_to_deliver_is_counted_apart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_to_deliver_is_counted_apart(
+    harness: FollowerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(error: Exception) -> Callable[[ResolvedVersion], Path]:
         def fetch(_: ResolvedVersion) -> Path:
             raise error
 
         return fetch
 
-    stage.shelf.alias = "1"
-    monkeypatch.setattr(stage.shelf, "fetch", fail(RegistryError("The artifact store is away.")))
-    stage.poll()
-    monkeypatch.setattr(stage.shelf, "fetch", fail(PackageError("A file is not what it should be.")))
-    stage.refresh()
-    assert stage.count("transect_model_swaps_total", "failed") == 1
-    assert stage.count("transect_model_swaps_total", "refused") == 1
-    assert stage.follower.state.refused[0].reason == "A file is not what it should be."
+    harness.source.alias = "1"
+    monkeypatch.setattr(harness.source, "fetch", fail(RegistryError("The artifact store is away.")))
+    harness.poll()
+    monkeypatch.setattr(harness.source, "fetch", fail(PackageError("A file is not what it should be.")))
+    harness.refresh()
+    assert harness.count("transect_model_swaps_total", "failed") == 1
+    assert harness.count("transect_model_swaps_total", "refused") == 1
+    assert harness.follower.state.rejected[0].reason == "A file is not what it should be."
 
 
 def test_pauses_double_up_to_a_limit() -> None:

@@ -33,7 +33,7 @@ def empty_client() -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/v1/model", "/v2/health/live"])
-def test_the_head_of_an_answer_can_be_had_alone(client: httpx.Client, path: str) -> None:
+def test_head_returns_the_headers_of_get(client: httpx.Client, path: str) -> None:
     head, whole = client.head(path), client.get(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == whole.headers["content-type"]
@@ -82,14 +82,14 @@ def test_options_reach_the_engine(client: httpx.Client, query: str, expected: An
     assert found(raw(client, png(dots()), query).json()) == expected
 
 
-def test_large_images_are_tiled_unless_told_otherwise(client: httpx.Client) -> None:
+def test_large_images_are_tiled_by_default(client: httpx.Client) -> None:
     image = png(dots(128, 128))
     assert raw(client, image).json()["tiles"] > 1
     assert found(raw(client, image, "?tile=64").json()) == BOTH
     assert raw(client, image, "?tile=off").json()["tiles"] == 1
 
 
-def test_an_image_can_come_back_drawn(client: httpx.Client) -> None:
+def test_an_image_can_be_returned_with_its_boxes(client: httpx.Client) -> None:
     answer = raw(client, png(dots(100, 80)), "?format=image")
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["x-transect-model"] == "detector/7"
@@ -101,12 +101,12 @@ def test_an_image_can_come_back_drawn(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("query", ["?confidence=0.5", "?conf=2", "?conf=nan", "?tile=huge", "?format=xml"])
-def test_an_option_that_cannot_be_meant_is_named(client: httpx.Client, query: str) -> None:
+def test_an_invalid_option_is_refused_by_name(client: httpx.Client, query: str) -> None:
     problem = assert_problem(raw(client, png(dots()), query), 422, "validation")
     assert query[1:].split("=", maxsplit=1)[0] in problem["detail"]
 
 
-def test_options_that_the_engine_refuses_are_named(client: httpx.Client) -> None:
+def test_options_that_the_engine_rejects_are_named(client: httpx.Client) -> None:
     assert "gnu" in assert_problem(raw(client, png(dots()), "?classes=gnu"), 422, "class")["detail"]
     assert "tile=10" in assert_problem(raw(client, png(dots()), "?tile=10"), 422, "input")["detail"]
 
@@ -121,7 +121,7 @@ def test_one_bad_image_is_a_problem(client: httpx.Client) -> None:
     assert_problem(client.post("/v1/detect", files=[("images", ("a.png", b"x"))] * 4), 413, "too-many-images")
 
 
-def test_paths_and_methods_that_are_not_there_are_problems_too(client: httpx.Client) -> None:
+def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
     assert_problem(client.get("/nowhere"), 404, "not-found")
     answer = client.get("/v1/detect")
     assert_problem(answer, 405, "method-not-allowed")
@@ -136,7 +136,7 @@ def test_a_request_id_is_kept_when_plain_and_replaced_when_not(client: httpx.Cli
         )
 
 
-def test_the_model_and_its_following_are_told(client: httpx.Client) -> None:
+def test_the_model_route_has_the_model_and_the_followers_state(client: httpx.Client) -> None:
     body = client.get("/v1/model").json()
     assert (body["ready"], body["name"], body["alias"], body["version"]) == (True, "detector", "production", "7")
     assert body["class_names"] == ["sheep", "goat", "cow"]
@@ -146,7 +146,7 @@ def test_the_model_and_its_following_are_told(client: httpx.Client) -> None:
     assert client.get("/readyz").json() == {"status": "ok"}
 
 
-def test_without_an_alias_it_lives_and_says_what_to_do(empty_client: httpx.Client) -> None:
+def test_without_an_alias_it_is_alive_and_names_the_remedy(empty_client: httpx.Client) -> None:
     assert empty_client.get("/healthz").status_code == 200
     problem = assert_problem(empty_client.get("/readyz"), 503, "no-model")
     assert "promote one" in problem["detail"]
@@ -156,7 +156,7 @@ def test_without_an_alias_it_lives_and_says_what_to_do(empty_client: httpx.Clien
     assert "promote one" in body["following"]["last_error"]
 
 
-def test_metrics_tell_requests_stages_and_model(client: httpx.Client) -> None:
+def test_metrics_have_requests_stages_and_model(client: httpx.Client) -> None:
     raw(client, png(dots()), "?format=image")
     client.get("/some/path/of/a/scanner")
     text = client.get("/metrics").text
@@ -174,7 +174,7 @@ def test_metrics_tell_requests_stages_and_model(client: httpx.Client) -> None:
 def test_each_request_is_one_log_line(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "transect.serving.access"):
         raw(client, png(dots()), "?conf=0.5")
-        # The line is written after the answer has gone out, by the server's thread.
+        # The server's thread writes the line after it has sent the response.
         wait_for(lambda: any(item.name == "transect.serving.access" for item in caplog.records))
     [record] = [item for item in caplog.records if item.name == "transect.serving.access"]
     fields = vars(record)
@@ -182,7 +182,7 @@ def test_each_request_is_one_log_line(client: httpx.Client, caplog: pytest.LogCa
     assert fields["infer_ms"] >= 0
 
 
-def test_a_failure_of_the_program_is_a_problem_and_the_service_goes_on(
+def test_an_unexpected_error_is_a_problem_and_the_service_continues(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail_on_b(*arguments: Any, **options: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from transect.engine import Detector
 from transect.registry import ResolvedVersion
-from transect.serving.models.cached_start import HeadStart
+from transect.serving.models.cached_start import CachedModelPreload
 from transect.serving.models.slot import ServedModel
 
 KNOWN = ResolvedVersion("detector", "3", "run", "runs:/run/model", "3" * 64)
@@ -15,16 +15,16 @@ OTHER = ResolvedVersion("detector", "4", "run", "runs:/run/model", "4" * 64)
 LONG = 3600.0
 
 
-class Stage:
-    """A head start on one package, and what it served."""
+class PreloadHarness:
+    """A preload of one package, with the models that it opened and served."""
 
     def __init__(self, package: Path, known: ResolvedVersion | None, patience_s: float) -> None:
         self.served: list[ServedModel] = []
         self.opened: list[ServedModel] = []
         self.serving = threading.Event()
         self.package = package
-        answer = None if known is None else (known, package)
-        self.head_start = HeadStart(lambda: answer, self.load, self.serve, patience_s)
+        last_known = None if known is None else (known, package)
+        self.preload = CachedModelPreload(lambda: last_known, self.load, self.serve, patience_s)
 
     def load(self, resolved: ResolvedVersion, package: Path) -> ServedModel:
         model = ServedModel(Detector.open(package, backend="onnxruntime"), resolved, datetime.now(UTC), from_cache=True)
@@ -37,55 +37,55 @@ class Stage:
 
 
 @pytest.fixture
-def make(dot_package: Path) -> Iterator[Callable[..., Stage]]:
-    stages: list[Stage] = []
+def make(dot_package: Path) -> Iterator[Callable[..., PreloadHarness]]:
+    harnesses: list[PreloadHarness] = []
 
-    def make(known: ResolvedVersion | None = KNOWN, patience_s: float = LONG) -> Stage:
-        stages.append(Stage(dot_package, known, patience_s))
-        stages[-1].head_start.begin()
-        return stages[-1]
+    def make(known: ResolvedVersion | None = KNOWN, patience_s: float = LONG) -> PreloadHarness:
+        harnesses.append(PreloadHarness(dot_package, known, patience_s))
+        harnesses[-1].preload.start()
+        return harnesses[-1]
 
     yield make
-    for stage in stages:
-        for model in stage.opened:
+    for harness in harnesses:
+        for model in harness.opened:
             model.detector.close()
 
 
-def test_the_version_that_mlflow_names_is_handed_over_once(make: Callable[..., Stage]) -> None:
-    stage = make()
-    assert stage.head_start.take(OTHER) is None
-    model = stage.head_start.take(KNOWN)
+def test_the_version_that_mlflow_names_is_handed_over_once(make: Callable[..., PreloadHarness]) -> None:
+    harness = make()
+    assert harness.preload.pop(OTHER) is None
+    model = harness.preload.pop(KNOWN)
     assert model is not None
     assert model.resolved == KNOWN
-    assert stage.head_start.take(KNOWN) is None
-    stage.head_start.drop()
-    assert stage.served == []
+    assert harness.preload.pop(KNOWN) is None
+    harness.preload.discard()
+    assert harness.served == []
 
 
-def test_when_mlflow_hangs_it_is_served(make: Callable[..., Stage]) -> None:
-    stage = make(patience_s=0.01)
-    stage.head_start.asked()
-    assert stage.serving.wait(60)
-    assert [model.resolved for model in stage.served] == [KNOWN]
-    assert stage.head_start.take(KNOWN) is None
+def test_when_mlflow_hangs_it_is_served(make: Callable[..., PreloadHarness]) -> None:
+    harness = make(patience_s=0.01)
+    harness.preload.query_started()
+    assert harness.serving.wait(60)
+    assert [model.resolved for model in harness.served] == [KNOWN]
+    assert harness.preload.pop(KNOWN) is None
 
 
-def test_before_mlflow_was_asked_nothing_is_served(make: Callable[..., Stage]) -> None:
-    stage = make(patience_s=0.0)
-    assert not stage.serving.wait(0.3)
-    stage.head_start.drop()
+def test_before_the_query_starts_nothing_is_served(make: Callable[..., PreloadHarness]) -> None:
+    harness = make(patience_s=0.0)
+    assert not harness.serving.wait(0.3)
+    harness.preload.discard()
 
 
-def test_after_an_answer_nothing_is_served_unasked(make: Callable[..., Stage]) -> None:
-    stage = make()
-    stage.head_start.asked()
-    stage.head_start.answered()
-    stage.head_start.drop()
-    assert stage.served == []
+def test_after_mlflow_has_responded_the_preload_serves_nothing(make: Callable[..., PreloadHarness]) -> None:
+    harness = make()
+    harness.preload.query_started()
+    harness.preload.query_finished()
+    harness.preload.discard()
+    assert harness.served == []
 
 
-def test_without_a_known_version_there_is_nothing(make: Callable[..., Stage]) -> None:
-    stage = make(known=None)
-    assert stage.head_start.take(KNOWN) is None
-    stage.head_start.drop()
-    assert HeadStart(lambda: None, stage.load, stage.serve, LONG).take(KNOWN) is None
+def test_without_a_known_version_there_is_nothing(make: Callable[..., PreloadHarness]) -> None:
+    harness = make(known=None)
+    assert harness.preload.pop(KNOWN) is None
+    harness.preload.discard()
+    assert CachedModelPreload(lambda: None, harness.load, harness.serve, LONG).pop(KNOWN) is None

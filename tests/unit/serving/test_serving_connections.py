@@ -1,4 +1,4 @@
-"""What a client may cost before its request is understood, held by a real server on a socket."""
+"""Limits on connections and request heads, tested with a real server on a socket."""
 
 import asyncio
 import socket

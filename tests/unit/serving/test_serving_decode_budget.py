@@ -10,7 +10,7 @@ from transect.serving.http.deadline import Deadline
 LONG = Deadline.after(3600)
 
 
-def test_room_is_given_back_and_never_more_than_there_is() -> None:
+def test_reservations_are_released_and_never_exceed_the_budget() -> None:
     budget = DecodeBudget(100)
     most = 0
     lock = threading.Lock()
@@ -18,7 +18,7 @@ def test_room_is_given_back_and_never_more_than_there_is() -> None:
     def work(pixels: int) -> None:
         nonlocal most
         for _ in range(30):
-            with budget.room(pixels, LONG):
+            with budget.reserve(pixels, LONG):
                 with lock:
                     most = max(most, budget.used)
                 sleep(0.0005)
@@ -37,17 +37,17 @@ def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
     order: list[str] = []
 
     def work(name: str, pixels: int) -> None:
-        with budget.room(pixels, LONG):
+        with budget.reserve(pixels, LONG):
             order.append(name)
 
-    with budget.room(60, LONG):
+    with budget.reserve(60, LONG):
         large = threading.Thread(target=work, args=("large", 90))
         large.start()
-        while len(budget._line) < 1:
+        while len(budget._queue) < 1:
             sleep(0.001)
         small = threading.Thread(target=work, args=("small", 10))
         small.start()
-        while len(budget._line) < 2:
+        while len(budget._queue) < 2:
             sleep(0.001)
         assert order == []
     large.join()
@@ -55,15 +55,15 @@ def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
     assert order == ["large", "small"]
 
 
-def test_who_waits_longer_than_its_deadline_leaves_the_line() -> None:
+def test_a_thread_past_its_deadline_leaves_the_queue() -> None:
     budget = DecodeBudget(100)
     late, stopped = Deadline.after(0.01), Deadline.after(3600)
     stopped.stop.set()
-    with budget.room(100, LONG):
+    with budget.reserve(100, LONG):
         for deadline in (late, stopped):
-            with pytest.raises(StoppedError), budget.room(1, deadline):
+            with pytest.raises(StoppedError), budget.reserve(1, deadline):
                 pass
-    with budget.room(100, LONG):
+    with budget.reserve(100, LONG):
         assert budget.used == 100
 
 

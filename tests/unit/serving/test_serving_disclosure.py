@@ -1,10 +1,10 @@
 import pytest
 
-from transect.serving.http.disclosure import without_places
+from transect.serving.http.disclosure import redact_locations
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "redacted"),
     [
         ("MLflow at http://mlflow:5000 does not answer.", "MLflow at (in the log) does not answer."),
         ("sqlite:////srv/a b/mlflow.db: locked", "(in the log) b/mlflow.db: locked"),
@@ -16,5 +16,5 @@ from transect.serving.http.disclosure import without_places
         ("Promote one: make promote.", None),
     ],
 )
-def test_places_are_not_told_and_all_else_is(text: str, told: str | None) -> None:
-    assert without_places(text) == (text if told is None else told)
+def test_paths_and_addresses_are_redacted_and_nothing_else(text: str, redacted: str | None) -> None:
+    assert redact_locations(text) == (text if redacted is None else redacted)

@@ -21,5 +21,5 @@ def test_a_control_group_bounds_what_the_machine_has(tmp_path: Path) -> None:
     ("setting", "limit", "expected"),
     [(0, GIB, GIB // 4), (0, 64 * GIB, 4 * GIB), (0, GIB // 4, GIB // 8), (300, GIB, 300 << 20)],
 )
-def test_decoding_takes_a_quarter_unless_told_otherwise(setting: int, limit: int, expected: int) -> None:
+def test_the_decode_budget_is_a_quarter_of_the_memory_by_default(setting: int, limit: int, expected: int) -> None:
     assert decode_bytes(setting, limit) == expected

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import Limits, Upload
-from transect.serving.protocols.given_images import Given
+from transect.serving.http.request_body import RequestLimits, Upload
+from transect.serving.protocols.given_images import ImageInput
 from transect.serving.protocols.mlflow_messages import parse_scoring
 
-LIMITS = Limits(body_bytes=1 << 20, images=4)
+LIMITS = RequestLimits(body_bytes=1 << 20, images=4)
 ONE, TWO = b"the first image", b"the second"
 A, B = base64.b64encode(ONE).decode(), base64.b64encode(TWO).decode()
 RGB = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 
 
-def parse(body: Any, content_type: str = "application/json") -> list[Given]:
+def parse(body: Any, content_type: str = "application/json") -> list[ImageInput]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return parse_scoring(data, content_type, LIMITS).images
 
@@ -50,7 +50,7 @@ def refused(body: Any, content_type: str = "application/json") -> ProblemError:
     ],
     ids=lambda body: json.dumps(body)[:60],
 )
-def test_every_form_of_the_table_brings_the_same_images(body: Any) -> None:
+def test_every_format_of_the_table_has_the_same_images(body: Any) -> None:
     assert found(body) == [ONE, TWO]
 
 
@@ -83,8 +83,8 @@ def test_no_rows_are_no_images() -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../secret.png", "file:///etc/passwd", "C:\\image.png"])
 def test_a_path_is_never_read(path: str) -> None:
-    (said,) = found({"instances": [path]})
-    assert "this service reads no files" in said
+    (failure,) = found({"instances": [path]})
+    assert "this service reads no files" in failure
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_a_missing_cell_is_its_own_failure() -> None:
         ({"instances": [A], "params": {"conf": 2}}, "params.conf"),
     ],
 )
-def test_what_is_no_such_table_is_named(body: Any, words: str) -> None:
+def test_an_invalid_table_is_refused_with_the_reason(body: Any, words: str) -> None:
     problem = refused(body)
     assert problem.status == 400
     assert words in problem.detail, problem.detail
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b'image\n"unfinished'])
-def test_what_is_no_csv_is_named(body: bytes) -> None:
+def test_invalid_csv_is_refused_with_the_reason(body: bytes) -> None:
     assert "CSV" in refused(body, "text/csv").detail
 
 

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 
 from transect.engine import Detection, ImageResult, ModelRef
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import Limits, Upload
-from transect.serving.protocols.given_images import Given
+from transect.serving.http.request_body import RequestLimits, Upload
+from transect.serving.protocols.given_images import ImageInput
 from transect.serving.protocols.open_inference_messages import (
     OUTPUTS,
     InferMessage,
-    InferTask,
+    InferRequest,
     parse_message,
-    write_answer,
+    write_response,
 )
 
-LIMITS = Limits(body_bytes=1 << 20, images=4)
+LIMITS = RequestLimits(body_bytes=1 << 20, images=4)
 
 
-def parse(message: Any, rest: bytes = b"", header: str | None = None) -> InferTask:
+def parse(message: Any, rest: bytes = b"", header: str | None = None) -> InferRequest:
     text = message if isinstance(message, bytes) else json.dumps(message).encode()
     return parse_message(text + rest, str(len(text)) if rest and header is None else header, LIMITS)
 
@@ -43,7 +43,7 @@ def with_lengths(*elements: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(element)) + element for element in elements)
 
 
-def data(images: list[Given]) -> list[Any]:
+def data(images: list[ImageInput]) -> list[Any]:
     return [
         image.data.tolist() if isinstance(image.data, np.ndarray) else image.data
         for image in images
@@ -101,14 +101,14 @@ def test_options_are_those_of_a_detection() -> None:
         (tensor(), "either data or parameters.binary_data_size"),
         (tensor(data=["aGk="], parameters={"binary_data_size": 3}), "either data or"),
         (tensor(parameters={"shared_memory_region": "a"}), "shared_memory_region"),
-        (tensor(shape=[2], data=["aGk="]), "means 2 images, and the data hold 1"),
+        (tensor(shape=[2], data=["aGk="]), "means 2 images, but the data have 1"),
         (tensor(data=[1]), "give each image as base64"),
         (tensor(shape=[2], data=[["aGk="], "aGk="]), "nested unevenly"),
         (tensor(parameters={"binary_data_size": 7}), "0 bytes follow the JSON"),
         (tensor("pixels", [2, 3], data=[0] * 6), "give [H, W, 3]"),
         (tensor("pixels", [1, 1, 4], data=[0] * 4), "give [H, W, 3]"),
         (tensor("pixels", [0, 1, 3], data=[]), "give [H, W, 3]"),
-        (tensor("pixels", [1, 1, 3], data=[0] * 4), "means 3 values; the data hold 4"),
+        (tensor("pixels", [1, 1, 3], data=[0] * 4), "means 3 values, but the data have 4"),
         (tensor("pixels", [1, 1, 3], data=[0, 0, 256]), "0 to 255"),
         (tensor("pixels", [1, 1, 3], data=[0, 0, -1]), "0 to 255"),
         (tensor("pixels", [1, 1, 3], data=[0, 0, 0.5]), "0 to 255"),
@@ -160,7 +160,7 @@ def message(outputs: Any = None, **parameters: Any) -> InferMessage:
 
 
 def test_ragged_results_are_flat_with_the_index_of_their_image() -> None:
-    body, header = write_answer(message(), RESULTS)
+    body, header = write_response(message(), RESULTS)
     assert header is None
     answer = json.loads(body)
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("detector", "7", "a-1")
@@ -178,7 +178,7 @@ def test_ragged_results_are_flat_with_the_index_of_their_image() -> None:
 
 def test_binary_outputs_follow_the_json_in_their_order() -> None:
     wanted = [{"name": "class_names", "parameters": {"binary_data": True}}, {"name": "width"}, {"name": "scores"}]
-    body, header = write_answer(message(wanted, binary_data_output=True), RESULTS)
+    body, header = write_response(message(wanted, binary_data_output=True), RESULTS)
     assert header is not None
     outputs = json.loads(body[:header])["outputs"]
     assert [item["name"] for item in outputs] == ["class_names", "width", "scores"]
@@ -190,13 +190,13 @@ def test_binary_outputs_follow_the_json_in_their_order() -> None:
 
 def test_an_output_may_stay_in_the_json() -> None:
     wanted = [{"name": "boxes", "parameters": {"binary_data": False}}]
-    body, header = write_answer(message(wanted, binary_data_output=True), RESULTS)
+    body, header = write_response(message(wanted, binary_data_output=True), RESULTS)
     assert header is None
     assert json.loads(body)["outputs"][0]["shape"] == [3, 4]
 
 
 def test_nothing_found_is_an_empty_tensor() -> None:
-    body, header = write_answer(message(binary_data_output=True), RESULTS[1:2])
+    body, header = write_response(message(binary_data_output=True), RESULTS[1:2])
     assert header is not None
     shapes = {item["name"]: item["shape"] for item in json.loads(body[:header])["outputs"]}
     assert shapes["boxes"] == [0, 4]
@@ -206,7 +206,7 @@ def test_nothing_found_is_an_empty_tensor() -> None:
 
 def test_a_failure_is_never_taken_for_an_empty_image() -> None:
     results = [RESULTS[0], ImageResult.failed("image 1", MODEL, "image 1 is empty (0 bytes).")]
-    with pytest.raises(ProblemError, match=r"image 1 is empty \(0 bytes\)\. Ask for the output failure"):
-        write_answer(message([{"name": "boxes"}]), results)
-    answer = json.loads(write_answer(message([{"name": "boxes"}, {"name": "failure"}]), results)[0])
+    with pytest.raises(ProblemError, match=r"image 1 is empty \(0 bytes\)\. Request the output failure"):
+        write_response(message([{"name": "boxes"}]), results)
+    answer = json.loads(write_response(message([{"name": "boxes"}, {"name": "failure"}]), results)[0])
     assert answer["outputs"][1]["data"] == ["", "image 1 is empty (0 bytes)."]

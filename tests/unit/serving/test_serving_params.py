@@ -41,7 +41,7 @@ def test_classes_come_by_comma_or_repeated(given: tuple[str, ...], meant: set[st
 
 
 def test_an_unknown_class_is_named_beside_the_known_ones() -> None:
-    with pytest.raises(ProblemError, match="'gnu'; it knows zebra") as refused:
+    with pytest.raises(ProblemError, match="'gnu'; its classes are zebra") as refused:
         detect_options(DetectQuery(classes=("zebra,gnu",)), load_settings({}, None), NAMES)
     assert refused.value.status == 422
 

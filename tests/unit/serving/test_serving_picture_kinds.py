@@ -64,7 +64,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
-# What was decided, where the file does not say it.
+# Remarks on decisions that the file leaves open.
 REMARKED = {
     "planar, not marked RGB": "which of its 3 bands",
     "12 of 16 bits": "12 bits",
@@ -91,17 +91,17 @@ def test_every_kind_is_searched_in_its_colours(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "detail"),
     [
         (lambda: _tiff(5, photometric="minisblack"), "has 5 bands and none is named a colour"),
         (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "of a kind that is not read (HEIF); convert it"),
         (lambda: _pillow("JPEG")[:-20], "is truncated or damaged"),
     ],
 )
-def test_what_cannot_be_shown_is_refused_with_what_to_do(
-    content: Callable[[], bytes], said: str, client: httpx.Client
+def test_an_unreadable_kind_is_refused_with_the_remedy(
+    content: Callable[[], bytes], detail: str, client: httpx.Client
 ) -> None:
     answer = raw(client, content())
     problem = assert_problem(answer, answer.status_code, answer.json()["type"].rpartition(":")[2])
     assert 400 <= answer.status_code < 500
-    assert said in problem["detail"]
+    assert detail in problem["detail"]

@@ -1,4 +1,4 @@
-"""What happens to a request on its way: deadlines, leaving clients, limits, streamed answers."""
+"""The life of a request: deadlines, disconnects, limits, streamed responses."""
 
 import json
 import socket
@@ -15,11 +15,11 @@ import pytest
 from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
 from transect.errors import StoppedError
 from transect.serving import create_app
-from transect.serving.detection import request as search
+from transect.serving.detection import request as detection_request
 from transect.serving.detection.decode_budget import DecodeBudget
 from transect.serving.detection.image import detect_upload
 
-# Thousands of tiles: seconds of work.
+# Thousands of tiles, which take seconds.
 MANY_TILES = "?tile=64"
 
 
@@ -89,7 +89,7 @@ def test_after_its_deadline_a_request_is_answered_and_its_work_stops(
     assert found(raw(client, png(dots())).json()) == BOTH
 
 
-def test_a_deadline_that_cannot_be_meant_is_named(client: httpx.Client) -> None:
+def test_an_invalid_timeout_is_refused_by_name(client: httpx.Client) -> None:
     for query in ("?timeout=0", "?timeout=-1", "?timeout=nan", "?timeout=soon"):
         assert_problem(raw(client, png(dots()), query), 422, "validation")
     for value in ("0", "soon", "inf"):
@@ -98,7 +98,7 @@ def test_a_deadline_that_cannot_be_meant_is_named(client: httpx.Client) -> None:
         assert value in assert_problem(answer, 422, "timeout")["detail"]
 
 
-def test_a_client_may_ask_for_less_time_and_not_for_more(dot_package: Path, large: bytes) -> None:
+def test_a_client_may_shorten_the_deadline_but_not_extend_it(dot_package: Path, large: bytes) -> None:
     with running(create_app(settings_of(TRANSECT_DEADLINE_SECONDS="0.2"), OneModel(dot_package))) as client:
         answer = raw(client, large, f"{MANY_TILES}&timeout=600")
     assert "0.2 s" in assert_problem(answer, 504, "deadline")["detail"]
@@ -115,12 +115,14 @@ def test_the_work_for_a_client_that_leaves_stops(client: httpx.Client, ended: li
     assert 'route="/v1/detect",status="499"' in client.get("/metrics").text
 
 
-def test_a_waiting_client_that_leaves_frees_its_place(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, looked_at = threading.Event(), []
+def test_a_waiting_client_that_disconnects_frees_its_slot(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, started = threading.Event(), []
 
     def wait_first(*arguments: Any, **options: Any) -> Any:
         assert gate.wait(60)
-        looked_at.append(arguments[1].name)
+        started.append(arguments[1].name)
         return detect_upload(*arguments, **options)
 
     monkeypatch.setattr("transect.serving.detection.service.detect_upload", wait_first)
@@ -136,13 +138,13 @@ def test_a_waiting_client_that_leaves_frees_its_place(client: httpx.Client, monk
         assert connection.recv(20).startswith(b"HTTP/1.1 200")
         connection.close()
     wait_for(lambda: metric(client, "transect_requests_admitted") == 0)
-    assert len(looked_at) == 2
+    assert len(started) == 2
 
 
-def test_a_slow_uplink_gives_its_place_back_until_its_image_is_there(
+def test_a_slow_upload_releases_its_slot_until_its_image_has_arrived(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_SLOW_S", 0.05)
+    monkeypatch.setattr(detection_request, "_SLOW_S", 0.05)
     body = post(png(dots()))
     with connect(client) as connection:
         connection.sendall(body[:-10])
@@ -175,12 +177,12 @@ def test_one_image_is_streamed_as_one_line(client: httpx.Client) -> None:
     assert lines_of(raw(client, b"this is text", "?format=ndjson"))[0]["failure"]
 
 
-def test_what_is_wrong_before_the_first_line_has_its_own_status(client: httpx.Client) -> None:
+def test_an_error_before_the_first_line_has_its_own_status(client: httpx.Client) -> None:
     assert_problem(raw(client, b"", "?format=ndjson"), 422, "no-image")
     assert_problem(raw(client, png(dots()), "?format=ndjson&classes=gnu"), 422, "class")
 
 
-def test_a_stream_that_cannot_go_on_says_so_in_its_last_line(client: httpx.Client) -> None:
+def test_an_aborted_stream_has_the_problem_in_its_last_line(client: httpx.Client) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n' + png(dots())
     head = (
         "POST /v1/detect?format=ndjson HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
@@ -213,14 +215,14 @@ def test_more_tiles_than_the_limit_are_refused_before_any_work(dot_package: Path
     assert "TRANSECT_MAX_TILES" in big["failure"]
 
 
-def test_an_image_that_needs_more_than_there_is_is_refused(dot_package: Path) -> None:
+def test_an_image_over_the_decode_budget_is_refused(dot_package: Path) -> None:
     with running(create_app(settings_of(TRANSECT_DECODE_MB="1"), OneModel(dot_package))) as client:
         refused = raw(client, png(np.zeros((300, 300, 3), np.uint8)))
         assert "TRANSECT_DECODE_MB" in assert_problem(refused, 413, "image-too-large")["detail"]
         assert found(raw(client, png(dots())).json()) == BOTH
 
 
-def test_images_wait_for_room_and_are_all_answered(dot_package: Path) -> None:
+def test_images_wait_for_decode_memory_and_all_are_answered(dot_package: Path) -> None:
     app = create_app(settings_of(), OneModel(dot_package))
     limits = app.state.service._image_limits
     app.state.service._image_limits = replace(limits, budget=DecodeBudget(60_000))
@@ -239,7 +241,7 @@ def test_an_early_refusal_reaches_a_client_that_still_sends(client: httpx.Client
         answer = connection.recv(1 << 16)
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"connection: close" in answer.lower()
-        # The service does not take 500 MB to throw them away.
+        # The service does not read 500 MB only to discard them.
         with pytest.raises(ConnectionError):
             connection.sendall(b"x" * 499_000_000)
 

@@ -8,19 +8,21 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from transect.serving.http import request_body as intake
+from transect.serving.http import request_body
 from transect.serving.http.admission import Admission
 from transect.serving.http.deadline import Deadline
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import Limits, read_body, read_images
+from transect.serving.http.request_body import RequestLimits, read_body, read_images
 
-ROOMY = Limits(body_bytes=1 << 20, images=4)
+ROOMY = RequestLimits(body_bytes=1 << 20, images=4)
 File = tuple[str, tuple[str, bytes]]
 Taken = tuple[list[tuple[str, bytes]], bool]
 
 
-async def read(request: Request, limits: Limits = ROOMY, seconds: float = 60, max_bytes: int = 64 << 20) -> Taken:
-    """Names with contents, and whether the answer is a list."""
+async def read(
+    request: Request, limits: RequestLimits = ROOMY, seconds: float = 60, max_bytes: int = 64 << 20
+) -> Taken:
+    """Return names with contents, and whether the response is a list."""
     admission = Admission(1, 1, max_bytes)
     with admission.body() as body:
         uploads = [upload async for upload in read_images(request, limits, Deadline.after(seconds), body)]
@@ -29,8 +31,8 @@ async def read(request: Request, limits: Limits = ROOMY, seconds: float = 60, ma
     return named, len(uploads) > 1 or uploads[0].listed
 
 
-def take(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOMY) -> Taken:
-    """Read the body through the service's own intake."""
+def take(headers: dict[str, str], chunks: Sequence[bytes], limits: RequestLimits = ROOMY) -> Taken:
+    """Read the body with the service's reader."""
     left = list(chunks)
 
     async def receive() -> Message:
@@ -51,7 +53,7 @@ def form(files: Sequence[File], data: dict[str, str] | None = None) -> tuple[dic
     return {"Content-Type": request.headers["Content-Type"]}, request.read()
 
 
-def refusal(headers: dict[str, str], chunks: Sequence[bytes], limits: Limits = ROOMY) -> ProblemError:
+def refusal(headers: dict[str, str], chunks: Sequence[bytes], limits: RequestLimits = ROOMY) -> ProblemError:
     with pytest.raises(ProblemError) as refused:
         take(headers, chunks, limits)
     return refused.value
@@ -74,39 +76,39 @@ def test_the_field_and_the_number_of_files_decide_the_shape_of_the_answer(fields
 
 @settings(max_examples=30, deadline=None)
 @given(contents=st.lists(st.binary(max_size=300), min_size=1, max_size=4), size=st.integers(1, 400))
-def test_however_the_body_is_cut_the_files_come_out_whole(contents: list[bytes], size: int) -> None:
+def test_files_are_complete_however_the_body_is_split(contents: list[bytes], size: int) -> None:
     headers, body = form([("images", (f"{index}.jpg", content)) for index, content in enumerate(contents)])
     uploads, _ = take(headers, [body[start : start + size] for start in range(0, len(body), size)])
     assert uploads == [(f"{index}.jpg", content) for index, content in enumerate(contents)]
 
 
-def test_a_file_of_many_chunks_comes_whole() -> None:
+def test_a_file_of_many_chunks_is_complete() -> None:
     content = bytes(range(256)) * 4096 * 3 + b"end"
-    roomy = Limits(body_bytes=8 << 20, images=1)
+    roomy = RequestLimits(body_bytes=8 << 20, images=1)
     headers, body = form([("image", ("big.jpg", content))])
     assert take(headers, [body], roomy)[0] == [("big.jpg", content)]
     assert take({"Content-Type": "image/png"}, [content[:99], content[99:]], roomy)[0] == [("image", content)]
 
 
-def test_a_file_is_given_out_before_the_next_one_arrives() -> None:
+def test_a_file_is_yielded_before_the_next_one_arrives() -> None:
     headers, body = form([("images", ("a.jpg", b"a" * 50)), ("images", ("b.jpg", b"b" * 50))])
     middle = body.index(b"b.jpg")
     seen: list[str] = []
-    asked: list[list[str]] = []
+    seen_at_receive: list[list[str]] = []
 
     async def receive() -> Message:
-        asked.append(list(seen))
-        part = body[:middle] if len(asked) == 1 else body[middle:]
-        return {"type": "http.request", "body": part, "more_body": len(asked) == 1}
+        seen_at_receive.append(list(seen))
+        is_first = len(seen_at_receive) == 1
+        return {"type": "http.request", "body": body[:middle] if is_first else body[middle:], "more_body": is_first}
 
     async def run() -> None:
         request = request_of(headers, receive)
-        with Admission(1, 1, 1 << 20).body() as held:
-            async for upload in read_images(request, ROOMY, Deadline.after(60), held):
-                seen.append(upload.name)  # noqa: PERF401 - `receive` looks at it meanwhile
+        with Admission(1, 1, 1 << 20).body() as reservation:
+            async for upload in read_images(request, ROOMY, Deadline.after(60), reservation):
+                seen.append(upload.name)  # noqa: PERF401 - `receive` reads it meanwhile
 
     asyncio.run(run())
-    assert asked == [[], ["a.jpg"]]
+    assert seen_at_receive == [[], ["a.jpg"]]
     assert seen == ["a.jpg", "b.jpg"]
 
 
@@ -119,17 +121,17 @@ def test_a_name_is_echoed_and_nothing_else(name: str) -> None:
 
 
 def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read() -> None:
-    refused = refusal({"Content-Type": "image/jpeg", "Content-Length": "11"}, [], Limits(10, 1))
+    refused = refusal({"Content-Type": "image/jpeg", "Content-Length": "11"}, [], RequestLimits(10, 1))
     assert (refused.status, refused.kind) == (413, "body-too-large")
     assert "TRANSECT_MAX_UPLOAD_MB" in refused.detail
 
 
 @pytest.mark.parametrize("declared", [{}, {"Content-Length": "5"}, {"Content-Length": "many"}])
 def test_an_undeclared_or_lying_length_is_stopped_while_it_streams(declared: dict[str, str]) -> None:
-    refused = refusal({"Content-Type": "image/jpeg", **declared}, [b"x" * 6] * 3, Limits(10, 1))
+    refused = refusal({"Content-Type": "image/jpeg", **declared}, [b"x" * 6] * 3, RequestLimits(10, 1))
     assert (refused.status, refused.kind) == (413, "body-too-large")
     headers, body = form([("image", ("a.jpg", b"x" * 100))])
-    assert refusal(headers, [body[:50], body[50:]], Limits(100, 1)).status == 413
+    assert refusal(headers, [body[:50], body[50:]], RequestLimits(100, 1)).status == 413
 
 
 def test_more_images_than_the_limit_are_refused() -> None:
@@ -185,8 +187,8 @@ def request_of(headers: dict[str, str], receive: Receive) -> Request:
     return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
 
 
-def test_a_client_that_stops_sending_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "_STALL_S", 0.01)
+def test_a_client_that_stops_sending_gets_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "_STALL_S", 0.01)
     with pytest.raises(ProblemError) as refused:
         asyncio.run(read(request_of({"Content-Type": "image/png"}, silence)))
     assert (refused.value.status, refused.value.headers) == (408, {"Connection": "close"})
@@ -211,11 +213,11 @@ def test_a_client_that_leaves_while_it_sends_is_no_short_image() -> None:
         asyncio.run(read(request_of({"Content-Type": "image/png"}, receive)))
 
 
-def test_bodies_that_are_too_much_together_are_refused_for_now() -> None:
+def test_a_body_over_the_byte_budget_of_all_bodies_is_refused() -> None:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"x" * (60 << 10), "more_body": True}
 
-    with pytest.raises(ProblemError, match="MiB already") as refused:
+    with pytest.raises(ProblemError, match="bodies in memory already take") as refused:
         asyncio.run(read(request_of({"Content-Type": "image/png"}, receive), max_bytes=200 << 10))
     assert (refused.value.status, refused.value.kind) == (503, "busy")
 

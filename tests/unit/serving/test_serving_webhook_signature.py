@@ -47,14 +47,14 @@ def test_it_is_the_one_that_mlflow_computes() -> None:
 
 
 @given(st.binary())
-def test_a_signed_body_is_believed(body: bytes) -> None:
+def test_a_signed_body_is_accepted(body: bytes) -> None:
     check_signature(SECRET, headers(body), body, now=NOW)
 
 
 @given(st.binary(), st.binary())
 def test_another_body_is_not(body: bytes, other: bytes) -> None:
     if body != other:
-        assert "does not fit" in refused(headers(body), other)
+        assert "does not match" in refused(headers(body), other)
 
 
 @pytest.mark.parametrize("age", [-TOLERANCE_S, -1, 1, TOLERANCE_S])
@@ -74,7 +74,7 @@ def test_a_missing_header_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("timestamp", ["soon", "1.5", "-1", "١٧٩", "9" * 5000, " 1790000000"])
 def test_a_timestamp_is_a_plain_number(timestamp: str) -> None:
-    # What a server decodes as latin-1 has no such digits; the check must hold without that too.
+    # Text decoded as latin-1 has no such digits, but the check must not depend on that.
     assert "not a number of seconds" in refused(
         headers(timestamp=timestamp) if timestamp.isascii() else _raw(timestamp)
     )
@@ -102,9 +102,9 @@ def _raw(timestamp: str) -> Headers:
     ],
 )
 def test_a_forged_signature_is_refused(signature: str) -> None:
-    assert "does not fit" in refused(headers(signature=signature))
+    assert "does not match" in refused(headers(signature=signature))
 
 
 def test_another_delivery_needs_another_signature() -> None:
-    assert "does not fit" in refused(headers(delivery_id="4c5f"))
-    assert "does not fit" in refused(headers(timestamp=str(int(NOW) + 1)))
+    assert "does not match" in refused(headers(delivery_id="4c5f"))
+    assert "does not match" in refused(headers(timestamp=str(int(NOW) + 1)))

@@ -6,7 +6,7 @@ import pytest
 from transect.serving.detection.workers import FairPool
 
 
-def test_clients_take_turns_and_each_keeps_its_order() -> None:
+def test_clients_are_served_round_robin_and_each_keeps_its_order() -> None:
     pool, begun, go = FairPool(1, "test"), threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -25,7 +25,7 @@ def test_clients_take_turns_and_each_keeps_its_order() -> None:
     assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
 
 
-def test_results_failures_and_what_is_cancelled() -> None:
+def test_results_failures_and_cancellations() -> None:
     pool = FairPool(2, "test")
     assert pool.submit("a", lambda: 7).result(10) == 7
     with pytest.raises(ZeroDivisionError):

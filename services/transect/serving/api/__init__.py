@@ -1,1 +1,1 @@
-"""The service's own routes."""
+"""The routes of Transect's own HTTP API."""

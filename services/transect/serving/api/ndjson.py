@@ -1,4 +1,4 @@
-"""An answer as newline-delimited JSON, sent line by line."""
+"""Streamed responses as newline-delimited JSON."""
 
 import asyncio
 import json
@@ -9,36 +9,37 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from transect.serving.detection.request_stats import Account
+from transect.serving.detection.request_stats import RequestStats
 from transect.serving.http.deadline import Deadline
 
 MEDIA_TYPE = "application/x-ndjson"
-# What a client that has all results may take to read the last of them.
+# Time after the deadline for a client to read the last results.
 _GRACE_S = 5.0
 
 
 def image_line(index: int, encoded: bytes) -> bytes:
-    """One image's JSON object with its `index` among the files."""
+    """Return one image's JSON object with its `index` among the files, as one line."""
     return b'{"index":%d,%b\n' % (index, encoded[1:])
 
 
-def summary_line(account: Account, problem: dict[str, Any] | None) -> bytes:
-    """The last line: how many images were answered, and why not all where that is so."""
+def summary_line(stats: RequestStats, problem: dict[str, Any] | None) -> bytes:
+    """Return the last line: counts of the request, and the problem if the response is incomplete."""
     summary = {
         "complete": problem is None,
-        "images": account.images,
-        "failed": account.failed,
-        "tiles": account.tiles,
-        "detections": account.detections,
+        "images": stats.images,
+        "failed": stats.failed,
+        "tiles": stats.tiles,
+        "detections": stats.detections,
         "problem": problem,
     }
     return json.dumps({"summary": summary}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-class Lines(Response):
-    """Sends `first` and what `rest` gives. A client that does not read is cut off some seconds after `deadline`.
+class NdjsonResponse(Response):
+    """Sends `first` and then the lines of `rest`. A client that does not read is cut off 5 s after `deadline`.
 
-    Not Starlette's StreamingResponse: that one reads what the client still sends, to see it leave.
+    Not Starlette's StreamingResponse, which reads from the client to detect a disconnect, while here the body is still
+    being read for images.
     """
 
     media_type = MEDIA_TYPE
@@ -47,14 +48,14 @@ class Lines(Response):
         self, first: bytes, rest: AsyncGenerator[bytes, None], deadline: Deadline, headers: dict[str, str]
     ) -> None:
         super().__init__(headers=headers)
-        # Its length is not known yet.
+        # The length is not known yet.
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
         self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, and end the work for it whatever happens."""
+        """Send the response; always close `rest`, which stops the work."""
         try:
             async with asyncio.timeout(self._deadline.remaining() + _GRACE_S):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

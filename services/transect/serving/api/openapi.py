@@ -1,4 +1,4 @@
-"""The parts of the interface's description that FastAPI does not write by itself."""
+"""The parts of the OpenAPI schema that FastAPI does not generate, or generates wrongly."""
 
 from typing import Any
 
@@ -13,39 +13,39 @@ TIMEOUT_PARAMETER: dict[str, Any] = {
     "name": TIMEOUT_HEADER,
     "in": "header",
     "required": False,
-    "description": "Seconds after which nobody waits for the answer any more; at most TRANSECT_DEADLINE_SECONDS.",
+    "description": "Seconds after which the request is abandoned; at most TRANSECT_DEADLINE_SECONDS.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
-# A green PNG of one pixel, for examples that can be sent as they stand.
+# A green PNG of one pixel, so that the examples can be sent unchanged.
 TINY_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mNwaHAAAAIEAQFjA9c5AAAAAElFTkSuQmCC"
 _GENERATED = ("HTTPValidationError", "ValidationError")
 
 
-def inlined(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of `model`, which must not contain itself, with nothing outside of it."""
+def inline_refs(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of `model` with all $refs inlined; the model must not be recursive."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
-    def resolved(part: Any) -> Any:
+    def inline(part: Any) -> Any:
         if isinstance(part, list):
-            return [resolved(item) for item in part]
+            return [inline(item) for item in part]
         if not isinstance(part, dict):
             return part
-        rest = {key: resolved(value) for key, value in part.items() if key != "$ref"}
+        rest = {key: inline(value) for key, value in part.items() if key != "$ref"}
         if "$ref" not in part:
             return rest
-        return {**resolved(definitions[part["$ref"].rpartition("/")[2]]), **rest}
+        return {**inline(definitions[part["$ref"].rpartition("/")[2]]), **rest}
 
-    whole: dict[str, Any] = resolved(schema)
-    return whole
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
 
 
-def describe_honestly(app: FastAPI) -> None:
-    """Leave out of the description of `app` the answers that FastAPI supposes and this service never gives."""
+def install_openapi(app: FastAPI) -> None:
+    """Make `app` serve an OpenAPI schema without FastAPI's default 422 responses, which this service never sends."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _without_supposed(
+            app.openapi_schema = _without_default_422(
                 get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             )
         return app.openapi_schema
@@ -53,11 +53,11 @@ def describe_honestly(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change it
 
 
-def _without_supposed(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_default_422(schema: dict[str, Any]) -> dict[str, Any]:
     for path in schema["paths"].values():
         for operation in path.values():
-            supposed = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
-            if supposed.get("schema", {}).get("$ref", "").endswith(_GENERATED[0]):
+            default = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
+            if default.get("schema", {}).get("$ref", "").endswith(_GENERATED[0]):
                 del operation["responses"]["422"]
     for name in _GENERATED:
         schema.get("components", {}).get("schemas", {}).pop(name, None)

@@ -1,4 +1,4 @@
-"""The shapes of the service's answers, for OpenAPI and for building them."""
+"""Response models of the API, for OpenAPI and for building responses."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from transect.serving.detection.service import Service
-from transect.serving.http.disclosure import without_places
+from transect.serving.http.disclosure import redact_locations
 from transect.serving.http.problems import MEDIA_TYPE
-from transect.serving.models.alias_follower import Refusal
+from transect.serving.models.alias_follower import RejectedVersion
 
 
 class Problem(BaseModel):
@@ -23,17 +23,17 @@ class Problem(BaseModel):
 
 
 def problems(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these statuses as problem+json."""
+    """Return the `responses` of a route that can return these statuses as problem+json."""
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {status: {"description": text, "content": content} for status, text in descriptions.items()}
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
 
-class DetectionAnswer(_Answer):
-    """One object."""
+class DetectionResponse(_Response):
+    """One detected object."""
 
     box: Annotated[
         tuple[float, float, float, float], Field(description="x1, y1, x2, y2 in pixels of the original image.")
@@ -43,63 +43,63 @@ class DetectionAnswer(_Answer):
     class_name: str
 
 
-class ModelAnswer(_Answer):
-    """The model that made an answer."""
+class ModelResponse(_Response):
+    """The model that made the detections."""
 
     name: str
     version: str
     run_id: str
-    precision: str = Field(description="What inference ran in: fp32, bf16, int8, fp16 or tf32.")
+    precision: str = Field(description="Precision of the inference: fp32, bf16, int8, fp16 or tf32.")
 
 
-class ImageAnswer(_Answer):
-    """What was found in one image."""
+class ImageResponse(_Response):
+    """The detections in one image."""
 
     image: str = Field(description="Name of the image as it was sent.")
     width: int
     height: int
-    detections: list[DetectionAnswer]
-    model: ModelAnswer
-    tiles: int = Field(description="Inferences made.")
+    detections: list[DetectionResponse]
+    model: ModelResponse
+    tiles: int = Field(description="Tiles inferred.")
     truncated: bool = Field(description="A tile reached its limit of objects, so that some may be missing.")
-    failure: str | None = Field(description="Why there is no result; null where the image was searched.")
-    remarks: list[str] = Field(description="What was decided in reading the image, such as how 16 bits are shown.")
+    failure: str | None = Field(description="Why there is no result; null if the image was searched.")
+    remarks: list[str] = Field(description="Decisions in reading the image, such as how 16 bits were scaled to 8.")
 
 
-class ImagesAnswer(_Answer):
-    """What was found in several images, in the order they were sent."""
+class ImagesResponse(_Response):
+    """The detections in several images, in the order of the files."""
 
-    results: list[ImageAnswer]
+    results: list[ImageResponse]
 
 
-class SummaryAnswer(_Answer):
-    """How a streamed answer ended."""
+class SummaryResponse(_Response):
+    """The totals of a streamed response."""
 
-    complete: bool = Field(description="Every image was searched or has its failure.")
+    complete: bool = Field(description="Every image was searched or has a failure.")
     images: int
     failed: int
     tiles: int
     detections: int
-    problem: Problem | None = Field(description="Why the answer is not complete.")
+    problem: Problem | None = Field(description="Why the response is not complete.")
 
 
-class ImageLine(ImageAnswer):
-    """One image of a streamed answer."""
+class ImageLine(ImageResponse):
+    """One image of a streamed response."""
 
-    index: int = Field(description="Place among the files that were sent, from 0.")
-
-
-class SummaryLine(_Answer):
-    """The last line of a streamed answer."""
-
-    summary: SummaryAnswer
+    index: int = Field(description="Position among the files, from 0.")
 
 
-class LineAnswer(RootModel[ImageLine | SummaryLine]):
-    """One line of a streamed answer."""
+class SummaryLine(_Response):
+    """The last line of a streamed response."""
+
+    summary: SummaryResponse
 
 
-class RefusedAnswer(_Answer):
+class NdjsonLineResponse(RootModel[ImageLine | SummaryLine]):
+    """One line of a streamed response."""
+
+
+class RejectedVersionResponse(_Response):
     """A version that could not be served."""
 
     version: str
@@ -110,8 +110,8 @@ class RefusedAnswer(_Answer):
     retry_after_seconds: float = Field(description="Pause between the last attempt and the next.")
 
 
-class VariantAnswer(_Answer):
-    """A faster precision in the package, with what it was measured to change against fp32 on the validation images."""
+class VariantResponse(_Response):
+    """A faster precision in the package, with its measured differences from fp32 on the validation images."""
 
     precision: str
     map50_95_change: float
@@ -119,21 +119,21 @@ class VariantAnswer(_Answer):
     count_error: float = Field(description="Difference in detections as a share of the labelled objects.")
     images: int
     objects: int
-    speedup: float = Field(description="Throughput over that of fp32, on the machine that trained.")
+    speedup: float = Field(description="Throughput relative to fp32, on the training machine.")
 
 
-class FollowingAnswer(_Answer):
-    """How the following of the alias goes."""
+class FollowerStatusResponse(_Response):
+    """The state of the alias follower."""
 
     poll_seconds: float
     last_poll: datetime | None
     last_success: datetime | None
-    last_error: str | None = Field(description="Why the last poll failed; null when it did not.")
-    refused: list[RefusedAnswer]
+    last_error: str | None = Field(description="Why the last poll failed; null if it succeeded.")
+    refused: list[RejectedVersionResponse]
 
 
-class ServedAnswer(_Answer):
-    """The served model, and how the following of its alias goes."""
+class ServedModelResponse(_Response):
+    """The served model and the state of the alias follower."""
 
     ready: bool
     name: str
@@ -145,50 +145,54 @@ class ServedAnswer(_Answer):
     class_names: list[str] = []
     metrics: dict[str, float] = {}
     class_metrics: dict[str, dict[str, float]] = {}
-    conf: Annotated[float | None, Field(description="Least score in force unless a request says otherwise.")] = None
-    iou: Annotated[float | None, Field(description="IoU of duplicates in force.")] = None
-    training_gsd_m: Annotated[float | None, Field(description="Metres a pixel of the training images, if known.")] = (
+    conf: Annotated[float | None, Field(description="Default minimum score; a request may override it.")] = None
+    iou: Annotated[float | None, Field(description="IoU threshold for duplicates.")] = None
+    training_gsd_m: Annotated[float | None, Field(description="Metres per pixel of the training images, if known.")] = (
         None
     )
     dataset_digest: str | None = None
     backend: str | None = None
-    precision: Annotated[str | None, Field(description="What inference runs in: fp32, bf16, int8, fp16 or tf32.")] = (
-        None
-    )
+    precision: Annotated[
+        str | None, Field(description="Precision of the inference: fp32, bf16, int8, fp16 or tf32.")
+    ] = None
     variants: Annotated[
-        list[VariantAnswer], Field(description="The faster precisions of the package; only those that passed.")
+        list[VariantResponse], Field(description="The package's faster precisions that passed their limits.")
     ] = []
     loaded_at: datetime | None = None
-    from_cache: Annotated[bool | None, Field(description="Loaded from the local cache because MLflow was away.")] = None
-    following: FollowingAnswer
+    from_cache: Annotated[
+        bool | None, Field(description="Loaded from the local cache because MLflow was unavailable.")
+    ] = None
+    following: FollowerStatusResponse
 
 
-class Health(_Answer):
+class Health(_Response):
     """The process or the model is well."""
 
     status: Literal["ok"] = "ok"
 
 
-# Of a variant: what is about the package's files, and what it was held to.
-_NOT_TOLD = {"files", "limits"}
+# Fields of a variant that the API omits: the package's files, and the limits it was tested against.
+_UNPUBLISHED_FIELDS = {"files", "limits"}
 
 
-def describe(service: Service) -> ServedAnswer:
-    """The state of `service` for GET /v1/model."""
+def served_model_response(service: Service) -> ServedModelResponse:
+    """Return the state of `service` for GET /v1/model."""
     settings, state = service.settings, service.follower.state
-    following = FollowingAnswer(
+    following = FollowerStatusResponse(
         poll_seconds=settings.poll_seconds,
         last_poll=state.last_poll,
         last_success=state.last_success,
-        last_error=None if state.last_error is None else without_places(state.last_error),
-        refused=[_refused(refusal) for refusal in state.refused],
+        last_error=None if state.last_error is None else redact_locations(state.last_error),
+        refused=[_rejected(version) for version in state.rejected],
     )
-    answer = ServedAnswer(ready=False, name=settings.model_name, alias=settings.model_alias, following=following)
+    response = ServedModelResponse(
+        ready=False, name=settings.model_name, alias=settings.model_alias, following=following
+    )
     model = service.slot.current
     if model is None:
-        return answer
+        return response
     manifest = model.detector.manifest
-    return answer.model_copy(
+    return response.model_copy(
         update={
             "ready": True,
             "version": model.resolved.version,
@@ -204,19 +208,21 @@ def describe(service: Service) -> ServedAnswer:
             "dataset_digest": manifest.dataset_digest,
             "backend": model.detector.backend,
             "precision": model.detector.precision,
-            "variants": [VariantAnswer(**variant.model_dump(exclude=_NOT_TOLD)) for variant in manifest.variants],
+            "variants": [
+                VariantResponse(**variant.model_dump(exclude=_UNPUBLISHED_FIELDS)) for variant in manifest.variants
+            ],
             "loaded_at": model.loaded_at,
             "from_cache": model.from_cache,
         }
     )
 
 
-def _refused(refusal: Refusal) -> RefusedAnswer:
-    return RefusedAnswer(
-        version=refusal.version,
-        run_id=refusal.run_id,
-        reason=without_places(refusal.reason),
-        attempts=refusal.attempts,
-        last_attempt=refusal.last_attempt,
-        retry_after_seconds=refusal.retry_after_s,
+def _rejected(rejected: RejectedVersion) -> RejectedVersionResponse:
+    return RejectedVersionResponse(
+        version=rejected.version,
+        run_id=rejected.run_id,
+        reason=redact_locations(rejected.reason),
+        attempts=rejected.attempts,
+        last_attempt=rejected.last_attempt,
+        retry_after_seconds=rejected.retry_after_s,
     )

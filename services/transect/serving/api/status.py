@@ -1,4 +1,4 @@
-"""What the service says about itself: model, health, readiness, metrics."""
+"""Routes for the service's state: served model, health, readiness, metrics."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
-from transect.serving.api.schemas import Health, ServedAnswer, describe, problems
+from transect.serving.api.schemas import Health, ServedModelResponse, problems, served_model_response
 from transect.serving.detection.service import Service
 
 router = APIRouter(tags=["state"])
@@ -18,36 +18,37 @@ _REFRESHERS = 4
 
 
 @router.get("/v1/model")
-async def model(request: Request) -> ServedAnswer:
-    """The served model, and how the following of its alias goes: last poll, last error, refused versions."""
-    return describe(request.app.state.service)
+async def model(request: Request) -> ServedModelResponse:
+    """The served model and the state of the alias follower: last poll, last error, rejected versions."""
+    return served_model_response(request.app.state.service)
 
 
 @router.post(
-    "/v1/model/refresh", responses={202: {"model": ServedAnswer, "description": "Asked; not done yet after 30 s."}}
+    "/v1/model/refresh",
+    responses={202: {"model": ServedModelResponse, "description": "Requested, but not finished within 30 s."}},
 )
-async def refresh(request: Request, response: Response) -> ServedAnswer:
-    """Ask MLflow now where the alias points, and try that version again even if it was refused."""
+async def refresh(request: Request, response: Response) -> ServedModelResponse:
+    """Poll MLflow for the alias now, and try its version again even if it was rejected."""
     service: Service = request.app.state.service
-    # Waiting callers get few threads of their own, so that they cannot use up everybody's.
+    # Waiting callers have a small thread limit of their own, so that they cannot use up the shared threads.
     limiter: CapacityLimiter = request.app.state.refreshers
     done = False
     with anyio.move_on_after(_REFRESH_S):
-        ask = partial(service.follower.refresh, _REFRESH_S)
-        done = await to_thread.run_sync(ask, limiter=limiter, abandon_on_cancel=True)
+        work = partial(service.follower.refresh, _REFRESH_S)
+        done = await to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
     response.status_code = 200 if done else 202
-    return describe(service)
+    return served_model_response(service)
 
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """The process is alive. Says nothing about a model: see /readyz."""
+    """The process is alive. For the model see /readyz."""
     return Health()
 
 
 @router.get("/readyz", responses=problems({503: "No model is loaded."}))
 async def readyz(request: Request) -> Health:
-    """A model is loaded and warm; otherwise 503 with what to do."""
+    """A model is loaded and warmed up; otherwise 503 with the reason and the remedy."""
     service: Service = request.app.state.service
     if service.slot.current is None:
         raise service.not_ready()
@@ -60,10 +61,10 @@ async def metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     service: Service = request.app.state.service
     if service.slot.current is not None:
-        service.slot.current.show_in(service.metrics)
+        service.slot.current.export_to(service.metrics)
     return Response(encode(service.metrics.registry), headers={"Content-Type": content_type})
 
 
 def new_refreshers() -> CapacityLimiter:
-    """How many may wait for a refresh at once. Made inside the running event loop."""
+    """Create the limit on concurrent waits for a refresh. Call it inside the running event loop."""
     return CapacityLimiter(_REFRESHERS)

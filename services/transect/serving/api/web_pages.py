@@ -1,4 +1,4 @@
-"""The two pages for people. They hold all they need and load nothing from elsewhere."""
+"""The two web pages. They are self-contained and load nothing from other hosts."""
 
 from pathlib import Path
 
@@ -23,11 +23,11 @@ def _page(name: str) -> HTMLResponse:
 
 @router.get("/")
 def index() -> HTMLResponse:
-    """Drop a picture, see the boxes."""
+    """The page to try a photo and see its boxes."""
     return _page("index.html")
 
 
 @router.get("/docs")
 def docs() -> HTMLResponse:
-    """The HTTP interface, drawn from /openapi.json."""
+    """The HTTP API, rendered from /openapi.json."""
     return _page("docs.html")

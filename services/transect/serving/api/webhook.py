@@ -1,7 +1,7 @@
-"""POST /v1/hooks/mlflow: MLflow says that an alias moved, and the follower looks at once.
+"""POST /v1/hooks/mlflow: on an MLflow webhook about the alias, the follower polls at once.
 
-The message only wakes the follower, which asks MLflow where the alias points. So a message that is
-lost, late, repeated or wrong about the version changes nothing: polling finds the truth.
+The webhook only triggers the poll; its version is not used. So a webhook that is lost, late, repeated or wrong does no
+harm: regular polling still finds the alias's version.
 """
 
 import logging
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from transect.serving.api.openapi import inlined
+from transect.serving.api.openapi import inline_refs
 from transect.serving.api.schemas import problems
 from transect.serving.api.webhook_signature import DELIVERY_ID, SIGNATURE, TIMESTAMP, SignatureError, check_signature
 from transect.serving.detection.service import Service
@@ -22,13 +22,13 @@ from transect.serving.http.request_body import read_body
 router = APIRouter(tags=["state"])
 _log = logging.getLogger(__name__)
 
-# MLflow's messages about aliases have some hundred bytes.
+# MLflow's alias events are a few hundred bytes long.
 _MOST_BYTES = 64 << 10
 _ALIAS = "model_version_alias"
 
 
 class AliasEvent(BaseModel):
-    """An event of MLflow's registry; `data` of an alias holds the model's name, the alias and the version."""
+    """An event of MLflow's registry; for an alias, `data` has the model's name, the alias and the version."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -38,7 +38,7 @@ class AliasEvent(BaseModel):
 
 
 _BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": inlined(AliasEvent)}}}
+    "requestBody": {"required": True, "content": {"application/json": {"schema": inline_refs(AliasEvent)}}}
 }
 
 
@@ -47,15 +47,15 @@ _BODY: dict[str, Any] = {
     status_code=202,
     response_class=Response,
     responses={
-        202: {"description": "The followed alias moved; the service asks MLflow where it points."},
-        204: {"description": "About something else; nothing is done."},
+        202: {"description": "The followed alias was set or deleted; the service polls MLflow at once."},
+        204: {"description": "Another event, model or alias; ignored."},
         **problems(
             {
                 401: "Not signed with TRANSECT_WEBHOOK_SECRET, or too long ago.",
-                403: "TRANSECT_WEBHOOK_SECRET is not set, so that no message can be trusted.",
+                403: "TRANSECT_WEBHOOK_SECRET is not set, so no webhook can be verified.",
                 408: "The body stopped arriving.",
-                413: "No message of MLflow is that long.",
-                422: "Signed, and no message of MLflow.",
+                413: "The body is longer than any webhook of MLflow.",
+                422: "Signed, but not an MLflow registry event.",
             }
         ),
     },
@@ -67,10 +67,10 @@ async def mlflow_hook(
     _timestamp: Annotated[str | None, Header(alias=TIMESTAMP, description="Unix seconds of the signature.")] = None,
     _delivery: Annotated[str | None, Header(alias=DELIVERY_ID, description="Signed with the body.")] = None,
 ) -> Response:
-    """Take a signed message of MLflow that an alias was set or deleted, and look at once."""
+    """Receive MLflow's signed webhook for a set or deleted alias, and poll MLflow at once."""
     service: Service = request.app.state.service
     if not service.settings.webhook_secret:
-        detail = "This service takes no webhooks: set TRANSECT_WEBHOOK_SECRET here and in MLflow; until then it polls."
+        detail = "Webhooks are off: set TRANSECT_WEBHOOK_SECRET here and in MLflow; until then the service polls."
         raise ProblemError(403, "webhook-off", detail)
     body = await read_body(request, _MOST_BYTES, ", longer than any message of MLflow.")
     outcome = service.metrics.webhooks
@@ -83,12 +83,13 @@ async def mlflow_hook(
         raise ProblemError(401, "signature", str(error), {"WWW-Authenticate": SIGNATURE}) from None
     except ValidationError:
         outcome.labels("refused").inc()
-        raise ProblemError(422, "webhook", "The message is signed, and is no event of MLflow's registry.") from None
-    ours = (_ALIAS, service.settings.model_name, service.settings.model_alias)
-    if (event.entity, event.data.get("name"), event.data.get("alias")) != ours:
+        detail = "The message is signed, but is not an event of MLflow's registry."
+        raise ProblemError(422, "webhook", detail) from None
+    followed = (_ALIAS, service.settings.model_name, service.settings.model_alias)
+    if (event.entity, event.data.get("name"), event.data.get("alias")) != followed:
         outcome.labels("ignored").inc()
         return Response(status_code=204)
     outcome.labels("accepted").inc()
     request.state.log.update(webhook=event.action)
-    service.follower.nudge()
+    service.follower.poll_soon()
     return Response(status_code=202)

@@ -1,4 +1,4 @@
-"""Whether a message comes from the MLflow that knows our secret."""
+"""Verification of MLflow's webhook signatures."""
 
 import base64
 import hashlib
@@ -9,39 +9,38 @@ SIGNATURE = "X-MLflow-Signature"
 TIMESTAMP = "X-MLflow-Timestamp"
 DELIVERY_ID = "X-MLflow-Delivery-Id"
 
-# MLflow signs once and sends up to four times, with pauses; clocks differ a little too.
+# Covers MLflow's retries (signed once, sent up to four times with pauses) and clock skew.
 TOLERANCE_S = 300.0
 _VERSION = "v1"
 _LONGEST_TIMESTAMP = 12
 
 
 class SignatureError(Exception):
-    """A message that must not be believed; the sentence says why and gives no secret away."""
+    """The signature is missing, invalid or too old; the message is one sentence without secrets."""
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
-    """The signature that MLflow sends (mlflow/webhooks/delivery.py): version 1, HMAC-SHA256 in base64."""
+    """Compute MLflow's signature (mlflow/webhooks/delivery.py): version 1, HMAC-SHA256 in base64."""
     content = b".".join((delivery_id.encode("latin-1"), timestamp.encode("latin-1"), body))
     digest = hmac.new(secret.encode(), content, hashlib.sha256).digest()
     return f"{_VERSION},{base64.b64encode(digest).decode()}"
 
 
 def check_signature(secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> None:
-    """Return when `body` was signed with `secret` within TOLERANCE_S of `now` (Unix seconds).
+    """Raise SignatureError unless `body` was signed with `secret` within TOLERANCE_S of `now` (Unix seconds).
 
-    `headers` ignores the case of names and holds text decoded as latin-1, as ASGI servers give it.
-    Raises SignatureError otherwise.
+    `headers` must be case-insensitive, with values decoded as latin-1, as in Starlette.
     """
-    given = {name: headers.get(name, "") for name in (SIGNATURE, TIMESTAMP, DELIVERY_ID)}
-    missing = [name for name, value in given.items() if not value]
+    values = {name: headers.get(name, "") for name in (SIGNATURE, TIMESTAMP, DELIVERY_ID)}
+    missing = [name for name, value in values.items() if not value]
     if missing:
         raise SignatureError(f"The message has no {missing[0]}; register the webhook with its secret.")
-    timestamp = given[TIMESTAMP]
+    timestamp = values[TIMESTAMP]
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _LONGEST_TIMESTAMP):
         raise SignatureError(f"{TIMESTAMP} is not a number of seconds.")
-    expected = sign(secret, given[DELIVERY_ID], timestamp, body)
-    # The signature first: an unsigned timestamp proves nothing, and its check tells a stranger nothing.
-    if not hmac.compare_digest(expected.encode(), given[SIGNATURE].encode("latin-1")):
-        raise SignatureError("The signature does not fit; is TRANSECT_WEBHOOK_SECRET the secret of the webhook?")
+    expected = sign(secret, values[DELIVERY_ID], timestamp, body)
+    # Check the signature first, because an unsigned timestamp proves nothing.
+    if not hmac.compare_digest(expected.encode(), values[SIGNATURE].encode("latin-1")):
+        raise SignatureError("The signature does not match; is TRANSECT_WEBHOOK_SECRET the secret of the webhook?")
     if abs(now - int(timestamp)) > TOLERANCE_S:
         raise SignatureError(f"The message was signed more than {TOLERANCE_S:.0f} s from now; check the clocks.")

@@ -1,1 +1,1 @@
-"""One request from bytes to boxes."""
+"""The path of one request from image bytes to boxes."""

@@ -1,4 +1,4 @@
-"""How many bytes the decoding of all images may hold at one time."""
+"""A memory budget in bytes for all images that are being decoded."""
 
 import threading
 from collections import deque
@@ -8,54 +8,53 @@ from contextlib import contextmanager
 from transect.errors import StoppedError
 from transect.serving.http.deadline import Deadline
 
-# How soon a waiting thread notices that its request has ended.
-_LOOK_S = 0.05
+# How often a waiting thread checks whether its request has ended.
+_RECHECK_S = 0.05
 
 
 class DecodeBudget:
-    """Room for `total` bytes, given to worker threads in the order in which they ask.
+    """A first-in, first-out semaphore over `total` bytes, for worker threads.
 
-    Nobody waits while holding room, so that room always comes; nobody overtakes, so that large
-    images are not kept out by small ones.
+    No thread waits while it has a reservation, so there is no deadlock. The strict order keeps small images from
+    starving large ones.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
         self._used = 0
-        self._line: deque[object] = deque()
-        self._turn = threading.Condition()
+        self._queue: deque[object] = deque()
+        self._condition = threading.Condition()
 
     @property
     def used(self) -> int:
-        """Bytes that are held now."""
+        """Bytes reserved now."""
         return self._used
 
     @contextmanager
-    def room(self, size: int, deadline: Deadline) -> Iterator[None]:
-        """Hold room for `size` bytes during a `with` block, after waiting for it.
+    def reserve(self, size: int, deadline: Deadline) -> Iterator[None]:
+        """Wait for `size` bytes and reserve them during a `with` block.
 
-        More than `total` waits until it is alone. Raises StoppedError when `deadline` passes or is
-        stopped first.
+        A `size` above `total` reserves all of it. Raises StoppedError if `deadline` passes or is stopped first.
         """
         size = min(size, self.total)
         self._wait(size, deadline)
         try:
             yield
         finally:
-            with self._turn:
+            with self._condition:
                 self._used -= size
-                self._turn.notify_all()
+                self._condition.notify_all()
 
     def _wait(self, size: int, deadline: Deadline) -> None:
-        me = object()
-        with self._turn:
-            self._line.append(me)
+        ticket = object()
+        with self._condition:
+            self._queue.append(ticket)
             try:
-                while self._line[0] is not me or self._used + size > self.total:
+                while self._queue[0] is not ticket or self._used + size > self.total:
                     if deadline.over:
-                        raise StoppedError("The request ended before there was room for its image.")
-                    self._turn.wait(_LOOK_S)
+                        raise StoppedError("The request ended before there was memory to decode its image.")
+                    self._condition.wait(_RECHECK_S)
                 self._used += size
             finally:
-                self._line.remove(me)
-                self._turn.notify_all()
+                self._queue.remove(ticket)
+                self._condition.notify_all()

@@ -1,4 +1,4 @@
-"""One uploaded image to one result, on a worker thread, with the time of each stage."""
+"""Detection in one uploaded image, on a worker thread, with the time of each stage."""
 
 import json
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ from transect.serving.http.problems import ProblemError
 from transect.serving.http.request_body import Upload
 from transect.serving.models.slot import ServedModel
 
-Answer = Literal["result", "json", "image"]
+OutputFormat = Literal["result", "json", "image"]
 
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """The most that one image may be, and the room that all images share."""
+    """Limits for one image, and the decode budget that all images share."""
 
     pixels: int
     tiles: int
@@ -44,8 +44,8 @@ class ImageLimits:
 
 
 @dataclass(frozen=True)
-class Detected:
-    """A result, the same as JSON or a drawn JPEG where that was asked for, and the seconds of each stage."""
+class DetectionOutput:
+    """A result, its encoding as JSON or as JPEG with boxes if requested (else empty), and the seconds of each stage."""
 
     result: ImageResult
     encoded: bytes
@@ -59,27 +59,27 @@ def detect_upload(
     *,
     limits: ImageLimits,
     deadline: Deadline,
-    answer: Answer,
+    output: OutputFormat,
     submitted: float,
-) -> Detected:
+) -> DetectionOutput:
     """Decode, detect and encode. `submitted` is perf_counter() when the work was queued.
 
-    Raises ImageError for an image that cannot be read or drawn, ProblemError (422) for one of too
-    many tiles, StoppedError when `deadline` has passed or was stopped.
+    Raises ImageError for an image that cannot be read or drawn, ProblemError (422) for one with too many tiles,
+    StoppedError when `deadline` has passed or was stopped.
     """
     if deadline.over:
-        raise StoppedError("The request ended before its image was looked at.")
+        raise StoppedError("The request ended before its image was decoded.")
     detector = model.detector
-    with _opened(upload, detector, options, limits, deadline, draw=answer == "image") as (raster, began):
+    with _opened(upload, detector, options, limits, deadline, draw=output == "image") as (raster, began):
         decoded = perf_counter()
-        drawable = _drawable(raster, upload.name) if answer == "image" else None
+        drawable = _drawable(raster, upload.name) if output == "image" else None
         result = detector.detect(raster, name=upload.name, options=options, stop=deadline.stop)
-        found = perf_counter()
+        detected = perf_counter()
         encoded = b""
         if drawable is not None:
             encoded = encode_jpeg(annotate(drawable, result.detections))
-    if answer == "json":
-        # Here, not on the event loop: a thousand boxes take milliseconds.
+    if output == "json":
+        # Encode here and not on the event loop: a thousand boxes take milliseconds.
         encoded = as_json(result)
     stages = {
         "queue": began - submitted,
@@ -88,12 +88,12 @@ def detect_upload(
         "post": result.seconds.post,
     }
     if encoded:
-        stages["encode"] = perf_counter() - found
-    return Detected(result, encoded, stages)
+        stages["encode"] = perf_counter() - detected
+    return DetectionOutput(result, encoded, stages)
 
 
 def as_json(result: ImageResult) -> bytes:
-    """The per-image contract as compact JSON."""
+    """Return the result of one image as compact JSON."""
     return json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -101,7 +101,7 @@ def as_json(result: ImageResult) -> bytes:
 def _opened(
     upload: Upload, detector: Detector, options: DetectOptions, limits: ImageLimits, deadline: Deadline, *, draw: bool
 ) -> Iterator[tuple[Raster, float]]:
-    """The image, with its room in the decode budget, and when its decoding began."""
+    """Open the image with its reservation in the decode budget; yield it and the time when decoding began."""
 
     def check(width: int, height: int) -> None:
         _check_pixels(upload.name, width, height, limits.pixels)
@@ -115,7 +115,7 @@ def _opened(
     cost = picture_cost(upload.data, upload.name)
     if cost is not None:
         check(cost.width, cost.height)
-    with limits.budget.room(_room(upload.name, cost, limits.budget.total, draw=draw), deadline):
+    with limits.budget.reserve(_decode_bytes(upload.name, cost, limits.budget.total, draw=draw), deadline):
         began = perf_counter()
         with open_raster(upload.data, name=upload.name, max_pixels=limits.pixels) as raster:
             if cost is None:
@@ -123,40 +123,40 @@ def _opened(
             yield raster, began
 
 
-def _room(name: str, cost: PictureCost | None, total: int, *, draw: bool) -> int:
-    """Bytes to make room for. Raises ImageTooLargeError for more than there ever are."""
+def _decode_bytes(name: str, cost: PictureCost | None, total: int, *, draw: bool) -> int:
+    """Return the bytes to reserve. Raises ImageTooLargeError if they exceed the `total` budget."""
     if cost is None:
-        # A file that is no image costs nothing, and most of these are none.
+        # Most files of unknown cost are not images, which cost nothing to decode.
         return min(UNKNOWN_COST_BYTES, total)
-    # What is drawn is a copy.
-    held = cost.held_bytes + (3 * cost.width * cost.height if draw else 0)
-    if held > total:
+    # Boxes are drawn on a copy.
+    size = cost.held_bytes + (3 * cost.width * cost.height if draw else 0)
+    if size > total:
         raise ImageTooLargeError(
-            f"{name} has {cost.width} x {cost.height} pixels of a kind that takes {held / _MIB:.0f} MiB to decode, "
+            f"{name} has {cost.width} x {cost.height} pixels of a kind that takes {size / _MIB:.0f} MiB to decode, "
             f"more than the {total / _MIB:.0f} MiB that all images share (TRANSECT_DECODE_MB); save it as JPEG of "
             "8 bits, or cut it into smaller files."
         )
-    return held
+    return size
 
 
-def _check_pixels(name: str, width: int, height: int, most: int) -> None:
-    if width * height > most:
+def _check_pixels(name: str, width: int, height: int, limit: int) -> None:
+    if width * height > limit:
         raise ImageTooLargeError(
-            f"{name} has {width} x {height} pixels, more than the limit of {most} (TRANSECT_MAX_PIXELS)."
+            f"{name} has {width} x {height} pixels, more than the limit of {limit} (TRANSECT_MAX_PIXELS)."
         )
 
 
-def _check_tiles(name: str, tiles: int, most: int) -> None:
-    if tiles > most:
+def _check_tiles(name: str, tiles: int, limit: int) -> None:
+    if tiles > limit:
         raise ProblemError(
             422,
             "too-many-tiles",
-            f"{name} would take {tiles} tiles, more than the limit of {most} (TRANSECT_MAX_TILES); "
-            "ask with a larger tile=N or tile=off, or cut the image into smaller files.",
+            f"{name} would take {tiles} tiles, more than the limit of {limit} (TRANSECT_MAX_TILES); "
+            "use a larger tile=N or tile=off, or cut the image into smaller files.",
         )
 
 
 def _drawable(raster: Raster, name: str) -> NDArray[np.uint8]:
     if raster.pixels is None or max(raster.width, raster.height) > LONGEST_JPEG_SIDE:
-        raise ImageError(f"{name} is too large to be drawn as JPEG; ask with format=json.")
+        raise ImageError(f"{name} is too large to be drawn as JPEG; use format=json.")
     return raster.pixels

@@ -1,4 +1,4 @@
-"""The options of a detection, as a query string brings them."""
+"""Detection options from the query string."""
 
 import re
 from typing import Annotated, Literal
@@ -10,12 +10,12 @@ from transect.serving.http.problems import ProblemError
 from transect.settings import Settings
 
 _TILE = re.compile(r"auto|off|[1-9][0-9]{1,4}")
-# Told to clients; what is below 64 the engine refuses, with its own words.
+# Published in OpenAPI. The engine rejects sizes below 64 with its own message.
 _TILE_PATTERN = "^(auto|off|6[4-9]|[7-9][0-9]|[1-9][0-9]{2,4})$"
 
 
 class DetectQuery(BaseModel):
-    """Options of POST /v1/detect; a name that is not here is refused, so that no typing error is ignored."""
+    """Options of POST /v1/detect; unknown names are rejected, so that no typing error is ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,16 +29,16 @@ class DetectQuery(BaseModel):
     ] = None
     conf: Annotated[
         float | None,
-        Field(ge=0, le=1, description="Least score. Default: TRANSECT_CONF, else what the model recommends."),
+        Field(ge=0, le=1, description="Minimum score. Default: TRANSECT_CONF, else the model's recommended score."),
     ] = None
     classes: Annotated[
-        tuple[str, ...], Field(description="Only these classes: separated by commas, or given repeatedly.")
+        tuple[str, ...], Field(description="Only these classes: separated by commas, or as repeated parameters.")
     ] = ()
     format: Annotated[
         Literal["json", "image", "ndjson"] | None,
         Field(
             description="json (the default), image: the one image as JPEG with its boxes drawn, ndjson: a line of JSON "
-            "for each image as soon as it is done, also asked for with Accept: application/x-ndjson."
+            "for each image as soon as it is done, also requested with Accept: application/x-ndjson."
         ),
     ] = None
     timeout: Annotated[
@@ -46,7 +46,7 @@ class DetectQuery(BaseModel):
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="Seconds after which nobody waits for the answer any more; at most TRANSECT_DEADLINE_SECONDS.",
+            description="Seconds after which the request is abandoned; at most TRANSECT_DEADLINE_SECONDS.",
         ),
     ] = None
 
@@ -59,9 +59,9 @@ class DetectQuery(BaseModel):
 
 
 def detect_options(query: DetectQuery, settings: Settings, names: tuple[str, ...]) -> DetectOptions:
-    """What the query asks for, else the settings, else (None) the model package's own values.
+    """Combine the query's options with the settings; None leaves an option to the model package.
 
-    `names` are the classes of the model that will answer; ProblemError (422) for any other.
+    `names` are the served model's classes; ProblemError (422) for any other class.
     """
     tile = settings.tile if query.tile is None else _tile(query.tile)
     return DetectOptions(
@@ -79,13 +79,13 @@ def _tile(value: str) -> Literal["auto", "off"] | int:
     return "off" if value == "off" else int(value)
 
 
-def _classes(given: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str] | None:
+def _classes(values: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str] | None:
     wanted: set[str] = set()
-    for item in given:
-        # A class whose own name has a comma is meant as it stands.
+    for item in values:
+        # A class name may itself contain a comma.
         wanted.update([item] if item in names else [part.strip() for part in item.split(",") if part.strip()])
     unknown = sorted(wanted - set(names))
     if unknown:
-        detail = f"The model does not know the class {unknown[0]!r}; it knows {', '.join(names)}."
+        detail = f"The model has no class {unknown[0]!r}; its classes are {', '.join(names)}."
         raise ProblemError(422, "class", detail)
     return frozenset(wanted) or None

@@ -1,14 +1,14 @@
-"""What one request did, counted into the metrics and into its log line as its images are done."""
+"""Per-request statistics, for the metrics and the access log."""
 
 from typing import Any
 
 from transect.engine import ModelRef
-from transect.serving.detection.image import Detected
+from transect.serving.detection.image import DetectionOutput
 from transect.serving.metrics import Metrics
 
 
-class Account:
-    """Counts the images of one request that `ref` answers."""
+class RequestStats:
+    """Counts the images of one request to the model `ref`."""
 
     def __init__(self, metrics: Metrics, log: dict[str, Any], ref: ModelRef) -> None:
         self._metrics = metrics
@@ -17,17 +17,17 @@ class Account:
         self.images = self.failed = self.tiles = self.detections = 0
         log.update(model=ref.name, version=ref.version, precision=ref.precision)
 
-    def add(self, outcome: Detected | BaseException) -> None:
-        """One more image is done, or has failed."""
+    def add(self, outcome: DetectionOutput | BaseException) -> None:
+        """Count one finished or failed image."""
         self.images += 1
-        if isinstance(outcome, Detected):
+        if isinstance(outcome, DetectionOutput):
             self._add(outcome)
         else:
             self.failed += 1
             self._metrics.images.labels("failed").inc()
         self._log.update(images=self.images, failed=self.failed, tiles=self.tiles, detections=self.detections)
 
-    def _add(self, done: Detected) -> None:
+    def _add(self, done: DetectionOutput) -> None:
         metrics, result = self._metrics, done.result
         self.tiles += result.tiles
         self.detections += len(result.detections)
@@ -38,5 +38,5 @@ class Account:
         for stage, seconds in done.stages.items():
             metrics.stage_seconds.labels(stage).observe(seconds)
             self._longest[stage] = max(seconds, self._longest.get(stage, 0.0))
-        # Of several images, the longest time that one of them spent in the stage.
+        # The log has the longest time of any image in each stage.
         self._log.update({f"{stage}_ms": round(seconds * 1000, 1) for stage, seconds in self._longest.items()})

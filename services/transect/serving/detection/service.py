@@ -1,4 +1,4 @@
-"""The parts of a running service, wired together once."""
+"""The detection service: its long-lived parts, wired together once."""
 
 import asyncio
 import logging
@@ -15,18 +15,18 @@ from transect.engine import DetectOptions, Detector, ModelRef
 from transect.engine.backends import expects_gpu, wants_gpu
 from transect.errors import DeviceLostError, StoppedError
 from transect.serving.detection.decode_budget import DecodeBudget
-from transect.serving.detection.image import Answer, Detected, ImageLimits, detect_upload
+from transect.serving.detection.image import DetectionOutput, ImageLimits, OutputFormat, detect_upload
 from transect.serving.detection.params import DetectQuery, detect_options
 from transect.serving.detection.workers import FairPool
 from transect.serving.http.admission import Admission, body_budget, worker_count
-from transect.serving.http.deadline import TIMEOUT_HEADER, Deadline, expired, header_seconds
-from transect.serving.http.disclosure import without_places
+from transect.serving.http.deadline import TIMEOUT_HEADER, Deadline, deadline_exceeded, header_seconds
+from transect.serving.http.disclosure import redact_locations
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import Limits, Upload
+from transect.serving.http.request_body import RequestLimits, Upload
 from transect.serving.memory import decode_bytes, memory_limit
 from transect.serving.metrics import Metrics
 from transect.serving.models.alias_follower import AliasFollower
-from transect.serving.models.closing import Closer
+from transect.serving.models.closing import ModelCloser
 from transect.serving.models.slot import Lease, ModelSlot
 from transect.serving.models.source import ModelSource
 from transect.settings import Settings
@@ -38,21 +38,21 @@ _STOP_S = 5.0
 
 
 class Service:
-    """Everything that lives as long as the process: slot, follower, workers, metrics.
+    """The objects that live as long as the process: model slot, follower, workers, metrics.
 
     Raises InputError for settings that contradict each other.
     """
 
     def __init__(self, settings: Settings, source: ModelSource) -> None:
-        # Settings that contradict each other stop the start, not every request.
+        # Check for contradicting settings at the start instead of in every request.
         detect_options(DetectQuery(), settings, ())
         self.settings = settings
-        self.limits = Limits(settings.max_upload_mb * _MIB, settings.max_images)
+        self.limits = RequestLimits(settings.max_upload_mb * _MIB, settings.max_images)
         self._image_limits = ImageLimits(
             settings.max_pixels, settings.max_tiles, DecodeBudget(decode_bytes(settings.decode_mb, memory_limit()))
         )
         self.metrics = Metrics()
-        self._closer = Closer()
+        self._closer = ModelCloser()
         self.slot = ModelSlot(self._closer.close)
         self.metrics.gpu_wanted.set(wants_gpu(settings.backend, settings.precision))
         on_gpu = expects_gpu(settings.backend, settings.precision)
@@ -72,54 +72,53 @@ class Service:
         self.metrics.alias_lag.set_function(self.follower.seconds_since_success)
 
         self._lost = threading.Event()
-        # What ends the process when the GPU is lost and a person chose it.
+        # Called to end the process when an explicitly chosen GPU is lost.
         self.on_device_lost: Callable[[DeviceLostError], None] = lambda _error: None
 
     def start(self) -> None:
-        """Begin to follow the alias; the first model arrives in the background."""
+        """Start following the alias; the first model is loaded in the background."""
         self.follower.start()
 
     def stop(self) -> None:
-        """End the following and the workers, and close the model."""
+        """Stop the follower and the workers, and close the model."""
         self.follower.stop(_STOP_S)
         self._workers.shutdown()
         self.slot.swap(None)
         self._closer.stop()
 
     def why_not_ready(self) -> str:
-        """One sentence or two: why no model is loaded and what to do."""
+        """Return one or two sentences: why no model is loaded, and what to do."""
         state = self.follower.state
         if state.last_error is not None:
-            return f"No model is loaded. {without_places(state.last_error)}"
-        if state.refused:
-            last = state.refused[-1]
+            return f"No model is loaded. {redact_locations(state.last_error)}"
+        if state.rejected:
+            last = state.rejected[-1]
             return (
                 f"No model is loaded: version {last.version} of {self.settings.model_name} cannot be served. "
-                f"{without_places(last.reason)} Promote another version."
+                f"{redact_locations(last.reason)} Promote another version."
             )
         return f"The service is starting: it is loading {self.settings.model_name}@{self.settings.model_alias}."
 
     def lease(self) -> Lease:
-        """A lease on the served model; ProblemError (503) that says what to do where there is none."""
+        """Return a lease on the served model; ProblemError (503, with the remedy) if no model is loaded."""
         lease = self.slot.lease()
         if lease is None:
             raise self.not_ready()
         return lease
 
     def not_ready(self) -> ProblemError:
-        """The answer while no model is loaded."""
+        """Return the problem (503) for requests while no model is loaded."""
         retry_after = str(max(1, round(self.settings.poll_seconds)))
         return ProblemError(503, "no-model", self.why_not_ready(), {"Retry-After": retry_after})
 
-    def deadline(self, request: Request, asked: float | None = None) -> Deadline:
-        """When the work for `request` must end, counted from its arrival.
+    def deadline(self, request: Request, timeout: float | None = None) -> Deadline:
+        """Return the deadline of `request`, counted from its arrival.
 
-        TRANSECT_DEADLINE_SECONDS, or less where the client asks for less: with `asked` (the query's
-        `timeout`) or with the header X-Request-Timeout, both in seconds. ProblemError (422) for a
-        header that is no such number.
+        It is the least of TRANSECT_DEADLINE_SECONDS, the query's `timeout` and the header X-Request-Timeout, all in
+        seconds. ProblemError (422) for an invalid header.
         """
         limits = [self.settings.deadline_seconds, header_seconds(request.headers.get(TIMEOUT_HEADER))]
-        seconds = min(limit for limit in (*limits, asked) if limit is not None)
+        seconds = min(limit for limit in (*limits, timeout) if limit is not None)
         return Deadline.after(seconds, request.state.arrived)
 
     async def detect(
@@ -131,36 +130,43 @@ class Service:
         client: str,
         draw: bool = False,
         deadline: Deadline,
-    ) -> list[Detected | BaseException]:
-        """Detect in every upload of `client` on the worker threads; an upload that failed leaves its exception.
+    ) -> list[DetectionOutput | BaseException]:
+        """Detect in all uploads of `client` on the worker threads; the outcome of a failed upload is its exception.
 
-        Raises ProblemError (504) when `deadline` passes first. Then, and when the caller is
-        cancelled, what waits is dropped and what runs stops at its next tile.
+        Raises ProblemError (504) if `deadline` passes first. Then, and when the caller is cancelled, waiting uploads
+        are dropped and running ones stop at their next tile.
         """
-        answer: Answer = "image" if draw else "result"
+        output: OutputFormat = "image" if draw else "result"
         futures = [
-            self.submit(lease, upload, options, client=client, answer=answer, deadline=deadline) for upload in uploads
+            self.submit(lease, upload, options, client=client, output=output, deadline=deadline) for upload in uploads
         ]
         try:
             async with asyncio.timeout(deadline.remaining()):
                 outcomes = await asyncio.gather(*futures, return_exceptions=True)
         except BaseException as error:
             deadline.stop.set()
-            settled(futures)
+            cancel_all(futures)
             if isinstance(error, TimeoutError):
-                raise expired(deadline) from None
+                raise deadline_exceeded(deadline) from None
             raise
-        # A worker may see before the event loop that the time is up.
+        # A worker may notice the passed deadline before the event loop does.
         if any(isinstance(outcome, StoppedError) for outcome in outcomes):
-            raise expired(deadline)
+            raise deadline_exceeded(deadline)
         return outcomes
 
     def submit(
-        self, lease: Lease, upload: Upload, options: DetectOptions, *, client: str, answer: Answer, deadline: Deadline
-    ) -> "asyncio.Future[Detected]":
-        """Queue one upload for the worker threads, where the addresses of `client` take turns.
+        self,
+        lease: Lease,
+        upload: Upload,
+        options: DetectOptions,
+        *,
+        client: str,
+        output: OutputFormat,
+        deadline: Deadline,
+    ) -> "asyncio.Future[DetectionOutput]":
+        """Queue one upload for the worker threads, which serve the `client` addresses round-robin.
 
-        A client that is cut off does not pull the model away under a worker: each has its own share.
+        The work has its own lease, so that the model stays open after a request is cancelled.
         """
         share = lease.share()
         work = partial(
@@ -170,7 +176,7 @@ class Service:
             options,
             limits=self._image_limits,
             deadline=deadline,
-            answer=answer,
+            output=output,
             submitted=perf_counter(),
         )
         future = self._workers.submit(client, work)
@@ -178,21 +184,21 @@ class Service:
         return asyncio.wrap_future(future)
 
     def _open(self, package: Path, ref: ModelRef) -> Detector:
-        # Whoever brought the package has just checked every hash.
+        # The source has just verified every hash of the package.
         try:
             return Detector.from_settings(package, self.settings, ref=ref, verify=False, outlive_gpu=True)
         except DeviceLostError as error:
             self._device_lost(error)
             raise
 
-    def _done(self, share: Lease, done: Future[Detected]) -> None:
+    def _done(self, share: Lease, done: Future[DetectionOutput]) -> None:
         share.release()
         error = None if done.cancelled() else done.exception()
         if isinstance(error, DeviceLostError):
             self._device_lost(error)
 
     def _device_lost(self, error: DeviceLostError) -> None:
-        """No model can be run any more: take no work, and let the process end, so that the next one may."""
+        """Stop serving and end the process, because no model can run on a lost GPU."""
         if self._lost.is_set():
             return
         self._lost.set()
@@ -201,8 +207,8 @@ class Service:
         self.on_device_lost(error)
 
 
-def settled(futures: Iterable["asyncio.Future[Detected]"]) -> None:
-    """Drop what has not begun, and see the failures of what is done, so that nobody logs them as forgotten."""
+def cancel_all(futures: Iterable["asyncio.Future[DetectionOutput]"]) -> None:
+    """Cancel pending futures, and read the exceptions of done ones, so that asyncio does not log them as unhandled."""
     for future in futures:
         if not future.cancel() and not future.cancelled():
             future.exception()

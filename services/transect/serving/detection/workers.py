@@ -1,4 +1,4 @@
-"""The threads that decode and detect. Clients take turns, so that one with many images keeps no other waiting."""
+"""A thread pool for decoding and detection, scheduled round-robin over clients."""
 
 import threading
 from collections import OrderedDict, deque
@@ -17,15 +17,12 @@ class _Task:
 
 
 class FairPool:
-    """`threads` threads. Of several clients that have work waiting, the one whose turn was longest ago is next.
-
-    The tasks of one client begin in the order in which they came.
-    """
+    """A pool of `threads` threads that serves waiting clients round-robin, and each client's tasks in order."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._waiting: OrderedDict[str, deque[_Task]] = OrderedDict()
-        self._turn = threading.Condition()
-        self._ended = False
+        self._condition = threading.Condition()
+        self._is_shut_down = False
         self._threads = [threading.Thread(target=self._run, name=f"{name}_{number}") for number in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -33,21 +30,21 @@ class FairPool:
     def submit(self, client: str, work: Callable[[], T]) -> "Future[T]":
         """Queue `work` for `client`. Raises RuntimeError after `shutdown`."""
         task = _Task(Future(), work)
-        with self._turn:
-            if self._ended:
+        with self._condition:
+            if self._is_shut_down:
                 raise RuntimeError("the pool has ended")
-            # A client that is new, or had nothing waiting, comes last.
+            # A client without waiting tasks goes to the end of the queue.
             self._waiting.setdefault(client, deque()).append(task)
-            self._turn.notify()
+            self._condition.notify()
         return task.future
 
     def shutdown(self) -> None:
-        """Cancel what has not begun, and wait for what has."""
-        with self._turn:
-            self._ended = True
+        """Cancel waiting tasks, and wait for running ones."""
+        with self._condition:
+            self._is_shut_down = True
             dropped = [task for tasks in self._waiting.values() for task in tasks]
             self._waiting.clear()
-            self._turn.notify_all()
+            self._condition.notify_all()
         for task in dropped:
             task.future.cancel()
         for thread in self._threads:
@@ -56,14 +53,14 @@ class FairPool:
     def _run(self) -> None:
         while (task := self._next()) is not None:
             if task.future.set_running_or_notify_cancel():
-                _settle(task)
-            # Until the next one comes, this thread would keep image and result in memory.
+                _run_task(task)
+            # Otherwise this thread would keep image and result in memory until its next task.
             del task
 
     def _next(self) -> _Task | None:
-        with self._turn:
-            while not self._waiting and not self._ended:
-                self._turn.wait()
+        with self._condition:
+            while not self._waiting and not self._is_shut_down:
+                self._condition.wait()
             if not self._waiting:
                 return None
             client, tasks = self._waiting.popitem(last=False)
@@ -73,10 +70,10 @@ class FairPool:
             return task
 
 
-def _settle(task: _Task) -> None:
+def _run_task(task: _Task) -> None:
     try:
         result = task.work()
-    except BaseException as error:  # noqa: BLE001 - the caller, who waits for the future, gets it
+    except BaseException as error:  # noqa: BLE001 - passed to the caller through the future
         task.future.set_exception(error)
     else:
         task.future.set_result(result)

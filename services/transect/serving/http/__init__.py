@@ -1,1 +1,1 @@
-"""HTTP around every route: heads, bodies, connections, admission, errors."""
+"""HTTP concerns of every route: headers, bodies, connections, admission, errors."""

@@ -1,7 +1,7 @@
-"""Who may ask: requests that a foreign web page makes a browser send are refused, and some answers need a token.
+"""Access control: cross-site browser requests are rejected, and protected paths require a token.
 
-A page of another site can make a browser send requests to this machine, and with a name of its own that leads here
-(DNS rebinding) read the answers. Browsers then name that site in Host or Origin.
+A page of another site can make a browser send requests to this machine. Through a host name of its own that resolves
+to this machine (DNS rebinding) it can also read the responses. Browsers then send that site in Host or Origin.
 """
 
 import hmac
@@ -13,16 +13,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from transect.serving.http.problems import ProblemError, problem_response
 
-# What tells how the service is used, and what makes it work for nobody's image.
-GUARDED = frozenset({"/metrics", "/v1/model/refresh"})
+# Usage data, and work that no image causes.
+PROTECTED_PATHS = frozenset({"/metrics", "/v1/model/refresh"})
 _SCHEME = "bearer "
 
 
-class Access:
-    """ASGI middleware.
+class AccessMiddleware:
+    """ASGI middleware that checks Host, Origin and tokens.
 
-    Host must be an address, localhost or one of `hosts`; Origin, where a browser sends it, the same as Host. With
-    `tokens`, the paths of GUARDED need `Authorization: Bearer TOKEN` with one of them. Stands inside RequestContext.
+    Host must be an IP address, localhost or one of `hosts`; Origin, if sent, must equal Host. If there are `tokens`,
+    PROTECTED_PATHS require `Authorization: Bearer TOKEN` with one of them. RequestContextMiddleware must wrap it.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], tokens: Iterable[str]) -> None:
@@ -33,38 +33,41 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http" and (problem := self._problem(scope["path"], Headers(scope=scope))) is not None:
-            answer = problem_response(scope["path"], scope["state"]["request_id"], problem)
-            await answer(scope, receive, send)
+            response = problem_response(scope["path"], scope["state"]["request_id"], problem)
+            await response(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     def _problem(self, path: str, headers: Headers) -> ProblemError | None:
         host = headers.get("host")
-        if host is not None and not self._is_ours(host):
-            detail = f"This service is not {_shown(host)}; name it in TRANSECT_ALLOWED_HOSTS if it is reached so."
+        if host is not None and not self._is_allowed_host(host):
+            detail = f"The host name {_quote(host)} is not allowed; add it to TRANSECT_ALLOWED_HOSTS if it is correct."
             return ProblemError(403, "host", detail)
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != (host or "").lower():
-            detail = f"A page of {_shown(origin)} may not ask this service; ask from a page of its own, or no browser."
+            detail = (
+                f"A page of {_quote(origin)} may not use this service; send the request from a page of the service, "
+                "or without a browser."
+            )
             return ProblemError(403, "origin", detail)
-        if path in GUARDED and self.tokens and not self._is_known(headers.get("authorization", "")):
-            detail = f"{path} needs Authorization: Bearer TOKEN, with a token of TRANSECT_TOKENS."
+        if path in PROTECTED_PATHS and self.tokens and not self._has_valid_token(headers.get("authorization", "")):
+            detail = f"{path} requires Authorization: Bearer TOKEN, with a token of TRANSECT_TOKENS."
             return ProblemError(401, "token", detail, {"WWW-Authenticate": "Bearer"})
         return None
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_allowed_host(self, host: str) -> bool:
         name = host_name(host)
         return name == "localhost" or name in self.hosts or is_address(name)
 
-    def _is_known(self, authorization: str) -> bool:
-        given = authorization[len(_SCHEME) :].strip().encode()
-        # All are compared, so that the time says nothing of which one is near.
-        known = [hmac.compare_digest(given, token) for token in self.tokens]
-        return authorization[: len(_SCHEME)].lower() == _SCHEME and any(known)
+    def _has_valid_token(self, authorization: str) -> bool:
+        presented = authorization[len(_SCHEME) :].strip().encode()
+        # Compare all tokens, so that the response time does not reveal which one matched.
+        matches = [hmac.compare_digest(presented, token) for token in self.tokens]
+        return authorization[: len(_SCHEME)].lower() == _SCHEME and any(matches)
 
 
 def host_name(host: str) -> str:
-    """The name of a Host header in lower case, without its port and the brackets of an IPv6 address."""
+    """Return the host of a Host header in lower case, without port and IPv6 brackets."""
     name = host.strip().lower()
     if name.startswith("["):
         return name[1:].partition("]")[0]
@@ -72,7 +75,7 @@ def host_name(host: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is an IP address: such a Host is no site's name."""
+    """Return whether `name` is an IP address, which no site can use for DNS rebinding."""
     try:
         ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
@@ -81,12 +84,12 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens on `host` is reached from this machine alone."""
+    """Return whether a server listening on `host` is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}…")

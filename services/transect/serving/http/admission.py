@@ -1,4 +1,4 @@
-"""How many requests may be inside: a bounded queue, and bounded bytes, in front of a bounded pool of threads."""
+"""Admission control: at most `workers` running, `max_waiting` waiting, and a byte budget for bodies."""
 
 import math
 import os
@@ -11,50 +11,50 @@ from transect.serving.http.problems import ProblemError
 
 _SMOOTHING = 0.2
 _MIB = 1 << 20
-# Bodies of frames from a drone fill the default queue with half of this.
+# A default queue full of drone frames takes half of this.
 _LEAST_BODIES = 256 * _MIB
 _LARGEST_BODIES = 4
-# What a request costs before its body has arrived: thousands of silent clients must not add up to nothing.
+# Reserved before a body arrives, so that thousands of idle clients count too.
 _LEAST_BODY = 64 << 10
-# Of all places, the share that one client may have: the rest is there for others at any time.
+# The share of all slots that one client may have; the rest is always free for others.
 _CLIENT_SHARE = 0.75
 
 
 def worker_count(threads: int, gpu_batch: int = 0) -> int:
-    """Threads that decode and detect: the cores this process may use, at least two, so that the
-    decoding of one image runs beside the inference of another.
+    """Return the number of threads that decode and detect: one per usable core, at least two, so that one image is
+    decoded while another is inferred.
 
-    Where a GPU computes batches of up to `gpu_batch`, so many more that two batches can be filled by threads that do
-    nothing but wait for them.
+    With a GPU that computes batches of up to `gpu_batch`, `2 * gpu_batch` more, because the threads of two batches
+    only wait for the GPU.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(2, threads or cores) + 2 * gpu_batch
 
 
 def body_budget(largest: int) -> int:
-    """Bytes of request bodies that are held at one time, where one has at most `largest`."""
+    """Return the byte budget for all request bodies, given the `largest` allowed body."""
     return max(_LEAST_BODIES, _LARGEST_BODIES * largest)
 
 
-class Body:
-    """The bytes that one request holds."""
+class BodyReservation:
+    """The bytes reserved for the body of one request."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self.size = 0
 
-    def hold(self, size: int) -> None:
-        """Hold `size` more bytes. ProblemError (503) when all bodies together have too many."""
+    def reserve(self, size: int) -> None:
+        """Reserve `size` more bytes. ProblemError (503) when the budget for all bodies is exhausted."""
         self._admission.refuse_bytes(size)
         self._admission.body_bytes += size
         self.size += size
 
 
 class Admission:
-    """Counts what is inside. Used from the event loop alone, so it needs no lock.
+    """Counts admitted requests and their bytes. Used from the event loop only, so it needs no lock.
 
-    At most `workers` requests run and `max_waiting` wait; one more is refused at once, and so is one of a client that
-    has three quarters of these places. The bytes of all bodies together are bounded by `max_bytes`.
+    At most `workers` requests run and `max_waiting` wait; one more is rejected at once, as is any request of a client
+    that has three quarters of these slots. All bodies together may reserve `max_bytes`.
     """
 
     def __init__(
@@ -72,29 +72,29 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Requests beyond those that the workers can run at once."""
+        """Admitted requests beyond the number of workers."""
         return max(0, self.admitted - self.workers)
 
     @property
     def retry_after_s(self) -> int:
-        """Whole seconds until a place is likely free: the queue's work shared by the workers."""
+        """Estimated whole seconds until a slot is free: the queue's work divided by the workers."""
         return max(1, math.ceil(self._seconds * (self.waiting + 1) / self.workers))
 
     def refuse_when_full(self, client: str) -> None:
-        """Raise ProblemError (503 with Retry-After) while every place is taken, or every one that `client` may have."""
+        """Raise ProblemError (503 with Retry-After) while all slots, or all slots that `client` may have, are taken."""
         if self.admitted >= self.workers + self.max_waiting:
-            raise self._refusal(f"{self.max_waiting} requests wait already (TRANSECT_MAX_QUEUE)")
+            raise self._busy(f"{self.max_waiting} requests are already waiting (TRANSECT_MAX_QUEUE)")
         if self._clients[client] >= self.per_client:
-            raise self._refusal(f"{self.per_client} requests of this client are inside, the most of one")
+            raise self._busy(f"this client has {self.per_client} requests in progress, the most for one client")
 
     def refuse_bytes(self, size: int) -> None:
-        """Raise ProblemError (503 with Retry-After) while there is no room for `size` more bytes."""
+        """Raise ProblemError (503 with Retry-After) while the byte budget cannot take `size` more bytes."""
         if self.body_bytes + size > self.max_bytes:
-            raise self._refusal(f"the request bodies inside have {self.body_bytes / _MIB:.0f} MiB already")
+            raise self._busy(f"the request bodies in memory already take {self.body_bytes / _MIB:.0f} MiB")
 
     @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Hold one place for `client` for the length of a `with` block."""
+    def slot(self, client: str) -> Iterator[None]:
+        """Reserve one slot for `client` during a `with` block."""
         self.refuse_when_full(client)
         self.admitted += 1
         self._clients[client] += 1
@@ -109,16 +109,16 @@ class Admission:
             self._seconds += _SMOOTHING * (monotonic() - start - self._seconds)
 
     @contextmanager
-    def body(self) -> Iterator[Body]:
-        """Count the bytes of one request's body for the length of a `with` block."""
-        body = Body(self)
-        body.hold(_LEAST_BODY)
+    def body(self) -> Iterator[BodyReservation]:
+        """Reserve bytes for one request's body during a `with` block."""
+        body = BodyReservation(self)
+        body.reserve(_LEAST_BODY)
         try:
             yield body
         finally:
             self.body_bytes -= body.size
 
-    def _refusal(self, why: str) -> ProblemError:
+    def _busy(self, why: str) -> ProblemError:
         self._on_refused()
         detail = f"The service is busy: {why}. Try again in {self.retry_after_s} s."
         return ProblemError(503, "busy", detail, {"Retry-After": str(self.retry_after_s)})

@@ -1,6 +1,6 @@
-"""What a client may cost before its request is understood: bytes and seconds of a head, and connections.
+"""Connection limits, and limits on the bytes and seconds of a request head.
 
-uvicorn bounds none of them. The body of a request is bounded where it is read: see intake.py.
+uvicorn limits none of them. Request bodies are limited in request_body.py.
 """
 
 import logging
@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """The most connections at one time, of all clients and of one address, and the most that a head may take.
+    """Limits on concurrent connections, in total and per client address, and on the head of a request.
 
-    `head_bytes` bounds everything that is no body: request line, headers, sizes of chunks, trailers. `head_seconds`
-    bounds the time from a connection's start, or the first byte of its next request, to the end of the head, and how
-    long the rest of a body may come after the answer.
+    `head_bytes` limits everything except the body: request line, headers, chunk sizes, trailers. `head_seconds` limits
+    the time from the start of a connection, or from the first byte of its next request, to the end of the head; and
+    the time in which the rest of a body may arrive after the response.
     """
 
     connections: int = 512
@@ -32,7 +32,7 @@ class ConnectionLimits:
 
 
 def bounded_protocol(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
-    """The protocol of a server whose connections stay within `limits`; all connections of the class count together."""
+    """Return a uvicorn protocol class that enforces `limits` over all connections of the class."""
 
     class Bounded(_BoundedProtocol):
         pass
@@ -47,8 +47,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     clients: Counter[str]
     """Connections by address."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._unread = 0
         self._in_message = False
         self._in_body = False
@@ -61,11 +61,11 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.clients[self._address] += 1
         self._start_timer()
         if self.clients.total() > self.limits.connections:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The service has as many connections as it takes; try later.")
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The service has reached its limit of connections; try later.")
         elif self.clients[self._address] > self.limits.per_client:
             self._refuse(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"This address has {self.limits.per_client} connections already, the most that one may have.",
+                f"This address has {self.limits.per_client} connections already, the most for one address.",
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,7 +83,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._start_timer()
         super().data_received(data)
         if self._in_message and not self._in_body and self._timer is None and not self.transport.is_closing():
-            # A head that began behind the end of another request.
+            # The head began in the same data as the end of the previous request.
             self._start_timer()
         if self._unread > self.limits.head_bytes and not self.transport.is_closing():
             self._refuse(
@@ -114,7 +114,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._in_body and not self.transport.is_closing():
-            # What still comes of this body keeps the connection alive byte by byte.
+            # Otherwise a client could keep the connection open by sending the rest of the body byte by byte.
             self._start_timer()
 
     def _start_timer(self) -> None:
@@ -131,7 +131,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            # The request before this one is still being answered.
+            # The previous request is still being answered.
             self._start_timer()
         elif self._in_body:
             self.transport.close()
@@ -142,7 +142,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             )
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
-        """Answer in plain text and end the connection; what still comes is not read."""
+        """Respond in plain text and close the connection without reading on."""
         _log.debug("Connection refused", extra={"client": self._address, "status": int(status), "reason": why})
         self._stop_timer()
         if not self._in_body:

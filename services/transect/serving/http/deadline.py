@@ -1,4 +1,4 @@
-"""How long a request's work may take, and the one event that ends it, early or late."""
+"""Request deadlines, and the event that stops a request's work."""
 
 import math
 import threading
@@ -10,9 +10,9 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 
 
 class Deadline:
-    """A moment after which nobody waits for the work any more, and `stop`, which ends the work itself.
+    """A point in time, and an event `stop` that ends the work at its next tile.
 
-    Everything that works for one request shares one Deadline: setting `stop` ends it at the next tile.
+    All tasks and threads of one request share one Deadline.
     """
 
     def __init__(self, seconds: float, at: float) -> None:
@@ -22,30 +22,30 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, start: float | None = None) -> "Deadline":
-        """`seconds` after `start` (a reading of time.monotonic(); now, where it is None)."""
+        """Return a deadline `seconds` after `start`, a reading of time.monotonic(); None means now."""
         return cls(seconds, (monotonic() if start is None else start) + seconds)
 
     def remaining(self) -> float:
-        """Seconds that are left; never negative."""
+        """Return the seconds left, at least 0."""
         return max(0.0, self.at - monotonic())
 
     @property
     def over(self) -> bool:
-        """Whether the work should end: it was stopped, or its time is up."""
+        """Whether the work should end: it was stopped, or the deadline has passed."""
         return self.stop.is_set() or self.remaining() == 0.0
 
 
-def expired(deadline: Deadline) -> ProblemError:
-    """The answer when the time is up."""
+def deadline_exceeded(deadline: Deadline) -> ProblemError:
+    """Return the problem (504) for a deadline that has passed."""
     detail = (
-        f"The request took longer than {deadline.seconds:g} s (TRANSECT_DEADLINE_SECONDS, or the timeout that it "
-        "asked for); send fewer or smaller images, or try again when the service is less busy."
+        f"The request took longer than {deadline.seconds:g} s (TRANSECT_DEADLINE_SECONDS, or the request's own "
+        "timeout); send fewer or smaller images, or try again when the service is less busy."
     )
     return ProblemError(504, "deadline", detail)
 
 
 def header_seconds(text: str | None) -> float | None:
-    """The seconds that the header X-Request-Timeout asks for; ProblemError (422) for anything else."""
+    """Parse X-Request-Timeout; ProblemError (422) unless it is a finite number of seconds above 0."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Who a client is, and whether it has gone while its answer is being made."""
+"""Client addresses, and cancellation of work when the client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,23 +10,23 @@ from starlette.requests import ClientDisconnect, Request
 T = TypeVar("T")
 
 
-def address(request: Request) -> str:
-    """The address of the client, by which it shares the service with others."""
+def client_address(request: Request) -> str:
+    """Return the client's address, the key for fair sharing between clients."""
     return request.client.host if request.client is not None else ""
 
 
-async def gone(request: Request) -> None:
-    """Return when the client has closed its connection; the request's body must have been read."""
+async def wait_for_disconnect(request: Request) -> None:
+    """Return when the client has closed its connection. The body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; when the client leaves first, cancel it and raise ClientDisconnect (logged as 499).
+async def run_until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; if the client disconnects first, cancel it and raise ClientDisconnect (logged as 499).
 
-    The body of `request` must have been read: what arrives from here on is only the client's leaving.
+    The body of `request` must have been read before, so that only the disconnect can still arrive.
     """
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(gone(request))
+    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(wait_for_disconnect(request))
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

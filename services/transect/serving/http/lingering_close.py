@@ -1,8 +1,8 @@
-"""Answers that are ready before the request's body has arrived: they must reach a client that still sends.
+"""Lingering close: send an early error while the client is still uploading.
 
-A server that closes such a connection at once makes the client's system throw the answer away; one
-that reads on takes in, say, 500 MB for nothing. So the answer goes out at once, what still comes is
-thrown away for a short time, and then the connection ends. (Web servers call it a lingering close.)
+If a server closes such a connection at once, the client's system discards the response; if it reads the whole body,
+it receives, say, 500 MB for nothing. So the response is sent at once, the rest of the body is read and discarded for
+a short time, and then the connection is closed.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from time import monotonic
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A rest that small is thrown away by the server itself, and the connection stays usable.
-_SMALL_REST = 4 << 20
+# The server itself discards a remainder up to this size, and keeps the connection alive.
+_SMALL_REMAINDER = 4 << 20
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
 
 
-class EarlyAnswer:
-    """ASGI middleware that lets early answers arrive and then ends their connection."""
+class LingeringCloseMiddleware:
+    """ASGI middleware that delivers early error responses and then closes their connections."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -33,31 +33,31 @@ class EarlyAnswer:
 
 
 def declared_bytes(headers: Headers) -> int:
-    """The length of the body as the request states it; 0 where it does not, or not in digits."""
+    """Return Content-Length; 0 if it is absent or not a decimal number."""
     length = headers.get("content-length", "")
     return int(length[:20]) if length.isdecimal() else 0
 
 
 class _Exchange:
-    """One request and its answer, and how much of the request has been read."""
+    """One request and its response, with the number of body bytes not yet read."""
 
     def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._rest: float = float("inf") if "transfer-encoding" in headers else declared_bytes(headers)
-        # Such a client sends its body only after "100 Continue", which a final answer replaces.
-        self._asks_first = headers.get("expect", "").lower() == "100-continue"
+        self._unread: float = float("inf") if "transfer-encoding" in headers else declared_bytes(headers)
+        # Such a client sends no body when it gets a final response instead of "100 Continue".
+        self._expects_continue = headers.get("expect", "").lower() == "100-continue"
         self._closing = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._rest -= len(message.get("body", b""))
+        self._unread -= len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body", False):
-            self._rest = 0
+            self._unread = 0
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] >= 400 and self._rest > _SMALL_REST:
+        if message["type"] == "http.response.start" and message["status"] >= 400 and self._unread > _SMALL_REMAINDER:
             self._closing = True
             MutableHeaders(scope=message)["Connection"] = "close"
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -65,15 +65,15 @@ class _Exchange:
             await self._send(message)
             return
         await self._send({**message, "more_body": True})
-        if not self._asks_first:
-            await self._throw_away()
+        if not self._expects_continue:
+            await self._discard_body()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _throw_away(self) -> None:
-        end, room = monotonic() + _LINGER_S, _LINGER_BYTES
+    async def _discard_body(self) -> None:
+        end, allowance = monotonic() + _LINGER_S, _LINGER_BYTES
         try:
-            while self._rest > 0 and room > 0:
+            while self._unread > 0 and allowance > 0:
                 async with asyncio.timeout(max(0.0, end - monotonic())):
-                    room -= len((await self.receive()).get("body", b""))
+                    allowance -= len((await self.receive()).get("body", b""))
         except TimeoutError:
             return

@@ -1,7 +1,7 @@
-"""multipart/form-data, file by file while it arrives.
+"""Streaming multipart/form-data parser: each file is available as soon as it is complete.
 
-Starlette's own reader gives the files when the last byte of the body is there, and keeps large ones
-on disk meanwhile; here a file can be searched while the next one is still on its way.
+Starlette's own parser returns the files after the last byte of the body, and keeps large ones on disk until then.
+Here detection in one file can run while the next one is uploaded.
 """
 
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ _LONGEST_BOUNDARY = 70
 
 
 class FormError(Exception):
-    """The body is no readable form; the message is one sentence."""
+    """The body is not a valid form; the message is one sentence."""
 
 
 class FieldCheck(Protocol):
-    """Looks at a part's name before its content arrives; raises what it has against it."""
+    """Checks a part's field name before its content arrives."""
 
     def __call__(self, field: str, *, is_file: bool) -> None:
-        """Raise for a field that is not wanted."""
+        """Raise for a field that is not accepted."""
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """One file of the form: the field's name, the file's name as it was sent, its bytes."""
+    """One file of the form: field name, file name as sent, bytes."""
 
     field: str
     filename: str
     data: bytes
 
 
-class Form:
-    """A form that is fed with the chunks of a body and gives out its finished files."""
+class StreamingForm:
+    """A push parser: feed it the chunks of a body, and it returns the files that are complete."""
 
     def __init__(self, content_type: str, check: FieldCheck) -> None:
-        """`content_type` is the whole header; FormError when it names no boundary, or one that is too long."""
+        """Take the whole Content-Type header. FormError if its boundary is missing or too long."""
         _, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if not boundary:
@@ -64,16 +64,16 @@ class Form:
         )
 
     def feed(self, chunk: bytes) -> list[FilePart]:
-        """Take the next bytes; gives the files that they finished. FormError when they are no form."""
+        """Parse the next bytes and return the files that they complete. FormError if they are invalid."""
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise FormError("It is no valid multipart/form-data.") from None
+            raise FormError("It is not valid multipart/form-data.") from None
         finished, self._finished = self._finished, []
         return finished
 
     def finish(self) -> None:
-        """The body is over; FormError when it stopped before the form's end."""
+        """Check at the end of the body that the form is complete; FormError if it is not."""
         if not self._complete:
             raise FormError("It ends before its closing boundary.")
 

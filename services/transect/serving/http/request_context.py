@@ -1,4 +1,4 @@
-"""Around every request: its id, its log line, its metrics, and an answer when all else failed."""
+"""Request id, access log line, metrics and last-resort error response for every request."""
 
 import logging
 import re
@@ -22,11 +22,11 @@ _DISCONNECTED = 499
 _UNSERVED = {_DISCONNECTED: "cancelled", 504: "expired"}
 
 
-class RequestContext:
-    """ASGI middleware. Puts `request_id`, `arrived` (a reading of time.monotonic()) and `log`
-    (a dict that routes add to) into request.state.
+class RequestContextMiddleware:
+    """ASGI middleware. Sets `request_id`, `arrived` (a reading of time.monotonic()) and `log` (a dict of log fields
+    that routes extend) in request.state.
 
-    A request id that the client sent is kept when it is short and plain.
+    A client's X-Request-ID is kept if it has at most 64 letters, digits, dots, underscores and hyphens.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -39,7 +39,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # As GET; the server, which has a scope of its own, sends the head of the answer alone.
+            # Routed as GET. The server keeps its own scope, and so sends the response headers only.
             scope = {**scope, "method": "GET"}
         request_id = _request_id(scope)
         fields: dict[str, Any] = {}
@@ -59,19 +59,19 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
-            # Also when a part of the answer was sent: nobody has it.
+            # Even if a part of the response was sent, the client does not have it.
             status = _DISCONNECTED
         except Exception:
-            # The last place where a request can still get an answer that says which log line to read.
+            # The last point at which the client can get a response with the request id to find in the log.
             _log.exception("A request failed", extra={"request_id": request_id, "path": scope["path"]})
             if status:
                 raise
             await _internal_error(scope["path"], request_id)(scope, receive, send_with_id)
         finally:
-            self._account(scope, request_id, status, perf_counter() - start, fields)
+            self._record(scope, request_id, status, perf_counter() - start, fields)
 
-    def _account(self, scope: Scope, request_id: str, status: int, seconds: float, fields: dict[str, Any]) -> None:
-        # The pattern, not the path: a scanner must not be able to make a million time series.
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float, fields: dict[str, Any]) -> None:
+        # The route's pattern, not the path: otherwise a scanner could create a million time series.
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "any"
         self.metrics.requests.labels(route, method, status).inc()
@@ -94,10 +94,10 @@ class RequestContext:
 
 
 def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get(REQUEST_ID, "")
-    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+    sent = Headers(scope=scope).get(REQUEST_ID, "")
+    return sent if _SAFE_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 def _internal_error(path: str, request_id: str) -> ASGIApp:
-    detail = f"The service failed; its log says why under the request id {request_id}."
+    detail = f"The service failed; see its log under the request id {request_id}."
     return problem_response(path, request_id, ProblemError(500, "internal", detail))

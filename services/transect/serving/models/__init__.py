@@ -1,1 +1,1 @@
-"""Which model serves: the alias, the swap, the cache."""
+"""The served model: alias follower, model slot, cached start."""

@@ -1,4 +1,4 @@
-"""Follows the alias: asks where it points, brings a new version up beside the old one, switches."""
+"""The alias follower: polls MLflow, loads a new version beside the old one, and swaps them."""
 
 import logging
 import math
@@ -16,24 +16,24 @@ from transect.engine import DetectOptions, Detector, ModelRef
 from transect.errors import NotRegisteredError, PackageError, RegistryError, TransectError
 from transect.registry import ResolvedVersion
 from transect.serving.metrics import Metrics
-from transect.serving.models.cached_start import HeadStart, identity
+from transect.serving.models.cached_start import CachedModelPreload, version_key
 from transect.serving.models.slot import ModelSlot, ServedModel
 from transect.serving.models.source import ModelSource
 
 _log = logging.getLogger(__name__)
 
-# A package that does not hold seldom heals; a store that is away comes back.
+# Longest retry delay. A package that fails verification is rarely repaired; an unavailable store comes back.
 _LONGEST_WAIT_S = {"refused": 900.0, "failed": 60.0}
-_REFUSALS_KEPT = 20
-# Each try of a refused version is a download and a hash of every byte, whoever asks for it.
+_REJECTED_KEPT = 20
+# Each attempt at a rejected version downloads and hashes all of it, so that forced attempts are limited too.
 _FORCED_EVERY_S = 10.0
-# How long a start waits for MLflow's answer before it serves what was served last.
+# How long the start waits for MLflow before it serves the last known version.
 _PATIENCE_S = 1.5
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A version that could not be served: why, how often it was tried, and when it is tried again."""
+@dataclass(frozen=True, kw_only=True)
+class RejectedVersion:
+    """A version that could not be served: the reason, the number of attempts, and the time of the next one."""
 
     version: str
     run_id: str
@@ -45,26 +45,25 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Following:
-    """How the following goes: `last_error` is None once a poll has succeeded again."""
+class FollowerStatus:
+    """The follower's state; `last_error` is None after a successful poll."""
 
     last_poll: datetime | None = None
     last_success: datetime | None = None
     last_error: str | None = None
-    refused: tuple[Refusal, ...] = ()
+    rejected: tuple[RejectedVersion, ...] = ()
 
 
 def retry_delay_s(attempts: int, poll_seconds: float, longest_s: float) -> float:
-    """Seconds until a version that failed `attempts` times is tried again: doubling up to `longest_s`."""
+    """Return the seconds until the next attempt at a version that failed `attempts` times: doubling to `longest_s`."""
     return min(poll_seconds * 2.0 ** min(attempts, 30), max(longest_s, poll_seconds))
 
 
 class AliasFollower:
-    """A thread that keeps `slot` on the version that the alias names.
+    """A thread that keeps the alias's version in `slot`.
 
-    A version that cannot be served changes nothing: the old one serves on, and the failed one is
-    tried again with growing pauses, or when `refresh` asks for it, ten seconds after another `refresh` did at the
-    earliest.
+    If a version cannot be served, the old one stays in service. The failed version is tried again with growing delays.
+    `refresh` tries it at once, but at most every ten seconds.
     """
 
     def __init__(
@@ -80,134 +79,136 @@ class AliasFollower:
         self._metrics = metrics
         self._open_package = open_package
         self._poll_seconds = poll_seconds
-        self._state = Following()
-        self._heard = monotonic()
+        self._state = FollowerStatus()
+        self._last_success_at = monotonic()
         self._forced_at = -math.inf
-        self._refusals: dict[tuple[str, str, str], Refusal] = {}
-        self._head_start = HeadStart(source.last_known, self._load_known, self._serve_known, _PATIENCE_S)
-        self._turn = threading.Condition()
-        self._asked = 0
-        self._answered = 0
-        self._nudged = False
+        self._rejected: dict[tuple[str, str, str], RejectedVersion] = {}
+        self._preload = CachedModelPreload(source.last_known, self._load_cached, self._serve_cached, _PATIENCE_S)
+        self._condition = threading.Condition()
+        self._refreshes_requested = 0
+        self._refreshes_done = 0
+        self._poll_requested = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="alias-follower", daemon=True)
 
     @property
-    def state(self) -> Following:
-        """The newest state, as one consistent value."""
+    def state(self) -> FollowerStatus:
+        """The latest state, as one consistent value."""
         return self._state
 
     def seconds_since_success(self) -> float:
-        """Seconds since MLflow last said where the alias points; since the start, before it first did."""
-        return monotonic() - self._heard
+        """Return the seconds since the alias was last resolved; since the start, until it first is."""
+        return monotonic() - self._last_success_at
 
     def start(self) -> None:
-        """Begin to follow."""
-        self._head_start.begin()
+        """Start following the alias."""
+        self._preload.start()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop following; waits up to `timeout_s` for a question that is under way."""
-        with self._turn:
+        """Stop following; wait up to `timeout_s` for a poll in progress."""
+        with self._condition:
             self._stopping = True
-            self._turn.notify_all()
+            self._condition.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
     def refresh(self, timeout_s: float) -> bool:
-        """Ask now, also for a version that was refused (see the class); True when that is done within `timeout_s`."""
-        with self._turn:
-            self._asked += 1
-            mine = self._asked
-            self._turn.notify_all()
-            return self._turn.wait_for(lambda: self._answered >= mine or self._stopping, timeout_s)
+        """Poll now and retry a rejected version (see the class). Return whether that finished within `timeout_s`."""
+        with self._condition:
+            self._refreshes_requested += 1
+            number = self._refreshes_requested
+            self._condition.notify_all()
+            return self._condition.wait_for(lambda: self._refreshes_done >= number or self._stopping, timeout_s)
 
-    def nudge(self) -> None:
-        """Ask soon, as the clock would have: returns at once, and leaves refused versions alone."""
-        with self._turn:
-            self._nudged = True
-            self._turn.notify_all()
+    def poll_soon(self) -> None:
+        """Trigger a regular poll and return at once; rejected versions are not retried early."""
+        with self._condition:
+            self._poll_requested = True
+            self._condition.notify_all()
 
     def _run(self) -> None:
         try:
             self._source.prepare()
-        except Exception:  # noqa: BLE001 - the first question says what is wrong
+        except Exception:  # noqa: BLE001 - the first poll reports the cause
             _log.exception("Loading the client of MLflow failed")
-        self._head_start.asked()
+        self._preload.query_started()
         while True:
-            with self._turn:
-                asked, forced = self._asked, self._asked > self._answered
-                self._nudged = False
+            with self._condition:
+                requested, forced = self._refreshes_requested, self._refreshes_requested > self._refreshes_done
+                self._poll_requested = False
             try:
-                self._check(forced=forced)
-            except Exception as error:  # noqa: BLE001 - whatever one check meets, the next one must still come
+                self._poll(forced=forced)
+            except Exception as error:  # noqa: BLE001 - the thread must survive any failure of one poll
                 _log.exception("Following the alias failed")
                 self._poll_failed(f"Following the alias failed: {error!r}.")
-            self._head_start.drop()
-            with self._turn:
-                self._answered = asked
-                self._turn.notify_all()
-                self._turn.wait_for(self._is_wanted, self._poll_seconds)
+            self._preload.discard()
+            with self._condition:
+                self._refreshes_done = requested
+                self._condition.notify_all()
+                self._condition.wait_for(self._should_poll, self._poll_seconds)
                 if self._stopping:
                     return
 
-    def _is_wanted(self) -> bool:
-        return self._stopping or self._nudged or self._asked > self._answered
+    def _should_poll(self) -> bool:
+        return self._stopping or self._poll_requested or self._refreshes_requested > self._refreshes_done
 
-    def _check(self, *, forced: bool) -> None:
-        """One poll: where does the alias point, and is that what is served?"""
+    def _poll(self, *, forced: bool) -> None:
+        """Resolve the alias once, and load its version if another one is served."""
         try:
             target = self._source.resolve()
         except RegistryError as error:
-            self._head_start.answered()
+            self._preload.query_finished()
             self._poll_failed(str(error))
-            # Where MLflow says that there is no such alias, an old version must not start.
+            # If the alias does not exist in MLflow, the cached version must not be started.
             if not isinstance(error, NotRegisteredError):
                 self._start_from_cache(forced=forced)
             return
-        self._head_start.answered()
+        self._preload.query_finished()
         self._poll_succeeded()
-        if not self._serves(target):
-            self._try(target, lambda: self._source.fetch(target), forced=forced, from_cache=False)
+        if not self._is_serving(target):
+            self._try_version(target, lambda: self._source.fetch(target), forced=forced, from_cache=False)
             self._start_from_cache(forced=forced)
 
     def _start_from_cache(self, *, forced: bool) -> None:
-        """While nothing is served: start with the last version that was."""
+        """If no model is served, load the last known version."""
         known = self._source.last_known() if self._slot.current is None else None
         if known is not None:
             resolved, package = known
-            self._try(resolved, lambda: package, forced=forced, from_cache=True)
+            self._try_version(resolved, lambda: package, forced=forced, from_cache=True)
 
-    def _try(self, target: ResolvedVersion, bring: Callable[[], Path], *, forced: bool, from_cache: bool) -> None:
-        refusal = self._refusals.get(identity(target))
+    def _try_version(
+        self, target: ResolvedVersion, fetch: Callable[[], Path], *, forced: bool, from_cache: bool
+    ) -> None:
+        rejected = self._rejected.get(version_key(target))
         start = monotonic()
-        if refusal and start < refusal.retry_at and not (forced and start >= self._forced_at + _FORCED_EVERY_S):
+        if rejected and start < rejected.retry_at and not (forced and start >= self._forced_at + _FORCED_EVERY_S):
             return
-        if refusal and forced:
+        if rejected and forced:
             self._forced_at = start
         try:
-            model = self._head_start.take(target) or self._load(target, bring(), from_cache=from_cache)
+            model = self._preload.pop(target) or self._load(target, fetch(), from_cache=from_cache)
         except PackageError as error:
-            self._refuse(target, str(error), "refused")
+            self._reject(target, str(error), "refused")
         except TransectError as error:
-            self._refuse(target, str(error), "failed")
-        except Exception as error:  # noqa: BLE001 - a damaged model may raise anything; the old one serves on
+            self._reject(target, str(error), "failed")
+        except Exception as error:  # noqa: BLE001 - a damaged model may raise anything; the old one stays in service
             _log.exception("Loading a model failed", extra={"version": target.version})
-            self._refuse(target, f"Loading it failed: {error!r}.", "refused")
+            self._reject(target, f"Loading it failed: {error!r}.", "refused")
         else:
-            # What was opened ahead is marked as from the cache; MLflow may have named it since.
+            # A preloaded model is marked as from the cache, but MLflow may have confirmed it since.
             self._serve(replace(model, from_cache=from_cache))
             self._metrics.swap_seconds.observe(monotonic() - start)
 
-    def _serves(self, target: ResolvedVersion) -> bool:
+    def _is_serving(self, target: ResolvedVersion) -> bool:
         current = self._slot.current
-        return current is not None and identity(current.resolved) == identity(target)
+        return current is not None and version_key(current.resolved) == version_key(target)
 
-    def _load_known(self, resolved: ResolvedVersion, package: Path) -> ServedModel:
+    def _load_cached(self, resolved: ResolvedVersion, package: Path) -> ServedModel:
         return self._load(resolved, package, from_cache=True)
 
-    def _serve_known(self, model: ServedModel) -> None:
-        """MLflow does not answer: start with what was served last, while the question is still open."""
+    def _serve_cached(self, model: ServedModel) -> None:
+        """Serve the last known version while MLflow's response is still pending."""
         reason = f"MLflow has not answered for {_PATIENCE_S:g} s; the last known version is served until it does."
         self._poll_failed(reason)
         self._serve(model)
@@ -215,18 +216,18 @@ class AliasFollower:
     def _load(self, target: ResolvedVersion, package: Path, *, from_cache: bool) -> ServedModel:
         detector = self._open_package(package, target.ref)
         try:
-            _warm(detector)
+            _warm_up(detector)
         except BaseException:
             detector.close()
             raise
         return ServedModel(detector, target, datetime.now(UTC), from_cache)
 
     def _serve(self, model: ServedModel) -> None:
-        before = self._slot.current
+        previous = self._slot.current
         self._slot.swap(model)
-        model.show_in(self._metrics)
+        model.export_to(self._metrics)
         self._metrics.swaps.labels("swapped").inc()
-        self._refusals.pop(identity(model.resolved), None)
+        self._rejected.pop(version_key(model.resolved), None)
         self._publish()
         self._source.remember(model.resolved)
         _log.info(
@@ -235,49 +236,53 @@ class AliasFollower:
                 "model": model.resolved.name,
                 "version": model.resolved.version,
                 "run_id": model.resolved.run_id,
-                "before": before.resolved.version if before else None,
+                "before": previous.resolved.version if previous else None,
                 "from_cache": model.from_cache,
             },
         )
 
-    def _refuse(self, target: ResolvedVersion, reason: str, outcome: Literal["refused", "failed"]) -> None:
-        known = self._refusals.pop(identity(target), None)
-        attempts = known.attempts + 1 if known else 1
+    def _reject(self, target: ResolvedVersion, reason: str, outcome: Literal["refused", "failed"]) -> None:
+        previous = self._rejected.pop(version_key(target), None)
+        attempts = previous.attempts + 1 if previous else 1
         delay = retry_delay_s(attempts, self._poll_seconds, _LONGEST_WAIT_S[outcome])
-        self._refusals[identity(target)] = Refusal(
-            target.version, target.run_id, reason, attempts, datetime.now(UTC), delay, monotonic() + delay
+        self._rejected[version_key(target)] = RejectedVersion(
+            version=target.version,
+            run_id=target.run_id,
+            reason=reason,
+            attempts=attempts,
+            last_attempt=datetime.now(UTC),
+            retry_after_s=delay,
+            retry_at=monotonic() + delay,
         )
-        while len(self._refusals) > _REFUSALS_KEPT:
-            del self._refusals[next(iter(self._refusals))]
+        while len(self._rejected) > _REJECTED_KEPT:
+            del self._rejected[next(iter(self._rejected))]
         self._metrics.swaps.labels(outcome).inc()
         self._publish()
         _log.error(
-            "A version is not served; the one before stays",
+            "A version cannot be served; the previous one stays in service",
             extra={"version": target.version, "reason": reason, "attempts": attempts, "retry_after_s": delay},
         )
 
     def _poll_failed(self, reason: str) -> None:
         self._metrics.polls.labels("error").inc()
         if self._state.last_error != reason:
-            _log.warning("Cannot see where the alias points", extra={"reason": reason})
-        self._state = Following(datetime.now(UTC), self._state.last_success, reason, self._state.refused)
+            _log.warning("The alias cannot be resolved", extra={"reason": reason})
+        self._state = FollowerStatus(datetime.now(UTC), self._state.last_success, reason, self._state.rejected)
 
     def _poll_succeeded(self) -> None:
-        self._heard = monotonic()
+        self._last_success_at = monotonic()
         self._metrics.polls.labels("ok").inc()
         if self._state.last_error is not None:
-            _log.info("The alias can be seen again")
+            _log.info("The alias can be resolved again")
         now = datetime.now(UTC)
-        self._state = Following(now, now, None, self._state.refused)
+        self._state = FollowerStatus(now, now, None, self._state.rejected)
 
     def _publish(self) -> None:
-        state = self._state
-        refused = tuple(self._refusals.values())
-        self._state = Following(state.last_poll, state.last_success, state.last_error, refused)
+        self._state = replace(self._state, rejected=tuple(self._rejected.values()))
 
 
-def _warm(detector: Detector) -> None:
-    """Run enough tiles that every infer request has done work before the first client waits."""
+def _warm_up(detector: Detector) -> None:
+    """Run enough tiles that every infer request has worked once before the first client waits."""
     size = detector.manifest.image_size
     row = np.full((size, 2 * detector.parallel * size, 3), 114, np.uint8)
     detector.detect(row, options=DetectOptions(tile="auto", overlap=0))

@@ -1,4 +1,4 @@
-"""The last known version, opened while MLflow is being asked, so that a start takes the time of one, not of both."""
+"""Preloading of the last known version while MLflow is queried, so that a start takes the longer of the two times."""
 
 import logging
 import threading
@@ -11,11 +11,11 @@ from transect.serving.models.slot import ServedModel
 _log = logging.getLogger(__name__)
 
 
-class HeadStart:
-    """Opens the last known version in a thread of its own and keeps it until it is taken or dropped.
+class CachedModelPreload:
+    """Loads the last known version in a thread of its own and keeps it for `pop` or `discard`.
 
-    When MLflow has not answered `patience_s` after it was asked, the version goes to `serve`: a
-    server that hangs must not hold up a start. Until `begin` is called there is nothing to take.
+    If MLflow has not responded `patience_s` after the query started, the model is passed to `serve`, so that a hanging
+    server does not delay the start. Before `start` is called, `pop` returns None.
     """
 
     def __init__(
@@ -30,36 +30,36 @@ class HeadStart:
         self._serve = serve
         self._patience_s = patience_s
         self._lock = threading.Lock()
-        self._asked = threading.Event()
-        self._answered = threading.Event()
+        self._query_started = threading.Event()
+        self._query_finished = threading.Event()
         self._model: ServedModel | None = None
         self._thread: threading.Thread | None = None
 
-    def begin(self) -> None:
-        """Begin to open the last known version."""
-        self._thread = threading.Thread(target=self._run, name="head-start", daemon=True)
+    def start(self) -> None:
+        """Start loading the last known version."""
+        self._thread = threading.Thread(target=self._run, name="cached-model-preload", daemon=True)
         self._thread.start()
 
-    def asked(self) -> None:
-        """MLflow is being asked from now on."""
-        self._asked.set()
+    def query_started(self) -> None:
+        """Record that MLflow is being queried, which starts the timeout."""
+        self._query_started.set()
 
-    def answered(self) -> None:
-        """MLflow has answered, or it is known that it cannot."""
-        self._answered.set()
+    def query_finished(self) -> None:
+        """Record that MLflow has responded, or that the query has failed."""
+        self._query_finished.set()
 
-    def take(self, wanted: ResolvedVersion) -> ServedModel | None:
-        """The opened model when it is `wanted`, waiting until it is open; the caller owns it then."""
+    def pop(self, target: ResolvedVersion) -> ServedModel | None:
+        """Wait for the loaded model, and hand it to the caller if its version is `target`; otherwise return None."""
         self._wait()
         with self._lock:
             model = self._model
-            if model is None or identity(model.resolved) != identity(wanted):
+            if model is None or version_key(model.resolved) != version_key(target):
                 return None
             self._model = None
             return model
 
-    def drop(self) -> None:
-        """Close what nobody took."""
+    def discard(self) -> None:
+        """Close the model if it was neither taken nor served."""
         self._wait()
         with self._lock:
             model, self._model = self._model, None
@@ -69,8 +69,8 @@ class HeadStart:
     def _wait(self) -> None:
         thread = self._thread
         if thread is not None:
-            self._asked.set()
-            self._answered.set()
+            self._query_started.set()
+            self._query_finished.set()
             thread.join()
 
     def _run(self) -> None:
@@ -79,11 +79,11 @@ class HeadStart:
             if known is None:
                 return
             self._model = self._load(*known)
-        except Exception as error:  # noqa: BLE001 - the usual way, which follows, says what is wrong with it
-            _log.info("The last known version is not ready ahead of MLflow's answer", extra={"reason": str(error)})
+        except Exception as error:  # noqa: BLE001 - the first poll loads it again and reports the cause
+            _log.info("The last known version could not be preloaded", extra={"reason": str(error)})
             return
-        self._asked.wait()
-        if self._answered.wait(self._patience_s):
+        self._query_started.wait()
+        if self._query_finished.wait(self._patience_s):
             return
         with self._lock:
             model, self._model = self._model, None
@@ -91,6 +91,6 @@ class HeadStart:
                 self._serve(model)
 
 
-def identity(resolved: ResolvedVersion) -> tuple[str, str, str]:
-    """What makes a version itself: a model that was deleted and registered anew starts again at version 1."""
+def version_key(resolved: ResolvedVersion) -> tuple[str, str, str]:
+    """Return the unique key of a version: after a model is deleted and registered again, numbers restart at 1."""
     return resolved.version, resolved.run_id, resolved.package_sha256

@@ -1,4 +1,4 @@
-"""Closes models that were replaced, away from the threads that answer, and gives their memory back."""
+"""Closing of replaced models in a background thread, and return of their memory to the system."""
 
 import ctypes
 import logging
@@ -12,34 +12,34 @@ from transect.serving.models.slot import ServedModel
 _log = logging.getLogger(__name__)
 
 
-class Closer:
-    """One thread that closes models, in the order in which they are handed over."""
+class ModelCloser:
+    """One thread that closes models in the order of the calls to `close`."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="closer")
         self._trim = _malloc_trim()
 
     def close(self, model: ServedModel) -> None:
-        """Close `model` soon; returns at once."""
-        with suppress(RuntimeError):  # after stop() the process ends, and its models with it
+        """Close `model` in the background; return at once."""
+        with suppress(RuntimeError):  # after stop() the process exits, which frees the model
             self._thread.submit(_close, model)
-            # A task of its own: while the one before runs, its arguments keep the model in memory.
+            # A separate task, because the arguments of the first keep the model in memory while it runs.
             self._thread.submit(self._trim)
 
     def stop(self) -> None:
-        """Close what was handed over, and end."""
+        """Close all models passed to `close`, then stop the thread."""
         self._thread.shutdown(wait=True)
 
 
 def _close(model: ServedModel) -> None:
     try:
         model.detector.close()
-    except Exception:  # noqa: BLE001 - the service goes on without it
+    except Exception:  # noqa: BLE001 - the service does not depend on it
         _log.exception("Closing a model failed", extra={"version": model.resolved.version})
 
 
 def _malloc_trim() -> Callable[[], object]:
-    """glibc keeps freed memory in its arenas; this returns it to the system. Elsewhere there is nothing to do."""
+    """Return glibc's malloc_trim, which returns the freed memory of its arenas to the system; elsewhere a no-op."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             trim = ctypes.CDLL("libc.so.6").malloc_trim

@@ -1,4 +1,4 @@
-"""The one reference to the model that is served, and who still uses the one before it."""
+"""The model slot: the reference to the served model, with reference counts for models still in use."""
 
 import threading
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from transect.serving.metrics import Metrics
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded, probed and warm model with its place in the registry."""
+    """A loaded, probed and warmed-up model with its version in the registry."""
 
     detector: Detector
     resolved: ResolvedVersion
     loaded_at: datetime
     from_cache: bool
 
-    def show_in(self, metrics: Metrics) -> None:
-        """Name the model in what Prometheus reads."""
+    def export_to(self, metrics: Metrics) -> None:
+        """Set the model's labels in `metrics`."""
         version, detector = self.resolved, self.detector
-        metrics.show_model(
+        metrics.set_model_info(
             name=version.name,
             version=version.version,
             run_id=version.run_id,
@@ -33,19 +33,19 @@ class ServedModel:
 
 
 class Lease:
-    """The right to use a model: it is not closed before every lease on it is released."""
+    """A reference to a model, which is not closed until all its leases are released."""
 
     def __init__(self, entry: "_Entry") -> None:
         self._entry = entry
         self.model = entry.model
 
     def share(self) -> "Lease":
-        """A second lease on the same model, for work that may outlive this one."""
+        """Return another lease on the same model, for work that may outlive this one."""
         self._entry.retain()
         return Lease(self._entry)
 
     def release(self) -> None:
-        """Give the right back; the last one out closes a model that was replaced."""
+        """Release the lease; the last release closes a replaced model."""
         self._entry.release()
 
     def __enter__(self) -> ServedModel:
@@ -56,7 +56,7 @@ class Lease:
 
 
 class _Entry:
-    """A model and the number of its users; the slot itself is one of them."""
+    """A model and its reference count, which includes the slot."""
 
     def __init__(self, model: ServedModel, close: Callable[[ServedModel], None]) -> None:
         self.model = model
@@ -81,9 +81,9 @@ def _close(model: ServedModel) -> None:
 
 
 class ModelSlot:
-    """Holds the served model; `swap` replaces it in one step. Safe to use from any thread.
+    """The served model; `swap` replaces it atomically. Thread-safe.
 
-    `close` closes a model that nobody uses any more, in the thread of its last user.
+    `close` is called with a replaced model in the thread that releases its last lease.
     """
 
     def __init__(self, close: Callable[[ServedModel], None] = _close) -> None:
@@ -93,12 +93,12 @@ class ModelSlot:
 
     @property
     def current(self) -> ServedModel | None:
-        """The served model, for looking at; to detect with it, take a lease."""
+        """The served model, for inspection only; for detection take a lease."""
         entry = self._entry
         return entry.model if entry else None
 
     def lease(self) -> Lease | None:
-        """A lease on the served model, None where there is none."""
+        """Return a lease on the served model, or None if no model is served."""
         with self._lock:
             if self._entry is None:
                 return None
@@ -106,8 +106,8 @@ class ModelSlot:
             return Lease(self._entry)
 
     def swap(self, model: ServedModel | None) -> None:
-        """Serve `model` from now on; the one before is closed when its last lease ends."""
+        """Serve `model` from now on; the previous model is closed when its last lease is released."""
         with self._lock:
-            before, self._entry = self._entry, _Entry(model, self._close) if model else None
-        if before:
-            before.release()
+            previous, self._entry = self._entry, _Entry(model, self._close) if model else None
+        if previous:
+            previous.release()

@@ -1,4 +1,4 @@
-"""Where models come from, as the follower sees it: the registry, and the cache beside it."""
+"""Model sources for the follower: the registry with its local cache."""
 
 import logging
 from contextlib import ExitStack
@@ -15,26 +15,26 @@ _log = logging.getLogger(__name__)
 
 
 class ModelSource(Protocol):
-    """Answers where an alias points and brings the package that it points to."""
+    """Resolves an alias and fetches the package of its version."""
 
     def prepare(self) -> None:
-        """Load what asking needs. May take seconds; asks nobody."""
+        """Import the client of the registry. May take seconds; makes no request."""
 
     def resolve(self) -> ResolvedVersion:
-        """The version behind the alias now; RegistryError when nobody can say."""
+        """Return the alias's current version; RegistryError if it cannot be resolved."""
 
     def fetch(self, resolved: ResolvedVersion) -> Path:
-        """A verified local copy of its package; RegistryError or PackageError."""
+        """Return a verified local copy of the package; RegistryError or PackageError."""
 
     def last_known(self) -> tuple[ResolvedVersion, Path] | None:
-        """What the alias pointed to when it was last asked successfully, if a copy is here."""
+        """Return the version passed to `remember` last, if there is a local copy."""
 
     def remember(self, resolved: ResolvedVersion) -> None:
-        """`resolved` is served now: make it what `last_known` answers."""
+        """Store `resolved`, which is now served, as the last known version."""
 
 
 class RegistrySource:
-    """The followed alias in MLflow. Connects when first asked, and again after a failure to connect."""
+    """The followed alias in MLflow. Connects on first use, and again after a failed connection."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -43,32 +43,32 @@ class RegistrySource:
         self._in_use = ExitStack()
 
     def prepare(self) -> None:
-        """Import MLflow's client, which the service does not wait for when it starts."""
+        """Import MLflow's client, which takes too long for the start of the service."""
         import transect.registry.versions.registry  # noqa: F401 - for its effect
 
     def resolve(self) -> ResolvedVersion:
-        """The version behind the alias now."""
+        """Return the alias's current version."""
         return self._connected().resolve(f"models:/{self._settings.model_name}@{self._settings.model_alias}")
 
     def fetch(self, resolved: ResolvedVersion) -> Path:
-        """A verified local copy of its package."""
+        """Return a verified local copy of the package."""
         return self._connected().fetch(resolved)
 
     def last_known(self) -> tuple[ResolvedVersion, Path] | None:
-        """The last verified version of the alias on this machine."""
+        """Return the last verified version of the alias on this machine."""
         return self._cache.last_known(self._settings.model_name, self._settings.model_alias)
 
     def remember(self, resolved: ResolvedVersion) -> None:
-        """Note which version to start from when MLflow is away, keep it from being pruned, and prune others."""
+        """Store the version to start from while MLflow is unavailable, protect it from pruning, and prune others."""
         self._cache.remember(resolved)
-        before, self._in_use = self._in_use, ExitStack()
+        previous, self._in_use = self._in_use, ExitStack()
         try:
             self._in_use.enter_context(self._cache.in_use(resolved))
-            before.close()
+            previous.close()
             for folder in self._cache.prune(resolved.name, self._settings.cache_versions):
                 _log.info("Removed an old version from the cache", extra={"folder": folder.name})
         except OSError as error:
-            # A full or read-only disk must not stop a swap that is done.
+            # A full or read-only disk must not fail a finished swap.
             _log.warning("The model cache cannot be pruned", extra={"reason": str(error)})
 
     def _connected(self) -> "Registry":

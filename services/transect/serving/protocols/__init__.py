@@ -1,1 +1,1 @@
-"""Other people's protocols: Open Inference, MLflow scoring."""
+"""Third-party protocols: Open Inference Protocol v2 and MLflow scoring."""

@@ -1,4 +1,4 @@
-"""Images as the foreign protocols bring them: base64 text and arrays. Never a path of this machine."""
+"""Image inputs of the third-party protocols: base64 text and arrays, never local file paths."""
 
 import base64
 import binascii
@@ -14,20 +14,20 @@ from transect.serving.detection.params import DetectQuery
 from transect.serving.http.problems import ProblemError
 from transect.serving.http.request_body import Upload
 
-# What a protocol brought in one image's place: the image, or why it is none.
-Given = Upload | ImageError
+# One image of a request, or the reason why it is invalid.
+ImageInput = Upload | ImageError
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a request of a foreign protocol asks for: its images, in order, and the options."""
+class ProtocolRequest:
+    """A parsed request of a third-party protocol: detection options, and images in order."""
 
     query: DetectQuery
-    images: list[Given]
+    images: list[ImageInput]
 
 
-def from_base64(text: str, name: str) -> Given:
-    """The encoded image (JPEG, PNG, ...) that `text` holds in base64, also as a data: URL."""
+def from_base64(text: str, name: str) -> ImageInput:
+    """Decode base64 `text`, or a data: URL, to the bytes of an image file; an ImageError if it is not base64."""
     content = text.partition("base64,")[2] if text.startswith("data:") else text
     try:
         return Upload(name, base64.b64decode(content, validate=True))
@@ -39,7 +39,7 @@ def from_base64(text: str, name: str) -> Given:
 
 
 def rgb_images(values: Any) -> NDArray[np.uint8]:
-    """Nested lists of whole numbers from 0 to 255 as (n, H, W, 3); one image of (H, W, 3) becomes n = 1.
+    """Convert nested lists of integers from 0 to 255 to an array (n, H, W, 3); one image (H, W, 3) becomes n = 1.
 
     Raises ImageError for any other shape or value.
     """
@@ -52,18 +52,18 @@ def rgb_images(values: Any) -> NDArray[np.uint8]:
     if array.ndim != 4 or array.shape[3] != 3 or not array.size:
         raise ImageError(f"The array has the shape {array.shape}; give RGB of shape (H, W, 3).")
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
-        raise ImageError("The array holds other values than whole numbers from 0 to 255.")
+        raise ImageError("The array has other values than whole numbers from 0 to 255.")
     return array.astype(np.uint8)
 
 
 def refuse_too_many(count: int, limit: int) -> None:
-    """Raise ProblemError (413) for more images than one request may bring."""
+    """Raise ProblemError (413) if `count` images exceed `limit`."""
     if count > limit:
         detail = f"The request has {count} images, more than {limit} (TRANSECT_MAX_IMAGES); send fewer at a time."
         raise ProblemError(413, "too-many-images", detail)
 
 
 def first_error(error: ValidationError, whole: str) -> str:
-    """Where a message breaks its form, and how; `whole` is what the message itself is called."""
+    """Return the first error as "field: reason"; `whole` stands for the field if the error is about the message."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc']) or whole}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,6 +1,6 @@
-"""What MLflow's scoring protocol brings to POST /invocations: the first column of a table, without pandas.
+"""Requests of MLflow's scoring protocol to POST /invocations, parsed without pandas.
 
-The four JSON forms and CSV are those of mlflow/pyfunc/scoring_server in MLflow 3.
+The four JSON formats and CSV are those of mlflow/pyfunc/scoring_server in MLflow 3.
 """
 
 import csv
@@ -13,13 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transect.errors import ImageError
 from transect.serving.detection.params import DetectQuery
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import Limits, Upload
-from transect.serving.protocols.given_images import Given, Task, first_error, from_base64, refuse_too_many, rgb_images
+from transect.serving.http.request_body import RequestLimits, Upload
+from transect.serving.protocols.given_images import (
+    ImageInput,
+    ProtocolRequest,
+    first_error,
+    from_base64,
+    refuse_too_many,
+    rgb_images,
+)
 
 _COLUMN = "image"
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _JSON, _CSV = "application/json", "text/csv"
-# Python's own limit of 128 kB is below one photo; the body's size is bounded already.
+# Python's default limit of 128 kB is smaller than a photo; the body's size is already limited.
 csv.field_size_limit(1 << 30)
 
 
@@ -28,7 +35,7 @@ class _Part(BaseModel):
 
 
 class SplitTable(_Part):
-    """A table as pandas writes it with orient="split"; the images are in the column `image`, else the first."""
+    """A table in pandas' format orient="split"; the images are in the column `image`, else in the first."""
 
     data: list[list[Any]]
     columns: list[Any] | None = None
@@ -45,11 +52,11 @@ class ScoringParameters(_Part):
 
 
 class ScoringMessage(_Part):
-    """Exactly one of the four forms. An image is base64 text (or {"b64": text}), or RGB as lists (H, W, 3)."""
+    """Exactly one of the four formats. An image is base64 text (or {"b64": text}), or RGB as lists (H, W, 3)."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [form]} for form in _FORMS]})
 
-    # The defaults are never read: which form was given decides.
+    # The defaults are never read; `model_fields_set` has the format that was sent.
     dataframe_split: SplitTable = SplitTable(data=[])
     dataframe_records: list[dict[str, Any]] = []
     instances: list[Any] = []
@@ -57,11 +64,10 @@ class ScoringMessage(_Part):
     params: ScoringParameters = ScoringParameters()
 
 
-def parse_scoring(body: bytes, content_type: str, limits: Limits) -> Task:
-    """Read a request; an image that cannot be one has its reason in its place.
+def parse_scoring(body: bytes, content_type: str, limits: RequestLimits) -> ProtocolRequest:
+    """Parse a request; an invalid image is replaced by its ImageError.
 
-    Raises ProblemError: 400 for a body that is no such table, 413 for more images than `limits`
-    allow, 415 for another content type.
+    Raises ProblemError: 400 for an invalid body, 413 for more images than `limits` allow, 415 for another content type.
     """
     media_type, _, parameters = (part.strip().lower() for part in content_type.partition(";"))
     charset = parameters.partition("charset=")[2].strip('" ') or "utf-8"
@@ -74,15 +80,15 @@ def parse_scoring(body: bytes, content_type: str, limits: Limits) -> Task:
     else:
         values, query = _from_json(body)
     refuse_too_many(len(values), limits.images)
-    return Task(query, [_image(value, f"image {number}") for number, value in enumerate(values)])
+    return ProtocolRequest(query, [_image(value, f"image {number}") for number, value in enumerate(values)])
 
 
-def _query(given: ScoringParameters) -> DetectQuery:
+def _query(params: ScoringParameters) -> DetectQuery:
     return DetectQuery(
-        conf=given.conf,
-        tile=None if given.tile is None else str(given.tile),
-        classes=(given.classes,) if isinstance(given.classes, str) else given.classes,
-        timeout=given.timeout,
+        conf=params.conf,
+        tile=None if params.tile is None else str(params.tile),
+        classes=(params.classes,) if isinstance(params.classes, str) else params.classes,
+        timeout=params.timeout,
     )
 
 
@@ -91,17 +97,17 @@ def _from_json(body: bytes) -> tuple[list[Any], DetectQuery]:
         message = ScoringMessage.model_validate_json(body)
         query = _query(message.params)
     except ValidationError as error:
-        raise _wrong(first_error(error, "The body")) from None
+        raise _invalid(first_error(error, "The body")) from None
     forms = sorted(message.model_fields_set & set(_FORMS))
     if len(forms) != 1:
-        raise _wrong(f"The body has {' and '.join(forms) or 'no input'}; give exactly one of {', '.join(_FORMS)}")
+        raise _invalid(f"The body has {' and '.join(forms) or 'no input'}; give exactly one of {', '.join(_FORMS)}")
     if forms == ["dataframe_split"]:
         return _column(message.dataframe_split.columns, message.dataframe_split.data), query
     if forms == ["dataframe_records"]:
         return _from_records(message.dataframe_records), query
     values: Any = message.instances if forms == ["instances"] else message.inputs
     if isinstance(values, dict) and set(values) != {"b64"}:
-        return _as_list(_named(values)), query
+        return _as_list(_image_column(values)), query
     if isinstance(values, list) and values and all(_is_record(value) for value in values):
         return _from_records(values), query
     return _as_list(values), query
@@ -111,9 +117,9 @@ def _from_csv(body: bytes) -> list[Any]:
     try:
         rows = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _wrong(f"The body is not CSV in UTF-8: {error}") from None
+        raise _invalid(f"The body is not CSV in UTF-8: {error}") from None
     if not rows:
-        raise _wrong("The CSV is empty; its first line names the columns")
+        raise _invalid("The CSV is empty; its first line names the columns")
     return _column(rows[0], [row for row in rows[1:] if row])
 
 
@@ -127,9 +133,9 @@ def _from_records(records: Sequence[dict[str, Any]]) -> list[Any]:
     return [record.get(column) for record in records]
 
 
-def _named(columns: dict[str, Any]) -> Any:
+def _image_column(columns: dict[str, Any]) -> Any:
     if not columns:
-        raise _wrong("The table has no column")
+        raise _invalid("The table has no column")
     return columns.get(_COLUMN, next(iter(columns.values())))
 
 
@@ -138,7 +144,7 @@ def _is_record(value: Any) -> bool:
 
 
 def _as_list(values: Any) -> list[Any]:
-    """Several values, or one: text, or the rows of one RGB image."""
+    """Return the images as a list, also for one image: base64 text or the rows of an RGB array."""
     if not isinstance(values, list):
         return [values]
     return [values] if _depth(values) == 3 else values
@@ -151,7 +157,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _image(value: Any, name: str) -> Given:
+def _image(value: Any, name: str) -> ImageInput:
     if isinstance(value, dict) and set(value) == {"b64"}:
         value = value["b64"]
     if isinstance(value, str):
@@ -167,5 +173,5 @@ def _image(value: Any, name: str) -> Given:
     return Upload(name, pixels[0])
 
 
-def _wrong(what: str) -> ProblemError:
-    return ProblemError(400, "scoring-request", f"{what.rstrip('.')}.")
+def _invalid(detail: str) -> ProblemError:
+    return ProblemError(400, "scoring-request", f"{detail.rstrip('.')}.")

@@ -1,4 +1,4 @@
-"""MLflow's scoring protocol: /ping, /health, /version, /invocations, as `mlflow models serve` has them."""
+"""MLflow's scoring protocol: /ping, /health, /version and /invocations, as in `mlflow models serve`."""
 
 from functools import partial
 from importlib.metadata import version as version_of
@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
-from transect.serving.api.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, inlined
-from transect.serving.api.schemas import ImageAnswer, problems
+from transect.serving.api.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, inline_refs
+from transect.serving.api.schemas import ImageResponse, problems
 from transect.serving.detection.image import as_json
 from transect.serving.detection.service import Service
 from transect.serving.protocols.mlflow_messages import ScoringMessage, parse_scoring
-from transect.serving.protocols.shared import detect_given
+from transect.serving.protocols.shared import detect_images
 
 router = APIRouter(tags=["MLflow scoring"])
 
@@ -22,9 +22,9 @@ _MLFLOW = version_of("mlflow-skinny")
 
 
 class Predictions(BaseModel):
-    """One answer for each image, in order; an image that could not be read has a `failure`."""
+    """One result for each image, in order; an image that could not be read has a `failure`."""
 
-    predictions: list[ImageAnswer]
+    predictions: list[ImageResponse]
 
 
 _EXTRA: dict[str, Any] = {
@@ -33,19 +33,19 @@ _EXTRA: dict[str, Any] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": inlined(ScoringMessage),
+                "schema": inline_refs(ScoringMessage),
                 "example": {"dataframe_split": {"columns": ["image"], "data": [[TINY_IMAGE]]}, "params": {"conf": 0.3}},
             },
-            # No type: every text is CSV.
+            # Without a type, since any text is valid CSV.
             "text/csv": {
-                "schema": {"description": "A column image of base64 text."},
+                "schema": {"description": "A column `image` of base64 text."},
                 "example": f"image\n{TINY_IMAGE}\n",
             },
         },
     },
 }
 _ALIVE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "An empty line, as MLflow's own server says it.", "content": {"text/plain": {}}},
+    200: {"description": "An empty line, as from MLflow's own server.", "content": {"text/plain": {}}},
     **problems({503: "No model is loaded."}),
 }
 
@@ -53,7 +53,7 @@ _ALIVE: dict[int | str, dict[str, Any]] = {
 @router.get("/ping", response_class=Response, responses=_ALIVE)
 @router.get("/health", response_class=Response, responses=_ALIVE)
 async def ping(request: Request) -> Response:
-    """A model is loaded and warm; otherwise 503 with what to do."""
+    """A model is loaded and warmed up; otherwise 503 with the reason and the remedy."""
     service: Service = request.app.state.service
     service.lease().release()
     return PlainTextResponse("\n")
@@ -61,7 +61,7 @@ async def ping(request: Request) -> Response:
 
 @router.get("/version", response_class=PlainTextResponse)
 async def version() -> str:
-    """The version of MLflow whose protocol this is."""
+    """The version of MLflow whose protocol is implemented."""
     return _MLFLOW
 
 
@@ -70,13 +70,13 @@ async def version() -> str:
     response_model=Predictions,
     responses=problems(
         {
-            400: "The body is none of the protocol's tables.",
+            400: "The body is not a valid table of the protocol.",
             408: "The body stopped arriving.",
             413: "Over the limit of bytes or images.",
             415: "The body is neither JSON nor CSV, or compressed.",
             422: "An option cannot be used.",
-            503: "No model is loaded, or every place is taken (Retry-After).",
-            504: "It took longer than the deadline.",
+            503: "No model is loaded, or the service is busy (Retry-After).",
+            504: "The deadline passed.",
         }
     ),
     openapi_extra=_EXTRA,
@@ -84,12 +84,12 @@ async def version() -> str:
 async def invocations(request: Request) -> Response:
     """Find objects in the images of a table's column `image` (else its first), sent as base64 text.
 
-    A path is refused: the service reads no files of its own machine.
+    File paths are rejected, because the service reads no local files.
     """
     service: Service = request.app.state.service
     content_type = request.headers.get("content-type", "")
-    read = partial(parse_scoring, content_type=content_type, limits=service.limits)
-    _, results, _ = await detect_given(request, read)
-    # On a thread, as the reading: thousands of boxes take a while.
+    parse = partial(parse_scoring, content_type=content_type, limits=service.limits)
+    _, results, _ = await detect_images(request, parse)
+    # Encode on a thread, because thousands of boxes would block the event loop.
     body = await to_thread.run_sync(lambda: b",".join(as_json(result) for result in results))
     return Response(b'{"predictions":[' + body + b"]}", media_type="application/json")

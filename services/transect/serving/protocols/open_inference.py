@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 (KServe, Triton): /v2 and below. Errors are {"error": ...} there."""
+"""Routes of the Open Inference Protocol v2 (KServe, Triton) at /v2. Errors have the form {"error": ...}."""
 
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -10,67 +10,67 @@ from starlette.responses import Response
 
 from transect import __version__
 from transect.engine import ModelRef
-from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, inlined
+from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, inline_refs
 from transect.serving.detection.service import Service
 from transect.serving.http.problems import ProblemError
 from transect.serving.protocols.open_inference_messages import (
     HEADER_LENGTH,
     INPUTS,
     OUTPUTS,
-    InferAnswer,
     InferMessage,
+    InferResponse,
     parse_message,
     text_length,
-    write_answer,
+    write_response,
 )
-from transect.serving.protocols.shared import detect_given
+from transect.serving.protocols.shared import detect_images
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
 
 _PLATFORM = "transect"
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
 
-class ServerMetadata(_Answer):
-    """The server and what it knows beyond the protocol."""
+class ServerMetadata(_Response):
+    """The server and the protocol extensions that it supports."""
 
     name: Literal["transect"] = "transect"
     version: str = __version__
     extensions: list[str] = ["binary_tensor_data"]
 
 
-class ServerLive(_Answer):
-    """The process lives."""
+class ServerLive(_Response):
+    """The process is alive."""
 
     live: Literal[True] = True
 
 
-class ServerReady(_Answer):
-    """A model is loaded and warm."""
+class ServerReady(_Response):
+    """A model is loaded and warmed up."""
 
     ready: Literal[True] = True
 
 
-class ModelReady(_Answer):
-    """This model, in this version, is loaded and warm."""
+class ModelReady(_Response):
+    """This version of this model is loaded and warmed up."""
 
     name: str
     ready: Literal[True] = True
 
 
-class TensorMetadata(_Answer):
-    """A tensor; -1 in its shape is any number."""
+class TensorMetadata(_Response):
+    """A tensor; -1 in its shape means any size."""
 
     name: str
     datatype: str
     shape: list[int]
 
 
-class ModelMetadata(_Answer):
-    """The served model. Of the two inputs a request has one."""
+class ModelMetadata(_Response):
+    """The served model. A request has one of the two inputs."""
 
     name: str
     versions: list[str]
@@ -79,8 +79,8 @@ class ModelMetadata(_Answer):
     outputs: list[TensorMetadata] = [TensorMetadata(name=n, datatype=d, shape=list(s)) for n, (d, s) in OUTPUTS.items()]
 
 
-class InferenceError(_Answer):
-    """Any failure."""
+class InferenceError(_Response):
+    """The error format of the protocol."""
 
     error: str
 
@@ -97,33 +97,33 @@ _EXTRA: dict[str, Any] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": inlined(InferMessage),
+                "schema": inline_refs(InferMessage),
                 "example": {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [TINY_IMAGE]}]},
             },
             "application/octet-stream": {
-                "schema": {**BINARY, "description": f"JSON of {HEADER_LENGTH} bytes, and then the binary tensor."}
+                "schema": {**BINARY, "description": f"JSON of {HEADER_LENGTH} bytes, then the binary tensor."}
             },
         },
     },
 }
 _INFER: dict[str, Any] = {
-    "response_model": InferAnswer,
+    "response_model": InferResponse,
     "response_model_exclude_none": True,
     "responses": {
         200: {
-            "description": "What was found, or why not, for each image.",
+            "description": "The detections, or the failure, of each image.",
             "content": {"application/octet-stream": {"schema": BINARY}},
         },
         **_errors(
             {
-                400: "The request breaks the protocol.",
+                400: "The request violates the protocol.",
                 **_UNKNOWN,
                 408: "The body stopped arriving.",
                 413: "Over the limit of bytes or images.",
                 415: "The body is compressed.",
                 422: "An option cannot be used.",
-                503: "No model is loaded, or every place is taken (Retry-After).",
-                504: "It took longer than the deadline.",
+                503: "No model is loaded, or the service is busy (Retry-After).",
+                504: "The deadline passed.",
             }
         ),
     },
@@ -145,8 +145,8 @@ async def server_live() -> ServerLive:
 
 @router.get("/health/ready", responses=_errors(_NOT_READY))
 async def server_ready(request: Request) -> ServerReady:
-    """A model is loaded and warm."""
-    _served(request)
+    """A model is loaded and warmed up."""
+    _served_model(request)
     return ServerReady()
 
 
@@ -154,17 +154,17 @@ async def server_ready(request: Request) -> ServerReady:
 @router.get("/models/{name}/versions/{version}", responses=_errors(_UNKNOWN))
 async def model_metadata(request: Request, name: str, version: str | None = None) -> ModelMetadata:
     """Inputs and outputs of the served model."""
-    ref = _served(request)
-    _check(name, version, ref)
+    ref = _served_model(request)
+    _check_model(name, version, ref)
     return ModelMetadata(name=ref.name, versions=[ref.version])
 
 
 @router.get("/models/{name}/ready", responses=_errors(_UNKNOWN))
 @router.get("/models/{name}/versions/{version}/ready", responses=_errors(_UNKNOWN))
 async def model_ready(request: Request, name: str, version: str | None = None) -> ModelReady:
-    """This model, in this version, is loaded and warm."""
-    ref = _served(request)
-    _check(name, version, ref)
+    """This version of this model is loaded and warmed up."""
+    ref = _served_model(request)
+    _check_model(name, version, ref)
     return ModelReady(name=ref.name)
 
 
@@ -178,26 +178,26 @@ async def infer(
         str | None, Header(alias=HEADER_LENGTH, description="Length of the JSON, where a binary tensor follows it.")
     ] = None,
 ) -> Response:
-    """Find objects in the images of one tensor; objects of all images follow one another in the outputs."""
+    """Find objects in the images of one tensor; the outputs concatenate the objects of all images."""
     service: Service = request.app.state.service
-    read = partial(parse_message, header_length=header_length, limits=service.limits)
+    parse = partial(parse_message, header_length=header_length, limits=service.limits)
     text = text_length(header_length)
-    task, results, _ = await detect_given(request, read, partial(_check, name, version), text=text)
-    # On a thread, as the reading: thousands of boxes take a while.
-    body, json_length = await to_thread.run_sync(write_answer, task.message, results)
+    parsed, results, _ = await detect_images(request, parse, partial(_check_model, name, version), text=text)
+    # Encode on a thread, because thousands of boxes would block the event loop.
+    body, json_length = await to_thread.run_sync(write_response, parsed.message, results)
     if json_length is None:
         return Response(body, media_type="application/json")
     return Response(body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(json_length)})
 
 
-def _served(request: Request) -> ModelRef:
+def _served_model(request: Request) -> ModelRef:
     service: Service = request.app.state.service
     with service.lease() as model:
         return model.detector.ref
 
 
-def _check(name: str, version: str | None, ref: ModelRef) -> None:
+def _check_model(name: str, version: str | None, ref: ModelRef) -> None:
     if name != ref.name or version not in (None, ref.version):
-        wanted = name if version is None else f"{name} version {version}"
-        detail = f"{wanted} is not served here; the service serves {ref.name} version {ref.version}."
+        requested = name if version is None else f"{name} version {version}"
+        detail = f"{requested} is not served here; the service serves {ref.name} version {ref.version}."
         raise ProblemError(404, "model", detail)
