@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.forward import onnxruntime_passes, openvino_passes
-from benchmarks.measure import Bar, Report, Table, cores, number
+from benchmarks.bare_forward import onnxruntime_passes, openvino_passes
 from benchmarks.models import IOU, fastest_passed, made_frames, made_package, passed
-from benchmarks.sliced import sahi_search, ultralytics_onnx
+from benchmarks.reporting import Bar, Report, Table, cores, number
+from benchmarks.sahi_peer import sahi_search, ultralytics_onnx
 from numpy.typing import NDArray
 
 from transect.census.ground.placement.frames import Frame
@@ -81,14 +81,14 @@ def main() -> None:
         package = arguments.package or made_package(Path(scratch), arguments.work)
         manifest = read_manifest(package)
         ways, served = _ways(package, manifest, frames, Path(scratch), stack)
-        timed = in_turns(ways, arguments.rounds)
+        timed = run_interleaved(ways, arguments.rounds)
     report = Report(
         "Census", _said(frames, manifest, arguments.rounds), (table(timed, len(frames)),), bars(timed, served)
     )
     print(report.show(markdown=arguments.markdown))
 
 
-def in_turns(ways: Sequence[Way], rounds: int) -> dict[Way, Timed]:
+def run_interleaved(ways: Sequence[Way], rounds: int) -> dict[Way, Timed]:
     """Each way once to warm up, then every way in each round."""
     seconds: dict[Way, list[float]] = {way: [] for way in ways}
     given: dict[Way, tuple[int, int | None]] = {}

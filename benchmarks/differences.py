@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from benchmarks.intervals import CLUSTERING, MEAN, SAMPLED, UNEQUAL
-from benchmarks.measure import Bar, Report, Table, cores
+from benchmarks.reporting import Bar, Report, Table, cores
 
 from transect.census.estimates.difference import Contrast, Estimated, mover, welch
 from transect.census.estimates.estimate import estimate_strip

@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.measure import Bar, Report, Table, cores
+from benchmarks.reporting import Bar, Report, Table, cores
 from numpy.typing import NDArray
 
 from transect.census.estimates.factor import factor_known

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from benchmarks.gpu_place import MAX_BATCH, Place, open_gpu, precisions
 from benchmarks.gpu_report import Results, Skipped, one_line
-from benchmarks.measure import Bar
+from benchmarks.reporting import Bar
 from numpy.typing import NDArray
 
 from transect.engine import MODEL_FILE, Detection, DetectOptions, Detector, ModelRef, Precision, read_manifest

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from benchmarks.gpu_place import MAX_BATCH, Place, load_alone, open_gpu, package_root
 from benchmarks.gpu_report import Results, Skipped, one_line
-from benchmarks.measure import Bar
+from benchmarks.reporting import Bar
 
 _MIB = 1 << 20
 _PROBE_S = 60.0

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.measure import Bar, Report, Table, number
+from benchmarks.reporting import Bar, Report, Table, number
 
 Status = Literal["passed", "failed", "skipped"]
 

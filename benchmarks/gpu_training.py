@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.gpu_faults import read_only_folder
 from benchmarks.gpu_place import Place
 from benchmarks.gpu_report import Results
-from benchmarks.measure import Bar
 from benchmarks.processes import tail
+from benchmarks.reporting import Bar
 
 from transect.registry import connect
 from transect.settings import Settings, load_settings

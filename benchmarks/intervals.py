@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.measure import Bar, Report, Table, cores
+from benchmarks.reporting import Bar, Report, Table, cores
 
 from transect.census.estimates.estimate import DEFAULT_METHOD, STRIP_METHODS, StripMethod, estimate_strip
 from transect.census.estimates.intervals import StripSample

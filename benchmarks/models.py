@@ -16,7 +16,7 @@ from transect.settings import Settings, load_settings
 from transect.synth import make_dataset, make_survey
 from transect.training.config.pretrained import STARTER, STARTER_ARCHITECTURE
 from transect.training.config.recipe import PrecisionRecipe
-from transect.training.packaging.variants import judge
+from transect.training.packaging.variants import rejection_reasons
 from transect.training.trainer.environment import prepare_ultralytics
 
 IMAGE_SIZE = 640
@@ -40,7 +40,7 @@ def made_package(folder: Path, work: Path) -> Path:
     from transect.training.config.safe_load import load_checkpoint
     from transect.training.packaging.evaluation import evaluate_model
     from transect.training.packaging.onnx_export import export_onnx
-    from transect.training.packaging.variant_benchmark import TrialModel, make_variants
+    from transect.training.packaging.variant_benchmark import ExportedModel, make_variants
 
     export_onnx(STARTER, folder / MODEL_FILE, IMAGE_SIZE, "anchor-free")
     package: dict[str, Any] = {
@@ -55,9 +55,9 @@ def made_package(folder: Path, work: Path) -> Path:
     dataset = load_dataset(make_dataset(work / "dataset", train=128, val=240, test=8, tile=IMAGE_SIZE))
     settings = load_settings({}, None)
     found = evaluate_model(dataset, settings, **package)
-    described = TrialModel.describe(folder, **package, conf=found.conf)
+    described = ExportedModel.describe(folder, **package, conf=found.conf)
     report = make_variants(described, dataset, PrecisionRecipe(), settings)
-    variants = tuple(trial.variant for trial in report.trials)
+    variants = tuple(one.variant for one in report.measured)
     return build_package(
         folder / "package", **package, conf=found.conf, variants=variants, validation_counts=found.counts
     )
@@ -65,12 +65,12 @@ def made_package(folder: Path, work: Path) -> Path:
 
 def passed(manifest: PackageManifest, precision: Precision) -> bool:
     """Whether the precision passed its gate, as every variant of a trained package has."""
-    return not any(judge(variant) for variant in manifest.variants if variant.precision == precision)
+    return not any(rejection_reasons(variant) for variant in manifest.variants if variant.precision == precision)
 
 
 def fastest_passed(manifest: PackageManifest) -> Precision:
     """What the service and a census take by default: the fastest precision that passed and that this CPU computes."""
-    good = tuple(variant for variant in manifest.variants if not judge(variant))
+    good = tuple(variant for variant in manifest.variants if not rejection_reasons(variant))
     return choose_precision(
         manifest.model_copy(update={"variants": good}), "auto", native_precisions("openvino"), "openvino"
     )

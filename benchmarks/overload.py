@@ -18,9 +18,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.load import Answer, Job, Outcome, run_load, upload
-from benchmarks.measure import Bar, Report, Table, milliseconds, number, percentile
 from benchmarks.models import fastest_passed, made_package, made_photo, registered
 from benchmarks.processes import Memory, free_port, memory, mlflow_server, service
+from benchmarks.reporting import Bar, Report, Table, milliseconds, number, percentile
 
 from transect.engine import read_manifest
 from transect.settings import load_settings

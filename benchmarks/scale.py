@@ -2,11 +2,11 @@
 
     python -m benchmarks.scale [--sizes 1000 10000 100000] [--markdown]
 
-Surveys of known truth (benchmarks/flown.py), ten boxes a photo, go through everything that a census does once the
-files are read and the photos searched. Each size runs in a process of its own, on two cores, so that its peak of
-memory is its own (the simulated survey in memory is part of it). Beside it stands what public scripts do: join boxes of
-one species that lie closer than a fixed distance (k-d tree, connected components), at the distance of those tried that
-comes nearest to the truth. The exit code is 1 where the largest survey takes over 60 s or 2 GB.
+Simulated surveys with known truth (benchmarks/simulated_survey.py), ten boxes a photo, run through all steps of a
+census after the files are read and the photos searched. Each size runs in a separate process, on two cores, so that
+its peak memory is its own (the simulated survey in memory is part of it). The peer is the method of public scripts:
+join boxes of one species that lie closer than a fixed distance (k-d tree, connected components), at the tried distance
+that comes nearest to the truth. The exit code is 1 where the largest survey takes over 60 s or 2 GB.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
-from benchmarks.flown import SPECIES, Flown, fly
-from benchmarks.measure import Bar, Report, Table, number
+from benchmarks.reporting import Bar, Report, Table, number
+from benchmarks.simulated_survey import SPECIES, SimulatedSurvey, simulate_survey
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -102,7 +102,7 @@ def measure(photos: int, seed: int) -> Outcome:
     """Count one survey, and time it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    flown, config = fly(photos, seed), CensusConfig()
+    flown, config = simulate_survey(photos, seed), CensusConfig()
     before, stages = peak_gb(), Stages()
     observations, unique = count(flown, config, stages)
     peer_s, peer_m, peer_unique = peer(observations, flown.truth)
@@ -111,7 +111,7 @@ def measure(photos: int, seed: int) -> Outcome:
     )
 
 
-def count(flown: Flown, config: CensusConfig, stages: Stages) -> tuple[Observations, int]:
+def count(flown: SimulatedSurvey, config: CensusConfig, stages: Stages) -> tuple[Observations, int]:
     """What transect.census.run does once the photos are searched: the boxes on the ground, and the animals."""
     grid, frames, poses = stages.run("photos to the grid", lambda: put_on_grid(flown.frames))
     numbered = {row: pose for row, pose in enumerate(poses) if pose is not None}

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load import Job, Outcome, run_load, upload
-from benchmarks.measure import Bar, Report, Table, cores, milliseconds, number, percentile, poisson_arrivals
 from benchmarks.models import IOU, fastest_passed, made_package, made_photo, passed, registered
 from benchmarks.processes import Running, free_port, running, service
+from benchmarks.reporting import Bar, Report, Table, cores, milliseconds, number, percentile, poisson_arrivals
 
 from transect.engine import WEIGHTS_FILE, PackageManifest, Precision, read_manifest
 from transect.settings import load_settings

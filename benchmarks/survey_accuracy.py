@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from benchmarks.measure import Bar, Report, Table
 from benchmarks.models import fastest_passed
+from benchmarks.reporting import Bar, Report, Table
 from numpy.typing import NDArray
 
 from transect.census.counting.tally import UNIT_REACH_M, StratumSample, Tally, UnitCount, estimate_species, tally

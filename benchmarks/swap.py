@@ -22,9 +22,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.load import Answer, Job, Load, upload
-from benchmarks.measure import Bar, Report, Table, milliseconds, number, percentile
 from benchmarks.models import fastest_passed, made_package, made_photo, registered
 from benchmarks.processes import Memory, Running, free_port, memory, mlflow_server, service
+from benchmarks.reporting import Bar, Report, Table, milliseconds, number, percentile
 from cryptography.fernet import Fernet
 
 from transect.engine import read_manifest

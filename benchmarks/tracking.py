@@ -1,13 +1,13 @@
-"""What tracking costs a training: the same one with and without it, at the same time, in turns.
+"""The cost of tracking: the same training with and without it, interleaved.
 
     python -m benchmarks.tracking [--rounds N] [--epochs N] [--images N] [--markdown]
 
-Trained is yolo11n on a synthetic set, with one seed. Without tracking there is no log, no watcher of the machine and no
-MLflow; with it, a real MLflow server on SQLite, the same one behind a proxy whose answers come half a second late, and,
-for comparison, the embedded store in the trainer's own process, and a server that is away from beginning to end. What
-the machine alone makes of it, the training without tracking against itself says. The two trainings of a pair take short
-turns, in which the other stands still (benchmarks/turns.py). The server, its database and the proxy have the last core
-to themselves, and the trainers the others, since in the field the server is another machine.
+The training is yolo11n on a synthetic set, with one seed. Without tracking there is no log, no system metrics and no
+MLflow. With it, MLflow is a real server on SQLite, the same one behind a proxy that delays responses by half a second,
+and, for comparison, the embedded store in the trainer's process, or a server that is away throughout. Noise is measured
+as the training without tracking against itself. The two trainings of a pair run in short turns, in which the other is
+stopped (benchmarks/interleaved.py). The server, its database and the proxy have the last core to themselves, and the
+trainers the others, since in the field the server is another machine.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
-from benchmarks.measure import Bar, Report, Table, milliseconds, number
+from benchmarks.interleaved import TURN_S, Program, run_interleaved
 from benchmarks.processes import free_port, mlflow_server, running
-from benchmarks.trainings import Spent, read_noted, write_recipe
-from benchmarks.turns import TURN_S, Program, in_turns
+from benchmarks.reporting import Bar, Report, Table, milliseconds, number
+from benchmarks.training_process import Spent, read_noted, write_recipe
 
 from transect.synth import make_dataset
 from transect.training.run_session import termination_as_interrupt
@@ -99,7 +99,7 @@ class Trainings:
     def warm_up(self) -> None:
         """Make the embedded store, and read what everything needs for the first time."""
         recipe = write_recipe(self.scratch / "warm-up.yaml", 1, self.tile)
-        in_turns([self._program(EMBEDDED, recipe, self._home, whole=True)])
+        run_interleaved([self._program(EMBEDDED, recipe, self._home, whole=True)])
         shutil.rmtree(self._home / "train")
 
     def rounds(self, count: int, epochs: int) -> list[Pair]:
@@ -118,13 +118,13 @@ class Trainings:
             for home in homes:
                 shutil.copytree(self._home, home)
             programs = [self._program(way, recipe, home, whole=whole) for way, home in zip(ways, homes, strict=True)]
-            turns = in_turns(programs)
+            turns = run_interleaved(programs)
             return {
                 way: read_noted(home / _NOTED).spent(its) for way, home, its in zip(ways, homes, turns, strict=True)
             }
 
     def _program(self, way: str, recipe: Path, home: Path, *, whole: bool) -> Program:
-        command = [sys.executable, "-m", "benchmarks.trainings", str(recipe), str(self.data), str(home / _NOTED)]
+        command = [sys.executable, "-m", "benchmarks.training_process", str(recipe), str(self.data), str(home / _NOTED)]
         command += ["--tracked"] * (way not in (WITHOUT, AGAIN)) + ["--whole"] * whole
         variables = {
             "TRANSECT_HOME": str(home),
@@ -240,7 +240,15 @@ def _servers(scratch: Path, stack: ExitStack) -> dict[str, str]:
     """Where MLflow is in each way; the servers run until `stack` is closed."""
     server = stack.enter_context(mlflow_server(scratch))
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.late", "--port", str(port), "--to", f"127.0.0.1:{server.port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.latency_proxy",
+        "--port",
+        str(port),
+        "--to",
+        f"127.0.0.1:{server.port}",
+    ]
     late = stack.enter_context(running([*command, "--seconds", str(LATE_S)], port, "/health", scratch / "late.log"))
     away = f"http://127.0.0.1:{free_port()}"
     return {WITHOUT: "", AGAIN: "", SERVER: server.url, LATE: late.url, EMBEDDED: "", AWAY: away}

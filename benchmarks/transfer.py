@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Bar, Report, Table
 from benchmarks.models import fastest_passed
+from benchmarks.reporting import Bar, Report, Table
 
 from transect.census.counting.count import Census, Model, count_survey
 from transect.census.estimates.correction import correct_species

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from benchmarks.measure import Bar, Report, Table, cores
+from benchmarks.reporting import Bar, Report, Table, cores
 from benchmarks.scale import peer
 from numpy.typing import NDArray
 

@@ -245,7 +245,7 @@ def test_a_server_that_is_away_for_epochs_costs_nothing(
     finally:
         stack.start("mlflow")
     said = _finish(process)
-    assert "what it tells is kept in" in said
+    assert "its log is kept in" in said
     assert _read(trainer)[1] == undisturbed
 
 
@@ -289,7 +289,7 @@ def test_an_object_store_that_refuses_for_a_while_costs_nothing(
     finally:
         stack.start("s3")
     said = _finish(process)
-    assert "what it tells is kept in" in said
+    assert "its log is kept in" in said
     assert _read(trainer)[1] == undisturbed
 
 
@@ -310,5 +310,5 @@ def test_a_trainer_that_is_killed_five_times_is_the_same_training(
         _until(reached, process)
         _kill(process)
     said = _finish(trainer.start("--resume"))
-    assert f"Going on with {trainer.folder}" in said
+    assert f"Resuming {trainer.folder}" in said
     assert _read(trainer)[1] == undisturbed

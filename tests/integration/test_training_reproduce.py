@@ -15,8 +15,8 @@ from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Registry, connect, find_run, run_lineage
 from transect.settings import Settings, load_settings
-from transect.training.reproduce import logged_training as original
-from transect.training.reproduce.reproduce import rehearse
+from transect.training.reproduce import logged_training
+from transect.training.reproduce.reproduce import plan_reproduction
 
 _RECIPE = """
 train: {epochs: 2, imgsz: 64, batch: 4, nbs: 12, optimizer: AdamW, lr0: 0.002, mosaic: 1.0, plots: false}
@@ -129,12 +129,12 @@ def test_a_run_that_was_killed_and_went_on_comes_out_the_same(
 
 def test_another_training_set_is_refused(place: Path, run_id: str, settings: Settings) -> None:
     with pytest.raises(InputError, match=r"others.data\.yaml is not the one that .* was trained on .* --data"):
-        rehearse(run_id, settings, data=place / "others" / "data.yaml")
+        plan_reproduction(run_id, settings, data=place / "others" / "data.yaml")
     moved = place / "spots" / "moved.yaml"
     moved.write_text((place / "spots" / "data.yaml").read_text())
-    rehearsal = rehearse(run_id, settings, data=moved)
-    assert rehearsal.differences == ()
-    assert f"--data {moved}" in rehearsal.command
+    plan = plan_reproduction(run_id, settings, data=moved)
+    assert plan.differences == ()
+    assert f"--data {moved}" in plan.command
     moved.unlink()
 
 
@@ -167,8 +167,8 @@ def test_whatever_is_not_as_it_was_is_named(run_id: str, settings: Settings, reg
         "transect__parent_run": "f" * 32,
     }
     with _told(registry, run_id, **tags):
-        rehearsal = rehearse(run_id, settings)
-    said = "\n".join(rehearsal.differences)
+        plan = plan_reproduction(run_id, settings)
+    said = "\n".join(plan.differences)
     assert f"It ran from commit {'0' * 40} and this is {commit}: git checkout {'0' * 40} && git apply " in said
     assert "changes.patch" in said
     assert "torch was 1.0 and is " in said
@@ -179,15 +179,19 @@ def test_whatever_is_not_as_it_was_is_named(run_id: str, settings: Settings, reg
     assert "Its parameters changed on the way (epochs from 5 to 2)" in said
     assert f"run {'f' * 32}, which is not in MLflow any more" in said
     with pytest.raises(InputError, match=r"cannot be repeated as it was: It ran from commit .* --anyway trains"):
-        rehearsal.refuse_differences()
-    rehearse(run_id, settings).refuse_differences()
+        plan.refuse_differences()
+    plan_reproduction(run_id, settings).refuse_differences()
 
 
 def test_other_local_changes_are_named(place: Path, run_id: str, settings: Settings) -> None:
     recipe = place / "configs" / "tiny.yaml"
     try:
         recipe.write_text(_RECIPE + "\n")
-        assert rehearse(run_id, settings).differences[0].startswith("It ran with other local changes than there are")
+        assert (
+            plan_reproduction(run_id, settings)
+            .differences[0]
+            .startswith("It ran with other local changes than there are")
+        )
     finally:
         recipe.write_text(_RECIPE)
 
@@ -198,31 +202,31 @@ def test_a_fork_stands_on_its_parents(run_id: str, settings: Settings, registry:
     parent = client.create_run(registry.experiment("parents"), tags={"transect.dataset_digest": digest}).info.run_id
     client.delete_run(parent)
     with _told(registry, run_id, transect__parent_run=parent):
-        assert rehearse(run_id, settings).differences == ()
+        assert plan_reproduction(run_id, settings).differences == ()
         client.restore_run(parent)
         client.set_tag(parent, "transect.dataset_digest", "another")
-        assert rehearse(run_id, settings).differences == (
+        assert plan_reproduction(run_id, settings).differences == (
             f"Its first epochs are those of run {parent}, which had another training set.",
         )
 
 
 def test_what_is_no_finished_training_is_refused(run_id: str, settings: Settings, registry: Registry) -> None:
     with pytest.raises(NotRegisteredError, match="MLflow has no run 'nowhere'"):
-        rehearse("nowhere", settings)
+        plan_reproduction("nowhere", settings)
     for experiment in ("census", "promotion"):
         other = registry.client.create_run(registry.experiment(experiment), run_name="flight").info.run_id
         registry.client.set_terminated(other)
         with pytest.raises(InputError, match=rf"Run flight \({other}\) of {experiment} is no training"):
-            rehearse(other, settings)
+            plan_reproduction(other, settings)
     registry.client.set_terminated(run_id, "KILLED")
     try:
         with pytest.raises(InputError, match="is KILLED, and only a finished training can be repeated"):
-            rehearse(run_id, settings)
+            plan_reproduction(run_id, settings)
     finally:
         registry.client.set_terminated(run_id, "FINISHED")
 
 
 def test_a_damaged_recipe_is_one_sentence(run_id: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(original, "atomic_write", lambda path, content: path.write_bytes(b"train: ["))
+    monkeypatch.setattr(logged_training, "atomic_write", lambda path, content: path.write_bytes(b"train: ["))
     with pytest.raises(InputError, match=r"The recipe that run .* logged \(config/recipe\.yaml\) is damaged"):
-        rehearse(run_id, settings)
+        plan_reproduction(run_id, settings)

@@ -9,7 +9,7 @@ from transect.registry import GateConfig, LossLimits, connect, promote
 from transect.settings import Settings, load_settings
 from transect.training import TrainRequest
 from transect.training.pipeline import TrainOutcome, train
-from transect.training.reproduce.reproduce import rehearse, reproduce
+from transect.training.reproduce.reproduce import plan_reproduction, reproduce
 from transect.training.sweep.run import SweepRequest, sweep
 from transect.training.trainer import trainer
 
@@ -65,9 +65,9 @@ def test_code_in_a_data_yaml_never_runs(tmp_path: Path, elsewhere: Path, setting
     assert str(data) not in arguments
     registry = connect(settings)
     assert registry.resolve("@candidate").tags["transect.data"] == str(data)
-    again = reproduce(rehearse(outcome.run_id, settings), settings)
+    again = reproduce(plan_reproduction(outcome.run_id, settings), settings)
     assert again.outcome.metrics == outcome.metrics
-    assert sweep(SweepRequest(Path("sweep.yaml"), data=data), settings).version == "2"
+    assert sweep(SweepRequest(config=Path("sweep.yaml"), data=data), settings).version == "2"
     promote(registry, gate=_OPEN_GATE, actor="test")
     assert registry.resolve("@production").version == "2"
     assert not canary.exists()
@@ -80,7 +80,7 @@ def test_a_run_that_died_of_it_is_finished(
     data = write_spots_dataset(tmp_path / "spots", images=2, size=64)
     data.write_text(f"path: .\n{data.read_text()}")
     with monkeypatch.context() as as_it_was:
-        as_it_was.setattr(trainer, "write_handover", lambda dataset, _: dataset.path)
+        as_it_was.setattr(trainer, "write_data_yaml", lambda dataset, _: dataset.path)
         with pytest.raises(FileNotFoundError, match="images not found"):
             _train(data, settings)
     (folder,) = (tmp_path / "home" / "train").iterdir()

@@ -73,7 +73,7 @@ def _environment(home: Path, **more: str) -> dict[str, str]:
 
 def _request(name: str, *overrides: str, trials: int | None = None) -> SweepRequest:
     path = Path("configs/sweep") / f"{name}.yaml"
-    return SweepRequest(path, data=Path("spots/data.yaml"), overrides=overrides, trials=trials)
+    return SweepRequest(config=path, data=Path("spots/data.yaml"), overrides=overrides, trials=trials)
 
 
 def _start(name: str, environment: dict[str, str], place: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -222,7 +222,7 @@ def test_a_sweep_in_mlflows_own_postgresql(
     said = _stop_when(lambda: _told(tmp_path, 0, 1), process, signal.SIGINT)
     assert process.returncode == 130
     assert said.splitlines()[-2:] == [
-        "Stopped; the same command goes on where this sweep is.",
+        "Stopped; the same command resumes this sweep.",
         "transect: interrupted.",
     ]
     stopped = _read(settings, "configs_sweep_mad")
@@ -284,7 +284,7 @@ def _alembic_versions(uri: str, schema: str) -> list[str]:
 def test_trials_that_fail_one_after_the_other_end_the_sweep(tmp_path: Path) -> None:
     settings = load_settings(_environment(tmp_path), env_file=None)
     with pytest.raises(
-        TransectError, match=r"3 trials in a row failed, .*train/loss is (inf|nan) in epoch 1.*goes on with"
+        TransectError, match=r"3 trials in a row failed, .*train/loss is (inf|nan) in epoch 1.*resumes with"
     ):
         sweep(_request("worse", "epochs=1", trials=5), settings)
     read = _read(settings, "configs_sweep_worse")

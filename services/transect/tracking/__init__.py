@@ -1,1 +1,1 @@
-"""Durable tracking: what a run says is kept on disk until MLflow has it."""
+"""Durable tracking: a run's log is journalled on disk until MLflow has it."""

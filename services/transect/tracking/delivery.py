@@ -1,6 +1,6 @@
-"""A spool's entries, sent to MLflow in order; every call may be repeated without harm.
+"""Delivery of a spool's entries to MLflow, in order; every call is idempotent.
 
-A call that MLflow took while its answer was lost is sent again. MLflow's store ignores a metric that
+A call whose response was lost is sent again. MLflow's store ignores a metric that
 it has with the same name, step, time and value, a parameter with the same value, and an input that
 the run has; tags, artifacts and the status are overwritten by the same. A run is found again by the
 tag transect.local_id, and a registered version by its run and the hash of its package.
@@ -31,14 +31,14 @@ from transect.tracking.spool import Entry, Spool
 logger = logging.getLogger(__name__)
 
 TAG_LOCAL_ID = "transect.local_id"
-# Bytes of files that go together.
+# Most bytes of files in one batch.
 _SMALL = 8 << 20
-# Only these say that a call itself is wrong: credentials are mended, limits lifted, databases come back.
+# Only these mean that the call itself is wrong: other failures (credentials, limits, databases) may pass.
 _FINAL = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 
 
 class Delivery:
-    """Sends one spool. The caller holds the spool's lock."""
+    """Delivers one spool. The caller holds the spool's lock."""
 
     def __init__(self, spool: Spool, settings: Settings, registry: Registry | None = None) -> None:
         self.spool = spool
@@ -57,21 +57,21 @@ class Delivery:
 
     @property
     def registry(self) -> Registry:
-        """MLflow, opened when it is first needed. Raises RegistryError."""
+        """MLflow, connected on first use. Raises RegistryError."""
         if self._registry is None:
             self._registry = connect(self.settings)
         return self._registry
 
     def send_next(self) -> bool:
-        """Send the oldest entry, and those behind it that may go with it; False when there is none.
+        """Send the oldest entry, and those behind it that fit in its batch; False when there is none.
 
-        An entry that MLflow refuses for good is put aside and told, so that it holds up nothing.
-        Raises RegistryError for what may pass: MLflow is away, or somebody has to mend something.
+        An entry that MLflow refuses for good is set aside with a warning, so that it blocks nothing.
+        Raises RegistryError for failures that may pass: MLflow is away, or an operator has to act.
         """
-        entries = going_together(self.spool.undelivered(), self._size)
+        entries = next_batch(self.spool.undelivered(), self._size)
         if not entries:
             return False
-        # What is refused among several is found by sending the first of them alone.
+        # If a batch is refused, its first entry is sent alone to find the bad one.
         if len(entries) == 1 or not self._send_together(entries):
             self._send_alone(entries[0])
         return True
@@ -79,59 +79,59 @@ class Delivery:
     def _send_alone(self, entry: Entry) -> None:
         send = self._send.get(entry.kind)
         if send is None:
-            self.spool.rejected(entry, "this version of Transect does not know it")
+            self.spool.mark_rejected(entry, "this version of Transect has no such kind of entry")
             return
         try:
-            learned = send(entry)
+            changes = send(entry)
         except Exception as error:  # noqa: BLE001 - whatever a store raises, the rest of the spool must not be lost
-            why = self._judge(entry, error)
+            why = self._why_rejected(entry, error)
             logger.warning("MLflow refused the %s: %s.", entry.what, why)
-            self.spool.rejected(entry, why)
+            self.spool.mark_rejected(entry, why)
         else:
-            self.spool.delivered(entry, **learned)
+            self.spool.mark_delivered(entry, **changes)
 
     def _send_together(self, entries: Sequence[Entry]) -> bool:
-        """Send metrics in one call, and files side by side; False when MLflow refuses the first, or all, for good."""
+        """Send metrics in one call, and files in parallel; False when MLflow refuses the first, or all, for good."""
         if entries[0].kind == "metrics":
             errors = self._metrics_together(entries)
         else:
-            files = [(self.spool.path_of(entry.data["file"]), entry.data["folder"]) for entry in entries]
+            files = [(self.spool.stored_path(entry.data["file"]), entry.data["folder"]) for entry in entries]
             errors = upload(self._client, self.spool.state.run_id, files)
         for entry, error in zip(entries, errors, strict=True):
             if error is not None:
-                self._judge(entry, error)
+                self._why_rejected(entry, error)
                 return entry is not entries[0]
-            self.spool.delivered(entry)
+            self.spool.mark_delivered(entry)
         return True
 
     def _metrics_together(self, entries: Sequence[Entry]) -> list[Exception | None]:
         try:
             self._batch(metrics=[metric for entry in entries for metric in _metrics_of(entry)])
-        except Exception as error:  # noqa: BLE001 - it is judged as one of a single entry
+        except Exception as error:  # noqa: BLE001 - classified as for a single entry
             return [error] * len(entries)
         return [None] * len(entries)
 
     def _size(self, entry: Entry) -> int | None:
-        path = self.spool.path_of(entry.data["file"])
+        path = self.spool.stored_path(entry.data["file"])
         return path.stat().st_size if path.is_file() else None
 
-    def _judge(self, entry: Entry, error: Exception) -> str:
-        """Why MLflow will never take `entry`. Raises RegistryError when it may still do."""
+    def _why_rejected(self, entry: Entry, error: Exception) -> str:
+        """Why MLflow will never take `entry`. Raises RegistryError when it may take it later."""
         if isinstance(error, UnreachableError):
             raise error
         if isinstance(error, PackageError):
             return _line(error)
         if isinstance(error, FileNotFoundError) and not isinstance(error, requests.RequestException):
-            return f"{error.filename} is gone"
+            return f"{error.filename} is missing"
         if isinstance(error, RegistryError) and error.__cause__ is None:
             raise error
         cause = error.__cause__ if isinstance(error, RegistryError) else error
         if not _is_final(cause):
             raise UnreachableError(f"MLflow did not take the {entry.what}: {_line(error)}.") from error
-        self._refuse_lost_run()
+        self._require_run()
         return _line(error)
 
-    def _refuse_lost_run(self) -> None:
+    def _require_run(self) -> None:
         run_id = self.spool.state.run_id
         if not run_id:
             return
@@ -139,7 +139,7 @@ class Delivery:
             stage = self._client.get_run(run_id).info.lifecycle_stage
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise UnreachableError(f"MLflow did not say what became of run {run_id}: {_line(error)}.") from error
+                raise UnreachableError(f"MLflow did not return the state of run {run_id}: {_line(error)}.") from error
             raise RegistryError(
                 f"MLflow has no run {run_id}: it was removed, or MLFLOW_TRACKING_URI is another server."
             ) from error
@@ -156,13 +156,13 @@ class Delivery:
     def _create(self, entry: Entry) -> dict[str, str]:
         data = entry.data
         experiment = self.registry.experiment(data["experiment"])
-        # An earlier attempt may have made it.
+        # An earlier attempt may have created it.
         found = self._client.search_runs(
             [experiment], f"tags.`{TAG_LOCAL_ID}` = '{data['local_id']}'", ViewType.ALL, max_results=1
         )
         if found:
             return {"run_id": str(found[0].info.run_id)}
-        tags = {**data["tags"], TAG_LOCAL_ID: data["local_id"], **_nesting(data.get("nested_in", ""))}
+        tags = {**data["tags"], TAG_LOCAL_ID: data["local_id"], **_parent_tag(data.get("nested_in", ""))}
         run = self._client.create_run(experiment, start_time=data["time"], tags=tags, run_name=data["name"])
         return {"run_id": str(run.info.run_id)}
 
@@ -180,7 +180,7 @@ class Delivery:
         return {}
 
     def _artifact(self, entry: Entry) -> dict[str, str]:
-        path = self.spool.path_of(entry.data["file"])
+        path = self.spool.stored_path(entry.data["file"])
         if not path.is_file():
             raise FileNotFoundError(2, "no such file", str(path))
         self._client.log_artifact(self.spool.state.run_id, str(path), entry.data["folder"])
@@ -209,7 +209,7 @@ class Delivery:
 
     def _register(self, entry: Entry) -> dict[str, str]:
         package, run_id = Path(entry.data["package"]), self.spool.state.run_id
-        name_run(package, run_id)
+        write_run_id(package, run_id)
         name = self.settings.model_name
         sha256 = package_sha256(package)
         for version in self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
@@ -219,40 +219,41 @@ class Delivery:
         return {"version": self.registry.register(package, run_id, tags=entry.data["tags"]).version}
 
     def _finish_registration(self, name: str, version: str) -> None:
-        """Give the alias to a version that a killed process left without it, unless a newer one has it."""
+        """Set the alias on a version that a killed process left without it, unless a newer one has it."""
         current = self._client.get_registered_model(name).aliases.get(CANDIDATE)
         if current is None or int(current) < int(version):
             self._client.set_registered_model_alias(name, CANDIDATE, version)
 
 
-def going_together(entries: Iterable[Entry], size: Callable[[Entry], int | None]) -> list[Entry]:
+def next_batch(entries: Iterable[Entry], size: Callable[[Entry], int | None]) -> list[Entry]:
     """The first entry, and those behind it that may be sent with it, since their order does not matter.
 
-    Metrics go with metrics, as many as MLflow takes in one call. Small files go with small files to
-    other places: large ones would share the line, and for as long as all of them take nothing would be
-    delivered. `size` gives the bytes of an entry's file, or None when it is gone.
+    Metrics are batched with metrics, up to MLflow's limit for one call. Small files are batched with
+    small files of other paths. Large ones go alone: they would share the bandwidth, and none would be
+    recorded as delivered until all are. `size` gives the bytes of an entry's file, or None when it is
+    missing.
     """
-    together: list[Entry] = []
-    places: set[tuple[str | None, str]] = set()
-    room = 0
+    batch: list[Entry] = []
+    paths: set[tuple[str | None, str]] = set()
+    used = 0
     for entry in entries:
-        if together and entry.kind != together[0].kind:
+        if batch and entry.kind != batch[0].kind:
             break
         if entry.kind == "metrics":
-            room += len(entry.data["values"])
-            fits = room <= MAX_METRICS_PER_BATCH
-        elif entry.kind == "artifact" and (there := size(entry)) is not None:
-            place = (entry.data["folder"], Path(entry.data["file"]).name)
-            room += there
-            fits = place not in places and room <= _SMALL and len(together) < AT_ONCE
-            places.add(place)
+            used += len(entry.data["values"])
+            fits = used <= MAX_METRICS_PER_BATCH
+        elif entry.kind == "artifact" and (file_size := size(entry)) is not None:
+            path = (entry.data["folder"], Path(entry.data["file"]).name)
+            used += file_size
+            fits = path not in paths and used <= _SMALL and len(batch) < AT_ONCE
+            paths.add(path)
         else:
             fits = False
-        if fits or not together:
-            together.append(entry)
+        if fits or not batch:
+            batch.append(entry)
         if not fits:
             break
-    return together
+    return batch
 
 
 def _metrics_of(entry: Entry) -> list[Metric]:
@@ -260,33 +261,33 @@ def _metrics_of(entry: Entry) -> list[Metric]:
     return [Metric(name, value, time, step) for name, value in entry.data["values"].items()]
 
 
-def _nesting(folder: str) -> dict[str, str]:
-    """MLflow's tag of a run that is part of the one in `folder`. Raises UnreachableError while that one is not made."""
+def _parent_tag(folder: str) -> dict[str, str]:
+    """MLflow's parent tag for the run in `folder`. Raises UnreachableError while MLflow has not created that run."""
     if not folder:
         return {}
     run_id = Spool(Path(folder)).state.run_id
     if not run_id:
-        raise UnreachableError(f"MLflow has not made the run of {folder} yet, which this one is part of.")
+        raise UnreachableError(f"MLflow has not created the parent run of {folder} yet.")
     return {MLFLOW_PARENT_RUN_ID: run_id}
 
 
-def name_run(package: Path, run_id: str) -> None:
-    """Write MLflow's id of the run into a package that was built before MLflow had given one.
+def write_run_id(package: Path, run_id: str) -> None:
+    """Write MLflow's id of the run into a package that was built before MLflow had created the run.
 
-    MLmodel first and package.json, which lists its hash, last: killed in between, the same call mends it. The caller
-    holds the spool's lock.
+    MLmodel is written first and package.json, which lists its hash, last: after a kill in between, the same call
+    repairs the package. The caller holds the spool's lock.
     """
     manifest = read_manifest(package)
     if manifest.run_id:
         return
-    # A killed call may have left one, and nothing unlisted may lie in a package.
+    # A killed call may have left a partial file, and a package may hold no unlisted one.
     remove_partial(package)
     model = yaml.safe_load((package / MLMODEL_FILE).read_text(encoding="utf-8"))
     atomic_write(package / MLMODEL_FILE, yaml.safe_dump({**model, "run_id": run_id}, sort_keys=False))
-    # One of schema 2 waited in its spool for this version of Transect; it lists the file from now on.
-    named = {"run_id": run_id, "schema_version": SCHEMA_VERSION}
+    # A package of schema 2 may have waited in its spool; it lists the file from now on.
+    updates = {"run_id": run_id, "schema_version": SCHEMA_VERSION}
     files = {**manifest.files, **hash_files(package, [MLMODEL_FILE])}
-    write_manifest(package, manifest.model_copy(update={**named, "files": files}))
+    write_manifest(package, manifest.model_copy(update={**updates, "files": files}))
 
 
 def _is_final(cause: BaseException | None) -> bool:

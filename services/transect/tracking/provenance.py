@@ -1,4 +1,4 @@
-"""Where a run came from: source revision, versions, machine, command."""
+"""Provenance of a run: source revision, versions, machine, command."""
 
 import getpass
 import os
@@ -14,9 +14,9 @@ from transect.registry.promotion.alias_lock import host_name
 from transect.settings import SourceDiff
 
 UNKNOWN = "unknown"
-# Nobody reads a longer one; it is data that was left in the repository.
+# A longer diff is data that was left in the repository.
 _LONGEST_DIFF = 10_000_000
-# A package that is installed elsewhere lies in no folder that holds it as services/transect.
+# Meaningless for a package installed elsewhere: it does not lie in services/transect there.
 _OWN_REPOSITORY = Path(__file__).resolve().parents[3]
 _PACKAGES = {
     "transect": ("transect",),
@@ -33,12 +33,12 @@ _PACKAGES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """`git_commit` is "unknown" outside a repository or without git; `git_dirty` is False then.
 
-    A container has no repository: whoever starts it passes GIT_COMMIT and GIT_DIRTY (true or false),
-    and HOST_NAME, since the name that a container has itself is its id.
+    A container has no repository: its environment provides GIT_COMMIT and GIT_DIRTY (true or false),
+    and HOST_NAME, since a container's own host name is its id.
     """
 
     git_commit: str
@@ -68,18 +68,18 @@ def read_provenance(folder: Path) -> Provenance:
 
 
 def source_diff(folder: Path, wanted: SourceDiff = "own") -> str:
-    """What `git apply` turns the commit of the repository around `folder` into its present state with.
+    """The patch (for `git apply`) from the commit of the repository around `folder` to its working tree.
 
-    `own`: only where that is Transect's own repository; `always`: whichever it is; `never`. Files and hunks that look
-    like secrets are left out, and said (transect.redaction). Files that git does not know are named in lines above the
-    patch, without their content: nobody asked for them to be published. Empty where nothing differs, and outside a
-    repository, unless whoever started this container has written it into the file that GIT_CHANGES names.
+    `own`: only in Transect's own repository; `always`: in any; `never`. Files and hunks that look like secrets are
+    left out and marked (transect.redaction). Untracked files are named in lines above the patch, without their
+    content: the user did not ask to publish them. Empty where nothing differs. Outside a repository, the patch is
+    the content of the file that GIT_CHANGES names, if it is set.
     """
     if wanted == "never":
         return ""
     answer = _git(folder, "rev-parse", "--show-toplevel")
     if not answer:
-        return diff_without_secrets(_told_changes())
+        return diff_without_secrets(_changes_from_file())
     root = Path(answer.rstrip("\n"))
     if wanted == "own" and root.resolve() != _OWN_REPOSITORY:
         return ""
@@ -92,7 +92,7 @@ def source_diff(folder: Path, wanted: SourceDiff = "own") -> str:
     return diff_without_secrets("".join(f"{line}\n" for line in lines) + changes)
 
 
-def _told_changes() -> str:
+def _changes_from_file() -> str:
     path = Path(os.environ.get("GIT_CHANGES", ""))
     if not path.is_file():
         return ""
@@ -113,7 +113,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
         answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    # As it is: a patch may hold bytes that are no text, and ends of lines that matter.
+    # Undecoded: a patch may hold bytes that are not text, and line ends that matter.
     return answer.stdout.decode(errors="surrogateescape")
 
 
@@ -133,5 +133,5 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container may run under a number that has no name.
+        # A container may run under a user id without a name.
         return UNKNOWN

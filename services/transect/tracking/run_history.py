@@ -1,4 +1,4 @@
-"""What a run has told so far, read back from its spool."""
+"""The state of a run, replayed from its journal."""
 
 import json
 from collections.abc import Mapping
@@ -7,34 +7,34 @@ from typing import Any
 
 from transect.tracking.spool import Spool
 
-# What says where a training writes or what it loads, and not how it trains.
-_PLACES = frozenset(
+# Parameters that name where a training reads and writes, and not how it trains.
+_LOCATION_PARAMS = frozenset(
     {"data", "dataset_digest", "model", "name", "pretrained", "project", "recipe", "resume", "save_dir"}
 )
-# Measured by the clock and not by the epoch: a resumed run goes on measuring.
-_CLOCKED = "system/"
+# Sampled by time and not by epoch: a resumed run continues to sample.
+_WALL_CLOCK_PREFIX = "system/"
 
 
-@dataclass(frozen=True)
-class History:
-    """A run as its journal tells it.
+@dataclass(frozen=True, kw_only=True)
+class RunHistory:
+    """A run as journalled.
 
-    `metrics` are the (name, step) pairs that it has; `status` is "" while nothing ended it, and
-    `registering` whether its package was handed over.
+    `metrics` are its (name, step) pairs. `status` is "" until the run ended. `registering` is whether
+    the journal holds the registration of its package.
     """
 
     local_id: str
     name: str
     experiment: str
-    facts: Mapping[str, Any]
+    resume_fingerprint: Mapping[str, Any]
     params: dict[str, str]
     metrics: set[tuple[str, int]]
     status: str
     registering: bool
 
     @classmethod
-    def read(cls, spool: Spool) -> "History":
-        """The history of a spool that has its first entry."""
+    def read(cls, spool: Spool) -> "RunHistory":
+        """Replay the journal of a spool that has its first entry."""
         first: dict[str, Any] = {}
         params: dict[str, str] = {}
         metrics: set[tuple[str, int]] = set()
@@ -46,7 +46,9 @@ class History:
                 params = {**entry.data["values"], **params}
             elif entry.kind == "metrics":
                 metrics |= {
-                    (name, entry.data["step"]) for name in entry.data["values"] if not name.startswith(_CLOCKED)
+                    (name, entry.data["step"])
+                    for name in entry.data["values"]
+                    if not name.startswith(_WALL_CLOCK_PREFIX)
                 }
             elif entry.kind == "status":
                 status = "" if entry.data["status"] == "RUNNING" else entry.data["status"]
@@ -55,7 +57,7 @@ class History:
             local_id=first.get("local_id", ""),
             name=first.get("name", spool.run_folder.name),
             experiment=first.get("experiment", ""),
-            facts=first.get("facts", {}),
+            resume_fingerprint=first.get("facts", {}),
             params=params,
             metrics=metrics,
             status=status,
@@ -68,6 +70,6 @@ def param_drift(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     changed = {
         name: {"old": before[name], "new": text}
         for name, text in sorted(now.items())
-        if name not in _PLACES and name in before and before[name] != text
+        if name not in _LOCATION_PARAMS and name in before and before[name] != text
     }
     return json.dumps(changed, ensure_ascii=False) if changed else ""

@@ -1,8 +1,8 @@
-"""What a run tells MLflow, on disk before it is sent: a journal, the files it names, how far delivery is.
+"""A run's log, on disk before it is sent to MLflow: a journal, the files it names, and the delivery offset.
 
-The journal is JSON lines and not a database: an entry is one write and one flush to disk, a process
-that is killed while it writes leaves at most one torn last line, which was never promised to anybody,
-and it can be read and repaired with an editor, on any file system.
+The journal is JSON lines and not a database. An entry is one write and one fsync. A process killed
+while it writes leaves at most one torn last line, whose `append` never returned. People can read and
+repair it with an editor, on any file system.
 """
 
 import errno
@@ -26,7 +26,7 @@ _JOURNAL, _STATE, _FILES, _LOCK = "journal.jsonl", "state.json", "files", "lock"
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to tell MLflow; `what` names it for people, `end` is the byte behind it in the journal."""
+    """One call to MLflow; `what` names it for people, `end` is the byte behind it in the journal."""
 
     kind: str
     what: str
@@ -35,12 +35,12 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class State:
-    """How far delivery is.
+class DeliveryState:
+    """Delivery progress.
 
-    The first `offset` bytes of the journal are delivered; `run_id` is MLflow's name of the run and
-    `version` that of the registered model, once there are any; `rejected` says what MLflow refused
-    for good, and why.
+    The first `offset` bytes of the journal are delivered. `run_id` is MLflow's id of the run and
+    `version` that of the registered model, once they exist. `rejected` names the entries that MLflow
+    refused for good, with the reasons.
     """
 
     offset: int = 0
@@ -50,7 +50,7 @@ class State:
 
 
 class Spool:
-    """The spool in one run's folder. Any thread may append; whoever holds `lock` delivers."""
+    """The spool in one run's folder. Any thread may append; only the holder of `lock` delivers."""
 
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
@@ -66,7 +66,7 @@ class Spool:
         try:
             folder.mkdir(parents=True, mode=0o700)
             (folder / _JOURNAL).touch()
-            _flush(folder)
+            _sync_folder(folder)
         except OSError as error:
             raise InputError(f"{folder} cannot be made: {error.strerror}; set TRANSECT_HOME.") from error
         return cls(run_folder)
@@ -78,27 +78,27 @@ class Spool:
         return journal.is_file() and journal.stat().st_size > 0
 
     def lock(self) -> AbstractContextManager[bool]:
-        """Hold the spool for delivery when nobody does, and say whether that worked."""
+        """Lock the spool for delivery if it is free; the context's value is whether that worked."""
         return locked_if_free(self.folder / _LOCK)
 
     def append(self, kind: str, what: str, **data: Any) -> None:
-        """Add an entry; it is on disk when this returns. Raises InputError when the disk does not take it.
+        """Append an entry; it is on disk when this returns. Raises InputError when it cannot be written.
 
         NaN and infinity are kept as Python's JSON writes them.
         """
         line = json.dumps({"kind": kind, "what": what, **data}, ensure_ascii=False).encode() + b"\n"
         with self._appending:
             try:
-                _append_whole(self.journal, line)
+                _append_line(self.journal, line)
             except OSError as error:
                 raise InputError(
                     f"{self.journal} cannot take the {what}: {error.strerror}; free the disk, and go on with --resume."
                 ) from error
 
-    def keep(self, path: Path, clean: Callable[[str], str] | None = None) -> str:
-        """Copy a file as it is now, so that it is there when its entry is delivered; its path in the spool.
+    def store_file(self, path: Path, clean: Callable[[str], str] | None = None) -> str:
+        """Copy a file as it is now, until its entry is delivered; returns its path in the spool.
 
-        `clean` is told its text, and what it gives is kept.
+        With `clean`, its text is passed through `clean` first.
         """
         files = self.folder / _FILES
         files.mkdir(exist_ok=True)
@@ -111,12 +111,12 @@ class Spool:
                 temporary.write_bytes(clean(text).encode(errors="surrogateescape"))
         return str(target.relative_to(self.folder))
 
-    def path_of(self, kept: str) -> Path:
-        """Where `keep` put a file."""
+    def stored_path(self, kept: str) -> Path:
+        """The path of a file that `store_file` copied."""
         return self.folder / kept
 
     def entries(self, offset: int = 0) -> Iterator[Entry]:
-        """The entries from this byte of the journal on. A line that is damaged has the kind `damaged`."""
+        """The entries from this byte of the journal on. A damaged line has the kind `damaged`."""
         with self.journal.open("rb") as stream:
             stream.seek(offset)
             for line in stream:
@@ -126,38 +126,38 @@ class Spool:
                 yield _entry(line, offset)
 
     def undelivered(self) -> Iterator[Entry]:
-        """What is not delivered yet, oldest first, as it is read."""
+        """The entries that are not delivered yet, oldest first, read lazily."""
         return self.entries(self.state.offset)
 
     def pending(self) -> list[Entry]:
-        """What is not delivered yet, oldest first."""
+        """The entries that are not delivered yet, oldest first."""
         return list(self.undelivered())
 
     def next(self) -> Entry | None:
         """The oldest entry that is not delivered yet."""
         return next(self.undelivered(), None)
 
-    def delivered(self, entry: Entry, **changes: Any) -> None:
-        """Note that `entry` is done with, and what was learned (`run_id`, `version`); its file goes."""
+    def mark_delivered(self, entry: Entry, **changes: Any) -> None:
+        """Record that `entry` is delivered, with new state (`run_id`, `version`), and remove its file."""
         state = replace(self.state, offset=entry.end, **changes)
         atomic_write_json(self.folder / _STATE, asdict(state))
         self.state = state
         if entry.kind == "artifact":
-            shutil.rmtree(self.path_of(entry.data["file"]).parent, ignore_errors=True)
+            shutil.rmtree(self.stored_path(entry.data["file"]).parent, ignore_errors=True)
 
-    def rejected(self, entry: Entry, why: str) -> None:
-        """Note that MLflow will never take `entry`; it stays in the journal, and its file where it is."""
-        told = (*self.state.rejected, f"{entry.what} ({why})")
-        state = replace(self.state, offset=entry.end, rejected=told)
+    def mark_rejected(self, entry: Entry, why: str) -> None:
+        """Record that MLflow will never take `entry`; entry and file stay in the spool."""
+        rejected = (*self.state.rejected, f"{entry.what} ({why})")
+        state = replace(self.state, offset=entry.end, rejected=rejected)
         atomic_write_json(self.folder / _STATE, asdict(state))
         self.state = state
 
-    def _read_state(self) -> State:
+    def _read_state(self) -> DeliveryState:
         try:
             found = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-            return State(**{**found, "rejected": tuple(found["rejected"])})
+            return DeliveryState(**{**found, "rejected": tuple(found["rejected"])})
         except FileNotFoundError:
-            return State()
+            return DeliveryState()
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{self.folder / _STATE} cannot be read ({error}); remove it, and everything is delivered once more."
@@ -172,11 +172,11 @@ def _entry(line: bytes, end: int) -> Entry:
         return Entry("damaged", f"a damaged entry that ends at byte {end}", {}, end)
 
 
-def _append_whole(journal: Path, line: bytes) -> None:
-    """Append a line and flush it to disk, all of it or nothing."""
+def _append_line(journal: Path, line: bytes) -> None:
+    """Append a line and fsync it, all of it or nothing."""
     handle = os.open(journal, os.O_RDWR | os.O_APPEND)
     try:
-        end = _whole_lines(handle)
+        end = _drop_torn_line(handle)
         if os.write(handle, line) != len(line):
             os.ftruncate(handle, end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -185,8 +185,8 @@ def _append_whole(journal: Path, line: bytes) -> None:
         os.close(handle)
 
 
-def _whole_lines(handle: int) -> int:
-    """Cut off a last line that a killed process left torn; the length of the journal then."""
+def _drop_torn_line(handle: int) -> int:
+    """Truncate a last line that a killed process left torn; returns the length of the journal."""
     end = os.fstat(handle).st_size
     if end == 0 or os.pread(handle, 1, end - 1) == b"\n":
         return end
@@ -195,7 +195,7 @@ def _whole_lines(handle: int) -> int:
     return kept
 
 
-def _flush(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

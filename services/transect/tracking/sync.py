@@ -1,4 +1,4 @@
-"""Delivering what trainings could not: every spool under TRANSECT_HOME, after MLflow or a trainer was away."""
+"""`transect runs sync`: deliver every spool under TRANSECT_HOME, after MLflow or a trainer was away."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from transect.errors import TransectError
 from transect.registry import Registry, connect
 from transect.settings import Settings
 from transect.tracking.delivery import Delivery
-from transect.tracking.run_history import History
+from transect.tracking.run_history import RunHistory
 from transect.tracking.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ SWEEPS = "sweeps"
 
 @dataclass(frozen=True)
 class SpoolReport:
-    """One run: how many entries were `delivered` now and how many could not be, and one sentence about it."""
+    """One run: how many entries were `delivered` now, how many are `left`, and a sentence for the user."""
 
     folder: Path
     run_id: str
@@ -30,7 +30,7 @@ class SpoolReport:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """Every run that had something to deliver."""
+    """One report for each run that had entries to deliver."""
 
     runs: tuple[SpoolReport, ...]
 
@@ -47,18 +47,18 @@ def run_folders(settings: Settings) -> list[Path]:
 
 
 def spool_folders(settings: Settings) -> list[Path]:
-    """Every folder with a spool: sweeps first, since MLflow has to know them before it takes their trials."""
+    """Every folder with a spool: sweeps first, since MLflow needs the parent run before its trials."""
     sweeps = sorted(folder for folder in (settings.home / SWEEPS).glob("*") if Spool.exists(folder))
     return [*sweeps, *run_folders(settings)]
 
 
 def sync_spools(settings: Settings) -> SyncReport:
-    """Deliver every spool of a training or a sweep under TRANSECT_HOME, in order, and register what waits for it.
+    """Deliver every spool of a training or a sweep under TRANSECT_HOME, in order, and register pending models.
 
-    A run whose trainer was killed ends as KILLED, or as FINISHED when its model is all that was
-    missing. A spool that somebody else delivers now is left to them; one that cannot be delivered is
-    named with the reason and stays as it is. Run again, it does nothing twice.
-    Raises RegistryError when there is something to deliver and MLflow cannot be reached.
+    A run whose trainer was killed ends as KILLED, or as FINISHED when only its registration was
+    missing. A spool that another process has locked is skipped; one that cannot be delivered is
+    reported with the reason and stays as it is. Idempotent.
+    Raises RegistryError when there are entries to deliver and MLflow cannot be reached.
     """
     registry: Registry | None = None
     reports = []
@@ -66,11 +66,11 @@ def sync_spools(settings: Settings) -> SyncReport:
         spool = Spool(folder)
         with spool.lock() as mine:
             if not mine:
-                reports.append(_busy(spool))
+                reports.append(_locked_report(spool))
                 continue
-            # Whoever had the lock until now may have delivered.
+            # The previous holder of the lock may have delivered entries.
             spool = Spool(folder)
-            _end_killed(spool)
+            _end_killed_run(spool)
             if spool.next() is None:
                 continue
             registry = registry or connect(settings)
@@ -78,9 +78,9 @@ def sync_spools(settings: Settings) -> SyncReport:
     return SyncReport(tuple(reports))
 
 
-def _end_killed(spool: Spool) -> None:
-    """Give a run whose process is gone the status that it could not tell."""
-    history = History.read(spool)
+def _end_killed_run(spool: Spool) -> None:
+    """Journal the final status of a run whose process was killed."""
+    history = RunHistory.read(spool)
     if not history.status:
         status = "FINISHED" if history.registering else "KILLED"
         spool.append("status", f"status {status}", status=status, time=int(time.time() * 1000))
@@ -108,13 +108,13 @@ def _deliver(spool: Spool, settings: Settings, registry: Registry) -> SpoolRepor
     return SpoolReport(spool.run_folder, run_id, delivered, left, sentence)
 
 
-def _busy(spool: Spool) -> SpoolReport:
+def _locked_report(spool: Spool) -> SpoolReport:
     sentence = f"{spool.run_folder.name}: it is training, or being delivered, just now."
     return SpoolReport(spool.run_folder, spool.state.run_id, 0, 0, sentence)
 
 
 def undelivered_sentence(folder: Path, count: int, reason: str) -> str:
-    """What to say at the end of a training that MLflow does not have in full."""
+    """The message for a run that MLflow does not have in full."""
     because = f" ({reason.rstrip('.')})" if reason else ""
     return (
         f"MLflow lacks {count} entries of {folder.name}{because}; they are kept in {folder / 'spool'}: "

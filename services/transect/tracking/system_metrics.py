@@ -1,4 +1,4 @@
-"""The machine that trains: what it is, and how busy it was."""
+"""The training machine: its description as tags, and its load as metrics."""
 
 import logging
 import os
@@ -25,13 +25,13 @@ INTERVAL_S = 10.0
 _PREFIX = "system/"
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
-Tell = Callable[[Mapping[str, float], int], None]
+MetricSink = Callable[[Mapping[str, float], int], None]
 
 
 def machine_tags() -> dict[str, str]:
     """CPU, cores, memory, GPUs, system and container image as tags of a run.
 
-    A process cannot ask for the image that it runs in: whoever starts a container passes CONTAINER_IMAGE.
+    A process cannot query the image that it runs in: a container needs CONTAINER_IMAGE in its environment.
     """
     return {
         "transect.cpu": _cpu_name(),
@@ -44,11 +44,11 @@ def machine_tags() -> dict[str, str]:
 
 
 @contextmanager
-def watch_system(tell: Tell, interval: float = INTERVAL_S) -> Iterator[None]:
-    """Hand the load of CPU, memory, disk, network and GPUs to `tell`, as MLflow names it, while the block runs.
+def watch_system(sink: MetricSink, interval: float = INTERVAL_S) -> Iterator[None]:
+    """Sample the load of CPU, memory, disk, network and GPUs into `sink`, under MLflow's names, while the block runs.
 
-    `tell` gets the numbers and a step, the time in seconds since 1970, so that a resumed run goes on
-    where it was. There is a sample at the beginning, one every `interval` seconds, and one at the end.
+    `sink` gets the values and a step: seconds since 1970, so that the steps of a resumed run follow the
+    earlier ones. There is a sample at the beginning, one every `interval` seconds, and one at the end.
     """
     monitors = _monitors()
     done = threading.Event()
@@ -57,14 +57,14 @@ def watch_system(tell: Tell, interval: float = INTERVAL_S) -> Iterator[None]:
         while True:
             ended = done.wait(interval)
             try:
-                _sample(monitors, tell)
+                _sample(monitors, sink)
             except TransectError:
-                # The training itself says so, as soon as it has something to tell.
+                # The training raises the same error at its next call to the log.
                 return
             if ended:
                 return
 
-    _sample(monitors, tell)
+    _sample(monitors, sink)
     thread = threading.Thread(target=work, name="system-metrics", daemon=True)
     thread.start()
     try:
@@ -74,25 +74,25 @@ def watch_system(tell: Tell, interval: float = INTERVAL_S) -> Iterator[None]:
         thread.join()
 
 
-def _sample(monitors: list[BaseMetricsMonitor], tell: Tell) -> None:
+def _sample(monitors: list[BaseMetricsMonitor], sink: MetricSink) -> None:
     values: dict[str, float] = {}
     for monitor in monitors:
-        # A driver that is reloaded, or a disk that is gone, must not end a training.
+        # A driver reload or a missing disk must not end a training.
         with suppress(psutil.Error, OSError, RuntimeError):
             monitor.collect_metrics()
             values |= {f"{_PREFIX}{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
             monitor.clear_metrics()
-    tell(values, int(time.time()))
+    sink(values, int(time.time()))
 
 
 def _monitors() -> list[BaseMetricsMonitor]:
     found: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     try:
         found.append(GPUMonitor())
-    except Exception as error:  # noqa: BLE001 - NVML's own errors share no class with others, and nobody may need it
+    except Exception as error:  # noqa: BLE001 - NVML's errors share no class with others, and GPUs are optional
         logger.debug("No GPU is watched: %s", error)
     else:
-        # What a GPU does not measure (MIG, vGPU, WSL2) it would say in the terminal at each sample.
+        # It would warn in the terminal, at each sample, of values that a GPU does not measure (MIG, vGPU, WSL2).
         logging.getLogger(GPUMonitor.__module__).setLevel(logging.ERROR)
     return found
 

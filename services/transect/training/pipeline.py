@@ -1,4 +1,4 @@
-"""The whole training: plan, run, evaluate, package, register; told to MLflow truthfully."""
+"""The training pipeline: plan, train, evaluate, package, register; all of it tracked in MLflow."""
 
 import shutil
 from collections.abc import Callable
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
 
 TAG_BATCH_USED, TAG_BATCH_REDUCED = "transect.batch_used", "transect.batch_reduced"
 
-# Gets the numbers of an epoch, counted from 1.
-EpochListener = Callable[[int, dict[str, float]], None]
+# Called with the number of an epoch, counted from 1, and its metrics.
+EpochCallback = Callable[[int, dict[str, float]], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainOutcome:
-    """What a training came to.
+    """The result of a training.
 
     `metrics` (precision, recall, mAP50, mAP50-95) and `per_class` are of the test split, measured by
-    our engine on the exported model; of a training that was not to be evaluated they are Ultralytics'
-    on the validation split, and `per_class` is empty. `version` is "" where none was to be registered.
-    `weights_used` is what training started from: ultralytics, starter, checkpoint, file or none.
-    `variants` says in one sentence each what was measured of the faster variants, and which of them
-    are in the package.
+    our engine on the exported model. Without the stage "evaluated" they are Ultralytics' on the
+    validation split, and `per_class` is empty. `version` is "" without the stage "registered".
+    `weights_used` is the kind of starting weights: ultralytics, starter, checkpoint, file or none.
+    `variants` has one sentence for each faster variant: its measurements, and whether the package has it.
     """
 
     run_id: str
@@ -51,22 +50,22 @@ class TrainOutcome:
 def train(request: TrainRequest, settings: Settings) -> TrainOutcome:
     """Train, track, evaluate, package and register; the new version gets the alias `candidate`.
 
-    Everything is checked first: bad input raises the class of transect.errors that fits and leaves
-    MLflow as it was. The run ends FINISHED, FAILED or, when interrupted, KILLED; weights, numbers
-    and the package stay in the run's folder in every case. What an MLflow that is away could not be
-    told stays in the run's spool: RegistryError says so at the end, and `sync_spools` delivers it.
-    `request.until` says how far all this goes.
+    All inputs are checked first: bad input raises the fitting class of transect.errors and leaves
+    MLflow as it was. The run ends FINISHED, FAILED or, when interrupted, KILLED; weights, results
+    and the package stay in the run's folder in every case. Entries that MLflow did not take stay in
+    the run's spool: RegistryError is raised at the end, and `sync_spools` delivers them.
+    `request.until` is the last stage.
     """
     return train_plan(make_plan(request, settings), request, settings)
 
 
 def train_plan(
-    plan: Plan, request: TrainRequest, settings: Settings, *, judge: Callable[[RunLog], None] | None = None
+    plan: Plan, request: TrainRequest, settings: Settings, *, before_end: Callable[[RunLog], None] | None = None
 ) -> TrainOutcome:
-    """As `train`, with the plan of `request` made already; `judge` gets the log before the run ends."""
+    """As `train`, with the plan of `request`; `before_end` is called with the log before the run ends."""
     provenance = read_provenance(Path.cwd())
     with open_session(request, plan, provenance, settings) as session:
-        trained = learn(plan, session)
+        trained = fit(plan, session)
         if request.until == "trained":
             log_files(session.log, session.folder)
             log_weights(session.log, session.folder)
@@ -74,22 +73,22 @@ def train_plan(
         else:
             register = request.until == "registered"
             outcome = package_model(plan, provenance, session, trained, settings, register=register)
-        if judge is not None:
-            judge(session.log)
+        if before_end is not None:
+            before_end(session.log)
     spool = session.log.spool
     if request.until == "registered" and not spool.state.version:
         raise RegistryError(f"MLflow did not register the model: {'; '.join(spool.state.rejected)}.")
-    # Both may have come while the log was closed.
+    # Both may have been delivered while the log was closed.
     return replace(outcome, run_id=spool.state.run_id, version=spool.state.version)
 
 
-def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: None) -> "Trained":
-    """Train, and log what the best weights are worth on the validation split.
+def fit(plan: Plan, session: Session, on_epoch: EpochCallback = lambda *_: None) -> "Trained":
+    """Train, and log the metrics of the best weights on the validation split.
 
-    `listener` is called when an epoch has been told and its checkpoint is not written yet; what it raises ends the
-    training.
+    `on_epoch` is called after the metrics of an epoch are journalled and before its checkpoint is written; what it
+    raises ends the training.
     """
-    from transect.training.trainer.trainer import Listeners, run_training
+    from transect.training.trainer.trainer import TrainingCallbacks, run_training
 
     log = session.log
     if not session.resumed:
@@ -97,17 +96,17 @@ def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: Non
 
     def epoch(number: int, values: dict[str, float]) -> None:
         log.metrics(values, step=number)
-        listener(number, values)
+        on_epoch(number, values)
 
-    listeners = Listeners(
+    callbacks = TrainingCallbacks(
         started=lambda arguments: log.params(record.configuration(plan, arguments)),
         epoch=epoch,
         reduced=lambda batch, sentence: log.tags({TAG_BATCH_REDUCED: sentence, TAG_BATCH_USED: str(batch)}),
     )
     try:
-        trained = run_training(plan.dataset, plan.arguments, session.folder, listeners, session.checkpoint)
+        trained = run_training(plan.dataset, plan.arguments, session.folder, callbacks, session.checkpoint)
     except RuntimeError as error:
-        if (explained := _explained(str(error))) is None:
+        if (explained := _explain_failure(str(error))) is None:
             raise
         raise explained from error
     log.tags({TAG_BATCH_USED: str(trained.batch), "transect.epochs_run": str(trained.epochs)})
@@ -115,11 +114,11 @@ def learn(plan: Plan, session: Session, listener: EpochListener = lambda *_: Non
     return trained
 
 
-def _explained(said: str) -> InputError | None:
-    """What the user can do about what torch or Ultralytics said, if that is known."""
-    if "out of memory" in said.lower():
+def _explain_failure(message: str) -> InputError | None:
+    """The advice for a known failure of torch or Ultralytics, else None."""
+    if "out of memory" in message.lower():
         return InputError("Training ran out of memory; give a smaller batch or imgsz, such as: batch=8 imgsz=512.")
-    if "NaN" in said:
+    if "NaN" in message:
         return InputError(
             "The loss became NaN or infinite and stayed so; give a smaller learning rate or other numbers, such as: "
             "lr0=0.0005 amp=false."
@@ -139,10 +138,10 @@ def package_model(
     """Export, evaluate on the test split, make the faster variants, package and, with `register`, register."""
     from transect.training.packaging.evaluation import evaluate_model, warn_of_difference
     from transect.training.packaging.onnx_export import export_onnx
-    from transect.training.packaging.variant_benchmark import TrialModel, make_variants
+    from transect.training.packaging.variant_benchmark import ExportedModel, make_variants
 
     log, folder = session.log, session.folder
-    # On their way while the model is exported and evaluated.
+    # Delivered while the model is exported and evaluated.
     log_pictures(log, folder)
     onnx = folder / MODEL_FILE
     export_onnx(trained.best, onnx, trained.image_size, plan.recipe.head)
@@ -159,7 +158,7 @@ def package_model(
     found = evaluate_model(plan.dataset, settings, plan.background, **package)
     warn_of_difference(found.val, trained.val)
     report = make_variants(
-        TrialModel.describe(folder, **package, conf=found.conf),
+        ExportedModel.describe(folder, **package, conf=found.conf),
         plan.dataset,
         plan.recipe.precision,
         settings,
@@ -171,7 +170,7 @@ def package_model(
     log.metrics(final, step=trained.epochs)
     log.tags(report.tags())
     log_tables(log, folder)
-    # What a process left that was killed before it could hand its package over.
+    # A killed process may have left a partial package.
     shutil.rmtree(folder / "package", ignore_errors=True)
     built = build_package(
         folder / "package",
@@ -215,7 +214,7 @@ def _outcome(plan: Plan, session: Session, settings: Settings, metrics: dict[str
 
 
 def _register(plan: Plan, session: Session, package: Path, measured: dict[str, str], settings: Settings) -> str:
-    """The version, "" when it is made later. Raises RegistryError when MLflow refuses it."""
+    """Register the package; returns the version, "" when MLflow is away. Raises RegistryError when MLflow refuses."""
     tags = {
         tag_names.TAG_DATA: str(plan.dataset.path),
         tag_names.TAG_DATASET_DIGEST: plan.digest,

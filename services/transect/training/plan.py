@@ -1,4 +1,4 @@
-"""Everything that a training needs, checked before anything is started: bad input costs seconds."""
+"""All inputs of a training, validated before it starts: bad input costs seconds."""
 
 import logging
 import re
@@ -23,25 +23,24 @@ from transect.training.trainer.environment import prepare_ultralytics
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "yolo11n"
-# What MLflow's column for the name of an experiment holds.
+# The width of MLflow's column for experiment names.
 _LONGEST_EXPERIMENT = 256
 # A folder's name takes 255 bytes, MLflow's column for the name of a run 250 characters; both add a time.
 _LONGEST_ARCHITECTURE = 150
 
-# How far a training goes: to weights that were validated, to a package that was evaluated on the test split, to a
-# registered version.
-Until = Literal["trained", "evaluated", "registered"]
+# The last stage of a training: validated weights, a package evaluated on the test split, a registered version.
+Stage = Literal["trained", "evaluated", "registered"]
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the user asks for.
+    """A user's request for a training.
 
-    `model` is an Ultralytics detection architecture by name, a .yaml or a .pt; `data` a data.yaml;
-    both fall back to the recipe, and data then to `default_data`, which is called only where nobody
-    named any. `overrides` are KEY=VALUE texts for the recipe. `resume` goes on with the newest run of
-    this recipe and model that did not end well, `new_run` does so in a run of its own. `run_tags` are
-    tags of the run beside the recipe's, and `experiment` names its MLflow experiment, if not the recipe does.
+    `model` is an Ultralytics detection architecture by name, a .yaml or a .pt; `data` a data.yaml.
+    Both fall back to the recipe, and data then to `default_data`, which is called only if needed.
+    `overrides` are KEY=VALUE texts for the recipe. `resume` resumes the newest run of this recipe and
+    model that did not finish, `new_run` does so in a new run. `until` is the last stage. `run_tags` are
+    tags of the run beside the recipe's; `experiment` overrides the recipe's MLflow experiment.
     """
 
     model: str | None = None
@@ -51,14 +50,14 @@ class TrainRequest:
     default_data: Callable[[], Path] | None = None
     resume: bool = False
     new_run: bool = False
-    until: Until = "registered"
+    until: Stage = "registered"
     run_tags: Mapping[str, str] = field(default_factory=dict)
     experiment: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A training that can start. `background` are pictures of empty ground; `registry` is None while MLflow is away."""
+    """A validated training. `background` are pictures of empty ground; `registry` is None while MLflow is away."""
 
     recipe: Recipe
     architecture: Architecture
@@ -76,10 +75,10 @@ class Plan:
 def make_plan(request: TrainRequest, settings: Settings) -> Plan:
     """Check recipe, data, model, device, MLflow and starting weights, cheapest first.
 
-    Raises the class of transect.errors that fits; MLflow holds nothing new then. An MLflow that is
-    away stops nothing; one that refuses us, or an address that is none of MLflow, does.
+    Raises the fitting class of transect.errors, before anything is written to MLflow. An unreachable
+    MLflow is no error; one that refuses access, or an address that is not MLflow's, is.
     """
-    recipe = replace(load_recipe(request.config, request.overrides), named=request.experiment)
+    recipe = replace(load_recipe(request.config, request.overrides), experiment_name=request.experiment)
     _check_experiment(recipe)
     prepare_ultralytics(settings.home)
     architecture = resolve_architecture(_override(request, "model") or request.model or recipe.model or DEFAULT_MODEL)
@@ -90,12 +89,12 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
             f"Model {architecture.name[:40]}... names the run and its folder, and is longer than "
             f"{_LONGEST_ARCHITECTURE} bytes; rename the file."
         )
-    # What will evaluate the model, hours from now.
+    # The backend evaluates the model only after hours of training.
     check_backend(settings.backend)
     dataset = load_dataset(_data_path(request, recipe))
-    # torch is imported here, after what can be refused at once.
+    # torch takes seconds to import: the cheap checks come first.
     from transect.training.trainer.device import resolve_device
-    from transect.training.trainer.shared_memory import check_plan
+    from transect.training.trainer.shared_memory import check_shared_memory
     from transect.training.trainer.trainer import check_arguments
 
     device = resolve_device(settings.device)
@@ -103,7 +102,7 @@ def make_plan(request: TrainRequest, settings: Settings) -> Plan:
         check_arguments({**recipe.train, "model": architecture.source, "device": device})
     except InputError as error:
         raise InputError(_with_place(str(error), recipe)) from error
-    check_plan(dataset, {**recipe.train, "model": architecture.source, "device": device})
+    check_shared_memory(dataset, {**recipe.train, "model": architecture.source, "device": device})
     registry = _connect(settings)
     weights = choose_weights(architecture, recipe.pretrained or settings.pretrained, settings.home)
     logger.info("%s", weights.sentence)
@@ -142,7 +141,7 @@ def _check_experiment(recipe: Recipe) -> None:
 
 
 def _with_place(problem: str, recipe: Recipe) -> str:
-    """A refusal of Ultralytics with where the value that it names was given."""
+    """Ultralytics' error message, with the file and line of the value that it names."""
     named = [where for key, where in recipe.places.items() if re.search(rf"\b{re.escape(key)}=", problem)]
     return placed(problem, named[0] if len(named) == 1 else "")
 
@@ -151,12 +150,12 @@ def _connect(settings: Settings) -> Registry | None:
     try:
         return connect(settings)
     except UnreachableError as error:
-        logger.warning("%s Training starts all the same; what it tells is kept on disk until MLflow is back.", error)
+        logger.warning("%s Training starts all the same; its log is kept on disk until MLflow is back.", error)
         return None
 
 
 def _override(request: TrainRequest, key: str) -> str | None:
-    """A top-level key that was given on the command line, which wins over the option of its name."""
+    """The value of a top-level key on the command line, which overrides the option of its name."""
     found = [text.partition("=")[2] for text in request.overrides if override_key(text) == key]
     return found[-1] if found else None
 
@@ -194,7 +193,7 @@ _decoded: set[str] = set()
 
 
 def _check_pixels(dataset: Dataset, digests: Mapping[SplitName, str]) -> None:
-    """Decode what was not decoded before in this process, and log remarks. Raises DatasetError as check_pixels does."""
+    """Decode the splits that this process has not decoded, and log remarks. Raises DatasetError as check_pixels."""
     wanted: dict[str, SplitName] = {}
     for name, digest in digests.items():
         if digest not in _decoded:

@@ -1,4 +1,4 @@
-"""Going on with a training that was killed, stopped or failed: which run, from where, and what may change."""
+"""Resuming a training that was killed, stopped or failed: which run, which checkpoint, which changes are allowed."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ from typing import Any
 from transect.errors import InputError
 from transect.files import atomic_path
 from transect.settings import Settings
-from transect.tracking.run_history import History
+from transect.tracking.run_history import RunHistory
 from transect.tracking.spool import Spool
 from transect.tracking.sync import run_folders
-from transect.training.plan import Plan, Until
+from transect.training.plan import Plan, Stage
 from transect.training.trainer.checkpoints import (
     BEST,
     COMPLETE,
@@ -27,26 +27,26 @@ from transect.training.trainer.checkpoints import (
 _FIXED = ("optimizer",)
 # With optimizer=auto Ultralytics chooses these itself.
 _CHOSEN_BY_AUTO = ("lr0", "momentum", "warmup_bias_lr")
-# Where weights came from is over; where it computes is taken as it is now.
-_NOT_CHANGES = ("model", "pretrained", "device")
+# A resumed training loads its checkpoint, and may run on another device.
+_IGNORED = ("model", "pretrained", "device")
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """A run to go on with: its folder, its spool and what it told."""
+class UnfinishedRun:
+    """A run to resume: its folder, its spool and its replayed journal."""
 
     folder: Path
     spool: Spool
-    history: History
+    history: RunHistory
 
     @property
     def trained(self) -> bool:
-        """Whether its training is over, and only what follows it is missing."""
+        """Whether its training is complete, and only the later stages are missing."""
         return (self.folder / TRAINED).is_file()
 
 
-def facts(plan: Plan) -> dict[str, Any]:
-    """What a spool keeps about its training, for who resumes it."""
+def resume_fingerprint(plan: Plan) -> dict[str, Any]:
+    """The settings that a run's journal keeps, to check a later resume against."""
     return {
         "architecture": plan.architecture.name,
         "data": str(plan.dataset.path),
@@ -56,8 +56,8 @@ def facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def find_unfinished(plan: Plan, settings: Settings, until: Until = "registered") -> Unfinished:
-    """The newest run of this recipe and model that did not finish, was to go as far, and has a checkpoint.
+def find_unfinished(plan: Plan, settings: Settings, until: Stage = "registered") -> UnfinishedRun:
+    """The newest unfinished run of this recipe and model with the same last stage and a checkpoint.
 
     Raises InputError when there is none.
     """
@@ -65,15 +65,18 @@ def find_unfinished(plan: Plan, settings: Settings, until: Until = "registered")
     waiting: list[str] = []
     for folder in reversed(run_folders(settings)):
         spool = Spool(folder)
-        history = History.read(spool)
-        if (history.experiment, history.facts.get("architecture")) != wanted or history.status == "FINISHED":
+        history = RunHistory.read(spool)
+        if (
+            history.experiment,
+            history.resume_fingerprint.get("architecture"),
+        ) != wanted or history.status == "FINISHED":
             continue
-        if history.facts.get("until", "registered") != until:
+        if history.resume_fingerprint.get("until", "registered") != until:
             continue
         if spool.state.version or any(entry.kind == "register" for entry in spool.pending()):
             waiting.append(folder.name)
         elif any((folder / name).is_file() for name in (TRAINED, COMPLETE, LAST)):
-            return Unfinished(folder, spool, history)
+            return UnfinishedRun(folder, spool, history)
     hint = f"; {waiting[0]} only waits for MLflow: transect runs sync" if waiting else ""
     raise InputError(
         f"There is nothing to resume: no unfinished run of {wanted[0]} with {wanted[1]} under "
@@ -81,14 +84,14 @@ def find_unfinished(plan: Plan, settings: Settings, until: Until = "registered")
     )
 
 
-def check_unchanged(run: Unfinished, plan: Plan, *, new_run: bool) -> None:
-    """Raise InputError for a change that `run`, or a fork of it with `new_run`, cannot take."""
-    before = run.history.facts
+def check_unchanged(run: UnfinishedRun, plan: Plan, *, new_run: bool) -> None:
+    """Raise InputError for a change that `run`, or a fork of it with `new_run`, does not allow."""
+    before = run.history.resume_fingerprint
     if before["dataset_digest"] != plan.digest and not new_run:
         raise InputError(
             f"The training set {plan.dataset.path} is not the one that {run.folder.name} was trained on "
-            f"(digest {plan.digest[:12]}, was {before['dataset_digest'][:12]}); bring that back, or go on in a run of "
-            "its own: --resume --new-run"
+            f"(digest {plan.digest[:12]}, was {before['dataset_digest'][:12]}); bring that back, or resume in a new "
+            "run: --resume --new-run"
         )
     if before["names"] != list(plan.dataset.names):
         raise InputError(
@@ -102,19 +105,19 @@ def check_unchanged(run: Unfinished, plan: Plan, *, new_run: bool) -> None:
             f"{name} was {before['arguments'].get(name)} in {run.folder.name} and cannot change on the way; "
             "start a new training without --resume."
         )
-    told = max((step for name, step in run.history.metrics if name == "train/loss"), default=0)
+    trained = max((step for name, step in run.history.metrics if name == "train/loss"), default=0)
     epochs = plan.arguments.get("epochs")
     # The checkpoint may be one epoch behind; the trainer, which reads it, is exact.
-    if isinstance(epochs, int) and epochs < told and not run.trained:
-        raise InputError(f"{told} epochs are trained and epochs={epochs}; give more epochs to go on.")
+    if isinstance(epochs, int) and epochs < trained and not run.trained:
+        raise InputError(f"{trained} epochs are trained and epochs={epochs}; give more epochs to resume.")
     if new_run and run.trained:
         raise InputError(f"{run.folder.name} is trained to its end; finish it with --resume alone.")
 
 
-def changed_arguments(run: Unfinished, plan: Plan) -> dict[str, Any]:
-    """Ultralytics' arguments that are others than when `run` was started."""
-    before, now = run.history.facts["arguments"], facts(plan)["arguments"]
-    skipped = set(_NOT_CHANGES)
+def changed_arguments(run: UnfinishedRun, plan: Plan) -> dict[str, Any]:
+    """Ultralytics' arguments that changed since `run` was started."""
+    before, now = run.history.resume_fingerprint["arguments"], resume_fingerprint(plan)["arguments"]
+    skipped = set(_IGNORED)
     if now.get("optimizer", "auto") == "auto":
         skipped |= set(_CHOSEN_BY_AUTO)
     return {
@@ -124,15 +127,15 @@ def changed_arguments(run: Unfinished, plan: Plan) -> dict[str, Any]:
     }
 
 
-def checkpoint_of(run: Unfinished, plan: Plan) -> Checkpoint:
-    """Where `run` goes on."""
+def checkpoint_of(run: UnfinishedRun, plan: Plan) -> Checkpoint:
+    """The checkpoint to resume `run` from."""
     complete = run.folder / COMPLETE
     path = complete if complete.is_file() else run.folder / LAST
     return Checkpoint(path, complete.is_file(), changed_arguments(run, plan))
 
 
-def fork(run: Unfinished, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """Copy what `run` reached into the new run's `folder`; the checkpoint there."""
+def fork(run: UnfinishedRun, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Copy the checkpoint and state of `run` into the new run's `folder`; returns the copied checkpoint."""
     for path in (checkpoint.path, run.folder / BEST, run.folder / COMPLETE_BEST, *state_files(run.folder)):
         if path.is_file():
             with atomic_path(folder / path.relative_to(run.folder)) as temporary:

@@ -1,4 +1,4 @@
-"""What a training writes into its MLflow run, as plain names and values."""
+"""Tags, parameters, metrics and files of a training's MLflow run, as plain names and values."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from transect.training.plan import Plan
 
 
 def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
-    """Tags of the run: where it came from, in MLflow's names where it has some, and ours."""
+    """Provenance tags of the run, under MLflow's names where they exist, else ours."""
     return {
         "mlflow.user": provenance.user,
         "mlflow.source.name": provenance.command,
@@ -42,7 +42,7 @@ def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
 
 
 def log_start(log: RunLog, plan: Plan, folder: Path) -> None:
-    """Recipe with overrides, source and packages, the table of the data set, and the data set as inputs of the run."""
+    """Log recipe with overrides, source, packages, the summary of the data set, and its splits as inputs of the run."""
     recipe, table = folder / "recipe.yaml", folder / "dataset_summary.csv"
     recipe.write_text(plan.recipe.as_yaml(), encoding="utf-8")
     table.write_text(as_csv(dataset_summary(plan.dataset)), encoding="utf-8")
@@ -69,7 +69,7 @@ def _published(data_yaml: Path, folder: Path) -> Path:
 
 
 def _log_source(log: RunLog, folder: Path, wanted: SourceDiff) -> None:
-    """What the commit alone does not say: local changes, if there are some, and every installed package."""
+    """Log local changes to the commit, if any, and every installed package."""
     packages, patch = folder / "requirements.txt", folder / "changes.patch"
     packages.write_text(installed_packages(), encoding="utf-8")
     log.artifact(packages, "source")
@@ -79,7 +79,7 @@ def _log_source(log: RunLog, folder: Path, wanted: SourceDiff) -> None:
 
 
 def configuration(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of the run: what Ultralytics really uses, and what Transect adds."""
+    """The parameters of the run: Ultralytics' effective `arguments`, and Transect's own."""
     return {
         **arguments,
         "architecture": plan.architecture.name,
@@ -96,26 +96,26 @@ def configuration(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def final_metrics(evaluation: Evaluation) -> dict[str, float]:
     """The final metrics under the names of the run: test/mAP50, and test/class/NAME/mAP50 per class."""
     final = {f"test/{_tracked(name)}": value for name, value in evaluation.metrics().items()}
-    for class_name, told in class_names(evaluation.per_class).items():
+    for class_name, metric_name in class_names(evaluation.per_class).items():
         values = evaluation.per_class[class_name].metrics()
-        final |= {f"test/class/{told}/{_tracked(name)}": value for name, value in values.items()}
+        final |= {f"test/class/{metric_name}/{_tracked(name)}": value for name, value in values.items()}
     return final
 
 
 def background_metrics(counts: BackgroundCounts | None) -> dict[str, float]:
-    """What was searched of empty ground, and the false alarms of each class on it: background/class/NAME/alarms."""
+    """Images and area of empty ground, and false alarms on it by class: background/class/NAME/alarms."""
     if counts is None:
         return {}
     found = {"background/images": float(counts.images), "background/mpx": counts.area_mpx}
-    for name, told in class_names(counts.counts).items():
+    for name, metric_name in class_names(counts.counts).items():
         alarms = float(counts.alarms([name]).sum())
-        found[f"background/class/{told}/alarms"] = alarms
-        found[f"background/class/{told}/alarms_per_mpx"] = alarms / counts.area_mpx
+        found[f"background/class/{metric_name}/alarms"] = alarms
+        found[f"background/class/{metric_name}/alarms_per_mpx"] = alarms / counts.area_mpx
     return found
 
 
 def headline(evaluation: Evaluation) -> dict[str, float]:
-    """The four numbers that a model is known by."""
+    """The four headline metrics of a model."""
     return {
         "precision": evaluation.precision,
         "recall": evaluation.recall,
@@ -125,7 +125,7 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _tracked(name: str) -> str:
-    # The runs of Ultralytics' users call it so, and charts compare runs by name.
+    # Ultralytics' name, so that charts compare runs of both.
     return "mAP50-95" if name == "mAP50_95" else name
 
 

@@ -1,4 +1,4 @@
-"""The run that a training writes: begun or gone on with, and ended with its true status."""
+"""The MLflow run of a training: started or resumed, and ended with its true status."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from transect.errors import InputError, RegistryError, UnreachableError
 from transect.registry import Registry
 from transect.settings import Settings
 from transect.tracking.provenance import Provenance
-from transect.tracking.run_history import History
+from transect.tracking.run_history import RunHistory
 from transect.tracking.run_log import RunLog, RunStatus, summarise
 from transect.tracking.sync import undelivered_sentence
 from transect.tracking.system_metrics import watch_system
@@ -24,13 +24,13 @@ from transect.training.plan import Plan, TrainRequest
 from transect.training.resume import (
     check_unchanged,
     checkpoint_of,
-    facts,
     find_unfinished,
     fork,
+    resume_fingerprint,
 )
 from transect.training.trainer.checkpoints import BEST, LAST, Checkpoint
 from transect.training.trainer.environment import logged_to
-from transect.training.validation_plots import plots
+from transect.training.validation_plots import collect_plots
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _TRAINING_FILES = ("results.csv", "args.yaml", "ultralytics.log")
 
 @dataclass(frozen=True)
 class Session:
-    """The run that a training writes: its folder, its log, and where it goes on, if it does."""
+    """The run of a training: its folder, its log, and the checkpoint to resume from, if any."""
 
     folder: Path
     log: RunLog
@@ -51,20 +51,20 @@ class Session:
 
 @contextmanager
 def open_session(request: TrainRequest, plan: Plan, provenance: Provenance, settings: Settings) -> Iterator[Session]:
-    """Begin the run, or go on with it if that is asked for, and end it with its true status.
+    """Start the run, or resume it if requested, and end it with its true status.
 
     Raises RegistryError at the end when MLflow does not have everything.
     """
-    session = resume(request, plan, provenance, settings) if request.resume or request.new_run else None
-    session = session or begin(request, plan, provenance, settings)
-    go_on = "the same command with --resume goes on where this run is" if request.until == "registered" else ""
-    with running(session, plan.recipe.experiment, settings, go_on):
+    session = resume_run(request, plan, provenance, settings) if request.resume or request.new_run else None
+    session = session or start_run(request, plan, provenance, settings)
+    resume_hint = "the same command with --resume resumes this run" if request.until == "registered" else ""
+    with tracked_run(session, plan.recipe.experiment, settings, resume_hint):
         yield session
     if left := session.log.undelivered.left:
         raise RegistryError(undelivered_sentence(session.folder, len(left), session.log.undelivered.reason))
 
 
-def begin(
+def start_run(
     request: TrainRequest,
     plan: Plan,
     provenance: Provenance,
@@ -72,15 +72,15 @@ def begin(
     *,
     folder: Path | None = None,
     tags: Mapping[str, str] | None = None,
-    parent: History | None = None,
+    parent: RunHistory | None = None,
     nested_in: Path | None = None,
 ) -> Session:
-    """A new run, in an empty `folder` or one that is made; `parent` is what it goes on from.
+    """Start a new run in the empty `folder`, or a new one; `parent` is the run that it resumes.
 
-    `nested_in` is the folder of the run that it is a part of, as a trial is of a sweep.
+    `nested_in` is the folder of its parent in MLflow's pages, as a trial's is its sweep.
     Raises RegistryError, and leaves nothing behind, when MLflow refuses it.
     """
-    registry = _asked_for(plan)
+    registry = _verified_registry(plan)
     folder = folder or new_run_folder(settings, plan.architecture.name)
     try:
         log = RunLog.start(
@@ -88,7 +88,7 @@ def begin(
             settings,
             plan.recipe.experiment,
             {**record.run_tags(plan, provenance), **request.run_tags, **(tags or {})},
-            {**facts(plan), "until": request.until},
+            {**resume_fingerprint(plan), "until": request.until},
             registry=registry,
             parent=parent,
             nested_in=nested_in,
@@ -99,45 +99,45 @@ def begin(
     return Session(folder, log)
 
 
-def _asked_for(plan: Plan) -> Registry | None:
-    """MLflow, after its experiment was asked for: one that cannot be used is told before anything is made.
+def _verified_registry(plan: Plan) -> Registry | None:
+    """The registry, after a look-up of its experiment, so that an unusable one fails before anything is created.
 
-    None while MLflow is away, also if it has gone since the plan was made. Raises RegistryError.
+    None while MLflow is away, also if it became so since the plan was made. Raises RegistryError.
     """
     if plan.registry is None:
         return None
     try:
         plan.registry.experiment(plan.recipe.experiment)
     except UnreachableError as error:
-        logger.warning("%s Training starts all the same; what it tells is kept on disk until MLflow is back.", error)
+        logger.warning("%s Training starts all the same; its log is kept on disk until MLflow is back.", error)
         return None
     return plan.registry
 
 
-def resume(request: TrainRequest, plan: Plan, provenance: Provenance, settings: Settings) -> Session:
-    """Go on with the newest unfinished run, or in a new one that knows its parent."""
+def resume_run(request: TrainRequest, plan: Plan, provenance: Provenance, settings: Settings) -> Session:
+    """Resume the newest unfinished run, or fork it into a new run with a tag that names its parent."""
     run = find_unfinished(plan, settings, request.until)
     check_unchanged(run, plan, new_run=request.new_run)
     checkpoint = None if run.trained else checkpoint_of(run, plan)
     if request.new_run and checkpoint is not None:
         tags = {TAG_PARENT_RUN: run.spool.state.run_id or run.history.local_id}
-        session = begin(request, plan, provenance, settings, tags=tags, parent=run.history)
-        logger.info("Going on from %s in a run of its own.", run.folder)
+        session = start_run(request, plan, provenance, settings, tags=tags, parent=run.history)
+        logger.info("Resuming from %s in a new run.", run.folder)
         return replace(session, checkpoint=fork(run, checkpoint, session.folder))
     log = RunLog.resume(run.spool, settings, registry=plan.registry)
-    logger.info("Going on with %s.", run.folder)
+    logger.info("Resuming %s.", run.folder)
     return Session(run.folder, log, resumed=True, checkpoint=checkpoint)
 
 
 @contextmanager
-def running(session: Session, experiment: str, settings: Settings, go_on: str) -> Iterator[None]:
-    """Watch the machine and keep the log of Ultralytics while the block runs, and end the run with its true status.
+def tracked_run(session: Session, experiment: str, settings: Settings, resume_hint: str) -> Iterator[None]:
+    """Sample the machine and log Ultralytics' output while the block runs, then end the run with its true status.
 
-    What MLflow does not have then, `session.log.undelivered` names. `go_on` says to whoever stops the
-    training what goes on with it; empty says nothing.
+    `session.log.undelivered` then lists the entries that MLflow lacks. `resume_hint` is logged on Ctrl-C,
+    unless it is empty.
     """
     log, folder = session.log, session.folder
-    logger.info("MLflow run %s in experiment %s; files in %s", log.run_id or "(made later)", experiment, folder)
+    logger.info("MLflow run %s in experiment %s; files in %s", log.run_id or "(created later)", experiment, folder)
     status: RunStatus = "FAILED"
     try:
         with termination_as_interrupt(), logged_to(folder / "ultralytics.log"), watch_system(log.metrics):
@@ -145,13 +145,13 @@ def running(session: Session, experiment: str, settings: Settings, go_on: str) -
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
-        if go_on:
-            logger.info("Stopped; %s.", go_on)
+        if resume_hint:
+            logger.info("Stopped; %s.", resume_hint)
         raise
     finally:
         if status != "FINISHED":
-            log_rest(log, folder)
-        # Whoever pressed Ctrl-C waits for nobody who is away.
+            log_partial_outputs(log, folder)
+        # After Ctrl-C, wait at most 15 s for MLflow.
         wait = min(settings.tracking_wait, _KILLED_WAIT_S) if status == "KILLED" else settings.tracking_wait
         undelivered = log.finish(status, wait)
         if undelivered.rejected:
@@ -161,26 +161,26 @@ def running(session: Session, experiment: str, settings: Settings, go_on: str) -
 
 
 def log_files(log: RunLog, folder: Path) -> None:
-    """Log the pictures and tables that a training left."""
+    """Log the pictures and tables of a training."""
     log_pictures(log, folder)
     log_tables(log, folder)
 
 
 def log_pictures(log: RunLog, folder: Path) -> None:
-    """Log what Ultralytics drew; nothing is added to it after the training."""
-    for path in plots(folder):
+    """Log Ultralytics' plots; none are added after the training."""
+    for path in collect_plots(folder):
         log.artifact(path, "plots")
 
 
 def log_tables(log: RunLog, folder: Path) -> None:
-    """Log the numbers and arguments of a training, and what Ultralytics said, up to now."""
+    """Log the results, arguments and Ultralytics' log of a training, up to now."""
     for name in _TRAINING_FILES:
         if (folder / name).is_file():
             log.artifact(folder / name, "training")
 
 
-def log_rest(log: RunLog, folder: Path) -> None:
-    """Log what a training that did not end well has left: its numbers, pictures and weights."""
+def log_partial_outputs(log: RunLog, folder: Path) -> None:
+    """Log the outputs of a training that failed or was stopped: tables, pictures and weights."""
     log_files(log, folder)
     log_weights(log, folder)
     if (folder / LAST).is_file():
@@ -188,7 +188,7 @@ def log_rest(log: RunLog, folder: Path) -> None:
 
 
 def log_weights(log: RunLog, folder: Path) -> None:
-    """Log the best weights of a training, which a package would hold."""
+    """Log the best weights of a training."""
     if (folder / BEST).is_file():
         log.artifact(folder / BEST, "weights")
 
@@ -205,12 +205,12 @@ def new_run_folder(settings: Settings, name: str) -> Path:
         except OSError as error:
             raise InputError(f"{folder} cannot be made: {error.strerror}; set TRANSECT_HOME.") from error
         return folder
-    raise InputError(f"{settings.home / 'train'} holds a thousand runs of this second; clear it.")
+    raise InputError(f"{settings.home / 'train'} has a thousand runs of this second; clear it.")
 
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which stops a container, end the run as Ctrl-C does: with its status told."""
+    """Handle SIGTERM, which stops a container, as Ctrl-C, so that the run ends with its status."""
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield
         return

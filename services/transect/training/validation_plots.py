@@ -1,4 +1,4 @@
-"""Pictures for a run's pages: labels and predictions of one batch, side by side."""
+"""Plots for a run's pages: labels and predictions of one batch, side by side."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,14 @@ import numpy as np
 _PLOTS = ("*.png", "*.jpg")
 _LABELS = "_labels.jpg"
 _GAP = 12  # white pixels between the two
-_TITLE = 40  # and above them, with what they are
+_TITLE = 40  # height of their titles in pixels
 
 
-def plots(folder: Path) -> list[Path]:
-    """The pictures that Ultralytics drew (curves, confusion matrix, labels, predictions), and each pair as one.
+def collect_plots(folder: Path) -> list[Path]:
+    """Ultralytics' plots (curves, confusion matrix, labels, predictions), and labels beside predictions.
 
-    `val_batchN_compare.jpg` shows the labels of a validation batch on the left and what the model
-    found on the right.
+    `val_batchN_compare.jpg` shows the labels of a validation batch on the left and the predictions
+    on the right.
     """
     for labels in folder.glob(f"val_batch*{_LABELS}"):
         found = labels.with_name(labels.name.replace(_LABELS, "_pred.jpg"))
@@ -33,7 +33,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 def _put_beside(left: Path, right: Path, out: Path) -> None:
     first, second = (cv2.imread(str(path)) for path in (left, right))
     if first is None or second is None:
-        # A training that was killed while it drew: both halves are still logged as they are.
+        # A training was killed while it drew: both halves are still logged as they are.
         return
     height = _TITLE + max(first.shape[0], second.shape[0])
     gap = np.full((height, _GAP, 3), 255, np.uint8)

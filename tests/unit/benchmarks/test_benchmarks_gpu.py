@@ -29,7 +29,7 @@ from benchmarks.gpu_place import TILES, Place
 from benchmarks.gpu_report import REHEARSAL, Outcome, Results, Skipped, outcomes, read_results, report
 from benchmarks.gpu_training import write_spots
 from benchmarks.gpu_turns import PLAIN, PREDICT, in_order, ratios
-from benchmarks.measure import Bar
+from benchmarks.reporting import Bar
 
 from transect.datasets import load_dataset
 from transect.engine import Detection

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from benchmarks.flown import BOXES_A_PHOTO, HEIGHT, SPECIES, WIDTH, fly
 from benchmarks.scale import PEER_DISTANCES_M, Outcome, Stage, Stages, count, peer, report
+from benchmarks.simulated_survey import BOXES_A_PHOTO, HEIGHT, SPECIES, WIDTH, simulate_survey
 
 from transect.census.inputs.config import CensusConfig
 
 
 def test_a_flown_survey_is_what_it_says() -> None:
-    flown = fly(400)
+    flown = simulate_survey(400)
     assert len(flown.frames) == len(flown.found) >= 400
     assert flown.boxes == pytest.approx(BOXES_A_PHOTO * len(flown.frames), rel=0.2)
     times = [frame.taken_at for frame in flown.frames]
@@ -17,11 +17,11 @@ def test_a_flown_survey_is_what_it_says() -> None:
     assert (boxes <= [WIDTH, HEIGHT, WIDTH, HEIGHT]).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert {name for one in flown.found for name in one.classes} == set(SPECIES)
-    assert fly(400).truth == flown.truth != fly(400, seed=2).truth
+    assert simulate_survey(400).truth == flown.truth != simulate_survey(400, seed=2).truth
 
 
 def test_the_census_counts_the_survey_and_every_stage_is_timed() -> None:
-    flown, stages = fly(600), Stages()
+    flown, stages = simulate_survey(600), Stages()
     observations, unique = count(flown, CensusConfig(), stages)
     assert unique == pytest.approx(flown.truth, rel=0.05)
     assert len(observations) == flown.boxes

@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from benchmarks.late import LateProxy
+from benchmarks.interleaved import Span
+from benchmarks.latency_proxy import LatencyProxy
 from benchmarks.tracking import AGAIN, AWAY, EMBEDDED, LATE, SERVER, WITHOUT, orders, overheads, report
-from benchmarks.trainings import Noted, Spent, read_noted, train, write_noted, write_recipe
-from benchmarks.turns import Span
+from benchmarks.training_process import Noted, Spent, read_noted, train, write_noted, write_recipe
 
 from tiny_datasets import write_spots_dataset
 from transect.settings import load_settings
@@ -101,7 +101,7 @@ def test_what_a_training_noted_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 def test_an_answer_comes_as_it_is_and_late() -> None:
-    with _serving(HTTPServer(("127.0.0.1", 0), _Echo)) as echo, _serving(LateProxy(0, *echo, _LATE_S)) as proxy:
+    with _serving(HTTPServer(("127.0.0.1", 0), _Echo)) as echo, _serving(LatencyProxy(0, *echo, _LATE_S)) as proxy:
         connection = HTTPConnection(*proxy)
         start = time.monotonic()
         for body in (b"known length", iter([b"in ", b"", b"chunks"]), b""):

@@ -165,7 +165,7 @@ def test_boxes_beyond_any_alarm_are_the_least_there_is() -> None:
 def test_each_stratum_loses_the_alarms_of_its_own_pixels() -> None:
     samples = [
         StratumSample("plain", 180, None, (12, 5, 0, 22), (4, 3, 2.5, 5), (), (40.0, 30.0, 25.0, 50.0)),
-        # Flown higher: fewer pixels a km2.
+        # SimulatedSurvey higher: fewer pixels a km2.
         StratumSample("hill", 40, 16, (1, 4, 2), (1, 2, 1), (), (5.0, 10.0, 5.0)),
     ]
     ground = replace(GROUND, rate=0.05)

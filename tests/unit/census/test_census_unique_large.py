@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from benchmarks.flown import GPS_ERROR_M, SPECIES, YAW_ERROR_DEG, Flown, fly
+from benchmarks.simulated_survey import GPS_ERROR_M, SPECIES, YAW_ERROR_DEG, SimulatedSurvey, simulate_survey
 
 from transect.census.ground.poses import put_on_grid
 from transect.census.inputs.config import CensusConfig
@@ -12,7 +12,7 @@ from transect.census.sightings.multiplicity import Photographed
 from transect.census.sightings.observations import observe
 
 
-def located(flown: Flown) -> Sightings:
+def located(flown: SimulatedSurvey) -> Sightings:
     """The boxes of a survey where its photos put them, with the errors that it was flown with."""
     _, frames, poses = put_on_grid(flown.frames)
     times = [frame.taken_at for frame in frames]
@@ -30,7 +30,7 @@ def located(flown: Flown) -> Sightings:
 
 
 def test_four_times_the_reach_finds_the_same_animals_in_100000_boxes() -> None:
-    seen = located(fly(10_016))
+    seen = located(simulate_survey(10_016))
     assert len(seen.frame) > 95_000
     # So tight that many shifts come near to the tolerance: a reach of the tolerance itself misses animals here.
     matching = Matching(sigmas=1.0, speed_m_s=0.0)
@@ -40,7 +40,7 @@ def test_four_times_the_reach_finds_the_same_animals_in_100000_boxes() -> None:
 
 
 def test_four_times_the_reach_of_a_census_finds_the_same_animals() -> None:
-    seen, config = located(fly(1_000, seed=2)), CensusConfig()
+    seen, config = located(simulate_survey(1_000, seed=2)), CensusConfig()
     matching = Matching(config.match_sigmas, config.time_window_s, config.animal_speed_m_s)
     farther = unique_animals(seen, matching, reach_m=4 * matching_reach(seen, matching))
     assert (unique_animals(seen, matching) == farther).all()

@@ -1,4 +1,4 @@
-"""Folders of trainings that MLflow has in full, and those that must stay, in a real store."""
+"""Folders of trainings that MLflow has in full, and those that must be kept, in a real store."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from transect.registry import CleanRule, Registry, connect
 from transect.settings import Settings, load_settings
-from transect.tracking.cleanup import plan_leftovers, remove_leftovers, undelivered_runs
+from transect.tracking.cleanup import find_removable_folders, remove_run_folders, undelivered_runs
 from transect.tracking.spool import Spool
 from transect.tracking.sync import sync_spools
 
@@ -31,7 +31,7 @@ def registry(settings: Settings) -> Registry:
 
 
 def _leave(settings: Settings, name: str, status: str = "FINISHED", **tags: str) -> Spool:
-    """The folder of a training that told its end, if it has one."""
+    """The folder of a training whose journal has a final status, if given."""
     spool = Spool.create(settings.home / "train" / name)
     (spool.run_folder / "weights").mkdir()
     (spool.run_folder / "weights" / "best.pt").write_bytes(b"x" * 1000)
@@ -63,47 +63,47 @@ def test_what_mlflow_has_in_full_goes_and_the_rest_says_why_it_stays(settings: S
     spools["b-waiting"].append("tags", "tags", values={"k": "v"})
     registry.client.delete_run(runs["c-lost"])
     entry = next(spools["d-refused"].entries())
-    spools["d-refused"].rejected(entry, "it is wrong")
-    spools["d-refused"].delivered(list(spools["d-refused"].entries())[-1])
+    spools["d-refused"].mark_rejected(entry, "it is wrong")
+    spools["d-refused"].mark_delivered(list(spools["d-refused"].entries())[-1])
 
     with spools["e-busy"].lock():
-        leftovers = plan_leftovers(settings, registry, _RULE, now=_NOW)
-    assert [one.folder.name for one in leftovers.going] == ["a-whole"]
-    assert leftovers.size > 1000
-    reasons = {folder.name: why for folder, why in leftovers.staying}
+        folders = find_removable_folders(settings, registry, _RULE, now=_NOW)
+    assert [one.folder.name for one in folders.removable] == ["a-whole"]
+    assert folders.size > 1000
+    reasons = {folder.name: why for folder, why in folders.kept}
     assert set(reasons) == {"b-waiting", "c-lost", "d-refused", "e-busy", "f-trial", "h-cut-off"}
     assert reasons["b-waiting"] == "1 entries are not delivered: transect runs sync"
     assert f"MLflow has no run {runs['c-lost']} any more" in reasons["c-lost"]
     assert reasons["d-refused"] == "MLflow refused 1 entries, which are nowhere else"
     assert "just now" in reasons["e-busy"]
     assert reasons["f-trial"] == "it is a trial of sweep, which is not finished"
-    assert "--resume goes on with it" in reasons["h-cut-off"]
+    assert "--resume resumes it" in reasons["h-cut-off"]
     assert undelivered_runs(settings).keys() == {runs["b-waiting"]}
 
-    gone, stayed = remove_leftovers(registry, leftovers)
-    assert ([path.name for path in gone], stayed) == (["a-whole"], [])
+    removed, kept = remove_run_folders(registry, folders)
+    assert ([path.name for path in removed], kept) == (["a-whole"], [])
     assert not (settings.home / "train" / "a-whole").exists()
     assert cut_off.run_folder.is_dir()
 
     registry.client.set_terminated(sweep)
     wider = CleanRule.parse("finished,killed", "30d", keep=1)
-    leftovers = plan_leftovers(settings, registry, wider, now=_NOW)
-    assert [one.folder.name for one in leftovers.going] == ["g-killed", "f-trial", "e-busy"]
-    assert plan_leftovers(settings, registry, wider).going == ()
+    folders = find_removable_folders(settings, registry, wider, now=_NOW)
+    assert [one.folder.name for one in folders.removable] == ["g-killed", "f-trial", "e-busy"]
+    assert find_removable_folders(settings, registry, wider).removable == ()
 
 
 def test_a_folder_that_is_used_again_stays(settings: Settings, registry: Registry) -> None:
-    for name in ("a-resumed", "b-told"):
+    for name in ("a-resumed", "b-logged"):
         _leave(settings, name)
     _deliver(settings)
-    leftovers = plan_leftovers(settings, registry, _RULE, now=_NOW)
-    assert len(leftovers.going) == 2
-    Spool(settings.home / "train" / "b-told").append("tags", "tags", values={"k": "v"})
+    folders = find_removable_folders(settings, registry, _RULE, now=_NOW)
+    assert len(folders.removable) == 2
+    Spool(settings.home / "train" / "b-logged").append("tags", "tags", values={"k": "v"})
     with Spool(settings.home / "train" / "a-resumed").lock():
-        gone, stayed = remove_leftovers(registry, leftovers)
-    assert gone == []
-    assert {path.name: why for path, why in stayed} == {
+        removed, kept = remove_run_folders(registry, folders)
+    assert removed == []
+    assert {path.name: why for path, why in kept} == {
         "a-resumed": "it is training, or being delivered, just now",
-        "b-told": "1 entries are not delivered: transect runs sync",
+        "b-logged": "1 entries are not delivered: transect runs sync",
     }
     assert len(list((settings.home / "train").glob("*/weights/best.pt"))) == 2

@@ -1,4 +1,4 @@
-"""Which entries of a spool may be sent with one another, and how a package learns the id of its run."""
+"""Batches of a spool's entries, and the id of the run in a package."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from transect.engine import (
     verify_package,
     write_manifest,
 )
-from transect.tracking.delivery import going_together, name_run
+from transect.tracking.delivery import next_batch, write_run_id
 from transect.tracking.spool import Entry
 
 _SIZES = {"files/a/x.png": 10, "files/b/x.png": 10, "files/c/y.png": 10, "files/d/large.pt": 9 << 20}
@@ -58,7 +58,7 @@ _MANY = [_file(f"files/{number}/{number}.png") for number in range(9)]
 )
 def test_only_what_has_no_order_goes_together(entries: list[Entry], together: int) -> None:
     sizes: dict[str, Any] = {**_SIZES, **{entry.data["file"]: 10 for entry in _MANY}}
-    assert going_together(entries, lambda entry: sizes.get(entry.data["file"])) == entries[:together]
+    assert next_batch(entries, lambda entry: sizes.get(entry.data["file"])) == entries[:together]
 
 
 def _unnamed(package: Path, target: Path, schema: int) -> Path:
@@ -77,13 +77,13 @@ def test_a_package_that_learns_its_run_still_vouches_for_every_file(
     dot_package: Path, tmp_path: Path, schema: int
 ) -> None:
     package = _unnamed(dot_package, tmp_path / "package", schema)
-    name_run(package, "0123")
+    write_run_id(package, "0123")
     manifest = verify_package(package)
     assert (manifest.schema_version, manifest.run_id) == (3, "0123")
     assert MLMODEL_FILE in manifest.files
     assert yaml.safe_load((package / MLMODEL_FILE).read_text())["run_id"] == "0123"
     before = package_sha256(package)
-    name_run(package, "4567")
+    write_run_id(package, "4567")
     assert package_sha256(package) == before
 
 
@@ -104,7 +104,7 @@ def test_a_package_that_was_half_named_is_mended(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
-            name_run(package, "0123")
+            write_run_id(package, "0123")
     assert [path.name for path in package.iterdir() if "part" in path.name] != []
-    name_run(package, "0123")
+    write_run_id(package, "0123")
     assert verify_package(package).run_id == "0123"

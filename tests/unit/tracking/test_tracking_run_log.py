@@ -13,7 +13,7 @@ from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
 from transect.registry.client.metric_names import class_names
 from transect.settings import Settings, load_settings
-from transect.tracking.run_history import History
+from transect.tracking.run_history import RunHistory
 from transect.tracking.run_log import RunLog, Undelivered, summarise
 from transect.tracking.spool import Spool
 
@@ -39,7 +39,7 @@ def client(registry: Registry) -> MlflowClient:
 
 @pytest.fixture
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """Settings whose server is gone."""
+    """Settings of an unreachable server."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -131,13 +131,13 @@ def test_a_server_that_is_away_stops_nothing_and_loses_nothing(
     assert len(caplog.records) == 1
     # Another process finds it as it was left, and the times are those of the calls.
     spool = Spool(folder)
-    told = [entry.data["time"] for entry in spool.entries() if entry.kind == "metrics"]
+    times = [entry.data["time"] for entry in spool.entries() if entry.kind == "metrics"]
     resumed = RunLog.resume(spool, settings, registry=registry)
     assert resumed.finish("FINISHED", _WAIT).left == ()
     history = client.get_metric_history(resumed.run_id, "m")
     assert [(metric.step, metric.value, metric.timestamp) for metric in history] == [
-        (1, 1.0, told[0]),
-        (2, 2.0, told[1]),
+        (1, 1.0, times[0]),
+        (2, 2.0, times[1]),
     ]
     assert client.get_run(resumed.run_id).data.tags["who"] == "c"
 
@@ -197,7 +197,7 @@ def test_a_fork_tells_what_it_changed(
     log = RunLog.start(tmp_path / "f", settings, _EXPERIMENT, {}, {}, registry=registry)
     log.params({"lr0": 0.01})
     log.finish("KILLED", _WAIT)
-    parent = History.read(log.spool)
+    parent = RunHistory.read(log.spool)
     fork = RunLog.start(tmp_path / "g", settings, _EXPERIMENT, {}, {}, registry=registry, parent=parent)
     fork.params({"lr0": 0.02})
     assert fork.finish("FINISHED", _WAIT).left == ()
@@ -245,16 +245,16 @@ def test_every_class_keeps_metrics_of_its_own(registry: Registry, settings: Sett
         "=1+1",
         "new\n",
     ]
-    told = class_names(species)
-    assert len(set(told.values())) == len(species)
-    values = {f"test/class/{told[name]}/mAP50": float(number) for number, name in enumerate(species)}
+    logged_names = class_names(species)
+    assert len(set(logged_names.values())) == len(species)
+    values = {f"test/class/{logged_names[name]}/mAP50": float(number) for number, name in enumerate(species)}
     log = RunLog.start(tmp_path / "h", settings, _EXPERIMENT, {}, {}, registry=registry)
     log.metrics(values, step=1)
-    # Names that nobody told apart are kept apart all the same.
+    # Names that were not made distinct by the caller stay distinct.
     log.metrics({"loss(a)": 1.0, "loss[a]": 2.0}, step=1)
     assert log.finish("FINISHED", _WAIT).left == ()
     found = registry.client.get_run(log.run_id).data.metrics
-    assert {name: found.get(f"test/class/{part}/mAP50") for name, part in told.items()} == {
+    assert {name: found.get(f"test/class/{part}/mAP50") for name, part in logged_names.items()} == {
         name: float(number) for number, name in enumerate(species)
     }
     assert sorted(value for name, value in found.items() if name.startswith("loss")) == [1.0, 2.0]

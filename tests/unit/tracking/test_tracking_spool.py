@@ -24,12 +24,12 @@ def _tell(spool: Spool, count: int, first: int = 0) -> None:
 
 
 @given(st.lists(_VALUES, max_size=8))
-def test_what_is_told_is_read_back(tmp_path_factory: pytest.TempPathFactory, told: list[dict[str, float]]) -> None:
+def test_entries_are_read_back(tmp_path_factory: pytest.TempPathFactory, logged: list[dict[str, float]]) -> None:
     spool = Spool.create(tmp_path_factory.mktemp("any") / "run")
-    for values in told:
+    for values in logged:
         spool.append("metrics", "metrics", values=values)
     found = [entry.data["values"] for entry in Spool(spool.run_folder).entries()]
-    assert [repr(values) for values in found] == [repr(values) for values in told]
+    assert [repr(values) for values in found] == [repr(values) for values in logged]
 
 
 @given(st.integers(0, 400))
@@ -51,13 +51,13 @@ def test_delivery_goes_on_where_it_was(spool: Spool) -> None:
     _tell(spool, 3)
     entry = spool.next()
     assert entry is not None
-    spool.delivered(entry, run_id="abc")
+    spool.mark_delivered(entry, run_id="abc")
     again = Spool(spool.run_folder)
     assert again.state.run_id == "abc"
     assert [entry.what for entry in again.pending()] == ["metrics of step 1", "metrics of step 2"]
     second = again.next()
     assert second is not None
-    again.rejected(second, "no")
+    again.mark_rejected(second, "no")
     assert Spool(spool.run_folder).state.rejected == ("metrics of step 1 (no)",)
     assert [entry.what for entry in again.pending()] == ["metrics of step 2"]
 
@@ -73,15 +73,15 @@ def test_a_damaged_line_hides_no_other(spool: Spool) -> None:
 def test_a_kept_file_is_as_it_was_and_goes_when_delivered(spool: Spool, tmp_path: Path) -> None:
     source = tmp_path / "results.csv"
     source.write_text("1")
-    kept = spool.keep(source)
+    kept = spool.store_file(source)
     spool.append("artifact", "artifact results.csv", file=kept, folder=None)
     source.write_text("1\n2")
-    assert spool.path_of(kept).read_text() == "1"
-    assert spool.path_of(kept).name == "results.csv"
+    assert spool.stored_path(kept).read_text() == "1"
+    assert spool.stored_path(kept).name == "results.csv"
     entry = spool.next()
     assert entry is not None
-    spool.delivered(entry)
-    assert not spool.path_of(kept).exists()
+    spool.mark_delivered(entry)
+    assert not spool.stored_path(kept).exists()
 
 
 def test_nan_survives(spool: Spool) -> None:

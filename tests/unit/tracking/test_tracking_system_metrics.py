@@ -27,25 +27,25 @@ def test_a_container_is_told_its_image(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_the_load_is_told_at_both_ends_and_between() -> None:
-    told: list[tuple[Mapping[str, float], int]] = []
+    samples: list[tuple[Mapping[str, float], int]] = []
     enough = threading.Event()
 
-    def tell(values: Mapping[str, float], step: int) -> None:
-        told.append((values, step))
-        if len(told) >= 4:
+    def sink(values: Mapping[str, float], step: int) -> None:
+        samples.append((values, step))
+        if len(samples) >= 4:
             enough.set()
 
-    with watch_system(tell, interval=0.01):
+    with watch_system(sink, interval=0.01):
         assert enough.wait(30)
-    count = len(told)
+    count = len(samples)
     wanted = {
         "system/cpu_utilization_percentage",
         "system/system_memory_usage_megabytes",
         "system/disk_usage_percentage",
         "system/network_receive_megabytes",
     }
-    assert all(wanted <= set(values) for values, _ in told)
-    assert [step for _, step in told] == sorted(step for _, step in told)
+    assert all(wanted <= set(values) for values, _ in samples)
+    assert [step for _, step in samples] == sorted(step for _, step in samples)
     assert count >= 5
     assert not [thread for thread in threading.enumerate() if thread.name == "system-metrics"]
 
@@ -58,8 +58,8 @@ def test_a_gpu_that_cannot_be_watched_stops_no_training(monkeypatch: pytest.Monk
         raise NvmlError("GPU is lost")
 
     monkeypatch.setattr(machine, "GPUMonitor", fail)
-    told: list[set[str]] = []
-    with watch_system(lambda values, _: told.append(set(values))):
+    samples: list[set[str]] = []
+    with watch_system(lambda values, _: samples.append(set(values))):
         pass
-    assert len(told) == 2
-    assert not any("gpu" in name for name in told[0])
+    assert len(samples) == 2
+    assert not any("gpu" in name for name in samples[0])

@@ -1,4 +1,4 @@
-"""Whether a GPU may train in half precision is found out with the model itself, without files and without a network."""
+"""The half-precision check compares the model itself, without files and without a network."""
 
 import socket
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def model() -> Any:
 
 
 class _OnGpu:
-    """A model that says that it lies on a GPU, and computes on the CPU."""
+    """A model that reports a GPU as its device, and computes on the CPU."""
 
     def __init__(self, model: Any) -> None:
         self.network = model

@@ -27,7 +27,7 @@ def test_end_to_end_heads_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ("yolo11", "did you mean yolo11"),
         ("yolov11n", "did you mean yolo11n"),
@@ -41,10 +41,10 @@ def test_end_to_end_heads_are_known() -> None:
         ("", "neither a file nor"),
     ],
 )
-def test_other_names_are_refused_with_near_ones(model: str, said: str) -> None:
+def test_other_names_are_refused_with_near_ones(model: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         resolve_architecture(model)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_architecture_file_of_ones_own(tmp_path: Path) -> None:

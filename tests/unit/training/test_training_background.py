@@ -57,26 +57,26 @@ def test_a_folder_lies_beside_the_data_or_the_recipe_or_here(
 def test_ground_that_cannot_serve_is_refused_in_a_sentence(damage: str, dataset: Dataset, tmp_path: Path) -> None:
     folder = ground(tmp_path / "empty" / "images")
     first = folder / "0.png"
-    said = ""
+    message = ""
     if damage == "missing":
         shutil.rmtree(folder)
-        said = r"there is no folder empty/images; looked for .*Give a folder of pictures without any animal"
+        message = r"there is no folder empty/images; looked for .*Give a folder of pictures without any animal"
     elif damage == "empty":
         shutil.rmtree(folder)
         folder.mkdir()
-        said = r"the background split is empty; no images in empty/images"
+        message = r"the background split is empty; no images in empty/images"
     elif damage == "cut":
         first.write_bytes(first.read_bytes()[:200])
-        said = r"a picture that cannot be used: .*0\.png"
+        message = r"a picture that cannot be used: .*0\.png"
     elif damage == "labelled":
         labels = tmp_path / "empty" / "labels" / "0.txt"
         labels.parent.mkdir()
         labels.write_text("0 0.5 0.5 0.1 0.1\n")
-        said = r"0\.png has labels in .*0\.txt, and empty ground must hold no animal"
+        message = r"0\.png has labels in .*0\.txt, and empty ground must hold no animal"
     else:
         shutil.copy(dataset.splits["val"].images[0], folder / "copy.png")
-        said = r"copy\.png is the same picture as .* of the val split; empty ground must be neither trained on"
-    with pytest.raises(DatasetError, match=said):
+        message = r"copy\.png is the same picture as .* of the val split; empty ground must be neither trained on"
+    with pytest.raises(DatasetError, match=message):
         find(["empty/images"], dataset, tmp_path / "recipe.yaml")
 
 

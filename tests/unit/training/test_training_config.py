@@ -55,17 +55,17 @@ def test_the_sweep_that_comes_with_the_project_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"recipe": None}, "names no recipe to start from"),
         ({"recipe": "none.yaml"}, "Recipe none.yaml cannot be read"),
-        ({"space": None}, "has no space to look in"),
+        ({"space": None}, "has no space to search"),
         ({"space": {"lr": {"uniform": [0, 1]}}}, "'lr' is not a key of .* did you mean lr"),
-        ({"space": {"iou": {"uniform": [0, 1]}}}, "'iou' is not a key of a training recipe that a sweep can look for"),
+        ({"space": {"iou": {"uniform": [0, 1]}}}, "'iou' is not a key of a training recipe that a sweep can search"),
         ({"spaces": {}}, "'spaces' is not a key of a sweep; did you mean space"),
         ({"trials": 0}, "trials=0 is not usable"),
         ({"metric": "test/mAP50-95"}, "is of the test split, which has to stay unseen"),
-        ({"metric": "val/loss"}, "'val/loss' is none that a sweep looks for; give one of best/mAP50-95"),
+        ({"metric": "val/loss"}, "'val/loss' cannot be a sweep's; give one of best/mAP50-95"),
         ({"sampler": {"seeds": 1}}, "'seeds' is not a key of a sweep; did you mean seed"),
         ({"pruner": {"kind": "mean"}}, "pruner.kind='mean' is not usable"),
         ({"pruner": 5}, "pruner must be a mapping"),
@@ -82,8 +82,8 @@ def test_the_sweep_that_comes_with_the_project_can_be_read() -> None:
         ({"space": {"imgsz": {"int": [64, 100]}}}, "space, imgsz: imgsz=100 is not usable: give a multiple of 32"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=said) as raised:
+def test_what_is_wrong_is_one_sentence(keys: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as raised:
         load_sweep(_write(tmp_path, **keys))
     assert "\n" not in str(raised.value)
 
@@ -119,7 +119,7 @@ def test_a_trial_trains_with_exactly_what_was_drawn(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("recipe: r\ntrials: 2\ntrials: 3\n", "line 3, column 1: 'trials' stands in line 2 already"),
         ("space: {lr0: {choice: [1, 2]}, lr0: {choice: [1, 3]}}\n", "'lr0' stands in line 1 already"),
@@ -132,9 +132,9 @@ def test_a_trial_trains_with_exactly_what_was_drawn(
         ("recipe: 3\n", "names no recipe to start from, such as recipe: configs/train/wildlife.yaml (line 1"),
     ],
 )
-def test_a_wrong_sweep_has_line_and_column(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_sweep_has_line_and_column(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
         load_sweep(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -34,7 +34,7 @@ def test_the_fast_forward_pass_is_close_and_ends_in_float32(monkeypatch: pytest.
     images = torch.rand(2, 3, 16, 16)
     exact = model._predict_once(images)["boxes"]
     trainer = SimpleNamespace(device=torch.device("cpu"), args=SimpleNamespace(amp=True), model=model)
-    assert cpu.speed_up_forward(trainer)
+    assert cpu.enable_bf16_forward(trainer)
     fast = model._predict_once(images)
     assert not torch.equal(fast["boxes"], exact)
     torch.testing.assert_close(fast["boxes"], exact, rtol=0.02, atol=0.02, check_stride=False)
@@ -52,16 +52,16 @@ def test_it_keeps_out_where_it_does_not_belong(
 ) -> None:
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: native)
     trainer = SimpleNamespace(device=SimpleNamespace(type=device), args=SimpleNamespace(amp=amp))
-    assert not cpu.speed_up_forward(trainer)
+    assert not cpu.enable_bf16_forward(trainer)
 
 
 def test_a_copy_computes_by_itself_once_it_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
     model = _Network()
-    cpu.speed_up_forward(SimpleNamespace(device=torch.device("cpu"), args=SimpleNamespace(amp=True), model=model))
+    cpu.enable_bf16_forward(SimpleNamespace(device=torch.device("cpu"), args=SimpleNamespace(amp=True), model=model))
     average = deepcopy(model)
-    cpu.forget_speed_up(average)
-    cpu.forget_speed_up(_Network())
+    cpu.restore_forward(average)
+    cpu.restore_forward(_Network())
     with torch.no_grad():
         average.layer.weight.zero_()
         average.layer.bias.zero_()  # type: ignore[union-attr]  # it has one

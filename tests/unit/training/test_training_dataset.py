@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from ultralytics.cfg import get_cfg
 
-from transect.training.trainer.dataset import DRAWN_CONF, CheckedTrainer
+from transect.training.trainer.dataset import DRAWN_CONF, ValidatedDatasetTrainer
 
 
 def test_the_confusion_matrix_counts_what_the_pictures_show(tmp_path: Path) -> None:
     trainer: Any = SimpleNamespace(test_loader=[], save_dir=tmp_path, args=get_cfg(), callbacks={})
-    validator: Any = CheckedTrainer.get_validator(trainer)
+    validator: Any = ValidatedDatasetTrainer.get_validator(trainer)
     validator.data, validator.training = {"val": ""}, True
     validator.init_metrics(SimpleNamespace(names={0: "sheep", 1: "zebra"}))
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0], [80.0, 80.0, 90.0, 90.0]])

@@ -1,4 +1,4 @@
-"""Which device trains, with PyTorch's questions to CUDA answered by a stand-in."""
+"""The choice of the training device, with a stand-in for CUDA."""
 
 import logging
 from collections.abc import Callable

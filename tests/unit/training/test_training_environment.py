@@ -1,4 +1,4 @@
-"""What PyTorch says of a training stands in Ultralytics' log, and Ultralytics draws without a network."""
+"""PyTorch's warnings go to Ultralytics' log, and Ultralytics plots without a network."""
 
 import socket
 import warnings
@@ -78,5 +78,5 @@ def test_pictures_are_drawn_without_asking_for_a_font(monkeypatch: pytest.Monkey
 def test_a_checkpoint_says_nothing_of_the_repository_and_its_remote(tmp_path: Path) -> None:
     # Ultralytics puts the address of the remote into each, with a password or token where it holds one.
     prepare_ultralytics(tmp_path)
-    told = vars(trainer)["GIT"]
-    assert [getattr(told, name) for name in ("root", "branch", "commit", "message", "origin")] == [None] * 5
+    git = vars(trainer)["GIT"]
+    assert [getattr(git, name) for name in ("root", "branch", "commit", "message", "origin")] == [None] * 5

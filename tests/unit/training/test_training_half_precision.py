@@ -1,4 +1,4 @@
-"""The fp16 copy of a model: nearly the same answers, and boxes without the steps of fp16."""
+"""The fp16 copy of a model: nearly equal outputs, and boxes without fp16's rounding."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Ultralytics gets to see of a training set: nothing that the user's data.yaml says beside pictures and names."""
+"""Ultralytics' view of a training set: image paths and class names, and nothing else of the user's data.yaml."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ from ultralytics.data.utils import check_det_dataset
 from tiny_datasets import write_image, write_spots_dataset
 from transect.datasets import load_dataset
 from transect.imagery import decode_image
-from transect.training.trainer.dataset import CheckedDataset
-from transect.training.trainer.handover import write_handover
+from transect.training.trainer.dataset import ValidatedDataset
+from transect.training.trainer.handover import write_data_yaml
 
 _CANARY = "canary"
 _DOWNLOADS = {
@@ -44,7 +44,7 @@ def test_nothing_that_a_stranger_wrote_reaches_ultralytics(
     data = write_spots_dataset(tmp_path / "spots", images=1, size=32)
     written = _DOWNLOADS[download].format(canary=canary)
     data.write_text(f"{root}{data.read_text()}download: {written}\nautodownload: true\nmasks_dir: m\n")
-    handed = write_handover(load_dataset(data), tmp_path / "run")
+    handed = write_data_yaml(load_dataset(data), tmp_path / "run")
     assert set(yaml.safe_load(handed.read_text())) == {"path", "train", "val", "names"}
     # As Ultralytics reads it at the end of a training, from wherever it runs.
     seen = check_det_dataset(str(handed))
@@ -58,9 +58,9 @@ def test_nothing_that_a_stranger_wrote_reaches_ultralytics(
     assert not list(elsewhere.iterdir())
 
 
-def _checked(data: Path) -> CheckedDataset:
+def _checked(data: Path) -> ValidatedDataset:
     dataset = load_dataset(data)
-    return CheckedDataset(
+    return ValidatedDataset(
         dataset.splits["train"],
         data={"names": dict(enumerate(dataset.names)), "nc": len(dataset.names), "channels": 3},
         imgsz=64,

@@ -1,4 +1,4 @@
-"""A batch that does not fit into the GPU's memory: Ultralytics halves it, and everything that is told follows."""
+"""A batch that does not fit into the GPU's memory: Ultralytics halves it, and all that is logged follows."""
 
 import json
 import logging
@@ -16,14 +16,14 @@ from transect.datasets import Dataset, load_dataset
 from transect.progress import progress
 from transect.registry import connect
 from transect.settings import Settings, load_settings
-from transect.tracking.run_history import History
+from transect.tracking.run_history import RunHistory
 from transect.tracking.spool import Spool
 from transect.training import TrainRequest, train
 from transect.training.config.safe_load import load_checkpoint
 from transect.training.pipeline import TAG_BATCH_REDUCED, TAG_BATCH_USED
 from transect.training.trainer.checkpoints import LAST, Checkpoint
 from transect.training.trainer.resumable import ResumableTrainer
-from transect.training.trainer.trainer import Listeners, Trained, run_training
+from transect.training.trainer.trainer import Trained, TrainingCallbacks, run_training
 
 _SENTENCE = "batch {} did not fit into the GPU's memory, trained with {}"
 _IMAGES = 12
@@ -53,8 +53,8 @@ def full_at(monkeypatch: pytest.MonkeyPatch) -> deque[bool]:
 
 
 @dataclass
-class Told:
-    """What a training said."""
+class CallbackCalls:
+    """The calls of a training to its callbacks."""
 
     configurations: list[dict[str, Any]] = field(default_factory=list)
     reduced: list[tuple[int, str]] = field(default_factory=list)
@@ -63,18 +63,18 @@ class Told:
 
 def _run(
     dataset: Dataset, folder: Path, checkpoint: Checkpoint | None = None, **arguments: Any
-) -> tuple[Trained, Told]:
-    told = Told()
-    listeners = Listeners(
-        started=told.configurations.append,
-        epoch=lambda number, _: told.epochs.append(number),
-        reduced=lambda batch, sentence: told.reduced.append((batch, sentence)),
+) -> tuple[Trained, CallbackCalls]:
+    calls = CallbackCalls()
+    callbacks = TrainingCallbacks(
+        started=calls.configurations.append,
+        epoch=lambda number, _: calls.epochs.append(number),
+        reduced=lambda batch, sentence: calls.reduced.append((batch, sentence)),
     )
     wanted = {
         "model": "yolo11n.yaml", "pretrained": False, "epochs": 2, "imgsz": 64, "batch": 8, "nbs": 12, "device": "cpu",
         "plots": False, "optimizer": "SGD", "amp": False, "patience": 0,
     }  # fmt: skip
-    return run_training(dataset, {**wanted, **arguments}, folder, listeners, checkpoint), told
+    return run_training(dataset, {**wanted, **arguments}, folder, callbacks, checkpoint), calls
 
 
 def test_the_halved_batch_is_told_and_the_bar_follows(
@@ -86,13 +86,13 @@ def test_the_halved_batch_is_told_and_the_bar_follows(
 ) -> None:
     full_at.extend([False, True])
     with caplog.at_level(logging.WARNING, _OURS):
-        trained, told = _run(dataset, tmp_path / "run")
+        trained, calls = _run(dataset, tmp_path / "run")
     assert trained.batch == 4
-    assert told.epochs == [1, 2]
-    assert told.reduced == [(4, _SENTENCE.format(8, 4))]
-    said = [record.getMessage() for record in caplog.records if record.name == _OURS]
-    assert said == ["B" + _SENTENCE.format(8, 4)[1:] + "."]
-    before, after = told.configurations
+    assert calls.epochs == [1, 2]
+    assert calls.reduced == [(4, _SENTENCE.format(8, 4))]
+    messages = [record.getMessage() for record in caplog.records if record.name == _OURS]
+    assert messages == ["B" + _SENTENCE.format(8, 4)[1:] + "."]
+    before, after = calls.configurations
     changed = {name: (before[name], after[name]) for name in after if before[name] != after[name]}
     assert changed.pop("weight_decay_used") == pytest.approx((0.0005 * 8 * 2 / 12, 0.0005 * 4 * 3 / 12))
     assert changed == {"batch": (8, 4), "batches_per_epoch": (2, 3)}
@@ -104,14 +104,14 @@ def test_a_batch_that_is_halved_twice_is_told_from_what_it_was(
     dataset: Dataset, full_at: deque[bool], tmp_path: Path
 ) -> None:
     full_at.extend([True, True])
-    trained, told = _run(dataset, tmp_path / "run", epochs=1)
+    trained, calls = _run(dataset, tmp_path / "run", epochs=1)
     assert trained.batch == 2
-    assert told.reduced == [(4, _SENTENCE.format(8, 4)), (2, _SENTENCE.format(8, 2))]
+    assert calls.reduced == [(4, _SENTENCE.format(8, 4)), (2, _SENTENCE.format(8, 2))]
 
 
 def test_a_batch_that_fits_is_told_once(dataset: Dataset, full_at: deque[bool], tmp_path: Path) -> None:
-    trained, told = _run(dataset, tmp_path / "run", epochs=1)
-    assert (trained.batch, told.reduced, len(told.configurations)) == (8, [], 1)
+    trained, calls = _run(dataset, tmp_path / "run", epochs=1)
+    assert (trained.batch, calls.reduced, len(calls.configurations)) == (8, [], 1)
 
 
 def test_a_resumed_training_goes_on_with_the_halved_batch(
@@ -123,7 +123,7 @@ def test_a_resumed_training_goes_on_with_the_halved_batch(
     class _StopError(Exception):
         pass
 
-    stopped = Listeners(started=lambda _: None, epoch=_stop_at(2, _StopError), reduced=lambda *_: None)
+    stopped = TrainingCallbacks(started=lambda _: None, epoch=_stop_at(2, _StopError), reduced=lambda *_: None)
     arguments = {
         "model": "yolo11n.yaml", "pretrained": False, "epochs": 3, "imgsz": 64, "batch": 8, "device": "cpu",
         "plots": False, "optimizer": "SGD", "amp": False,
@@ -131,11 +131,11 @@ def test_a_resumed_training_goes_on_with_the_halved_batch(
     with pytest.raises(_StopError):
         run_training(dataset, arguments, folder, stopped)
     assert load_checkpoint(folder / LAST).args["batch"] == 4
-    trained, told = _run(dataset, folder, Checkpoint(folder / LAST, complete=False, changes={}), epochs=3)
+    trained, calls = _run(dataset, folder, Checkpoint(folder / LAST, complete=False, changes={}), epochs=3)
     assert trained.batch == 4
-    assert told.configurations[0]["batch"] == 4
-    assert told.reduced == []
-    assert told.epochs == [2, 3]
+    assert calls.configurations[0]["batch"] == 4
+    assert calls.reduced == []
+    assert calls.epochs == [2, 3]
 
 
 def _stop_at(epoch: int, error: type[Exception]) -> Any:
@@ -185,7 +185,7 @@ def test_mlflow_has_the_batch_that_trained(
     drift = json.loads(run.data.tags["param_drift"])
     assert drift["batch"] == {"old": "8", "new": "4"}
     assert set(drift) == {"batch", "batches_per_epoch", "weight_decay_used"}
-    assert History.read(Spool(outcome.run_dir)).params["batch"] == "8"
+    assert RunHistory.read(Spool(outcome.run_dir)).params["batch"] == "8"
 
 
 def test_a_bar_takes_another_total(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

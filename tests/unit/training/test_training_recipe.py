@@ -77,7 +77,7 @@ def test_precision_is_a_section_of_its_own(recipe: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("precision.int4=true", "not a key of a training recipe"),
         ("precision.int8=perhaps", "precision.int8='perhaps' is not usable"),
@@ -97,14 +97,14 @@ def test_precision_is_a_section_of_its_own(recipe: Path, tmp_path: Path) -> None
         ("training_gsd_m=-1", "over 0"),
     ],
 )
-def test_a_wrong_override_is_refused(recipe: Path, override: str, said: str) -> None:
+def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe(recipe, [override])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("train: {epoch: 3}", "did you mean epochs?"),
         ("epochs: 3", "not a key of a training recipe"),
@@ -113,12 +113,12 @@ def test_a_wrong_override_is_refused(recipe: Path, override: str, said: str) -> 
         ("train: [", "not valid YAML at line 1, column 9"),
     ],
 )
-def test_a_wrong_recipe_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_recipe_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(content)
     with pytest.raises(InputError) as caught:
         load_recipe(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 
@@ -161,7 +161,7 @@ def test_a_value_that_ultralytics_refuses_is_our_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("train:\n  epochs: 3\n  epochs: 4\n", "line 3, column 3: 'epochs' stands in line 2 already"),
         ("train: {epochs: 3}\ntrain: {lr0: 1}\n", "line 2, column 1: 'train' stands in line 1 already"),
@@ -176,12 +176,12 @@ def test_a_value_that_ultralytics_refuses_is_our_error() -> None:
         ("tags:\n  a:\n", "tags.a is nothing: give text"),
     ],
 )
-def test_a_wrong_recipe_has_line_and_column(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_recipe_has_line_and_column(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(content)
     with pytest.raises(InputError) as caught:
         load_recipe(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_numbers_and_tags_are_what_was_written(tmp_path: Path) -> None:

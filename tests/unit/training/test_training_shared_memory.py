@@ -1,4 +1,4 @@
-"""What data loaders take of /dev/shm, against what real ones take and what the Compose files give."""
+"""The data loaders' use of /dev/shm, against real loaders and the Compose files' limits."""
 
 import os
 import shutil
@@ -21,16 +21,16 @@ from transect.datasets import Dataset, Split, load_dataset
 from transect.errors import InputError
 from transect.training.config.recipe import load_recipe
 from transect.training.trainer import shared_memory
-from transect.training.trainer.dataset import CheckedTrainer
+from transect.training.trainer.dataset import ValidatedDatasetTrainer
 from transect.training.trainer.shared_memory import (
     Loader,
     built_loaders,
     check_loaders,
-    check_plan,
+    check_shared_memory,
     plan_loaders,
     val_rectangle,
 )
-from transect.training.trainer.trainer import Listeners, run_training
+from transect.training.trainer.trainer import TrainingCallbacks, run_training
 
 ROOT = Path(__file__).parents[3]
 _CORES = 64
@@ -58,7 +58,7 @@ def _wildlife(**overrides: Any) -> dict[str, Any]:
 
 
 def _needed(dataset: Dataset, gpus: int = 1, cores: int = _CORES, **overrides: Any) -> int:
-    return sum(loader.most for loader in plan_loaders(dataset, _wildlife(**overrides), gpus, cores))
+    return sum(loader.max_bytes for loader in plan_loaders(dataset, _wildlife(**overrides), gpus, cores))
 
 
 def _trainer(file: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_cores_gpus_and_small_sets_make_fewer_workers() -> None:
     train, val = plan_loaders(_set(40, 20), _wildlife(), gpus=1, cores=_CORES)
     assert (train.workers, train.batch) == (3, 16)
     # A single batch is loaded without workers.
-    assert (val.workers, val.batch, val.most) == (0, 20, 0)
+    assert (val.workers, val.batch, val.max_bytes) == (0, 20, 0)
 
 
 def test_rectangles_of_a_validation() -> None:
@@ -138,24 +138,24 @@ def test_too_little_is_one_sentence_with_both_figures(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: _CORES)
     room(2 * 2**30)
-    check_plan(_large(), _wildlife())
+    check_shared_memory(_large(), _wildlife())
     with pytest.raises(InputError, match=r"may need 8\.07 GB .*/dev/shm has 2\.15 GB free; .*shm_size.*workers=2"):
-        check_plan(_large(), _wildlife(batch=64))
+        check_shared_memory(_large(), _wildlife(batch=64))
     # Loaders of a CPU have no workers, whatever the recipe says.
-    check_plan(_large(), _wildlife(batch=64, device="cpu"))
+    check_shared_memory(_large(), _wildlife(batch=64, device="cpu"))
 
 
 def test_exactly_enough_is_enough(room: Callable[[int], None]) -> None:
     loader = Loader(workers=2, prefetch=4, batch=4, height=64, width=64)
-    room(loader.most)
+    room(loader.max_bytes)
     check_loaders([loader])
-    room(loader.most - 1)
+    room(loader.max_bytes - 1)
     with pytest.raises(InputError):
         check_loaders([loader])
 
 
 def test_a_system_without_this_place_has_no_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shared_memory, "PLACE", tmp_path / "shm")
+    monkeypatch.setattr(shared_memory, "SHM", tmp_path / "shm")
     check_loaders([Loader(workers=1000, prefetch=1000, batch=1000, height=1000, width=1000)])
 
 
@@ -174,7 +174,7 @@ def _loader(spots: Dataset, mode: str, batch: int, workers: int) -> Iterator[Any
         dataset=spots, data={"names": {0: "pale", 1: "dark"}, "nc": 2, "channels": 3},
         args=get_cfg(overrides={"imgsz": 96}), model=SimpleNamespace(stride=torch.tensor([32.0])),
     )  # fmt: skip
-    dataset = CheckedTrainer.build_dataset(stub, mode, mode, batch)
+    dataset = ValidatedDatasetTrainer.build_dataset(stub, mode, mode, batch)
     loader = build_dataloader(dataset, batch, workers, shuffle=mode == "train", device="cpu")
     try:
         yield loader
@@ -204,13 +204,13 @@ def test_real_loaders_take_what_is_computed(spots: Dataset, mode: str) -> None:
         (found,) = built_loaders(loader)
         side, prefetch = (96, 4) if mode == "train" else (128, 2)
         assert found == Loader(workers=2, prefetch=prefetch, batch=4, height=side, width=side)
-        # The workers begin, and nobody fetches what they have ready.
+        # The workers prefetch, and no batch is consumed.
         loader.iterator = loader._get_iterator()
         until = time.monotonic() + 60
-        while _taken(loader) < found.most and time.monotonic() < until:
+        while _taken(loader) < found.max_bytes and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(0.3)
-        assert _taken(loader) == found.most
+        assert _taken(loader) == found.max_bytes
 
 
 def test_the_trainer_looks_before_it_starts(
@@ -225,7 +225,9 @@ def test_the_trainer_looks_before_it_starts(
 
     monkeypatch.setattr("transect.training.trainer.trainer.built_loaders", with_workers)
     room(4096)
-    silent = Listeners(started=lambda _: pytest.fail("it started"), epoch=lambda *_: None, reduced=lambda *_: None)
+    silent = TrainingCallbacks(
+        started=lambda _: pytest.fail("it started"), epoch=lambda *_: None, reduced=lambda *_: None
+    )
     arguments = {
         "model": "yolo11n.yaml", "pretrained": False, "epochs": 1, "imgsz": 96, "batch": 4, "device": "cpu",
         "plots": False,

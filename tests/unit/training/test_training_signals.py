@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from transect.training.trainer.signals import interrupts_wait
+from transect.training.trainer.signals import defer_interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -21,7 +21,7 @@ def test_a_signal_waits_for_the_end_of_the_block_and_then_interrupts(number: sig
 
 
 def _interrupted(number: signal.Signals, done: list[str]) -> None:
-    with interrupts_wait():
+    with defer_interrupts():
         signal.raise_signal(number)
         done.append("the rest of the block")
 
@@ -30,7 +30,7 @@ def test_in_another_thread_there_is_nothing_to_wait_for() -> None:
     done = []
 
     def work() -> None:
-        with interrupts_wait():
+        with defer_interrupts():
             done.append(1)
 
     thread = threading.Thread(target=work)

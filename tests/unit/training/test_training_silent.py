@@ -1,4 +1,4 @@
-"""A server that accepts connections and never answers: the hardest one to tell from one that is busy."""
+"""A server that accepts connections and never answers: hard to distinguish from a busy one."""
 
 import logging
 import socket
@@ -74,7 +74,7 @@ def test_a_server_that_goes_between_check_and_start_stops_nothing(
             registry = connect(load_settings({"MLFLOW_TRACKING_URI": uri}, env_file=None))
             plan: Any = SimpleNamespace(registry=registry, recipe=SimpleNamespace(experiment="configs_tiny"))
             with caplog.at_level(logging.WARNING):
-                assert session._asked_for(plan) is None
+                assert session._verified_registry(plan) is None
         finally:
             server.shutdown()
             thread.join()

@@ -38,7 +38,7 @@ def test_the_end_of_a_training_is_noted(tmp_path: Path) -> None:
     (complete.parent / "state-3.pt").write_bytes(b"large")
     write_trained(tmp_path, {"epochs": 3})
     assert read_trained(tmp_path) == {"epochs": 3}
-    # Nothing goes on from there, so that what is only for that can go.
+    # A complete training is not resumed, so its state files are removed.
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [TRAINED]
 
 

@@ -1,4 +1,4 @@
-"""Spools that another process left, delivered into a real store."""
+"""Spools left by another process, delivered into a real store."""
 
 import shutil
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_everything_is_delivered_once(settings: Settings, registry: Registry) ->
     assert report.complete
     assert [(run.folder.name, run.delivered, run.left) for run in report.runs] == [("a", 4, 0), ("b", 3, 0)]
     killed, failed = (registry.client.get_run(run.run_id) for run in report.runs)
-    # The trainer of the first one is gone and never said how it ended.
+    # The trainer of the first one was killed without a final status.
     assert (killed.info.status, failed.info.status) == ("KILLED", "FAILED")
     assert (killed.info.run_name, killed.info.start_time, failed.info.end_time) == ("a", 1000, 5000)
     history = registry.client.get_metric_history(killed.info.run_id, "loss")
@@ -73,7 +73,7 @@ def test_a_lost_answer_does_no_harm(settings: Settings, registry: Registry, forg
         ("dataset", {"name": "d", "digest": "1", "source": "{}", "context": "train", "profile": "{}"}),
     )
     note.write_text("hello")
-    spool.append("artifact", "artifact", file=spool.keep(note), folder="notes")
+    spool.append("artifact", "artifact", file=spool.store_file(note), folder="notes")
     before = sync_spools(settings).runs[0].run_id
     if forgotten == 1:
         (spool.folder / "state.json").unlink()
@@ -96,11 +96,11 @@ def test_many_entries_go_together_and_each_arrives_as_if_alone(settings: Setting
     note = settings.home / "note.txt"
     for number in range(20):
         note.write_text(f"note {number}")
-        spool.append("artifact", f"artifact {number}", file=spool.keep(note), folder=f"notes/{number % 15}")
-    gone = next(entry for entry in spool.entries() if entry.what == "artifact 3")
-    spool.path_of(gone.data["file"]).unlink()
+        spool.append("artifact", f"artifact {number}", file=spool.store_file(note), folder=f"notes/{number % 15}")
+    missing = next(entry for entry in spool.entries() if entry.what == "artifact 3")
+    spool.stored_path(missing.data["file"]).unlink()
     (run,) = sync_spools(settings).runs
-    # The run, forty steps, twenty files, of which one is gone, and the status.
+    # The run, forty steps, twenty files, of which one is missing, and the status.
     assert (run.delivered, run.left, len(Spool(run.folder).state.rejected)) == (62, 0, 1)
     history = registry.client.get_metric_history(run.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 41)]

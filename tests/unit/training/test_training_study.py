@@ -10,7 +10,7 @@ from transect.errors import InputError, SettingsError, UnreachableError
 from transect.settings import load_settings
 from transect.training.sweep.config import METRICS, Pruner, Sampler, SweepConfig, load_sweep
 from transect.training.sweep.report import config_yaml, trials_csv, write_report
-from transect.training.sweep.storage import open_store, patiently
+from transect.training.sweep.storage import open_store, retry_store
 from transect.training.sweep.study import SweepStudy, _difference
 
 _CONFIG = SweepConfig(
@@ -38,7 +38,7 @@ def _run(study: SweepStudy, count: int) -> list[dict[str, Any]]:
     drawn = []
     for _ in range(count):
         trial = study.next()
-        study.note(trial, "folder", f"run-{trial.number}")
+        study.set_attr(trial, "folder", f"run-{trial.number}")
         drawn.append(dict(trial.params))
         study.complete(trial, -abs(math.log10(trial.params["lr0"]) + 3))
     return drawn
@@ -61,7 +61,7 @@ def test_the_best_trial_is_a_complete_one(tmp_path: Path) -> None:
     assert study.best() is None
     for value, end in ((0.3, "complete"), (0.9, "failed"), (0.5, "complete"), (0.9, "pruned"), (0.5, "complete")):
         trial = study.next()
-        study.note(trial, "folder", f"run-{trial.number}")
+        study.set_attr(trial, "folder", f"run-{trial.number}")
         trial.report(value, 0)
         if end == "complete":
             study.complete(trial, value)
@@ -73,7 +73,7 @@ def test_the_best_trial_is_a_complete_one(tmp_path: Path) -> None:
     assert best is not None
     assert (best.number, best.value, best.folder) == (2, 0.5, "run-2")
     assert study.registered(best) == ""
-    study.note_registered(best, "7")
+    study.record_registered(best, "7")
     assert _study(tmp_path).registered(best) == "7"
     states = [trial.state for trial in study.ended()]
     complete, failed, pruned = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
@@ -108,7 +108,7 @@ def test_the_sweep_that_was_run_can_be_given_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({}, ""),
         ({"space": {"lr0": "a", "lrf": "c"}}, "space (lrf)"),
@@ -119,14 +119,14 @@ def test_the_sweep_that_was_run_can_be_given_again(tmp_path: Path) -> None:
         ({"training set": "f" * 40}, f"training set (digest {'0' * 12}, and now {'f' * 12})"),
     ],
 )
-def test_what_changed_in_a_sweep_is_named(changes: dict[str, Any], said: str) -> None:
+def test_what_changed_in_a_sweep_is_named(changes: dict[str, Any], message: str) -> None:
     before = {
         "space": {"lr0": "a"},
         "recipe": {"train": {"epochs": 3}, "pretrained": "none"},
         "model": "yolo11n",
         "training set": "0" * 40,
     }
-    assert _difference(before, {**before, **changes}) == said
+    assert _difference(before, {**before, **changes}) == message
 
 
 @pytest.mark.parametrize("address", ["mysql://a:secret@b/c", "sqlite:///runs/mlflow.db", "nonsense"])
@@ -161,7 +161,7 @@ def test_a_store_in_trouble_is_asked_again(tmp_path: Path) -> None:
             raise OperationalError("SELECT", {}, Exception("database is locked"))
         return 5
 
-    assert patiently(do, wait=30) == 5
+    assert retry_store(do, wait=30) == 5
     tries.clear()
     with pytest.raises(UnreachableError, match=r"cannot be written \(database is locked\); nothing is lost"):
-        patiently(do, wait=0)
+        retry_store(do, wait=0)

@@ -3,7 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from transect.training.validation_plots import plots
+from transect.training.validation_plots import collect_plots
 
 
 def test_labels_and_predictions_stand_side_by_side(tmp_path: Path) -> None:
@@ -14,7 +14,7 @@ def test_labels_and_predictions_stand_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "val_batch2_pred.jpg").write_bytes(b"half")
     (tmp_path / "curve.png").touch()
     (tmp_path / "results.csv").touch()
-    names = [path.name for path in plots(tmp_path)]
+    names = [path.name for path in collect_plots(tmp_path)]
     assert [name for name in names if "compare" in name] == ["val_batch0_compare.jpg"]
     assert {"curve.png", "val_batch0_labels.jpg", "val_batch1_labels.jpg"} <= set(names)
     assert "results.csv" not in names

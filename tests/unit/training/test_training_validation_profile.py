@@ -1,4 +1,4 @@
-"""What a package keeps of its validation images: looks, the network's features, and what was found."""
+"""The validation profile of a package: image statistics, the network's features, and detections."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How variants are compared with fp32 and which of them may be used."""
+"""Comparison of variants with fp32, and their acceptance."""
 
 import shutil
 from pathlib import Path
@@ -17,8 +17,8 @@ from transect.engine.backends import BackendUnavailableError, choice, native_pre
 from transect.engine.backends.cuda.session import Gpu
 from transect.settings import load_settings
 from transect.training.config.recipe import PrecisionRecipe
-from transect.training.packaging import variant_benchmark as trials
-from transect.training.packaging.variants import Trial, VariantReport, compare, judge
+from transect.training.packaging import variant_benchmark as bench
+from transect.training.packaging.variants import MeasuredVariant, VariantReport, compare_with_fp32, rejection_reasons
 
 
 def _evaluation(map50_95: float, recall: float | None, detections: int, objects: int = 200) -> Evaluation:
@@ -40,17 +40,17 @@ def _evaluation(map50_95: float, recall: float | None, detections: int, objects:
 
 def test_a_variant_is_compared_with_fp32_and_not_with_the_truth() -> None:
     reference, found = _evaluation(0.7, 0.9, 190), _evaluation(0.69, 0.91, 187)
-    variant = compare("int8", found, reference, 2.5, VariantLimits())
+    variant = compare_with_fp32("int8", found, reference, 2.5, VariantLimits())
     assert variant.map50_95_change == pytest.approx(-0.01)
     assert variant.recall_change == pytest.approx(0.01)
     assert variant.count_error == pytest.approx(3 / 200)
     assert (variant.images, variant.objects, variant.speedup) == (20, 200, 2.5)
     assert variant.files == ("model.int8.xml", "model.int8.bin")
-    assert compare("bf16", found, reference, 2.5, VariantLimits()).files == ()
+    assert compare_with_fp32("bf16", found, reference, 2.5, VariantLimits()).files == ()
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"map50_95_change": -0.005, "recall_change": -0.005, "count_error": 0.005}, []),
         ({"map50_95_change": 0.3, "recall_change": 0.3}, []),
@@ -62,23 +62,25 @@ def test_a_variant_is_compared_with_fp32_and_not_with_the_truth() -> None:
         ({"map50_95_change": -0.1, "limits": VariantLimits(map50_95_loss=0.2)}, []),
     ],
 )
-def test_the_limits(fields: dict[str, float], said: list[str]) -> None:
-    reasons = judge(make_variant("bf16", **fields))
-    assert len(reasons) == len(said)
-    assert all(text in reason for text, reason in zip(said, reasons, strict=True))
+def test_the_limits(fields: dict[str, float], expected: list[str]) -> None:
+    reasons = rejection_reasons(make_variant("bf16", **fields))
+    assert len(reasons) == len(expected)
+    assert all(text in reason for text, reason in zip(expected, reasons, strict=True))
 
 
 @given(change=st.floats(-1, 1), recall=st.floats(-1, 1), count=st.floats(0, 1))
 def test_a_gain_is_no_reason_to_refuse_and_a_loss_beyond_the_limit_is(
     change: float, recall: float, count: float
 ) -> None:
-    refused = bool(judge(make_variant("int8", map50_95_change=change, recall_change=recall, count_error=count)))
+    refused = bool(
+        rejection_reasons(make_variant("int8", map50_95_change=change, recall_change=recall, count_error=count))
+    )
     assert refused == (change < -0.005 - 1e-9 or recall < -0.005 - 1e-9 or count > 0.005 + 1e-9)
 
 
 def test_the_report_says_of_each_variant_what_came_of_it() -> None:
     bad = make_variant("int8", map50_95_change=-0.02)
-    report = VariantReport((Trial(bad, judge(bad)),), {"bf16": "the recipe turns it off"})
+    report = VariantReport((MeasuredVariant(bad, rejection_reasons(bad)),), {"bf16": "the recipe turns it off"})
     assert report.passed == ()
     assert report.sentences[0].startswith("int8 is not in the package, because it loses 0.0200 of mAP50-95")
     assert "(96 images, 500 animals)" in report.sentences[0]
@@ -86,7 +88,7 @@ def test_the_report_says_of_each_variant_what_came_of_it() -> None:
     assert report.metrics()["int8/mAP50-95_change"] == -0.02
     assert report.metrics()["int8/passed"] == 0.0
     good = make_variant("bf16")
-    passed = VariantReport((Trial(good, judge(good)),))
+    passed = VariantReport((MeasuredVariant(good, rejection_reasons(good)),))
     assert passed.passed == (good,)
     assert passed.sentences[0].startswith("bf16 is in the package: mAP50-95 -0.0010")
 
@@ -96,8 +98,8 @@ def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
-    model = trials.TrialModel(read_manifest(dot_package), tmp_path)
-    report = trials.make_variants(model, dataset, PrecisionRecipe(), load_settings({}, env_file=None))
+    model = bench.ExportedModel(read_manifest(dot_package), tmp_path)
+    report = bench.make_variants(model, dataset, PrecisionRecipe(), load_settings({}, env_file=None))
     assert report.passed == ()
     assert report.sentences == (
         "bf16 is not in the package: this CPU does not compute bfloat16 in hardware, so that it cannot be measured "
@@ -117,20 +119,20 @@ def test_what_is_known_of_fp32_is_not_measured_again(
 ) -> None:
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
     settings = load_settings({}, env_file=None)
-    real, searched = trials._evaluate, []
+    real, searched = bench._evaluate, []
 
     def evaluate(detector: Detector, *others: Any) -> Evaluation:
         searched.append(detector.precision)
         return real(detector, *others)
 
-    monkeypatch.setattr(trials, "_evaluate", evaluate)
-    model = trials.TrialModel(read_manifest(dot_package), dot_package)
+    monkeypatch.setattr(bench, "_evaluate", evaluate)
+    model = bench.ExportedModel(read_manifest(dot_package), dot_package)
     recipe = PrecisionRecipe(int8=False)
     with Detector.open(dot_package, backend="openvino", precision="fp32") as detector:
         known = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
-    measured = trials.make_variants(model, dataset, recipe, settings).trials[0].variant
+    measured = bench.make_variants(model, dataset, recipe, settings).measured[0].variant
     assert searched == ["fp32", "bf16"]
-    reused = trials.make_variants(model, dataset, recipe, settings, known={"openvino": known}).trials[0].variant
+    reused = bench.make_variants(model, dataset, recipe, settings, known={"openvino": known}).measured[0].variant
     assert searched == ["fp32", "bf16", "bf16"]
     assert reused.model_copy(update={"speedup": measured.speedup}) == measured
 
@@ -143,7 +145,7 @@ class _GpuMachine:
         self.fault: Exception | None = None
         native = native_precisions
         cuda = frozenset[Precision]({"fp32", "fp16", "tf32"})
-        monkeypatch.setattr(trials, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
+        monkeypatch.setattr(bench, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
         monkeypatch.setattr(choice, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
         monkeypatch.setattr(Gpu, "open", self.open)
 
@@ -162,16 +164,16 @@ def test_the_gpus_variants_are_measured_against_fp32_on_the_gpu(
     folder = shutil.copytree(dot_package, tmp_path / "model")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
     recipe = PrecisionRecipe(int8=False, bf16=False)
-    model = trials.TrialModel(read_manifest(dot_package), folder)
-    report = trials.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
-    assert {trial.variant.precision: trial.variant.files for trial in report.trials} == {
+    model = bench.ExportedModel(read_manifest(dot_package), folder)
+    report = bench.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
+    assert {one.variant.precision: one.variant.files for one in report.measured} == {
         "fp16": ("model.fp16.onnx",),
         "tf32": (),
     }
-    assert {trial.variant.images for trial in report.trials} == {2}
+    assert {one.variant.images for one in report.measured} == {2}
     assert sorted(machine.opened) == [("model.fp16.onnx", "fp16"), ("model.onnx", "fp32"), ("model.onnx", "tf32")]
     # The CPU provider computes tf32 as fp32, and a network of dots is exact in fp16.
-    assert {trial.variant.map50_95_change for trial in report.trials} == {0.0}
+    assert {one.variant.map50_95_change for one in report.measured} == {0.0}
     assert onnx.load(folder / "model.fp16.onnx").graph.output[0].name == "output0"
     assert "transect.fp16" in report.tags()
 
@@ -183,9 +185,9 @@ def test_a_gpu_that_fails_does_not_end_a_training_that_is_done(
     machine.fault = BackendUnavailableError("Backend cuda does not work with the GPU of this machine: it is full.")
     folder = shutil.copytree(dot_package, tmp_path / "model")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
-    model = trials.TrialModel(read_manifest(dot_package), folder)
+    model = bench.ExportedModel(read_manifest(dot_package), folder)
     recipe = PrecisionRecipe(int8=False, bf16=False, tf32=False)
-    report = trials.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
+    report = bench.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
     assert report.passed == ()
     assert report.absent["fp16"] == (
         "it could not be measured (Backend cuda does not work with the GPU of this machine: it is full)"

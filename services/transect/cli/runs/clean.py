@@ -68,20 +68,20 @@ def _clean_runs(settings: Settings, registry: "Registry", rule: "CleanRule", *, 
 
 
 def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", *, yes: bool) -> None:
-    from transect.tracking.cleanup import plan_leftovers, remove_leftovers
+    from transect.tracking.cleanup import find_removable_folders, remove_run_folders
 
-    leftovers = plan_leftovers(settings, registry, rule)
-    for leftover in leftovers.going:
-        print(f"{leftover.folder}  {_bytes(leftover.size)}")
-    _print_staying([(str(folder), why) for folder, why in leftovers.staying])
-    if not leftovers.going:
+    folders = find_removable_folders(settings, registry, rule)
+    for run_folder in folders.removable:
+        print(f"{run_folder.folder}  {_bytes(run_folder.size)}")
+    _print_staying([(str(folder), why) for folder, why in folders.kept])
+    if not folders.removable:
         print("Nothing to remove.")
         return
     if not yes:
-        count, size = len(leftovers.going), _bytes(leftovers.size)
+        count, size = len(folders.removable), _bytes(folders.size)
         print(f"Nothing was removed; --yes removes these {count} folders ({size}) for good.")
         return
-    gone, stayed = remove_leftovers(registry, leftovers)
+    gone, stayed = remove_run_folders(registry, folders)
     _print_staying([(str(folder), why) for folder, why in stayed])
     print(f"Removed {len(gone)} folders.")
 

@@ -10,8 +10,8 @@ from transect.cli.tables import wide_console
 from transect.settings import load_settings
 
 if TYPE_CHECKING:
-    from transect.training.reproduce.metric_diff import Sameness
-    from transect.training.reproduce.reproduce import Rehearsal
+    from transect.training.reproduce.metric_diff import MetricDiff
+    from transect.training.reproduce.reproduce import ReproductionPlan
 
 _MOST_ROWS = 10
 _HEADLINE = ("train/loss", "val/loss", "metrics/mAP50-95", "test/mAP50-95")
@@ -31,38 +31,38 @@ def reproduce(
 
     Exits with 1 when a metric differs by more than 1e-6.
     """
-    from transect.training.reproduce.reproduce import rehearse
+    from transect.training.reproduce.reproduce import plan_reproduction
     from transect.training.reproduce.reproduce import reproduce as run_again
 
     settings = load_settings()
-    rehearsal = rehearse(run, settings, data=data)
-    _print_rehearsal(rehearsal)
+    plan = plan_reproduction(run, settings, data=data)
+    _print_reproduction_plan(plan)
     if not anyway:
-        rehearsal.refuse_differences()
+        plan.refuse_differences()
     if dry_run:
         return
-    again = run_again(rehearsal, settings)
-    _print_sameness(again.sameness)
-    print(f"Run {again.outcome.run_id} reproduces {rehearsal.original.row.run_id}. {again.sameness.sentence}")
-    if again.sameness.different:
+    again = run_again(plan, settings)
+    _print_diff(again.diff)
+    print(f"Run {again.outcome.run_id} reproduces {plan.logged.row.run_id}. {again.diff.sentence}")
+    if again.diff.different:
         raise typer.Exit(1)
 
 
-def _print_rehearsal(rehearsal: "Rehearsal") -> None:
-    row = rehearsal.original.row
+def _print_reproduction_plan(plan: "ReproductionPlan") -> None:
+    row = plan.logged.row
     print(f"Run {row.name} ({row.run_id}) of {row.experiment} was: {row.tags.get('transect.command', 'unknown')}")
-    print(f"The same from what MLflow holds: {rehearsal.command}")
-    print(f"Its training set is there, with the digest {rehearsal.plan.digest}.")
-    for sentence in rehearsal.differences:
+    print(f"The same from what MLflow holds: {plan.command}")
+    print(f"Its training set is there, with the digest {plan.training.digest}.")
+    for sentence in plan.differences:
         print(f"Different: {sentence}")
-    if not rehearsal.differences:
+    if not plan.differences:
         print("Source, versions, machine and starting weights are as they were.")
 
 
-def _print_sameness(sameness: "Sameness") -> None:
+def _print_diff(diff: "MetricDiff") -> None:
     """Where the metrics differ most; where none does, those that a training is known by."""
-    differ = [one for one in sameness.differences if one.amount > 0]
-    shown = differ[:_MOST_ROWS] or [one for one in sameness.differences if one.metric in _HEADLINE]
+    differ = [one for one in diff.differences if one.amount > 0]
+    shown = differ[:_MOST_ROWS] or [one for one in diff.differences if one.metric in _HEADLINE]
     table = Table("metric", "step", "was", "is", "difference")
     for one in shown:
         new = "-" if one.new is None else f"{one.new:.6g}"

@@ -1,1 +1,1 @@
-"""What to train: recipe, architecture, starting weights, empty ground."""
+"""Configuration of a training: recipe, architecture, starting weights, empty ground."""

@@ -1,4 +1,4 @@
-"""Model names: which Ultralytics architectures Transect trains, and what a user may have meant."""
+"""Model names: the Ultralytics architectures that Transect trains, with suggestions for misspelt ones."""
 
 import difflib
 import importlib.util
@@ -12,7 +12,7 @@ from transect.config_files import read_yaml_mapping
 from transect.errors import InputError
 from transect.training.config.safe_load import load_checkpoint
 
-# The heads that the engine decodes. Others (RT-DETR, open-vocabulary) give other tensors.
+# The heads that the engine decodes. Others (RT-DETR, open-vocabulary) have other output tensors.
 _HEADS = frozenset({"Detect", "v10Detect"})
 _OTHER_TASKS = {
     "Segment": "segmentation",
@@ -30,10 +30,10 @@ _FAMILY = re.compile(r"^(yolov?\d+)([a-z]?)")
 
 @dataclass(frozen=True)
 class Architecture:
-    """What to build: `name` for people and packages, `source` for Ultralytics.
+    """A model architecture: `name` for people and packages, `source` for Ultralytics.
 
-    `checkpoint` is set when the user gave a .pt file, which holds architecture and weights.
-    `end_to_end` says that it has a head that needs no NMS, beside the anchor-free one.
+    `checkpoint` is set for a .pt file, which has architecture and weights.
+    `end_to_end` is whether it has an NMS-free head, beside the anchor-free one.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Architecture:
 
 
 def resolve_architecture(model: str) -> Architecture:
-    """The architecture behind a name (yolo11n), a .yaml path or a .pt path.
+    """The architecture of a name (yolo11n), a .yaml path or a .pt path.
 
-    Raises InputError, naming near ones, for a name that is unknown or of another task, and for a
+    Raises InputError, with similar names, for a name that is unknown or of another task, and for a
     file that is no detection architecture.
     """
     path = Path(model)
@@ -56,7 +56,7 @@ def resolve_architecture(model: str) -> Architecture:
         return Architecture(path.stem, str(path.absolute()), end_to_end=_is_end_to_end(document, head))
     if path.suffix == ".pt" and path.is_file():
         return _from_checkpoint(path)
-    # yolo11n.pt and yolo11n.yaml are how Ultralytics' own users write the name.
+    # Ultralytics' users also write yolo11n as yolo11n.pt or yolo11n.yaml.
     name = path.stem if model == path.name and path.suffix in {".pt", ".yaml", ".yml"} else model
     known = shipped_architectures()
     if name in known:
@@ -70,7 +70,7 @@ def resolve_architecture(model: str) -> Architecture:
 
 @dataclass(frozen=True)
 class Shipped:
-    """An architecture file of Ultralytics: the class of its head, and whether that needs no NMS."""
+    """An architecture file of Ultralytics: the class of its head, and whether the head is NMS-free."""
 
     head: str
     end_to_end: bool
@@ -78,7 +78,7 @@ class Shipped:
 
 @cache
 def shipped_architectures() -> dict[str, Shipped]:
-    """Every architecture in the installed Ultralytics, by name with its scale."""
+    """Every architecture of the installed Ultralytics, by name with its scale."""
     spec = importlib.util.find_spec("ultralytics")
     if spec is None or not spec.submodule_search_locations:
         raise InputError("Training needs Ultralytics; install Transect with its extra: pip install 'transect[train]'.")

@@ -1,4 +1,4 @@
-"""Empty ground beside a training set: pictures without any animal, on which every detection is a false alarm."""
+"""Empty ground beside a training set: images without any animal, on which every detection is a false alarm."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ from transect.files import sha256_file
 from transect.progress import progress
 
 MISSING = (
-    "No empty ground is given (background: FOLDER), so the package will not know how many false alarms come with the "
-    "ground: a census of fewer animals than the validation images hold will count too many, and the other way round."
+    "No empty ground is given (background: FOLDER), so the package has no rate of false alarms on empty ground: a "
+    "census of fewer animals than the validation images hold will count too many, and the other way round."
 )
 
 
 def find_background(given: Sequence[str], dataset: Dataset, recipe: Path) -> tuple[Path, ...]:
-    """The pictures in the folders `given`, each checked; none where nothing is given.
+    """The images in the folders `given`, each checked; empty for no folders.
 
-    A relative folder lies beside the data.yaml, else beside the recipe, else in the working directory. The pictures are
-    decoded once. Raises DatasetError where a folder does not exist or holds no picture, a picture cannot be read, has
-    labels, or is the same as one of the data set.
+    A relative folder is looked up beside the data.yaml, then beside the recipe, then in the working directory. The
+    images are decoded once. Raises DatasetError where a folder does not exist or has no image, or where an image cannot
+    be read, has labels, or is the same as one of the data set.
     """
     if not given:
         return ()
@@ -60,7 +60,7 @@ def _refuse_labelled(images: Sequence[Path]) -> None:
 
 
 def _refuse_trained(images: Sequence[Path], dataset: Dataset) -> None:
-    """Files of one content have one size, so that few of a large set are read."""
+    """Raise DatasetError for an image that is also in the data set; only files of equal size are hashed."""
     sizes = {_size(image) for image in images}
     alike = [(name, image) for name, split in dataset.splits.items() for image in split.images if _size(image) in sizes]
     shared = {_size(image) for _, image in alike}

@@ -1,4 +1,4 @@
-"""What training starts from: Ultralytics' pretrained weights, our starter, a file, or nothing."""
+"""Starting weights: Ultralytics' pretrained ones, our starter, a file, or none."""
 
 import inspect
 import logging
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 STARTER_ARCHITECTURE = "yolo11n"
 STARTER = Path(__file__).parents[1] / "starter" / "yolo11n-starter.pt"
-# SHA-256 of the checkpoints of Ultralytics' assets, as several who fetched them state independently (November 2026).
-# YOLOv8 was published twice, with and without its later metadata. What is not here is not fetched.
+# SHA-256 of the checkpoints of Ultralytics' assets, as several independent sources state them (November 2026).
+# YOLOv8 was published twice, with and without its later metadata. Only files listed here are fetched.
 PUBLISHED_SHA256: Mapping[str, frozenset[str]] = {
     "yolo11n.pt": frozenset({"0ebbc80d4a7680d14987a577cd21342b65ecfd94632bd9a8da63ae6417644ee1"}),
     "yolo11s.pt": frozenset({"85a76fe86dd8afe384648546b56a7a78580c7cb7b404fc595f97969322d502d5"}),
@@ -58,7 +58,7 @@ _STALLED_AFTER_S = 20.0
 
 @dataclass(frozen=True)
 class StartingWeights:
-    """`path` is None when training starts from random weights; `sentence` says which and why."""
+    """`path` is None for random weights; `sentence` states the choice and its reason."""
 
     path: Path | None
     kind: str
@@ -73,12 +73,11 @@ class StartingWeights:
 def choose_weights(architecture: Architecture, pretrained: str, home: Path) -> StartingWeights:
     """Choose by TRANSECT_PRETRAINED: auto, starter, none, or a path.
 
-    auto takes Ultralytics' pretrained weights (kept under `home`/weights; fetched once when the
-    release page answers within seconds; held to PUBLISHED_SHA256 each time), else the starter where
-    it fits, else none. A .pt given as the model is its own start, unless something else is asked for
-    by name.
+    auto takes Ultralytics' pretrained weights (cached under `home`/weights; fetched once when the
+    release page responds within seconds; checked against PUBLISHED_SHA256 each time), else the starter
+    where it fits, else none. With auto, a .pt given as the model starts from its own weights.
 
-    Raises InputError when what was asked for by name does not exist or does not fit.
+    Raises InputError when explicitly requested weights do not exist or do not fit.
     """
     name = architecture.name
     if pretrained == "none":
@@ -92,10 +91,10 @@ def choose_weights(architecture: Architecture, pretrained: str, home: Path) -> S
     if architecture.checkpoint is not None:
         sentence = f"Training on from the weights in {architecture.checkpoint}."
         return StartingWeights(architecture.checkpoint, "checkpoint", sentence)
-    return _best_at_hand(name, home / "weights")
+    return _automatic_weights(name, home / "weights")
 
 
-def _best_at_hand(name: str, folder: Path) -> StartingWeights:
+def _automatic_weights(name: str, folder: Path) -> StartingWeights:
     try:
         path = _pretrained(name, folder)
     except (OSError, InputError) as error:
@@ -126,7 +125,7 @@ def _pretrained(name: str, folder: Path) -> Path:
         raise InputError("none are published")
     if published[0] not in PUBLISHED_SHA256:
         raise InputError(
-            f"Transect knows no hash of {published[0]}; fetch it yourself and name it with TRANSECT_PRETRAINED=PATH"
+            f"Transect has no hash of {published[0]}; fetch it yourself and name it with TRANSECT_PRETRAINED=PATH"
         )
     target = folder / published[0]
     if target.is_file():
@@ -140,7 +139,7 @@ def _pretrained(name: str, folder: Path) -> Path:
 
 
 def _download(url: str, target: Path) -> None:
-    """Fetch `url` to `target`, whole or not at all. Raises OSError, or InputError for what is no checkpoint."""
+    """Fetch `url` to `target` atomically. Raises OSError, or InputError for a file that is no checkpoint."""
     with _open_within(url, _ANSWER_WITHIN_S) as response, atomic_path(target) as temporary:
         logger.info("Downloading %s", url)
         with temporary.open("wb") as stream:
@@ -148,13 +147,13 @@ def _download(url: str, target: Path) -> None:
         expected = response.headers.get("Content-Length")
         if expected is not None and int(expected) != temporary.stat().st_size:
             raise OSError("the download broke off")
-        # Before anything reads it.
+        # Before anything parses it.
         _check_hash(temporary, target.name)
         load_checkpoint(temporary)
 
 
 def _check_hash(path: Path, name: str) -> None:
-    """Raise InputError where a file is not the published one of this name."""
+    """Raise InputError for a file other than the published one of this name."""
     found = sha256_file(path)
     if found not in PUBLISHED_SHA256[name]:
         raise InputError(f"{path} is not the published {name}: its SHA-256 is {found}; delete it to fetch it again")
@@ -162,30 +161,30 @@ def _check_hash(path: Path, name: str) -> None:
 
 def _open_within(url: str, seconds: float) -> Any:
     """Open `url`, or raise OSError after `seconds`: name resolution alone can hang for a minute."""
-    answer: list[Any] = []
+    result: list[Any] = []
     given_up = threading.Event()
 
-    def ask() -> None:
+    def fetch() -> None:
         try:
             response = urllib.request.urlopen(url, timeout=_STALLED_AFTER_S)  # noqa: S310 - https, from a constant
         except OSError as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
-            answer.append(error)
+            result.append(error)
         else:
-            answer.append(response)
+            result.append(response)
             if given_up.is_set():
                 response.close()
 
-    thread = threading.Thread(target=ask, name="pretrained-weights", daemon=True)
+    thread = threading.Thread(target=fetch, name="pretrained-weights", daemon=True)
     thread.start()
     thread.join(seconds)
-    if not answer:
+    if not result:
         given_up.set()
         raise TimeoutError(f"no answer within {seconds:.0f} s")
-    if isinstance(answer[0], OSError):
-        raise answer[0]
-    return answer[0]
+    if isinstance(result[0], OSError):
+        raise result[0]
+    return result[0]
 
 
 def _reason(error: Exception) -> str:

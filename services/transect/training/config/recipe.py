@@ -1,4 +1,4 @@
-"""A training recipe: a YAML file and overrides, checked key by key before anything is started."""
+"""Training recipes: a YAML file and overrides, validated key by key."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from transect.errors import InputError
 
 HeadChoice = Literal["anchor-free", "end-to-end"]
 
-# What Ultralytics takes for training detectors, less what Transect itself decides
-# (data, device, folders, task) and what would change the classes or the meaning of a run.
+# Ultralytics' arguments for training detectors, without those that Transect sets itself
+# (data, device, folders, task) and those that would change the classes or the meaning of a run.
 TRAIN_KEYS = frozenset(
     {
         "amp",
@@ -81,7 +81,7 @@ _LONGEST_TAG = 250
 
 
 class PrecisionRecipe(BaseModel):
-    """Which faster variants are made after training, and what they may lose against fp32.
+    """Faster variants to make after training, and their maximum losses against fp32.
 
     `int8` is calibrated on up to `calibration_images` of the training split. The limits are on the
     validation split: mAP50-95 and recall in points of 0..1, the count as a share of the labelled
@@ -101,20 +101,20 @@ class PrecisionRecipe(BaseModel):
 
     @property
     def limits(self) -> VariantLimits:
-        """The limits as the package keeps them."""
+        """The limits in the package's format."""
         return VariantLimits(
             map50_95_loss=self.max_map_loss, recall_loss=self.max_recall_loss, count_error=self.max_count_error
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to train and how.
+    """A validated recipe.
 
-    `train` goes to Ultralytics as it is. `background` names folders of pictures without any animal. `iou` is the NMS
-    threshold that the package recommends, `training_gsd_m` the ground sample distance of the training images in metres
-    a pixel, if known, and `named` the MLflow experiment where the path does not name it. `places` says where each value
-    was given.
+    `train` is passed to Ultralytics as it is. `background` names folders of pictures without any animal. `iou` is the
+    NMS threshold that the package recommends, `training_gsd_m` the ground sample distance of the training images in
+    metres a pixel, if known. `experiment_name` overrides the MLflow experiment that the path gives. `places` maps each
+    key to the file and line, or override, that set it.
     """
 
     path: Path
@@ -128,16 +128,16 @@ class Recipe:
     iou: float = 0.5
     training_gsd_m: float | None = None
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
-    named: str = ""
+    experiment_name: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def experiment(self) -> str:
         """The MLflow experiment."""
-        return self.named or experiment_of(self.path)
+        return self.experiment_name or experiment_of(self.path)
 
     def as_yaml(self) -> str:
-        """The recipe with its overrides applied, as it can be given again."""
+        """The recipe with its overrides applied, as YAML that `load_recipe` reads."""
         document: dict[str, Any] = {
             key: value
             for key in ("model", "data", "pretrained", "head", "iou", "training_gsd_m")
@@ -161,39 +161,39 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides, whose values are read as YAML.
 
     A key is one of `train`'s, one of the recipe's own, `precision.KEY`, or `tags.NAME` for a tag of the
-    run, whose value is taken as it stands. A `+` before a key, as Hydra writes what it adds, is allowed.
+    run, whose value is plain text. A `+` before a key, Hydra's syntax for additions, is allowed.
 
     Raises InputError for a missing or malformed file, an unknown key (with the nearest right one),
     or a value of the wrong kind.
     """
-    given = _Given(
+    source = _RecipeSource(
         path,
         read_yaml_mapping(path, InputError, "Recipe", "name one with --config; the checkout has some in configs/train"),
     )
     for override in overrides:
-        given.override(override)
-    top, train = given.top, given.train
+        source.override(override)
+    top, train = source.top, source.train
     texts = {key: _text(top, key) for key in ("model", "data", "pretrained")}
-    iou, gsd = _number(given, "iou", upper=1.0), _number(given, "training_gsd_m")
-    _check_image_size(given)
+    iou, gsd = _number(source, "iou", upper=1.0), _number(source, "training_gsd_m")
+    _check_image_size(source)
     return Recipe(
-        path,
-        train,
-        given.tags,
+        path=path,
+        train=train,
+        tags=source.tags,
         model=texts["model"],
         data=texts["data"],
-        background=_background(given),
+        background=_background(source),
         pretrained=texts["pretrained"],
-        head=_head(given),
+        head=_head(source),
         iou=0.5 if iou is None else iou,
         training_gsd_m=gsd,
-        precision=_precision(given),
-        places=given.places,
+        precision=_precision(source),
+        places=source.places,
     )
 
 
-class _Given:
-    """A recipe and what the command line changed of it: values by section, and where each was given."""
+class _RecipeSource:
+    """A recipe with the command line's overrides: values by section, and the place that set each."""
 
     def __init__(self, path: Path, document: YamlMapping) -> None:
         self.path, self._document = path, document
@@ -211,7 +211,7 @@ class _Given:
         }
 
     def override(self, override: str) -> None:
-        """Take one KEY=VALUE of the command line."""
+        """Apply one KEY=VALUE of the command line."""
         key, value = _parse(override)
         if key in self._overridden:
             raise InputError(
@@ -227,8 +227,8 @@ class _Given:
             (self.top if key in _TOP_KEYS else self.train)[key] = value
         self.places[key] = f"override {override!r}"
 
-    def refusal(self, problem: str, *keys: str) -> InputError:
-        """The failure of the value that `keys` lead to, with its place."""
+    def error(self, problem: str, *keys: str) -> InputError:
+        """The error for the value at `keys`, with its place."""
         name = keys[-1] if keys[0] != "precision" else f"{_PRECISION}{keys[-1]}"
         return InputError(placed(problem, self.places.get(name) or self._place(*keys)))
 
@@ -268,7 +268,7 @@ def _parse(override: str) -> tuple[str, Any]:
 
 
 def _check_tag(name: str) -> None:
-    """Refuse names that MLflow refuses, and those that tell what Transect itself knows of a run."""
+    """Raise InputError for names that MLflow refuses, and for those reserved for Transect's own tags."""
     if not name or not all(c.isalnum() or c in "_-. /" for c in name) or not name.isascii():
         raise InputError(f"tags.{name} is not usable: a tag's name has letters, digits and _-. / only.")
     if len(name) > _LONGEST_TAG or any(part in {"", ".", ".."} for part in name.split("/")):
@@ -281,14 +281,14 @@ def _check_tag(name: str) -> None:
 
 
 def override_key(override: str) -> str:
-    """The key of a KEY=VALUE override, as the recipe has it."""
+    """The recipe's key of a KEY=VALUE override."""
     return override.partition("=")[0].strip().removeprefix("+").removeprefix("train.")
 
 
 def refuse_unknown(
     document: YamlMapping, at: Keys, known: Collection[str], where: str, what: str = "a training recipe"
 ) -> None:
-    """Raise InputError for a key of the section `at` that is none of `what`, with the nearest and its place."""
+    """Raise InputError for a key of the section `at` that is not in `known`, with the nearest one and its place."""
     section: Any = document
     for key in at:
         section = section.get(key)
@@ -302,47 +302,47 @@ def _text(document: dict[str, Any], key: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _background(given: _Given) -> tuple[str, ...]:
-    value = given.top.get("background")
+def _background(source: _RecipeSource) -> tuple[str, ...]:
+    value = source.top.get("background")
     if value is None:
         return ()
     folders = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str) and one.strip() for one in folders):
-        raise given.refusal(
+        raise source.error(
             f"background={value!r} is not usable: give a folder of pictures without any animal, or a list of folders",
             "background",
         )
     return tuple(folders)
 
 
-def _number(given: _Given, key: str, upper: float = float("inf")) -> float | None:
-    value = given.top.get(key)
+def _number(source: _RecipeSource, key: str, upper: float = float("inf")) -> float | None:
+    value = source.top.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= upper:
         most = " and at most 1" if upper == 1 else ""
-        raise given.refusal(f"{key}={value!r} is not usable: give a number over 0{most}", key)
+        raise source.error(f"{key}={value!r} is not usable: give a number over 0{most}", key)
     return float(value)
 
 
-def _precision(given: _Given) -> PrecisionRecipe:
+def _precision(source: _RecipeSource) -> PrecisionRecipe:
     try:
-        return PrecisionRecipe.model_validate(given.precision)
+        return PrecisionRecipe.model_validate(source.precision)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         problem = f"{_PRECISION}{name}={first['input']!r} is not usable: {first['msg']}"
-        raise given.refusal(problem, "precision", name) from error
+        raise source.error(problem, "precision", name) from error
 
 
-def _head(given: _Given) -> HeadChoice:
-    head: HeadChoice | None = given.top.get("head")
+def _head(source: _RecipeSource) -> HeadChoice:
+    head: HeadChoice | None = source.top.get("head")
     if head not in (None, "anchor-free", "end-to-end"):
-        raise given.refusal(f"head={head!r} is not usable: give anchor-free or end-to-end", "head")
+        raise source.error(f"head={head!r} is not usable: give anchor-free or end-to-end", "head")
     return head or "anchor-free"
 
 
-def _check_image_size(given: _Given) -> None:
-    size = given.train.get("imgsz", 640)
+def _check_image_size(source: _RecipeSource) -> None:
+    size = source.train.get("imgsz", 640)
     if isinstance(size, bool) or not isinstance(size, int) or size < 32 or size % 32:
-        raise given.refusal(f"imgsz={size!r} is not usable: give a multiple of 32, such as 640", "train", "imgsz")
+        raise source.error(f"imgsz={size!r} is not usable: give a multiple of 32, such as 640", "train", "imgsz")

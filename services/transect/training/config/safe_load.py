@@ -1,4 +1,4 @@
-"""Ultralytics checkpoints, read so that no code in them can run."""
+"""Safe loading of Ultralytics checkpoints: no code in them runs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from transect.errors import InputError
 
 
 def load_checkpoint(path: Path) -> Any:
-    """The model in an Ultralytics checkpoint, read under its allow-list so that no code can run.
+    """The model in an Ultralytics checkpoint, unpickled under its allow-list of classes.
 
     Raises InputError for a missing file, one that is no checkpoint, or another task's.
     """

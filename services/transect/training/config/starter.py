@@ -1,4 +1,4 @@
-"""Trained weights as a file to keep: the model and how it was trained, less the maker's machine."""
+"""The starter weights: a trained model and its arguments, without details of the training machine."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ from transect.files import atomic_write
 from transect.training.config.pretrained import STARTER
 from transect.training.config.safe_load import load_checkpoint
 
-# Arguments that are places on the machine that trained.
+# Arguments that are paths on the training machine.
 _PLACES = frozenset({"data", "project", "name", "save_dir", "model", "pretrained", "cfg", "source"})
 
 

@@ -1,1 +1,1 @@
-"""From a trained checkpoint to a package: ONNX, INT8, evaluation, and which variant is used."""
+"""From a trained checkpoint to a package: ONNX export, evaluation, and faster variants."""

@@ -1,4 +1,4 @@
-"""What the trained model is worth: our engine on the exported model, as it will be served."""
+"""Evaluation of the trained model: our engine on the exported model, as it will be served."""
 
 import logging
 import math
@@ -25,20 +25,20 @@ from transect.training.packaging.validation_profile import build_profile
 
 logger = logging.getLogger(__name__)
 
-# By how much mAP50 may differ however many objects are labelled, and the share of objects that one of two ways to feed
-# the same weights may find and the other not. See `map50_tolerance`.
+# The difference in mAP50 that is allowed for any number of labelled objects, and the share of objects that only one of
+# two preprocessings finds with the same weights. See `map50_tolerance`.
 _SYSTEMATIC, _DISAGREEMENT = 0.02, 0.05
 
 MIN_CONF, MAX_CONF = 0.05, 0.6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluations:
     """The model on the validation split and, at the threshold `conf` that follows from it, on the test split.
 
-    `counts` are what was right, wrong and missed in each validation image at `conf`, and `background` the false alarms
-    on empty ground (None without any): what a census corrects with. `profile` is what the model was judged on.
-    `backend` is what computed it all, in fp32.
+    `counts` are true positives, false positives and misses in each validation image at `conf`, and `background` the
+    false alarms on empty ground (None without any): a census corrects its counts with them. `profile` describes the
+    validation images and detections. `backend` computed all of it, in fp32.
     """
 
     val: Evaluation
@@ -53,12 +53,12 @@ class Evaluations:
 def evaluate_model(
     dataset: Dataset, settings: Settings, background: Sequence[Path] = (), **package: Any
 ) -> Evaluations:
-    """Build a package that is thrown away again (`package`: as build_package takes) and evaluate it in fp32.
+    """Build a temporary package (`package`: as build_package takes) and evaluate it in fp32.
 
-    `background` are pictures without any animal; they are cut into tiles as a census cuts its photos.
+    `background` are images without any animal; they are cut into tiles as a census cuts its photos.
 
     The errors are counted on the validation split, which also chose the threshold and the epoch: precision and recall
-    come out a little too good for it. The test split stays what it is for, the comparison of one version with another.
+    are slightly optimistic for it. The test split is kept for its purpose, the comparison of versions.
     """
     with tempfile.TemporaryDirectory(prefix="transect-evaluation-") as folder:
         scratch = build_package(Path(folder) / "package", **package, conf=MAX_CONF)
@@ -82,23 +82,31 @@ def evaluate_model(
             backend = detector.backend
         finally:
             detector.close()
-    return Evaluations(val.evaluation(), test, conf, val.validation_counts(), profile, backend, alarms)
+    return Evaluations(
+        val=val.evaluation(),
+        test=test,
+        conf=conf,
+        counts=val.validation_counts(),
+        profile=profile,
+        backend=backend,
+        background=alarms,
+    )
 
 
 def recommend_confidence(best_f1: float) -> float:
     """The package's score threshold: that of the best F1 on the validation split, within 0.05..0.6.
 
-    The bounds keep a hardly trained model from calling everything or nothing an animal.
+    The bounds keep a barely trained model from detecting everything or nothing.
     """
     return round(min(max(best_f1, MIN_CONF), MAX_CONF), 3)
 
 
 def map50_tolerance(instances: Sequence[int]) -> float:
-    """By how much mAP50 of the same weights may differ between our engine and Ultralytics, without a fault.
+    """The difference in mAP50 between our engine and Ultralytics that is no fault, for the same weights.
 
     `instances` are the labelled objects of each class that has any. Ultralytics validates in padded rectangles and we
-    in squares. That shifts the network's grid: scores change a little everywhere (0.02), and an object whose score or
-    overlap is near the edge is found by one and not by the other. Each of n objects of a class does so independently
+    in squares. That shifts the network's grid: scores change slightly everywhere (0.02), and an object whose score or
+    overlap is near the threshold is found by only one of the two. Each of n objects of a class does so independently
     with probability d, and moves the class's average precision by up to 1 / n. So the difference has a standard
     deviation of sqrt(d / n), and that of the mean over C classes sqrt(sum(d / n)) / C. Two of them are added, and at
     least one object of the rarest class. d = 0.05 is an assumption, and meant to be high. A class of 10 objects may
@@ -110,7 +118,7 @@ def map50_tolerance(instances: Sequence[int]) -> float:
 
 
 def warn_of_difference(ours: Evaluation, theirs: dict[str, float]) -> None:
-    """Say so when Ultralytics measured another mAP50 on the same split than our engine did, beyond chance."""
+    """Warn when Ultralytics' mAP50 on the same split differs from our engine's by more than chance."""
     allowed = map50_tolerance([values.instances for values in ours.per_class.values() if values.instances])
     if abs(ours.map50 - theirs["mAP50"]) > allowed:
         logger.warning(

@@ -1,4 +1,4 @@
-"""A copy of an exported model that computes in fp16, but for what turns the network's answers into boxes."""
+"""An fp16 copy of an exported model, whose box decoding stays in float32."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ _LEARNED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 def convert_to_fp16(source: Path, target: Path) -> None:
     """Write the ONNX model `source` as fp16 to `target`; its input and output stay float32.
 
-    What follows the last learned layers stays float32 too: from 512 on, fp16 has steps of half a pixel. Raises
-    ImportError without ONNX Runtime, and what its converter raises.
+    The nodes after the last learned layers stay float32 too: from 512 on, fp16 has steps of half a pixel. Raises
+    ImportError without ONNX Runtime, and the exceptions of its converter.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     network, decoding = split_off_decoding(onnx.load(source))
-    # Nodes that are left out of a conversion would still hand each other fp16: so the model is cut in two.
+    # Nodes excluded from the conversion would still exchange fp16 tensors: so the model is split in two.
     half: ModelProto = convert_float_to_float16(network, keep_io_types=True)
     # The converter puts its casts at the end.
     OnnxModel(half).topological_sort()
@@ -41,7 +41,7 @@ def convert_to_fp16(source: Path, target: Path) -> None:
 
 
 def split_off_decoding(model: ModelProto) -> tuple[ModelProto, ModelProto]:
-    """Two models in a row: up to the last learned layers, and what decodes their answers, on which no layer depends."""
+    """Split a model in two: up to the last learned layers, and the decoding of their outputs."""
     network, decoding = _parts(model)
     produced = {name for node in network for name in node.output}
     between = [name for name in dict.fromkeys(name for node in decoding for name in node.input) if name in produced]
@@ -65,10 +65,10 @@ def _parts(model: ModelProto) -> tuple[list[NodeProto], list[NodeProto]]:
 
 
 def _is_learned(node: NodeProto, weights: dict[str, NDArray[np.generic]]) -> bool:
-    """Whether a node has weights of its own.
+    """Whether a node has learned weights.
 
-    Those of distribution focal loss, which sums over its bins, are the numbers 0, 1, 2, ... and no learned ones (Li et
-    al. 2020, "Generalized Focal Loss").
+    The weights of distribution focal loss, which sums over its bins, are the constants 0, 1, 2, ... (Li et al. 2020,
+    "Generalized Focal Loss").
     """
     matrices = [weights[name] for name in node.input if name in weights and weights[name].ndim > 1]
     return node.op_type in _LEARNED and not all(np.array_equal(m.ravel(), np.arange(m.size)) for m in matrices)

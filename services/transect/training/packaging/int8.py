@@ -21,35 +21,35 @@ from transect.imagery import decode_image, letterbox, plan_tiles
 from transect.progress import progress
 
 _SEED = 0
-# What a walk over the values of a network does not pass through; a shape depends on no values.
+# Nodes at which a walk over the values of a network stops; a shape depends on no values.
 _NO_VALUES = ("Constant", "Parameter", "ShapeOf")
 
 
 def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Path], *, max_pixels: int) -> None:
     """Write the INT8 model as an OpenVINO IR: `target` (.xml) and the .bin of the same name beside it.
 
-    `images` calibrate the ranges of the activations, each as the engine would hand it to the network.
-    The same images give the same model. Ranges are the whole ones that were seen: NNCF's default,
-    the mean of the images' ranges, cuts off the strongest answers, and with them animals. Measured
-    with a yolo11n on 751 animals: its defaults lost 6% of the count and 0.012 of mAP50-95, this 0.5%
-    and 0.001, at the same speed. Raises what NNCF raises.
+    `images` calibrate the ranges of the activations, each preprocessed as in the engine. The same images
+    give the same model. Ranges are the full minimum and maximum: NNCF's default, the mean of the images'
+    ranges, clips the strongest activations, and with them animals. Measured with a yolo11n on 751
+    animals: the default lost 6% of the count and 0.012 of mAP50-95, this 0.5% and 0.001, at the same
+    speed. Raises the exceptions of NNCF.
     """
     ov = import_openvino()
     network = openvino_core().read_model(onnx)
     network.reshape([1, 3, image_size, image_size])
     stopped = threading.Event()
-    with _quiet(), progress("Calibrating INT8", len(images)) as advance:
+    with _silenced_nncf(), progress("Calibrating INT8", len(images)) as advance:
         import nncf  # type: ignore[import-untyped]  # ships none
         from nncf.quantization.range_estimator import (  # type: ignore[import-untyped]  # ships none
             RangeEstimatorParametersSet,
         )
 
-        # Not nncf.set_log_level: it sets every handler of this logger too, whoever's they are.
+        # Not nncf.set_log_level: it also sets every handler of this logger, even of other owners.
         logging.getLogger("nncf").setLevel(logging.ERROR)
         left = len(images)
 
         def prepare(number: int) -> NDArray[np.float32]:
-            # NNCF may go through the images more than once.
+            # NNCF may iterate over the images more than once.
             nonlocal left
             if stopped.is_set():
                 raise _StoppedError
@@ -72,36 +72,36 @@ def quantize_int8(onnx: Path, target: Path, image_size: int, images: Sequence[Pa
                 ),
             )
 
-        # NNCF makes cores of its own; what they leave behind (see openvino_core) must not be the main thread's.
+        # NNCF creates OpenVINO cores; their thread-local leftovers (see openvino_core) must stay off the main thread.
         with ThreadPoolExecutor(1) as thread:
             work = thread.submit(quantize)
             try:
-                # Ctrl-C arrives here; a signal that another thread takes would not wake a wait without an end.
+                # Ctrl-C arrives here; a wait without a timeout would not wake for a signal that another thread takes.
                 while not work.done():
                     wait([work], timeout=0.2)
             finally:
                 stopped.set()
         quantized = work.result()
-    # Only the weights that NNCF chose are compressed; the rest stays as exact as it was.
+    # Only the weights that NNCF quantised are compressed; the rest keeps its precision.
     ov.save_model(quantized, target, compress_to_fp16=False)
 
 
 class _StoppedError(Exception):
-    """Nobody waits for the calibration any more."""
+    """The caller was interrupted, and the calibration is cancelled."""
 
 
 def calibration_images(split: Split, count: int) -> list[Path]:
-    """At most `count` images of the split, drawn without regard to its order, and the same every time."""
+    """At most `count` random images of the split, the same every time."""
     number = min(count, len(split.images))
     chosen = random.Random(_SEED).sample(range(len(split.images)), number)  # noqa: S311 - no secret
     return [split.images[k] for k in sorted(chosen)]
 
 
 def calibration_square(path: Path, number: int, image_size: int, *, max_pixels: int) -> NDArray[np.uint8]:
-    """The (S, S, 3) input that the engine makes of an image.
+    """The engine's (S, S, 3) input for an image.
 
-    An image that the engine would cut into tiles is given whole, as it was trained on, for an even
-    `number`, and as one of its tiles for an odd one.
+    Of an image that the engine would cut into tiles it is the whole one, as in training, for an even
+    `number`, and one of its tiles for an odd one.
     """
     image = decode_image(path, max_pixels=max_pixels)
     height, width = image.shape[:2]
@@ -114,13 +114,13 @@ def calibration_square(path: Path, number: int, image_size: int, *, max_pixels: 
 
 
 def floating_point_operations(network: Any) -> list[str]:
-    """What must not be quantised, by name: the first and the last learned layers, and all that follows.
+    """The names of nodes that must not be quantised: the first and last learned layers, and the decoding.
 
-    The first convolution sees pixels, the last ones and what turns their answers into boxes are the
-    boxes: there, a step of 1/255 of the range is pixels. Found by walking from the outputs against
-    the arrows. A convolution ends the walk unless it has a single output channel: that is the sum
-    over bins of distribution focal loss (Li et al. 2020, "Generalized Focal Loss"), whose weights
-    are the numbers 0, 1, 2, ...
+    The first convolution reads pixels; the last ones and the decoding compute box coordinates, where a
+    step of 1/255 of the range is several pixels. Found by walking from the outputs to the inputs. A
+    convolution ends the walk unless it has a single output channel: that is the sum over bins of
+    distribution focal loss (Li et al. 2020, "Generalized Focal Loss"), whose weights are the constants
+    0, 1, 2, ...
     """
     first = next(node for node in network.get_ordered_ops() if _is_learned(node))
     names = {first.get_friendly_name(): None}
@@ -142,8 +142,8 @@ def _is_learned(node: Any) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep NNCF's progress bars and its own deprecations from the terminal, and its hands off logging."""
+def _silenced_nncf() -> Iterator[None]:
+    """Suppress NNCF's progress bars and deprecation warnings, and undo its change to logging."""
     console, kind = rich.get_console(), logging.getLoggerClass()
     before, console.quiet = console.quiet, True
     try:

@@ -1,4 +1,4 @@
-"""From trained weights to the ONNX model that the engine loads."""
+"""Export of trained weights to the ONNX model that the engine loads."""
 
 import shutil
 import tempfile
@@ -19,8 +19,8 @@ def export_onnx(weights: Path, target: Path, image_size: int, head: HeadChoice) 
     """Write `weights` as fp32 ONNX without NMS: input `images` (batch, 3, image_size, image_size).
 
     RGB in 0..1. The output `output0` is (batch, 4 + classes, anchors) for an anchor-free head and
-    (batch, 300, 6) for an end-to-end one. Architectures with both heads give the anchor-free one
-    unless asked otherwise: its NMS is ours, which caps nothing. `head` must be one that they have.
+    (batch, 300, 6) for an end-to-end one, which caps the detections at 300; our own NMS after the
+    anchor-free one has no cap. The architecture must have `head`.
     """
     from ultralytics.models.yolo import YOLO
 
@@ -28,7 +28,7 @@ def export_onnx(weights: Path, target: Path, image_size: int, head: HeadChoice) 
         copy = Path(folder) / "model.pt"
         shutil.copyfile(weights, copy)
         with warnings.catch_warnings():
-            # torch calls this exporter deprecated; the new one gives graphs that OpenVINO runs slower.
+            # torch deprecates this exporter; OpenVINO runs the new one's graphs slower.
             warnings.simplefilter("ignore")
             exported = YOLO(copy).export(
                 format="onnx",
@@ -45,7 +45,7 @@ def export_onnx(weights: Path, target: Path, image_size: int, head: HeadChoice) 
 
 
 def _fix_image_size(model: onnx.ModelProto, image_size: int) -> onnx.ModelProto:
-    """Keep the batch open and fix the rest, so that the anchors become constants (a quarter fewer nodes)."""
+    """Keep the batch dynamic and fix the image size, so that the anchors become constants (a quarter fewer nodes)."""
     dimensions = model.graph.input[0].type.tensor_type.shape.dim
     for dimension in dimensions[2:4]:
         dimension.ClearField("dim_param")

@@ -1,4 +1,4 @@
-"""Bringing a faster variant's scores back to where fp32 has them."""
+"""Calibration of a faster variant's scores to fp32's."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +12,20 @@ from transect.engine.boxes.overlaps import iou_matrix
 from transect.imagery import decode_image
 from transect.progress import progress
 
-# Two boxes of one class that overlap this much are one object to both.
+# Two boxes of one class with at least this IoU are the same object.
 _SAME_IOU = 0.7
-# A class with fewer pairs takes the shift of all classes together; with fewer of these there is none.
+# A class with fewer pairs takes the shift of all classes together; with fewer pairs in total there is no shift.
 _LEAST_PAIRS = 30
 
 
 def fit_score_shift(
     reference: Detector, variant: Detector, images: Sequence[Path], *, conf: float, max_pixels: int
 ) -> tuple[float, ...]:
-    """For each class, what to add to the logits of `variant`'s scores so that they agree with `reference`'s.
+    """For each class, the shift to add to the logits of `variant`'s scores to match `reference`'s.
 
-    Rounded weights are another network, whose scores lie a little higher or lower throughout a class.
+    Rounded weights are another network, with scores slightly higher or lower throughout a class.
     The shift is the mean difference over objects that both find in `images` (searched whole), with
-    scores around the threshold `conf`, where it decides what is counted. Empty when too few are found.
+    scores around the threshold `conf`, where it decides the count. Empty when too few are found.
     """
     options = DetectOptions(tile="off", conf=conf / 2)
 
@@ -45,7 +45,7 @@ def fit_score_shift(
 
 
 def match_scores(first: Boxes, second: Boxes) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Class ids and both scores, (n,) each, of the objects that two searches of one image agree on."""
+    """Class ids and both scores, (n,) each, of the objects that both searches of one image found."""
     if not len(first) or not len(second):
         return np.empty(0, np.int64), np.empty(0), np.empty(0)
     overlap = iou_matrix(first.xyxy, second.xyxy)
@@ -60,15 +60,19 @@ def match_scores(first: Boxes, second: Boxes) -> tuple[NDArray[np.int64], NDArra
 
 
 def mean_shift(
-    class_ids: NDArray[np.int64], wanted: NDArray[np.float64], given: NDArray[np.float64], classes: int, conf: float
+    class_ids: NDArray[np.int64],
+    reference: NDArray[np.float64],
+    variant: NDArray[np.float64],
+    classes: int,
+    conf: float,
 ) -> tuple[float, ...]:
-    """Mean logit of `wanted` less that of `given`, by class, over pairs whose scores lie around `conf`.
+    """Mean logit of `reference` minus that of `variant`, by class, over pairs whose scores lie around `conf`.
 
-    A pair is chosen by the mean of its two scores, so that neither side's noise decides who is in.
+    Pairs are selected by the mean of their two scores, so that neither side's noise biases the selection.
     """
-    middle = (wanted + given) / 2
-    near = (middle > 0.6 * conf) & (middle < (1 + conf) / 2) & (np.maximum(wanted, given) < 1)
-    difference = _logit(wanted[near]) - _logit(given[near])
+    middle = (reference + variant) / 2
+    near = (middle > 0.6 * conf) & (middle < (1 + conf) / 2) & (np.maximum(reference, variant) < 1)
+    difference = _logit(reference[near]) - _logit(variant[near])
     if len(difference) < _LEAST_PAIRS:
         return ()
     of_class = [difference[class_ids[near] == k] for k in range(classes)]

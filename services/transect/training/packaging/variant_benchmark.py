@@ -1,4 +1,4 @@
-"""Faster variants of a trained model: made, and measured against fp32 on the validation split."""
+"""Faster variants of a trained model: conversion, and measurement against fp32 on the validation split."""
 
 import logging
 import time
@@ -33,11 +33,11 @@ from transect.training.config.recipe import PrecisionRecipe
 from transect.training.packaging.half_precision import convert_to_fp16
 from transect.training.packaging.int8 import calibration_images, calibration_square, quantize_int8
 from transect.training.packaging.score_calibration import fit_score_shift
-from transect.training.packaging.variants import Trial, VariantReport, compare, judge
+from transect.training.packaging.variants import MeasuredVariant, VariantReport, compare_with_fp32, rejection_reasons
 
 logger = logging.getLogger(__name__)
 
-# Which variants run in which backend, and why one cannot be measured here.
+# The variants by backend, each with the reason when it cannot be measured here.
 _VARIANTS: dict[BackendName, dict[FastPrecision, str]] = {
     "openvino": {
         "bf16": "this CPU does not compute bfloat16 in hardware",
@@ -55,37 +55,37 @@ _SPEED_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class TrialModel:
-    """An exported model, not yet packaged: `manifest` describes it, `folder` holds its files."""
+class ExportedModel:
+    """An exported model, not yet packaged: its manifest, and the folder of its files."""
 
     manifest: PackageManifest
     folder: Path
 
     @classmethod
-    def describe(cls, folder: Path, *, conf: float, **package: Any) -> "TrialModel":
-        """The model.onnx in `folder`; `package` as build_package takes, `conf` is its working threshold."""
+    def describe(cls, folder: Path, *, conf: float, **package: Any) -> "ExportedModel":
+        """Describe the model.onnx in `folder`; `package` as build_package takes, `conf` is its score threshold."""
         fields = {name: value for name, value in package.items() if name not in ("onnx", "weights")}
         files = hash_files(folder, [MODEL_FILE])
         return cls(PackageManifest(**fields, conf=conf, files=files, created_at=datetime.now(UTC)), folder)
 
 
 def make_variants(
-    model: TrialModel,
+    model: ExportedModel,
     dataset: Dataset,
     recipe: PrecisionRecipe,
     settings: Settings,
     *,
     known: Mapping[str, Evaluation] | None = None,
 ) -> VariantReport:
-    """Make, measure and judge the variants that the recipe asks for and this machine can compute.
+    """Make and measure the variants that the recipe enables and this machine can compute, and accept or reject them.
 
-    Each is compared with fp32 by this engine on the validation split, both in the backend where the
-    variant runs: OpenVINO on the CPU, CUDA on a GPU. `known` are fp32's evaluations there, by backend, as
-    far as they were made already. The variants' files are written into the model's folder. A variant
-    that cannot be made or measured does not stop the training: the report says why.
+    Each is compared with fp32 by this engine on the validation split, both in the variant's backend:
+    OpenVINO on the CPU, CUDA on a GPU. `known` are existing evaluations of fp32, by backend. The
+    variants' files are written into the model's folder. A variant that cannot be made or measured does
+    not stop the training: the report has the reason.
     """
-    work = _Trials(model, dataset, recipe, settings)
-    trials: list[Trial] = []
+    work = _VariantBenchmark(model, dataset, recipe, settings)
+    measured: list[MeasuredVariant] = []
     absent: dict[str, str] = {}
     for backend, precisions in _VARIANTS.items():
         wanted = {precision: why for precision, why in precisions.items() if getattr(recipe, precision)}
@@ -100,23 +100,23 @@ def make_variants(
             else:
                 made.append(precision)
         try:
-            trials += work.measure(backend, made, (known or {}).get(backend))
+            measured += work.measure(backend, made, (known or {}).get(backend))
         except TransectError as error:
             if backend != "cuda":
                 raise
-            # Whatever is wrong with the GPU, the training is done.
+            # A failing GPU must not lose a finished training.
             absent |= dict.fromkeys(made, f"it could not be measured ({str(error).rstrip('.')})")
-    report = VariantReport(tuple(trials), absent)
+    report = VariantReport(tuple(measured), absent)
     for sentence in report.sentences:
         logger.info("%s", sentence)
     return report
 
 
 @dataclass(frozen=True)
-class _Trials:
-    """The variants of one model: their files, and what each is worth."""
+class _VariantBenchmark:
+    """Converts and measures the variants of one model."""
 
-    model: TrialModel
+    model: ExportedModel
     dataset: Dataset
     recipe: PrecisionRecipe
     settings: Settings
@@ -125,7 +125,7 @@ class _Trials:
         return self.model.folder / self.model.manifest.model_file(precision)
 
     def make(self, precision: FastPrecision) -> str | None:
-        """Write the files of a variant, if it has any; None, or why there are none."""
+        """Write the files of a variant, if it has any; returns None, or the reason of a failure."""
         source, target, size = self.file("fp32"), self.file(precision), self.model.manifest.image_size
         try:
             if precision == "int8":
@@ -144,8 +144,8 @@ class _Trials:
 
     def measure(
         self, backend: BackendName, made: Sequence[FastPrecision], fp32: Evaluation | None
-    ) -> tuple[Trial, ...]:
-        """Compare each variant with fp32, whose evaluation may be known, in this backend."""
+    ) -> tuple[MeasuredVariant, ...]:
+        """Compare each variant in `made` with fp32 in this backend; `fp32` is its evaluation if it exists."""
         if not made:
             return ()
         manifest, limit = self.model.manifest, self.settings.max_pixels
@@ -161,7 +161,7 @@ class _Trials:
             speedups = measure_speedups(backends, squares)
             reference = stack.enter_context(Detector(manifest, ref, backends["fp32"]))
             expected = fp32 or _evaluate(reference, self.dataset, self.settings)
-            trials = []
+            measured = []
             for variant in made:
                 network = backends[variant]
                 plain = stack.enter_context(Detector(manifest, ref, network))
@@ -169,9 +169,9 @@ class _Trials:
                 shifted = stack.enter_context(Detector(manifest, ref, network, score_shift=shift))
                 found = _evaluate(shifted, self.dataset, self.settings)
                 speedup, limits = speedups[variant], self.recipe.limits
-                compared = compare(variant, found, expected, speedup, limits, score_shift=shift)
-                trials.append(Trial(compared, judge(compared)))
-        return tuple(trials)
+                compared = compare_with_fp32(variant, found, expected, speedup, limits, score_shift=shift)
+                measured.append(MeasuredVariant(compared, rejection_reasons(compared)))
+        return tuple(measured)
 
     def open(self, backend: BackendName, precision: Precision) -> Backend:
         return open_backend(
@@ -198,20 +198,20 @@ def _evaluate(detector: Detector, dataset: Dataset, settings: Settings) -> Evalu
 def measure_speedups(backends: Mapping[Precision, Backend], squares: list[NDArray[np.uint8]]) -> dict[Precision, float]:
     """Throughput of each backend over that of fp32.
 
-    They take turns for some seconds, so that a machine that grows slower does so for all of them;
-    the median of the turns counts.
+    The backends are timed in interleaved rounds of seconds, so that a machine that slows down affects
+    all of them; the result is the median of the rounds.
     """
     rates: dict[Precision, list[float]] = {precision: [] for precision in backends}
-    for turn in range(_ROUNDS + 1):
+    for number in range(_ROUNDS + 1):
         for precision, backend in backends.items():
-            rate = _rate(backend, squares, 0.0 if turn == 0 else _ROUND_S)
-            if turn:  # the first one only warms up
+            rate = _rate(backend, squares, 0.0 if number == 0 else _ROUND_S)
+            if number:  # the first round only warms up
                 rates[precision].append(rate)
     return {precision: median(rates[precision]) / median(rates["fp32"]) for precision in backends}
 
 
 def _rate(backend: Backend, squares: list[NDArray[np.uint8]], seconds: float) -> float:
-    """Inferences a second with as many callers as the backend works best with."""
+    """Inferences a second with `backend.parallel` callers."""
     start = time.perf_counter()
 
     def work(first: int) -> int:

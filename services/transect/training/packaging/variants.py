@@ -1,4 +1,4 @@
-"""Faster variants of a trained model: how they compare with fp32, and which of them may be used."""
+"""Faster variants of a trained model: their comparison with fp32, and which of them are accepted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from transect.engine import VARIANT_FILES, Evaluation, FastPrecision, Variant, V
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One variant that was measured; `reasons` are why it must not be used, empty when it may."""
+class MeasuredVariant:
+    """A measured variant; `reasons` are those for its rejection, empty when it is accepted."""
 
     variant: Variant
     reasons: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
-        """What was measured, and whether the variant is in the package."""
+        """The measurements, and whether the variant is in the package."""
         found = self.variant
         if self.reasons:
             return f"{found.precision} is not in the package, because {'; '.join(self.reasons)}: {found.summary}."
@@ -24,42 +24,42 @@ class Trial:
 
 @dataclass(frozen=True)
 class VariantReport:
-    """What came of the variants: those measured, and for the others why there is nothing to measure."""
+    """The measured variants, and for the `absent` ones the reason why they were not measured."""
 
-    trials: tuple[Trial, ...] = ()
+    measured: tuple[MeasuredVariant, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> tuple[Variant, ...]:
-        """The variants that belong into the package."""
-        return tuple(trial.variant for trial in self.trials if not trial.reasons)
+        """The accepted variants, for the package."""
+        return tuple(one.variant for one in self.measured if not one.reasons)
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """One line for each variant."""
         absent = tuple(f"{name} is not in the package: {why}." for name, why in self.absent.items())
-        return (*(trial.sentence for trial in self.trials), *absent)
+        return (*(one.sentence for one in self.measured), *absent)
 
     def metrics(self) -> dict[str, float]:
         """The measurements under the names of the run, such as int8/mAP50-95_change."""
         return {
-            f"{trial.variant.precision}/{name}": value
-            for trial in self.trials
+            f"{one.variant.precision}/{name}": value
+            for one in self.measured
             for name, value in (
-                ("mAP50-95_change", trial.variant.map50_95_change),
-                ("recall_change", trial.variant.recall_change),
-                ("count_error", trial.variant.count_error),
-                ("speedup", trial.variant.speedup),
-                ("passed", float(not trial.reasons)),
+                ("mAP50-95_change", one.variant.map50_95_change),
+                ("recall_change", one.variant.recall_change),
+                ("count_error", one.variant.count_error),
+                ("speedup", one.variant.speedup),
+                ("passed", float(not one.reasons)),
             )
         }
 
     def tags(self) -> dict[str, str]:
-        """What happened to each variant, in a sentence, under transect.bf16 and so on."""
+        """The sentence of each variant, under transect.bf16 and so on."""
         return {f"transect.{sentence.split()[0]}": sentence for sentence in self.sentences}
 
 
-def compare(
+def compare_with_fp32(
     precision: FastPrecision,
     found: Evaluation,
     reference: Evaluation,
@@ -84,11 +84,11 @@ def compare(
     )
 
 
-def judge(variant: Variant) -> tuple[str, ...]:
-    """Why a variant must not be used, as clauses; empty when it may.
+def rejection_reasons(variant: Variant) -> tuple[str, ...]:
+    """The reasons to reject a variant, as clauses; empty when it is accepted.
 
-    mAP50-95 and recall may rise as they like. The count may not change in either direction: an
-    estimate must not depend on the machine that made it.
+    mAP50-95 and recall may rise without limit. The count may change in neither direction: an
+    estimate must not depend on the machine that computed it.
     """
     if not variant.objects:
         return ("the validation split has no labelled animal to measure it on",)
@@ -98,13 +98,13 @@ def judge(variant: Variant) -> tuple[str, ...]:
         ("mAP50-95", -variant.map50_95_change, limits.map50_95_loss),
         ("recall", -variant.recall_change, limits.recall_loss),
     ):
-        if _over(loss, limit):
+        if _exceeds(loss, limit):
             reasons.append(f"it loses {loss:.4f} of {name} and {limit:g} is allowed")
-    if _over(variant.count_error, limits.count_error):
+    if _exceeds(variant.count_error, limits.count_error):
         reasons.append(f"its count is {variant.count_error:.2%} off and {limits.count_error:.2%} is allowed")
     return tuple(reasons)
 
 
-def _over(value: float, limit: float) -> bool:
+def _exceeds(value: float, limit: float) -> bool:
     # The rounding error of a subtraction is no loss.
     return value > limit + 1e-9

@@ -1,1 +1,1 @@
-"""A logged training once more, and whether it comes out the same."""
+"""Reproduction: repeat a logged training and compare its metrics."""

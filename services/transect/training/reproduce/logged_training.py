@@ -1,4 +1,4 @@
-"""A finished training as MLflow holds it: what it was made with, and what its numbers were."""
+"""A finished training read from MLflow: its inputs and its metric histories."""
 
 import json
 import tempfile
@@ -24,16 +24,16 @@ from transect.training.plan import TrainRequest
 TAG_REPRODUCES = "transect.reproduces"
 _RECIPE, _PATCH, _PACKAGES = "config/recipe.yaml", "source/changes.patch", "source/requirements.txt"
 _NEEDED = frozenset({"architecture", "data", "dataset_digest", "model", "pretrained", "weights_used"})
-# What TRANSECT_PRETRAINED was, by what came of it; a file is named as it was.
+# TRANSECT_PRETRAINED by the kind of weights that it led to; a file keeps its path.
 _PRETRAINED = {"none": "none", "starter": "starter", "ultralytics": "auto", "checkpoint": "auto"}
 
 
 @dataclass(frozen=True)
-class Original:
-    """A training to repeat: its run, its files in `folder`, and for each metric its value at each step.
+class LoggedTraining:
+    """A training to repeat: its run, its files in `folder`, and the value of each metric at each step.
 
-    `experiment_id` is MLflow's, for links. `drift` holds the parameters that changed on the way, as name to old and
-    new value, or None where that cannot be read.
+    `experiment_id` is MLflow's, for links. `drift` maps each parameter that changed on a resume to its old and new
+    value; None where the tag cannot be read.
     """
 
     row: RunRow
@@ -49,16 +49,16 @@ class Original:
 
     @property
     def patch(self) -> Path:
-        """What had been changed since the commit; not there when nothing was."""
+        """The patch of local changes to the commit; missing when there were none."""
         return self.folder / Path(_PATCH).name
 
     @property
     def packages(self) -> Path:
-        """Every package with its version, as pip reads it."""
+        """Every installed package with its version, as a requirements file."""
         return self.folder / Path(_PACKAGES).name
 
     def request(self, data: Path | None) -> TrainRequest:
-        """What repeats it as far as it went, but for the registration; `data` is where the training set is now."""
+        """The request that repeats it up to the same stage, without registration; `data` overrides the data.yaml."""
         link = f"[{self.row.name}](#/experiments/{self.experiment_id}/runs/{self.row.run_id})"
         evaluated = any(name.startswith("test/") for name in self.row.metrics)
         return TrainRequest(
@@ -70,7 +70,7 @@ class Original:
         )
 
 
-def fetch_original(registry: Registry, reference: str, settings: Settings) -> Original:
+def fetch_logged_training(registry: Registry, reference: str, settings: Settings) -> LoggedTraining:
     """Read the training that `reference` names (see find_run); its files go to TRANSECT_HOME/reproduce/RUN.
 
     Raises NotRegisteredError when there is no such run, InputError for one that is no finished training,
@@ -80,7 +80,7 @@ def fetch_original(registry: Registry, reference: str, settings: Settings) -> Or
     with translated(registry.uri, f"reading run {row.run_id}"):
         client = registry.client
         stored = {info.path for part in ("config", "source") for info in stored_files(client, row.run_id, part)}
-        _refuse_others(row, stored)
+        _require_finished_training(row, stored)
         folder = (settings.home / "reproduce" / row.run_id).absolute()
         with tempfile.TemporaryDirectory(prefix="transect-reproduce-") as scratch:
             for path in sorted({_RECIPE, _PATCH, _PACKAGES} & stored):
@@ -89,20 +89,20 @@ def fetch_original(registry: Registry, reference: str, settings: Settings) -> Or
         histories = {
             name: {one.step: one.value for one in client.get_metric_history(row.run_id, name)}
             for name in row.metrics
-            if comes_out_the_same(name)
+            if is_deterministic_metric(name)
         }
         experiment_id = client.get_run(row.run_id).info.experiment_id
-    original = Original(row, folder, str(experiment_id), histories, _read_drift(row.tags.get(TAG_DRIFT, "{}")))
-    _write_recipe(original)
-    return original
+    logged = LoggedTraining(row, folder, str(experiment_id), histories, _read_drift(row.tags.get(TAG_DRIFT, "{}")))
+    _write_recipe(logged)
+    return logged
 
 
-def comes_out_the_same(metric: str) -> bool:
-    """Whether a metric has the same values in the same training; the machine's load and the clock's have not."""
+def is_deterministic_metric(metric: str) -> bool:
+    """Whether a metric is the same in a repeated training; system load and measured speed are not."""
     return not (metric.startswith("system/") or metric.endswith("/speedup"))
 
 
-def _refuse_others(row: RunRow, stored: set[str]) -> None:
+def _require_finished_training(row: RunRow, stored: set[str]) -> None:
     name = f"Run {row.name} ({row.run_id}) of {row.experiment}"
     if _RECIPE not in stored or not set(row.params) >= _NEEDED:
         raise InputError(
@@ -112,7 +112,7 @@ def _refuse_others(row: RunRow, stored: set[str]) -> None:
     if row.status != "FINISHED":
         raise InputError(
             f"{name} is {row.status}, and only a finished training can be repeated; "
-            "transect train --resume goes on with one that was cut off."
+            "transect train --resume resumes one that was cut off."
         )
 
 
@@ -120,26 +120,26 @@ def _read_drift(text: str) -> dict[str, dict[str, str]] | None:
     try:
         found: dict[str, dict[str, str]] = json.loads(text)
     except ValueError:
-        # MLflow keeps so many characters of a tag and no more.
+        # MLflow truncates long tags.
         return None
     return found
 
 
-def _write_recipe(original: Original) -> None:
-    """Turn the recipe that was logged into one that needs neither command line nor environment."""
-    row = original.row
+def _write_recipe(logged: LoggedTraining) -> None:
+    """Complete the logged recipe with the values that came from the command line and the environment."""
+    row = logged.row
     try:
-        document: dict[str, Any] = dict(read_yaml_mapping(original.recipe, InputError))
+        document: dict[str, Any] = dict(read_yaml_mapping(logged.recipe, InputError))
         kind, model = row.params["weights_used"], row.params["model"]
         document["model"] = model if Path(model).is_absolute() else row.params["architecture"]
         document["pretrained"] = _PRETRAINED.get(kind, row.params["pretrained"])
         document["train"] |= {
             name: read_yaml_value(change["new"], f"the value of {name}")
-            for name, change in (original.drift or {}).items()
+            for name, change in (logged.drift or {}).items()
             if name in TRAIN_KEYS
         }
     except (InputError, KeyError, TypeError) as error:
         raise InputError(
             f"The recipe that run {row.run_id} logged ({_RECIPE}) is damaged: {' '.join(str(error).split())}."
         ) from error
-    atomic_write(original.recipe, yaml.safe_dump(document, sort_keys=False))
+    atomic_write(logged.recipe, yaml.safe_dump(document, sort_keys=False))

@@ -1,22 +1,21 @@
-"""Whether two trainings came out the same, metric by metric."""
+"""The metrics of two trainings, compared value by value."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Between two programs that compute the same in the same order there is nothing at all; between two that print what
-# they compute there may be a rounding.
+# The same operations in the same order give equal values; printed values may be rounded.
 TOLERANCE = 1e-6
-# MLflow keeps infinity as the largest number.
+# MLflow stores infinity as the largest float.
 _INFINITE = 1e308
-_NAMED = 5
+_MOST_NAMED = 5
 
 Histories = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Where a metric differs most: both values at that step; `new` is None where the second training has none."""
+class MetricDifference:
+    """The largest difference of a metric: both values at that step; `new` is None where the second run has none."""
 
     metric: str
     step: int
@@ -26,14 +25,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Sameness:
-    """What came of a comparison: one entry a metric, the one that differs most first."""
+class MetricDiff:
+    """The result of a comparison: one entry a metric, in descending order of difference."""
 
-    differences: tuple[Difference, ...]
+    differences: tuple[MetricDifference, ...]
 
     @property
-    def different(self) -> tuple[Difference, ...]:
-        """Those that are not the same."""
+    def different(self) -> tuple[MetricDifference, ...]:
+        """The metrics that differ by more than TOLERANCE."""
         return tuple(one for one in self.differences if not one.amount <= TOLERANCE)
 
     @property
@@ -43,30 +42,31 @@ class Sameness:
 
     @property
     def sentence(self) -> str:
-        """The verdict."""
+        """The result as a sentence."""
         if not self.different:
             most = f"differ by {self.largest:.3g} at most" if self.largest else "have equal values at every step"
             return f"The same to {TOLERANCE:g}: {len(self.differences)} metrics {most}."
-        named = ", ".join(_told(one) for one in self.different[:_NAMED])
-        more = f" and {len(self.different) - _NAMED} more" if len(self.different) > _NAMED else ""
+        named = ", ".join(_describe(one) for one in self.different[:_MOST_NAMED])
+        more = f" and {len(self.different) - _MOST_NAMED} more" if len(self.different) > _MOST_NAMED else ""
         return f"Not the same: {len(self.different)} of {len(self.differences)} metrics differ: {named}{more}."
 
 
-def compare_histories(old: Histories, new: Histories) -> Sameness:
+def compare_histories(old: Histories, new: Histories) -> MetricDiff:
     """Compare every value of `old` with that of `new` at the same step; `new` may have more."""
-    found = [_worst(metric, steps, new.get(metric, {})) for metric, steps in old.items() if steps]
-    return Sameness(tuple(sorted(found, key=lambda one: (-one.amount, one.metric))))
+    found = [_largest_difference(metric, steps, new.get(metric, {})) for metric, steps in old.items() if steps]
+    return MetricDiff(tuple(sorted(found, key=lambda one: (-one.amount, one.metric))))
 
 
-def _worst(metric: str, old: Mapping[int, float], new: Mapping[int, float]) -> Difference:
+def _largest_difference(metric: str, old: Mapping[int, float], new: Mapping[int, float]) -> MetricDifference:
     all_steps = [
-        Difference(metric, step, value, new.get(step), _amount(value, new.get(step))) for step, value in old.items()
+        MetricDifference(metric, step, value, new.get(step), _amount(value, new.get(step)))
+        for step, value in old.items()
     ]
     return max(all_steps, key=lambda one: (one.amount, -one.step))
 
 
 def _amount(old: float, new: float | None) -> float:
-    """How far apart two values are; NaN is like NaN, and infinitely far from a number or nothing."""
+    """The absolute difference of two values; NaN equals NaN, and differs infinitely from a number or a missing one."""
     if new is None or math.isnan(old) != math.isnan(new):
         return math.inf
     if math.isnan(old) or _bounded(old) == _bounded(new):
@@ -78,7 +78,7 @@ def _bounded(value: float) -> float:
     return math.copysign(math.inf, value) if abs(value) >= _INFINITE else value
 
 
-def _told(one: Difference) -> str:
+def _describe(one: MetricDifference) -> str:
     if one.new is None:
         return f"{one.metric} is missing at step {one.step}"
     return f"{one.metric} by {one.amount:.3g} (step {one.step}: {one.old:g}, now {one.new:g})"

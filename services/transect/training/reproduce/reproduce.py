@@ -1,4 +1,4 @@
-"""Training a run once more, to see whether it comes out the same."""
+"""`transect runs reproduce`: repeat a logged training and compare every metric."""
 
 import logging
 import shlex
@@ -17,8 +17,8 @@ from transect.tracking.run_log import RunLog, summarise
 from transect.tracking.spool import Spool
 from transect.training.pipeline import TrainOutcome, train_plan
 from transect.training.plan import Plan, TrainRequest, make_plan
-from transect.training.reproduce.logged_training import Original, comes_out_the_same, fetch_original
-from transect.training.reproduce.metric_diff import Histories, Sameness, compare_histories
+from transect.training.reproduce.logged_training import LoggedTraining, fetch_logged_training, is_deterministic_metric
+from transect.training.reproduce.metric_diff import Histories, MetricDiff, compare_histories
 from transect.training.run_metadata import run_tags
 from transect.training.run_session import TAG_PARENT_RUN
 
@@ -28,118 +28,118 @@ TAG_REPRODUCED_BY = "transect.reproduced_by"
 TAG_REPRODUCTION = "transect.reproduction"
 TAG_DIFFERENCE = "transect.reproduction_difference"
 _VERSION = "version."
-# What does not compute a training's numbers.
-_NO_MATTER = frozenset({"version.mlflow"})
+# Packages that do not affect a training's numbers.
+_IGNORED_VERSIONS = frozenset({"version.mlflow"})
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """A reproduction that can start. `differences` say in a sentence each what is not as it was."""
+class ReproductionPlan:
+    """A reproduction that can start. `differences` has a sentence for each difference from the logged training."""
 
-    original: Original
+    logged: LoggedTraining
     request: TrainRequest
-    plan: Plan
+    training: Plan
     differences: tuple[str, ...]
 
     @property
     def command(self) -> str:
-        """What trains the same, and registers it too."""
+        """The command that repeats the training and registers its model."""
         return shlex.join(["transect", "train", "--config", str(self.request.config), "--data", str(self.request.data)])
 
     def refuse_differences(self) -> None:
-        """Raise InputError when something is not as it was."""
+        """Raise InputError when there are differences."""
         if self.differences:
             raise InputError(
-                f"Run {self.original.row.name} cannot be repeated as it was: {' '.join(self.differences)} "
+                f"Run {self.logged.row.name} cannot be repeated as it was: {' '.join(self.differences)} "
                 "--anyway trains all the same."
             )
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it: the new run, and how it compares with the old one."""
+    """The result of a reproduction: the new run, and its differences from the old one."""
 
     outcome: TrainOutcome
-    sameness: Sameness
+    diff: MetricDiff
 
 
-def rehearse(reference: str, settings: Settings, *, data: Path | None = None) -> Rehearsal:
-    """Look up the training that `reference` names (see find_run) and whether it can be repeated here; trains nothing.
+def plan_reproduction(reference: str, settings: Settings, *, data: Path | None = None) -> ReproductionPlan:
+    """Find the training that `reference` names (see find_run) and its differences from this machine; trains nothing.
 
-    `data` is where the training set is now, if not where it was. Raises what fetch_original and make_plan
-    raise, and InputError for another training set.
+    `data` overrides the path of the data.yaml. Raises what fetch_logged_training and make_plan raise, and InputError
+    for another training set.
     """
-    original = fetch_original(connect(settings), reference, settings)
-    request = original.request(data)
+    logged = fetch_logged_training(connect(settings), reference, settings)
+    request = logged.request(data)
     plan = make_plan(request, settings)
-    wanted = original.row.params["dataset_digest"]
+    wanted = logged.row.params["dataset_digest"]
     if plan.digest != wanted:
         raise InputError(
-            f"The training set {plan.dataset.path} is not the one that {original.row.name} was trained on "
+            f"The training set {plan.dataset.path} is not the one that {logged.row.name} was trained on "
             f"(digest {plan.digest[:12]}, was {wanted[:12]}); bring that back, or name it with --data."
         )
     if plan.registry is None:
         raise RegistryError("MLflow went away while the training was prepared; run the same command again.")
     here = run_tags(plan, read_provenance(Path.cwd()))
     differences = (
-        *_source_differences(original, here, source_diff(Path.cwd(), settings.source_diff)),
-        *_version_differences(original, here),
-        *_machine_differences(original, here),
-        *_weights_differences(original, here),
-        *_course_differences(original, plan.registry),
+        *_source_differences(logged, here, source_diff(Path.cwd(), settings.source_diff)),
+        *_version_differences(logged, here),
+        *_machine_differences(logged, here),
+        *_weights_differences(logged, here),
+        *_history_differences(logged, plan.registry),
     )
-    return Rehearsal(original, request, plan, differences)
+    return ReproductionPlan(logged, request, plan, differences)
 
 
-def reproduce(rehearsal: Rehearsal, settings: Settings) -> Reproduction:
-    """Train once more, in a run of its own that registers nothing, and compare every metric with the old run's.
+def reproduce(reproduction: ReproductionPlan, settings: Settings) -> Reproduction:
+    """Train again, in a new run that registers nothing, and compare every metric with the old run's.
 
-    The verdict is in tags of the new run, and the old run's tag transect.reproduced_by names it.
+    Tags of the new run hold the result, and the old run's tag transect.reproduced_by names the new run.
     Raises what `train` raises.
     """
-    original = rehearsal.original
-    found: list[Sameness] = []
+    logged = reproduction.logged
+    found: list[MetricDiff] = []
 
-    def judge(log: RunLog) -> None:
-        sameness = compare_histories(original.histories, told_metrics(log.spool))
-        log.tags({TAG_REPRODUCTION: sameness.sentence, TAG_DIFFERENCE: f"{sameness.largest:.6g}"})
-        found.append(sameness)
+    def record_comparison(log: RunLog) -> None:
+        diff = compare_histories(logged.histories, journalled_metrics(log.spool))
+        log.tags({TAG_REPRODUCTION: diff.sentence, TAG_DIFFERENCE: f"{diff.largest:.6g}"})
+        found.append(diff)
 
-    outcome = train_plan(rehearsal.plan, rehearsal.request, settings, judge=judge)
-    _tell_the_original(rehearsal, outcome)
+    outcome = train_plan(reproduction.training, reproduction.request, settings, before_end=record_comparison)
+    _tag_original_run(reproduction, outcome)
     return Reproduction(outcome, found[0])
 
 
-def told_metrics(spool: Spool) -> Histories:
-    """What a run has told, whether MLflow has it already or not."""
+def journalled_metrics(spool: Spool) -> Histories:
+    """The deterministic metrics in a run's journal, delivered or not."""
     found: dict[str, dict[int, float]] = {}
     for entry in spool.entries():
         if entry.kind == "metrics":
             for name, value in entry.data["values"].items():
-                if comes_out_the_same(name):
+                if is_deterministic_metric(name):
                     found.setdefault(name, {})[entry.data["step"]] = value
     return found
 
 
-def _tell_the_original(rehearsal: Rehearsal, outcome: TrainOutcome) -> None:
-    registry, run_id = rehearsal.plan.registry, rehearsal.original.row.run_id
+def _tag_original_run(reproduction: ReproductionPlan, outcome: TrainOutcome) -> None:
+    registry, run_id = reproduction.training.registry, reproduction.logged.row.run_id
     try:
-        assert registry is not None  # noqa: S101 - without one there is no rehearsal
+        assert registry is not None  # noqa: S101 - without one there is no reproduction
         with translated(registry.uri, f"tagging run {run_id}"):
             registry.client.set_tag(run_id, TAG_REPRODUCED_BY, outcome.run_id)
     except RegistryError as error:
-        logger.warning("Run %s does not say that %s reproduces it: %s", run_id, outcome.run_id, error)
+        logger.warning("Run %s could not be tagged as reproduced by %s: %s", run_id, outcome.run_id, error)
 
 
-def _source_differences(original: Original, here: Mapping[str, str], changes: str) -> list[str]:
-    was, now = original.row.tags.get(TAG_COMMIT, UNKNOWN), here[TAG_COMMIT]
-    patch, unknown = _parts(original.patch.read_text(errors="surrogateescape") if original.patch.is_file() else "")
+def _source_differences(logged: LoggedTraining, here: Mapping[str, str], changes: str) -> list[str]:
+    was, now = logged.row.tags.get(TAG_COMMIT, UNKNOWN), here[TAG_COMMIT]
+    patch, unknown = _parts(logged.patch.read_text(errors="surrogateescape") if logged.patch.is_file() else "")
     if unknown:
         logger.warning("Files that git did not know may have been part of it: %s.", summarise(tuple(unknown)))
-    apply = f" git apply {original.patch}" if patch else ""
+    apply = f" git apply {logged.patch}" if patch else ""
     if was != now:
         if UNKNOWN in (was, now):
-            return [f"Its commit is {was} and here it is {now}, so that nobody can say whether the code is the same."]
+            return [f"Its commit is {was} and here it is {now}, so the code cannot be compared."]
         also = f" &&{apply}" if apply else ""
         return [f"It ran from commit {was} and this is {now}: git checkout {was}{also}."]
     if patch == _parts(changes)[0]:
@@ -150,28 +150,26 @@ def _source_differences(original: Original, here: Mapping[str, str], changes: st
 
 
 def _parts(changes: str) -> tuple[str, list[str]]:
-    """The patch itself, and what the lines above it name."""
+    """The patch itself, and the untracked files that the lines above it name."""
     above = "# not in git: "
     lines = changes.splitlines(keepends=True)
     if any(line.startswith("# left out: ") for line in lines):
-        logger.warning(
-            "What looked like a secret was left out of the changes, so nobody can say whether it is the same."
-        )
+        logger.warning("Parts of the changes that looked like a secret were left out, and cannot be compared.")
     names = [line.removeprefix(above).strip() for line in lines if line.startswith(above)]
     return "".join(line for line in lines if not line.startswith(above)), names
 
 
-def _version_differences(original: Original, here: Mapping[str, str]) -> list[str]:
+def _version_differences(logged: LoggedTraining, here: Mapping[str, str]) -> list[str]:
     found = []
-    known = {name for name in {*original.row.tags, *here} if name.startswith(_VERSION)} - _NO_MATTER
+    known = {name for name in {*logged.row.tags, *here} if name.startswith(_VERSION)} - _IGNORED_VERSIONS
     for name in sorted(known):
-        was, now = original.row.tags.get(name, "not there"), here.get(name, "not there")
+        was, now = logged.row.tags.get(name, "not there"), here.get(name, "not there")
         if name == "version.python":
             was, now = _minor(was), _minor(now)
         if was != now:
             found.append(f"{name.removeprefix(_VERSION)} was {was} and is {now}.")
-    if found and original.packages.is_file():
-        found.append(f"All its packages: pip install -r {original.packages}.")
+    if found and logged.packages.is_file():
+        found.append(f"All its packages: pip install -r {logged.packages}.")
     return found
 
 
@@ -179,24 +177,24 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _machine_differences(original: Original, here: Mapping[str, str]) -> list[str]:
-    """On a CPU the order of sums depends on its instructions and on the number of threads, on a GPU on the GPU."""
-    was = original.row.tags
+def _machine_differences(logged: LoggedTraining, here: Mapping[str, str]) -> list[str]:
+    """The order of sums depends on a CPU's instructions and number of threads, or on the GPU."""
+    was = logged.row.tags
     if (was.get("transect.device") == "cpu") != (here["transect.device"] == "cpu"):
         setting = "cpu" if was.get("transect.device") == "cpu" else "cuda"
         return [f"It trained on {_device(was)} and here would on {_device(here)}: TRANSECT_DEVICE={setting}."]
     if here["transect.device"] != "cpu":
-        return _changed("GPU", was.get("transect.gpu", UNKNOWN), here["transect.gpu"])
+        return _change("GPU", was.get("transect.gpu", UNKNOWN), here["transect.gpu"])
     from ultralytics.utils import NUM_THREADS
 
-    threads = original.row.params.get("cpu_threads", str(NUM_THREADS))
+    threads = logged.row.params.get("cpu_threads", str(NUM_THREADS))
     return [
-        *_changed("CPU", was.get("transect.cpu", UNKNOWN), here["transect.cpu"]),
-        *_changed("number of CPU threads", threads, str(NUM_THREADS)),
+        *_change("CPU", was.get("transect.cpu", UNKNOWN), here["transect.cpu"]),
+        *_change("number of CPU threads", threads, str(NUM_THREADS)),
     ]
 
 
-def _changed(what: str, was: str, now: str) -> list[str]:
+def _change(what: str, was: str, now: str) -> list[str]:
     return [f"Its {what} was {was} and is {now}."] if was != now else []
 
 
@@ -204,25 +202,25 @@ def _device(tags: Mapping[str, str]) -> str:
     return "the CPU" if tags.get("transect.device") == "cpu" else f"the GPU {tags.get('transect.gpu', UNKNOWN)}"
 
 
-def _weights_differences(original: Original, here: Mapping[str, str]) -> list[str]:
+def _weights_differences(logged: LoggedTraining, here: Mapping[str, str]) -> list[str]:
     kind, digest = "transect.weights_used", "transect.weights_sha256"
-    was, now = original.row.tags, here
+    was, now = logged.row.tags, here
     if was.get(kind) != now[kind]:
         return [f"It started from the weights {was.get(kind)} and here would start from {now[kind]}."]
     if digest in was and was[digest] != now.get(digest):
-        return [f"The weights that it started from are others now ({now[kind]}: {original.row.params['pretrained']})."]
+        return [f"The weights that it started from are others now ({now[kind]}: {logged.row.params['pretrained']})."]
     return []
 
 
-def _course_differences(original: Original, registry: Registry) -> list[str]:
-    """What happened on the way, so that one training from the start is not the same."""
+def _history_differences(logged: LoggedTraining, registry: Registry) -> list[str]:
+    """Changes during the logged training (drift, forks) that one training from the start does not repeat."""
     found = []
-    if original.drift is None:
+    if logged.drift is None:
         found.append("Its parameters changed on the way, and MLflow holds only a part of what they were (param_drift).")
-    elif original.drift:
-        changes = ", ".join(f"{name} from {one['old']} to {one['new']}" for name, one in original.drift.items())
+    elif logged.drift:
+        changes = ", ".join(f"{name} from {one['old']} to {one['new']}" for name, one in logged.drift.items())
         found.append(f"Its parameters changed on the way ({changes}), and would be the last ones from the start.")
-    parent, digest = original.row.tags.get(TAG_PARENT_RUN), original.row.params["dataset_digest"]
+    parent, digest = logged.row.tags.get(TAG_PARENT_RUN), logged.row.params["dataset_digest"]
     while parent:
         tags = _tags_of(registry, parent)
         if tags is None:

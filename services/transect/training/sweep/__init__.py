@@ -1,1 +1,1 @@
-"""Many trainings, and the best of them."""
+"""Hyperparameter sweeps: many trainings of one recipe, of which the best is registered."""

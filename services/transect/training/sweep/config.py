@@ -1,4 +1,4 @@
-"""What a sweep looks for and where: a YAML file, checked key by key before anything is started."""
+"""The configuration of a sweep: a YAML file with its search space and metric, validated key by key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from transect.config_files import YamlMapping, read_yaml_mapping
 from transect.errors import InputError
 from transect.training.config.recipe import TRAIN_KEYS, load_recipe, override_key, refuse_unknown
 
-# What the best weights are worth on the validation split, as a training measures it.
+# A training's metrics of its best weights on the validation split.
 METRICS = ("best/mAP50-95", "best/mAP50", "best/precision", "best/recall")
-# The recipe's keys that say how to train, and which architecture.
+# The recipe's keys that affect the trained model, and the architecture.
 SPACE_KEYS = TRAIN_KEYS - {"plots", "save_period", "time", "workers"} | {"model"}
 _KINDS = frozenset({"uniform", "log_uniform", "int", "choice"})
 _KEYS = frozenset({"recipe", "trials", "metric", "sampler", "pruner", "space"})
@@ -29,7 +29,7 @@ _A_SWEEP = "a sweep"
 
 
 class Sampler(BaseModel):
-    """How settings are drawn: `startup_trials` at random, the rest by what was learned (TPE)."""
+    """The sampler of settings: `startup_trials` at random, the rest by TPE (tree-structured Parzen estimator)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -38,7 +38,7 @@ class Sampler(BaseModel):
 
 
 class Pruner(BaseModel):
-    """Which trials are stopped early.
+    """The pruner, which stops trials early.
 
     `median`: those whose best epoch so far is below the median of the others at that epoch, once
     `startup_trials` are complete, and not in a trial's first `warmup_epochs`. `none`: no trial.
@@ -60,11 +60,11 @@ class _Numbers(BaseModel):
     pruner: Pruner = Pruner()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """A sweep: the recipe it starts from, the space of its keys, and what is better.
+    """A sweep: its base recipe, its search space, and its objective.
 
-    `metric` is one of METRICS, and more of it is better.
+    `metric` is one of METRICS, and is maximised.
     """
 
     path: Path
@@ -82,11 +82,11 @@ class SweepConfig:
 
 
 def load_sweep(path: Path, *, trials: int | None = None, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read a sweep; `trials` is another number of trials than the file's, `overrides` are fixed keys of the recipe.
+    """Read a sweep; `trials` overrides the file's number of trials, `overrides` are fixed keys of the recipe.
 
-    The recipe is tried with both ends of every range and with every choice. Raises InputError for a
-    missing or malformed file, an unknown key (with the nearest right one), a range that is none, a
-    value that the recipe refuses, or an override of a key that is looked for.
+    The recipe is validated with both ends of every range and with every choice. Raises InputError for a
+    missing or malformed file, an unknown key (with the nearest right one), an invalid range, a
+    value that the recipe refuses, or an override of a key in the search space.
     """
     document = read_yaml_mapping(path, InputError, "Sweep", "configs/sweep holds one")
     refuse_unknown(document, (), _KEYS, str(path), _A_SWEEP)
@@ -100,9 +100,17 @@ def load_sweep(path: Path, *, trials: int | None = None, overrides: Sequence[str
         raise InputError(document.placed(_wrong_metric(numbers.metric, path), "metric"))
     for override in overrides:
         if (key := override_key(override)) in space:
-            raise InputError(f"{override}: {key} is in the space of {path}, which looks for it; take it out of one.")
-    config = SweepConfig(path, Path(recipe), space, numbers.trials, numbers.metric, numbers.sampler, numbers.pruner)
-    _try(config, overrides)
+            raise InputError(f"{override}: {key} is in the space of {path}, which searches it; take it out of one.")
+    config = SweepConfig(
+        path=path,
+        recipe=Path(recipe),
+        space=space,
+        trials=numbers.trials,
+        metric=numbers.metric,
+        sampler=numbers.sampler,
+        pruner=numbers.pruner,
+    )
+    _check_edge_values(config, overrides)
     return config
 
 
@@ -113,19 +121,19 @@ def as_overrides(params: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _numbers(document: YamlMapping, path: Path, given: Mapping[str, Any]) -> _Numbers:
+def _numbers(document: YamlMapping, path: Path, overrides: Mapping[str, Any]) -> _Numbers:
     for name, model in (("sampler", Sampler), ("pruner", Pruner)):
         if not isinstance(document.get(name, {}), dict):
             raise InputError(document.placed(f"{path}: {name} must be a mapping", name))
         refuse_unknown(document, (name,), frozenset(model.model_fields), f"{path}, {name}", _A_SWEEP)
     values = {key: value for key, value in document.items() if key in _Numbers.model_fields}
     try:
-        return _Numbers.model_validate({**values, **given})
+        return _Numbers.model_validate({**values, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         problem = f"{path}: {name}={first['input']!r} is not usable: {first['msg']}"
-        raise InputError(problem + "." if name in given else document.placed(problem, *first["loc"])) from error
+        raise InputError(problem + "." if name in overrides else document.placed(problem, *first["loc"])) from error
 
 
 def _wrong_metric(metric: str, path: Path) -> str:
@@ -135,40 +143,40 @@ def _wrong_metric(metric: str, path: Path) -> str:
             f"{path}: metric {metric} is of the test split, which has to stay unseen until a model is chosen; "
             f"give one of {known}."
         )
-    return f"{path}: metric {metric!r} is none that a sweep looks for; give one of {known}."
+    return f"{path}: metric {metric!r} cannot be a sweep's; give one of {known}."
 
 
 def _space(document: YamlMapping, path: Path) -> dict[str, BaseDistribution]:
     section = document.get("space")
     if not isinstance(section, dict) or not section:
-        problem = f"{path} has no space to look in, such as space: {{lr0: {{log_uniform: [0.0003, 0.02]}}}}"
+        problem = f"{path} has no space to search, such as space: {{lr0: {{log_uniform: [0.0003, 0.02]}}}}"
         raise InputError(document.placed(problem, "space"))
-    refuse_unknown(document, ("space",), SPACE_KEYS, f"{path}, space", "a training recipe that a sweep can look for")
+    refuse_unknown(document, ("space",), SPACE_KEYS, f"{path}, space", "a training recipe that a sweep can search")
     found = {}
-    for key, given in section.items():
+    for key, spec in section.items():
         where = f"{path}, space, {key}"
-        if isinstance(given, dict):
+        if isinstance(spec, dict):
             refuse_unknown(document, ("space", key), _KINDS | {"step"}, where, _A_SWEEP)
         try:
-            found[key] = _distribution(given, where)
+            found[key] = _distribution(spec, where)
         except InputError as error:
             raise InputError(document.placed(str(error), "space", key)) from error
     return found
 
 
-def _distribution(given: Any, where: str) -> BaseDistribution:
-    if not isinstance(given, dict) or len(_KINDS & given.keys()) != 1:
+def _distribution(spec: Any, where: str) -> BaseDistribution:
+    if not isinstance(spec, dict) or len(_KINDS & spec.keys()) != 1:
         raise InputError(
             f"{where}: give one of uniform: [LOW, HIGH], log_uniform: [LOW, HIGH], int: [LOW, HIGH], choice: [...]."
         )
-    (kind,) = _KINDS & given.keys()
-    if "step" in given and kind != "int":
+    (kind,) = _KINDS & spec.keys()
+    if "step" in spec and kind != "int":
         raise InputError(f"{where}: step goes with int alone.")
     if kind == "choice":
-        return _choice(given[kind], where)
-    low, high = _range(kind, given[kind], where)
+        return _choice(spec[kind], where)
+    low, high = _range(kind, spec[kind], where)
     if kind == "int":
-        step = given.get("step", 1)
+        step = spec.get("step", 1)
         if isinstance(step, bool) or not isinstance(step, int) or step < 1 or (high - low) % step:
             raise InputError(f"{where}: step={step!r} does not lead from {low} to {high}.")
         return IntDistribution(int(low), int(high), step=step)
@@ -177,20 +185,20 @@ def _distribution(given: Any, where: str) -> BaseDistribution:
     return FloatDistribution(low, high, log=kind == "log_uniform")
 
 
-def _range(kind: str, given: Any, where: str) -> tuple[float, float]:
-    ends = [_number(value) for value in given] if isinstance(given, list) else []
+def _range(kind: str, spec: Any, where: str) -> tuple[float, float]:
+    ends = [_number(value) for value in spec] if isinstance(spec, list) else []
     whole = kind == "int"
     if len(ends) != 2 or any(end is None or not isfinite(end) or (whole and end % 1) for end in ends):
         kinds = "two whole numbers" if whole else "two numbers"
-        raise InputError(f"{where}: {kind}: {given!r} is no range: give {kinds}, such as {kind}: [1, 5].")
+        raise InputError(f"{where}: {kind}: {spec!r} is no range: give {kinds}, such as {kind}: [1, 5].")
     low, high = (float(end or 0) for end in ends)
     if not low < high:
-        raise InputError(f"{where}: {kind}: {given!r} is empty: the first number must be the smaller one.")
+        raise InputError(f"{where}: {kind}: {spec!r} is empty: the first number must be the smaller one.")
     return low, high
 
 
 def _number(value: Any) -> float | None:
-    """A number, also one such as 1e-4, which YAML 1.1 takes for a word."""
+    """A number, also one such as 1e-4, which YAML 1.1 parses as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -199,19 +207,19 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _choice(given: Any, where: str) -> CategoricalDistribution:
-    values = given if isinstance(given, list) else []
+def _choice(spec: Any, where: str) -> CategoricalDistribution:
+    values = spec if isinstance(spec, list) else []
     if len(values) < 2 or not all(isinstance(value, bool | int | float | str) for value in values):
-        raise InputError(f"{where}: choice: {given!r} is no choice: give a list of two or more words or numbers.")
+        raise InputError(f"{where}: choice: {spec!r} is no choice: give a list of two or more words or numbers.")
     if len(set(map(repr, values))) != len(values):
-        raise InputError(f"{where}: choice: {given!r} names something twice.")
+        raise InputError(f"{where}: choice: {spec!r} names something twice.")
     numbers = [_number(value) if isinstance(value, str) else None for value in values]
     return CategoricalDistribution(
         [value if number is None else number for value, number in zip(values, numbers, strict=True)]
     )
 
 
-def examples(distribution: BaseDistribution) -> tuple[Any, ...]:
+def edge_values(distribution: BaseDistribution) -> tuple[Any, ...]:
     """Both ends of a range, or every choice."""
     if isinstance(distribution, CategoricalDistribution):
         return tuple(distribution.choices)
@@ -219,8 +227,8 @@ def examples(distribution: BaseDistribution) -> tuple[Any, ...]:
     return distribution.low, distribution.high
 
 
-def described(distribution: BaseDistribution) -> str:
-    """A range in the words of the file."""
+def describe_distribution(distribution: BaseDistribution) -> str:
+    """A distribution in the syntax of the file."""
     if isinstance(distribution, CategoricalDistribution):
         return f"choice: {list(distribution.choices)}"
     assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - `_distribution` makes no other
@@ -230,11 +238,11 @@ def described(distribution: BaseDistribution) -> str:
     return f"{'log_uniform' if distribution.log else 'uniform'}: [{distribution.low}, {distribution.high}]"
 
 
-def _try(config: SweepConfig, overrides: Sequence[str]) -> None:
-    """Read the recipe, with every value at the edge of the space."""
+def _check_edge_values(config: SweepConfig, overrides: Sequence[str]) -> None:
+    """Validate the recipe with every value at the edge of the space."""
     load_recipe(config.recipe, overrides)
     for key, distribution in config.space.items():
-        for value in examples(distribution):
+        for value in edge_values(distribution):
             try:
                 load_recipe(config.recipe, (*overrides, *as_overrides({key: value})))
             except InputError as error:

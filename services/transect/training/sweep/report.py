@@ -1,4 +1,4 @@
-"""What a sweep's own run shows: the space, the trials as a table, how they went, what mattered."""
+"""The report in a sweep's own run: search space, table of trials, history, and parameter importances."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from transect.files import atomic_path, atomic_write
 from transect.training.plan import Plan
-from transect.training.sweep.config import SweepConfig, described
+from transect.training.sweep.config import SweepConfig, describe_distribution
 
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _FEWEST_FOR_IMPORTANCE = 4
@@ -25,9 +25,9 @@ _PALE, _STRONG, _WARN = "#9db4c0", "#1f6f8b", "#c8553d"
 
 
 def sweep_params(config: SweepConfig, plan: Plan) -> dict[str, Any]:
-    """The parameters of a sweep's run: the space, what is better, and what all trials share."""
+    """The parameters of a sweep's run: search space, objective, and the settings common to all trials."""
     return {
-        **{f"space/{key}": described(distribution) for key, distribution in config.space.items()},
+        **{f"space/{key}": describe_distribution(distribution) for key, distribution in config.space.items()},
         "metric": config.metric,
         "trials": config.trials,
         "sampler_seed": config.sampler.seed,
@@ -44,7 +44,7 @@ def sweep_params(config: SweepConfig, plan: Plan) -> dict[str, Any]:
 
 
 def write_report(folder: Path, trials: Sequence[FrozenTrial], study: Study, config: SweepConfig) -> list[Path]:
-    """Write sweep.yaml, trials.csv and, once there is something to see, the plots history.png and importances.png.
+    """Write sweep.yaml, trials.csv and, once there are values, the plots history.png and importances.png.
 
     Returns their paths.
     """
@@ -61,20 +61,20 @@ def write_report(folder: Path, trials: Sequence[FrozenTrial], study: Study, conf
 
 
 def config_yaml(config: SweepConfig) -> str:
-    """The sweep as it can be given again."""
+    """The sweep as YAML that `load_sweep` reads."""
     document = {
         "recipe": str(config.recipe),
         "trials": config.trials,
         "metric": config.metric,
         "sampler": config.sampler.model_dump(),
         "pruner": config.pruner.model_dump(),
-        "space": {key: yaml.safe_load(f"{{{described(one)}}}") for key, one in config.space.items()},
+        "space": {key: yaml.safe_load(f"{{{describe_distribution(one)}}}") for key, one in config.space.items()},
     }
     return yaml.safe_dump(document, sort_keys=False)
 
 
 def trials_csv(trials: Sequence[FrozenTrial], config: SweepConfig) -> str:
-    """A row for each trial that is over: state, value, last epoch, seconds, settings, reason."""
+    """A row for each finished trial: state, value, last epoch, seconds, settings, reason."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["trial", "state", config.metric, "epochs_run", "seconds", *config.space, "run", "reason"])
@@ -100,7 +100,7 @@ def trials_csv(trials: Sequence[FrozenTrial], config: SweepConfig) -> str:
 
 
 def _history(trials: Sequence[FrozenTrial], config: SweepConfig) -> Figure:
-    """The value of every trial, and the best so far."""
+    """Plot the value of every trial, and the best so far."""
     figure, axes = _figure()
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     values = [float(trial.value or 0.0) for trial in done]
@@ -119,12 +119,12 @@ def _history(trials: Sequence[FrozenTrial], config: SweepConfig) -> Figure:
 
 
 def _importances(trials: Sequence[FrozenTrial], study: Study) -> dict[str, float]:
-    """How much of the difference between trials each setting explains; empty where nothing can be said."""
+    """The share of the variance between trials that each setting explains; empty with too few values."""
     values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
     if len(values) < _FEWEST_FOR_IMPORTANCE or len(set(values)) == 1:
         return {}
     with warnings.catch_warnings():
-        # It warns of few trials; that is said in the docs.
+        # It warns of few trials; the docs cover that.
         warnings.simplefilter("ignore")
         return get_param_importances(study)
 

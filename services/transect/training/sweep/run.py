@@ -1,4 +1,4 @@
-"""A sweep: trials of one recipe with other settings, and the best of them registered as the candidate."""
+"""A sweep: trials of one recipe with varied settings, of which the best is registered as the candidate."""
 
 import gc
 import logging
@@ -18,23 +18,23 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from transect.errors import InputError, RegistryError, TransectError
 from transect.settings import Settings
 from transect.tracking.provenance import Provenance, read_provenance
-from transect.tracking.run_history import History
+from transect.tracking.run_history import RunHistory
 from transect.tracking.run_log import RunLog
 from transect.tracking.spool import Spool
 from transect.tracking.sync import SWEEPS, sync_spools
 from transect.training.config.architecture import resolve_architecture
 from transect.training.config.recipe import experiment_of, load_recipe
-from transect.training.pipeline import learn, package_model
+from transect.training.pipeline import fit, package_model
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.run_metadata import run_tags
-from transect.training.run_session import Session, running, termination_as_interrupt
-from transect.training.sweep.config import SweepConfig, as_overrides, examples, load_sweep
+from transect.training.run_session import Session, termination_as_interrupt, tracked_run
+from transect.training.sweep.config import SweepConfig, as_overrides, edge_values, load_sweep
 from transect.training.sweep.storage import open_store
-from transect.training.sweep.study import Best, SweepStudy
+from transect.training.sweep.study import BestTrial, SweepStudy
 from transect.training.sweep.trial import (
     TAG_SWEEP,
-    Result,
-    Sweep,
+    SweepContext,
+    TrialResult,
     resume_session,
     run_trial,
     trial_folder,
@@ -44,20 +44,20 @@ from transect.training.trainer.checkpoints import BEST
 
 logger = logging.getLogger(__name__)
 
-_GO_ON = "the same command goes on where this sweep is"
+_RESUME_HINT = "the same command resumes this sweep"
 _MOST_FAILURES = 3
-# A trial need not wait for an MLflow that is away: the end of the sweep does, for all of them.
+# A trial waits only briefly for an MLflow that is away: the end of the sweep waits for all of them.
 _TRIAL_WAIT_S = 10.0
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What the user asks for.
+    """A user's request for a sweep.
 
-    `config` is the sweep's file; `model`, `data`, `overrides` and `default_data` are as for a training,
-    `trials` another number of trials than the file's. The sweep of this `name`, or of the name that
-    follows from file and model, is begun or gone on with.
+    `config` is the sweep's file; `model`, `data`, `overrides` and `default_data` are as for a training.
+    `trials` overrides the file's number of trials. The sweep of this `name` (default: from file and
+    model) is started, or resumed if it exists.
     """
 
     config: Path = Path("configs/sweep/wildlife.yaml")
@@ -69,37 +69,37 @@ class SweepRequest:
     default_data: Callable[[], Path] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepOutcome:
     """A finished sweep.
 
     `counts` are its trials by state (complete, pruned, failed). The best is registered as version
-    `version` of `model`; `new` says whether that happened now.
+    `version` of `model`; `new` is whether this call registered it.
     """
 
     name: str
     run_id: str
     folder: Path
     counts: Mapping[str, int]
-    best: Best
+    best: BestTrial
     model: str
     version: str
     new: bool
 
 
 def sweep(request: SweepRequest, settings: Settings) -> SweepOutcome:
-    """Run the trials that are missing, then package and register the best, which gets the alias `candidate`.
+    """Run the missing trials, then package and register the best, which gets the alias `candidate`.
 
-    Everything is checked first. Every trial is an MLflow run of its own below the sweep's. What was
-    killed or stopped goes on with the same request: trials that are over are not repeated, one that was
-    under way goes on from its last epoch, and nothing is registered twice. Raises the class of
-    transect.errors that fits: InputError for another sweep under the same name, TransectError when
-    three trials in a row fail, RegistryError when MLflow lacks something at the end.
+    All inputs are checked first. Every trial is an MLflow run nested in the sweep's. The same request
+    resumes a killed or stopped sweep: finished trials are not repeated, a running one resumes from its
+    last epoch, and nothing is registered twice. Raises the fitting class of transect.errors: InputError
+    for another sweep under the same name, TransectError when three trials in a row fail, RegistryError
+    when MLflow lacks entries at the end.
     """
     config = load_sweep(request.config, trials=request.trials, overrides=request.overrides)
     plan, base = _plan(request, config, settings)
     name = request.name or _default_name(config, plan)
-    shared = Sweep(
+    context = SweepContext(
         name=name,
         folder=_folder(name, settings),
         experiment=experiment_of(config.path),
@@ -108,28 +108,28 @@ def sweep(request: SweepRequest, settings: Settings) -> SweepOutcome:
         digest=plan.digest,
         settings=settings.model_copy(update={"tracking_wait": min(settings.tracking_wait, _TRIAL_WAIT_S)}),
     )
-    study = SweepStudy(open_store(shared.folder, settings), name, config, settings.tracking_wait)
-    before = History.read(Spool(shared.folder)) if Spool.exists(shared.folder) else None
-    study.check(plan, before.local_id if before else "", told=bool(before and before.metrics))
-    if (finished := _finished(shared, study, before, settings)) is not None:
+    study = SweepStudy(open_store(context.folder, settings), name, config, settings.tracking_wait)
+    before = RunHistory.read(Spool(context.folder)) if Spool.exists(context.folder) else None
+    study.check(plan, before.local_id if before else "", has_values=bool(before and before.metrics))
+    if (finished := _finished(context, study, before, settings)) is not None:
         return finished
     provenance = read_provenance(Path.cwd())
-    session = _open(shared, plan, provenance, settings, before)
-    with termination_as_interrupt(), running(session, shared.experiment, settings, _GO_ON):
-        study.claim(plan, session.log.local_id)
-        _tell_space(session.log, config, plan)
+    session = _open(context, plan, provenance, settings, before)
+    with termination_as_interrupt(), tracked_run(session, context.experiment, settings, _RESUME_HINT):
+        study.record_owner(plan, session.log.local_id)
+        _log_space(session.log, config, plan)
         try:
-            _run_trials(shared, study, session.log)
+            _run_trials(context, study, session.log)
         finally:
-            _tell_report(session, study)
-        best, new = _register_best(shared, study, session.log, provenance, settings)
-    _deliver_rest(shared, study, settings)
-    return _outcome(shared, study, best, settings, new=new)
+            _log_report(session, study)
+        best, new = _register_best(context, study, session.log, provenance, settings)
+    _deliver_rest(context, study, settings)
+    return _outcome(context, study, best, settings, new=new)
 
 
 def _plan(request: SweepRequest, config: SweepConfig, settings: Settings) -> tuple[Plan, TrainRequest]:
-    """The training that the trials vary, checked with every value at the edge of the space."""
-    models = [str(name) for name in examples(config.space["model"])] if "model" in config.space else []
+    """The training that the trials vary, validated with every value at the edge of the space."""
+    models = [str(name) for name in edge_values(config.space["model"])] if "model" in config.space else []
     if models and request.model:
         raise InputError(f"--model {request.model}: model is in the space of {config.path}; take it out of one.")
     base = TrainRequest(
@@ -146,13 +146,13 @@ def _plan(request: SweepRequest, config: SweepConfig, settings: Settings) -> tup
     for model in models:
         resolve_architecture(model)
     for key, distribution in config.space.items():
-        for value in examples(distribution):
+        for value in edge_values(distribution):
             recipe = load_recipe(config.recipe, (*request.overrides, *as_overrides({key: value})))
             try:
                 check_arguments({**plan.arguments, **recipe.train})
             except InputError as error:
                 raise InputError(f"{config.path}, space, {key}: {error}") from error
-    # What was made or found for the first plan holds for every trial.
+    # Every trial reuses the training set of the first plan.
     return plan, replace(base, model=None if models else base.model, data=plan.dataset.path, default_data=None)
 
 
@@ -166,45 +166,47 @@ def _folder(name: str, settings: Settings) -> Path:
     return (settings.home / SWEEPS / name).absolute()
 
 
-def _open(shared: Sweep, plan: Plan, provenance: Provenance, settings: Settings, before: History | None) -> Session:
-    """Begin the sweep's own run, or go on with it. Raises InputError when another process has it."""
-    folder = shared.folder
+def _open(
+    context: SweepContext, plan: Plan, provenance: Provenance, settings: Settings, before: RunHistory | None
+) -> Session:
+    """Start or resume the sweep's own run. Raises InputError when another process has locked it."""
+    folder = context.folder
     if before is not None:
-        logger.info("Going on with sweep %s.", shared.name)
+        logger.info("Resuming sweep %s.", context.name)
         return Session(folder, RunLog.resume(Spool(folder), settings, registry=plan.registry), resumed=True)
-    # What a process left that was killed in the first moment.
+    # A process killed at the start may have left an empty spool.
     shutil.rmtree(folder / "spool", ignore_errors=True)
-    tags = {**run_tags(plan, provenance), TAG_SWEEP: shared.name}
+    tags = {**run_tags(plan, provenance), TAG_SWEEP: context.name}
     try:
-        return Session(folder, RunLog.start(folder, settings, shared.experiment, tags, {}, registry=plan.registry))
+        return Session(folder, RunLog.start(folder, settings, context.experiment, tags, {}, registry=plan.registry))
     except RegistryError:
         shutil.rmtree(folder / "spool", ignore_errors=True)
         raise
 
 
-def _run_trials(shared: Sweep, study: SweepStudy, log: RunLog) -> None:
-    wanted, failures, took = shared.config.trials, 0, list[float]()
-    told: set[int] = set()
-    _tell_values(log, study, told)
+def _run_trials(context: SweepContext, study: SweepStudy, log: RunLog) -> None:
+    wanted, failures, took = context.config.trials, 0, list[float]()
+    logged: set[int] = set()
+    _log_values(log, study, logged)
     while len(study.ended()) < wanted:
         began = time.monotonic()
         trial = study.next()
-        logger.info("Trial %d of sweep %s: %s", trial.number, shared.name, " ".join(as_overrides(trial.params)))
-        result = run_trial(trial, study, shared)
+        logger.info("Trial %d of sweep %s: %s", trial.number, context.name, " ".join(as_overrides(trial.params)))
+        result = run_trial(trial, study, context)
         _end(study, trial, result)
-        _tell_values(log, study, told)
+        _log_values(log, study, logged)
         _free_memory()
         took.append(time.monotonic() - began)
-        _say(shared, study, trial, result, sum(took) / len(took))
+        _log_trial(context, study, trial, result, sum(took) / len(took))
         failures = failures + 1 if result.state == "failed" else 0
         if failures == _MOST_FAILURES and len(study.ended()) < wanted:
             raise TransectError(
                 f"{_MOST_FAILURES} trials in a row failed, the last one because: {result.reason}. Mend that, or the "
-                f"space of {shared.config.path}; the same command goes on with the next trial."
+                f"space of {context.config.path}; the same command resumes with the next trial."
             )
 
 
-def _end(study: SweepStudy, trial: Trial, result: Result) -> None:
+def _end(study: SweepStudy, trial: Trial, result: TrialResult) -> None:
     if result.value is not None:
         study.complete(trial, result.value)
     elif result.state == "pruned":
@@ -213,9 +215,9 @@ def _end(study: SweepStudy, trial: Trial, result: Result) -> None:
         study.failed(trial, result.reason)
 
 
-def _say(shared: Sweep, study: SweepStudy, trial: Trial, result: Result, mean_s: float) -> None:
-    """One line on a trial that is over."""
-    name = shared.config.value_name
+def _log_trial(context: SweepContext, study: SweepStudy, trial: Trial, result: TrialResult, mean_s: float) -> None:
+    """Log one line about a finished trial."""
+    name = context.config.value_name
     if result.value is not None:
         what = f"complete, {name} {result.value:.4f}"
     elif result.state == "pruned":
@@ -224,14 +226,14 @@ def _say(shared: Sweep, study: SweepStudy, trial: Trial, result: Result, mean_s:
         what = f"failed: {result.reason}"
     best, done = study.best(), len(study.ended())
     so_far = f"best {best.value:.4f} in trial {best.number}" if best else "none complete yet"
-    left = timedelta(seconds=round(mean_s * (shared.config.trials - done)))
+    left = timedelta(seconds=round(mean_s * (context.config.trials - done)))
     logger.info(
-        "Trial %d %s; %s; %d of %d done, about %s left.", trial.number, what, so_far, done, shared.config.trials, left
+        "Trial %d %s; %s; %d of %d done, about %s left.", trial.number, what, so_far, done, context.config.trials, left
     )
 
 
 def _free_memory() -> None:
-    """Let go of the last trial's network: it hangs in cycles, and the next one needs its memory."""
+    """Free the last trial's network: reference cycles keep it alive, and the next one needs its memory."""
     import torch
 
     gc.collect()
@@ -239,14 +241,14 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _tell_space(log: RunLog, config: SweepConfig, plan: Plan) -> None:
+def _log_space(log: RunLog, config: SweepConfig, plan: Plan) -> None:
     from transect.training.sweep.report import sweep_params
 
     log.params(sweep_params(config, plan))
 
 
-def _tell_values(log: RunLog, study: SweepStudy, told: set[int]) -> None:
-    """Tell the value of each trial that is not `told`, and the best so far under the trials' own name for it."""
+def _log_values(log: RunLog, study: SweepStudy, logged: set[int]) -> None:
+    """Tell the value of each trial that is not `logged`, and the best so far under the trials' own name for it."""
     metric, name = study.config.metric, study.config.value_name
     best: float | None = None
     for trial in study.ended():
@@ -256,36 +258,36 @@ def _tell_values(log: RunLog, study: SweepStudy, told: set[int]) -> None:
             values[f"sweep/{name}"] = trial.value
         if best is not None:
             values[metric] = best
-        if values and trial.number not in told:
+        if values and trial.number not in logged:
             log.metrics(values, trial.number)
-        told.add(trial.number)
+        logged.add(trial.number)
 
 
-def _tell_report(session: Session, study: SweepStudy) -> None:
+def _log_report(session: Session, study: SweepStudy) -> None:
     from transect.training.sweep.report import write_report
 
     log, trials = session.log, study.ended()
-    log.tags({"transect.sweep.trials": _counted(trials)})
+    log.tags({"transect.sweep.trials": _format_counts(trials)})
     for path in write_report(session.folder, trials, study.study, study.config):
         log.artifact(path, "sweep")
 
 
 def _register_best(
-    shared: Sweep, study: SweepStudy, log: RunLog, provenance: Provenance, settings: Settings
-) -> tuple[Best, bool]:
-    """Package and register the best trial, unless it is; whether that happened now."""
+    context: SweepContext, study: SweepStudy, log: RunLog, provenance: Provenance, settings: Settings
+) -> tuple[BestTrial, bool]:
+    """Package and register the best trial, unless it is registered; returns it, and whether this call did so."""
     best = study.best()
     if best is None:
         raise TransectError(
-            f"No trial of sweep {shared.name} was trained to its end, so there is nothing to register; "
-            f"{shared.folder / 'trials.csv'} says why. More trials: --trials {2 * shared.config.trials}"
+            f"No trial of sweep {context.name} was trained to its end, so there is nothing to register; "
+            f"{context.folder / 'trials.csv'} has the reasons. More trials: --trials {2 * context.config.trials}"
         )
     new = not _version(study, best, settings)
     if new:
-        _package(shared, best, provenance, settings)
+        _package(context, best, provenance, settings)
     spool = Spool(trial_folder(best.folder, settings))
     if spool.state.version:
-        study.note_registered(best, spool.state.version)
+        study.record_registered(best, spool.state.version)
     version = _version(study, best, settings)
     log.tags(
         {
@@ -298,32 +300,32 @@ def _register_best(
     return best, new
 
 
-def _package(shared: Sweep, best: Best, provenance: Provenance, settings: Settings) -> None:
-    """Package and register a trial that was trained to its end; what MLflow does not take now waits in its spool."""
+def _package(context: SweepContext, best: BestTrial, provenance: Provenance, settings: Settings) -> None:
+    """Package and register a complete trial; entries that MLflow does not take now stay in its spool."""
     folder = trial_folder(best.folder, settings)
     if not Spool.exists(folder) or not (folder / BEST).is_file():
         raise InputError(
-            f"The weights of trial {best.number}, the best of sweep {shared.name}, are gone from {folder}; "
+            f"The weights of trial {best.number}, the best of sweep {context.name}, are missing from {folder}; "
             "begin another sweep with --name."
         )
     logger.info("Trial %d is the best; it is packaged now.", best.number)
-    plan, _ = trial_plan(best.number, best.params, shared)
-    # Asked before the log is opened, which delivers at once: a package that only waits for MLflow is not made again.
+    plan, _ = trial_plan(best.number, best.params, context)
+    # Read before the log is opened, which delivers at once: a package that only waits for MLflow is not built again.
     waiting = any(entry.kind == "register" for entry in Spool(folder).pending())
     session = resume_session(folder, plan, settings)
-    with running(session, shared.experiment, settings, ""):
+    with tracked_run(session, context.experiment, settings, ""):
         if waiting:
             session.log.drain(settings.tracking_wait)
         else:
-            package_model(plan, provenance, session, learn(plan, session), settings)
+            package_model(plan, provenance, session, fit(plan, session), settings)
 
 
-def _deliver_rest(shared: Sweep, study: SweepStudy, settings: Settings) -> None:
-    """Deliver what MLflow did not take while trials ran. Raises RegistryError for what is left then."""
+def _deliver_rest(context: SweepContext, study: SweepStudy, settings: Settings) -> None:
+    """Deliver the entries that MLflow did not take during the trials. Raises RegistryError when some are left."""
 
     def undelivered() -> list[Path]:
         folders = [trial_folder(trial.user_attrs["folder"], settings) for trial in study.ended()]
-        spools = [Spool(folder) for folder in (shared.folder, *folders) if Spool.exists(folder)]
+        spools = [Spool(folder) for folder in (context.folder, *folders) if Spool.exists(folder)]
         return [spool.run_folder for spool in spools if spool.next() is not None]
 
     if undelivered():
@@ -331,33 +333,37 @@ def _deliver_rest(shared: Sweep, study: SweepStudy, settings: Settings) -> None:
             sync_spools(settings)
     if left := undelivered():
         raise RegistryError(
-            f"MLflow lacks parts of {len(left)} runs of sweep {shared.name}; they are kept on disk: deliver them with: "
-            "transect runs sync"
+            f"MLflow lacks parts of {len(left)} runs of sweep {context.name}; they are kept on disk: "
+            "deliver them with: transect runs sync"
         )
 
 
-def _finished(shared: Sweep, study: SweepStudy, before: History | None, settings: Settings) -> SweepOutcome | None:
-    """What came of a sweep that is over; None when something is left to do."""
-    if before is None or before.status != "FINISHED" or len(study.ended()) < shared.config.trials:
+def _finished(
+    context: SweepContext, study: SweepStudy, before: RunHistory | None, settings: Settings
+) -> SweepOutcome | None:
+    """The outcome of a finished sweep; None when work is left."""
+    if before is None or before.status != "FINISHED" or len(study.ended()) < context.config.trials:
         return None
-    if Spool(shared.folder).next() is not None:
+    if Spool(context.folder).next() is not None:
         return None
     best = study.best()
     if best is None or not _version(study, best, settings):
         return None
-    return _outcome(shared, study, best, settings, new=False)
+    return _outcome(context, study, best, settings, new=False)
 
 
-def _version(study: SweepStudy, best: Best, settings: Settings) -> str:
+def _version(study: SweepStudy, best: BestTrial, settings: Settings) -> str:
     """The version that a trial is registered as, "" while it is not."""
     return study.registered(best) or Spool(trial_folder(best.folder, settings)).state.version
 
 
-def _outcome(shared: Sweep, study: SweepStudy, best: Best, settings: Settings, *, new: bool) -> SweepOutcome:
+def _outcome(
+    context: SweepContext, study: SweepStudy, best: BestTrial, settings: Settings, *, new: bool
+) -> SweepOutcome:
     return SweepOutcome(
-        name=shared.name,
-        run_id=Spool(shared.folder).state.run_id,
-        folder=shared.folder,
+        name=context.name,
+        run_id=Spool(context.folder).state.run_id,
+        folder=context.folder,
         counts=Counter(_STATES[trial.state] for trial in study.ended()),
         best=best,
         model=settings.model_name,
@@ -366,6 +372,6 @@ def _outcome(shared: Sweep, study: SweepStudy, best: Best, settings: Settings, *
     )
 
 
-def _counted(trials: list[FrozenTrial]) -> str:
+def _format_counts(trials: list[FrozenTrial]) -> str:
     counts: Counter[Any] = Counter(trial.state for trial in trials)
     return ", ".join(f"{counts[state]} {name}" for state, name in _STATES.items())

@@ -1,8 +1,8 @@
-"""Where the trials of sweeps are kept: an SQLite file beside the sweep, or a schema of its own in PostgreSQL.
+"""Storage of a sweep's trials: an SQLite file beside the sweep, or a separate schema in PostgreSQL.
 
-Optuna and MLflow both call a table `alembic_version`, and each takes the other's for its own, of a
-version that it does not know. So they never share a schema: a database that MLflow uses may be named,
-and the trials are kept in its schema `transect_sweeps`.
+Optuna and MLflow both have a table `alembic_version`, and each would misread the other's as an unknown
+version of its own. So they never share a schema: in a database that MLflow uses, the trials are in the
+schema `transect_sweeps`.
 """
 
 import logging
@@ -29,15 +29,15 @@ _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg2")
 _SQLITE_WAIT_S = 20
 _AGAIN_S = 1.0
 
-Answer = TypeVar("Answer")
-TROUBLE = (SQLAlchemyError, StorageInternalError)
+Value = TypeVar("Value")
+STORE_ERRORS = (SQLAlchemyError, StorageInternalError)
 
 
 def open_store(folder: Path, settings: Settings) -> RDBStorage:
-    """The store of the sweep in `folder`, made when it is new.
+    """Open the store of the sweep in `folder`, or create it.
 
-    Raises SettingsError for an address that cannot be used, UnreachableError when nothing answers
-    there, InputError for a file that is none of Optuna's.
+    Raises SettingsError for an invalid address, UnreachableError for a database that cannot be reached,
+    InputError for a file that is not Optuna's.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if settings.sweep_store:
@@ -48,31 +48,31 @@ def open_store(folder: Path, settings: Settings) -> RDBStorage:
         return RDBStorage(
             str(URL.create("sqlite", database=str(file))), engine_kwargs={"connect_args": {"timeout": _SQLITE_WAIT_S}}
         )
-    except (OSError, RuntimeError, *TROUBLE) as error:
+    except (OSError, RuntimeError, *STORE_ERRORS) as error:
         raise InputError(f"The trials of the sweep, {file}, cannot be opened: {_line(error)}.") from error
 
 
-def patiently(do: Callable[[], Answer], wait: float) -> Answer:
-    """Do it, and again for up to `wait` seconds while the store is in trouble.
+def retry_store(do: Callable[[], Value], wait: float) -> Value:
+    """Call `do`, which must be idempotent, and retry it on STORE_ERRORS for up to `wait` seconds.
 
-    Raises UnreachableError after that. What is done must not be harmed by being done twice.
+    Raises UnreachableError after that.
     """
     until = time.monotonic() + wait
     while True:
         try:
             return do()
-        except TROUBLE as error:
+        except STORE_ERRORS as error:
             if time.monotonic() >= until:
                 raise UnreachableError(
                     f"The trials of the sweep cannot be written ({_line(error)}); nothing is lost: when their store "
-                    "is back, the same command goes on."
+                    "is back, the same command resumes."
                 ) from error
             time.sleep(_AGAIN_S)
 
 
-def _postgres_url(given: str) -> URL:
+def _postgres_url(address: str) -> URL:
     try:
-        url = make_url(given)
+        url = make_url(address)
     except (ArgumentError, ValueError) as error:
         raise SettingsError(f"{_VARIABLE} is no address; give postgresql://USER:PASSWORD@HOST/DATABASE.") from error
     if url.drivername not in _POSTGRES:
@@ -84,27 +84,28 @@ def _postgres_url(given: str) -> URL:
 
 
 def _in_postgres(url: URL) -> RDBStorage:
-    given = url.query.get("options", "")
-    options = f"{given if isinstance(given, str) else ' '.join(given)} -csearch_path={SCHEMA}".strip()
+    in_url = url.query.get("options", "")
+    existing = in_url if isinstance(in_url, str) else " ".join(in_url)
+    options = f"{existing} -csearch_path={SCHEMA}".strip()
     plain = url.difference_update_query(["options"])
     shown = plain.render_as_string(hide_password=True)
     try:
         engine = create_engine(plain)
         try:
             with engine.begin() as connection:
-                # Somebody with more rights may have made it for a user who may not.
+                # An administrator may have created it for a user without that right.
                 if not connection.scalar(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": SCHEMA}):
                     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         finally:
             engine.dispose()
         return RDBStorage(
             plain.render_as_string(hide_password=False),
-            # Trials take hours, in which a server or something between closes a connection that says nothing.
+            # Trials take hours, in which a server or proxy closes an idle connection.
             engine_kwargs={"pool_pre_ping": True, "connect_args": {"options": options}},
         )
     except RuntimeError as error:
         raise InputError(f"{shown} has sweeps of another Optuna in the schema {SCHEMA}: {_line(error)}.") from error
-    except TROUBLE as error:
+    except STORE_ERRORS as error:
         raise UnreachableError(
             f"The store of sweeps {shown} cannot be used ({_line(error)}); is it up, is {_VARIABLE} right, and may its "
             f"user make the schema {SCHEMA}?"

@@ -1,4 +1,4 @@
-"""The trials of a sweep in Optuna: which sweep they belong to, what is drawn next, what was left running."""
+"""The Optuna study of a sweep: its definition and owner, the next trial, and the results of finished ones."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from transect.errors import InputError
 from transect.training.plan import Plan
 from transect.training.sweep.config import SweepConfig
-from transect.training.sweep.storage import patiently
+from transect.training.sweep.storage import retry_store
 
 _DEFINITION, _OWNER, _REGISTERED = "transect.definition", "transect.local_id", "transect.registered"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Best:
+class BestTrial:
     """The trial with the greatest value."""
 
     number: int
@@ -34,13 +34,13 @@ class Best:
 
 
 class SweepStudy:
-    """One sweep's trials. `wait` is how long a store in trouble is waited for, in seconds."""
+    """One sweep's trials. A failing store is retried for `wait` seconds."""
 
     def __init__(self, storage: RDBStorage, name: str, config: SweepConfig, wait: float) -> None:
         self.config = config
         self.name = name
         self._wait = wait
-        self.study = self.patiently(
+        self.study = self.retry_store(
             lambda: optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -50,21 +50,21 @@ class SweepStudy:
             )
         )
 
-    def patiently(self, do: Callable[[], Any]) -> Any:
-        """Ask the store, and again while it is in trouble; raises UnreachableError after that."""
-        return patiently(do, self._wait)
+    def retry_store(self, do: Callable[[], Any]) -> Any:
+        """Call the store with retries; raises UnreachableError when they fail."""
+        return retry_store(do, self._wait)
 
-    def check(self, plan: Plan, local_id: str, *, told: bool) -> None:
+    def check(self, plan: Plan, local_id: str, *, has_values: bool) -> None:
         """Raise InputError when this is not the sweep that was begun under this name.
 
-        `local_id` names the sweep's run in its folder, "" where there is none yet, and `told` says
-        whether that run has told of trials.
+        `local_id` names the sweep's run in its folder, "" where there is none yet, and `has_values` is
+        whether the run's journal holds values of trials.
         """
-        known = self.patiently(lambda: self.study.user_attrs)
+        known = self.retry_store(lambda: self.study.user_attrs)
         if _OWNER not in known:
-            if told:
+            if has_values:
                 raise InputError(
-                    f"The trials of sweep {self.name} are gone from their store; begin another one with --name."
+                    f"The trials of sweep {self.name} are missing from their store; begin another one with --name."
                 )
             return
         if known[_OWNER] != local_id:
@@ -77,53 +77,53 @@ class SweepStudy:
                 f"Sweep {self.name} was begun with another {changed}; take that back, or begin another one with --name."
             )
 
-    def claim(self, plan: Plan, local_id: str) -> None:
-        """Note what the sweep is, and whose."""
-        known = self.patiently(lambda: self.study.user_attrs)
+    def record_owner(self, plan: Plan, local_id: str) -> None:
+        """Record the sweep's definition, and the run that owns it."""
+        known = self.retry_store(lambda: self.study.user_attrs)
         for key, value in ((_DEFINITION, _definition(self.config, plan)), (_OWNER, local_id)):
             if key not in known:
-                self.patiently(partial(self.study.set_user_attr, key, value))
+                self.retry_store(partial(self.study.set_user_attr, key, value))
 
     def ended(self) -> list[FrozenTrial]:
-        """The trials that are over, by their numbers."""
-        trials: list[FrozenTrial] = self.patiently(lambda: self.study.get_trials(deepcopy=False, states=_ENDED))
+        """The finished trials, by number."""
+        trials: list[FrozenTrial] = self.retry_store(lambda: self.study.get_trials(deepcopy=False, states=_ENDED))
         return sorted(trials, key=lambda trial: trial.number)
 
-    def best(self) -> Best | None:
+    def best(self) -> BestTrial | None:
         """The complete trial with the greatest value, the earlier one of equals."""
         complete = [trial for trial in self.ended() if trial.state == TrialState.COMPLETE and trial.value is not None]
         if not complete:
             return None
         trial = max(complete, key=lambda one: (one.value, -one.number))
-        return Best(trial.number, float(trial.value or 0.0), dict(trial.params), trial.user_attrs["folder"])
+        return BestTrial(trial.number, float(trial.value or 0.0), dict(trial.params), trial.user_attrs["folder"])
 
-    def registered(self, best: Best) -> str:
-        """The version that a trial was registered as, "" if it was not; known when its folder is long cleared up."""
-        known: dict[str, str] = self.patiently(lambda: self.study.user_attrs).get(_REGISTERED, {})
+    def registered(self, best: BestTrial) -> str:
+        """The version that a trial was registered as, "" if none; available even after its folder was removed."""
+        known: dict[str, str] = self.retry_store(lambda: self.study.user_attrs).get(_REGISTERED, {})
         return known.get(str(best.number), "")
 
-    def note_registered(self, best: Best, version: str) -> None:
-        """Note the version that a trial was registered as."""
-        known = self.patiently(lambda: self.study.user_attrs).get(_REGISTERED, {})
-        self.patiently(partial(self.study.set_user_attr, _REGISTERED, {**known, str(best.number): version}))
+    def record_registered(self, best: BestTrial, version: str) -> None:
+        """Record the version that a trial was registered as."""
+        known = self.retry_store(lambda: self.study.user_attrs).get(_REGISTERED, {})
+        self.retry_store(partial(self.study.set_user_attr, _REGISTERED, {**known, str(best.number): version}))
 
     def steps(self, trial: Trial) -> list[int]:
-        """The steps of a trial that Optuna has been told of."""
-        found: FrozenTrial = self.patiently(lambda: self.study.get_trials(deepcopy=False)[trial.number])
+        """The steps of a trial that Optuna already holds."""
+        found: FrozenTrial = self.retry_store(lambda: self.study.get_trials(deepcopy=False)[trial.number])
         return list(found.intermediate_values)
 
     def next(self) -> Trial:
-        """The trial that was left running, or a new one; with its settings."""
-        found: Trial = self.patiently(self._next)
+        """The trial that a killed process left running, or a new one; with its settings."""
+        found: Trial = self.retry_store(self._next)
         return found
 
     def _next(self) -> Trial:
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         number = left[0].number if left else len(self.study.get_trials(deepcopy=False))
-        # One seed a trial: a sweep that is stopped and goes on draws what it would have drawn.
+        # One seed a trial: a resumed sweep draws the same settings as an undisturbed one.
         seed = int(np.random.SeedSequence([self.config.sampler.seed, number]).generate_state(1)[0])
         self.study.sampler = TPESampler(seed=seed, n_startup_trials=self.config.sampler.startup_trials)
-        # Optuna has no other way to go on with a trial.
+        # Optuna has no public way to resume a trial.
         trial = Trial(self.study, left[0]._trial_id) if left else self.study.ask()
         for name, distribution in self.config.space.items():
             _suggest(trial, name, distribution)
@@ -131,24 +131,24 @@ class SweepStudy:
 
     def complete(self, trial: Trial, value: float) -> None:
         """End a trial with its value."""
-        self.patiently(lambda: self.study.tell(trial.number, value, skip_if_finished=True))
+        self.retry_store(lambda: self.study.tell(trial.number, value, skip_if_finished=True))
 
     def pruned(self, trial: Trial) -> None:
         """End a trial that was stopped early."""
-        self.patiently(lambda: self.study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True))
+        self.retry_store(lambda: self.study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True))
 
     def failed(self, trial: Trial, reason: str) -> None:
         """End a trial that failed."""
-        self.note(trial, "reason", reason)
-        self.patiently(lambda: self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True))
+        self.set_attr(trial, "reason", reason)
+        self.retry_store(lambda: self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True))
 
-    def note(self, trial: Trial, key: str, value: Any) -> None:
-        """Keep something about a trial."""
-        self.patiently(lambda: trial.set_user_attr(key, value))
+    def set_attr(self, trial: Trial, key: str, value: Any) -> None:
+        """Store an attribute of a trial."""
+        self.retry_store(lambda: trial.set_user_attr(key, value))
 
 
 def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
-    """The trial's value, which is drawn if it has none."""
+    """The trial's value of this setting, drawn if it has none."""
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):
@@ -164,7 +164,7 @@ def _pruner(config: SweepConfig) -> BasePruner:
 
 
 def _definition(config: SweepConfig, plan: Plan) -> dict[str, Any]:
-    """What the values of trials can be compared under. More trials, another sampler or pruner change nothing of it."""
+    """The settings under which the values of trials are comparable, independent of trials, sampler and pruner."""
     recipe = {"train": plan.recipe.train, "pretrained": plan.weights.kind}
     return {
         "metric": config.metric,
@@ -176,7 +176,7 @@ def _definition(config: SweepConfig, plan: Plan) -> dict[str, Any]:
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What changed, in a phrase; empty when nothing did."""
+    """The first change, as a phrase; empty when there is none."""
     for name, value in now.items():
         if before.get(name) == value:
             continue

@@ -1,1 +1,1 @@
-"""Ultralytics' trainer and what it needs. Nothing is imported here: torch takes seconds."""
+"""Ultralytics' trainer and its support code. Nothing is imported here: torch takes seconds."""

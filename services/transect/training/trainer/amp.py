@@ -1,4 +1,4 @@
-"""Whether a GPU computes a model in half precision (automatic mixed precision, AMP) as it does in float32."""
+"""A check that a GPU computes a model in half precision (automatic mixed precision, AMP) as in float32."""
 
 import logging
 import re
@@ -8,21 +8,21 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# GPUs whose half precision is known for losses that are no numbers and for models that find nothing; the list is
-# Ultralytics' own (ultralytics.utils.checks.check_amp).
+# GPUs whose half precision is known for NaN losses and models without detections; the list is Ultralytics' own
+# (ultralytics.utils.checks.check_amp).
 _KNOWN_FAULTS = re.compile(r"(?<![A-Z\d])(1630|1650|1660|T400|T550|T600|T1000|T1200|T2000|K40m)(?!\d)", re.IGNORECASE)
-# Relative to the length of the exact features. Rounding to 11 bits at each layer comes to less than 0.01; bfloat16,
-# with 8 bits, to 0.02. What goes beyond is no rounding.
+# Relative to the norm of the exact features. Rounding to 11 bits at each layer gives less than 0.01; bfloat16, with
+# 8 bits, 0.02. A larger difference is no rounding.
 _MOST_DIFFERENCE = 0.1
 _SIDE = 256
 
 
 def check_amp(model: Any) -> bool:
-    """Whether a training of this model, which lies on its device already, may use AMP on it.
+    """Whether a training of this model may use AMP on the device that it lies on.
 
-    It stands in for Ultralytics' function of this name, which compares two runs of a network that it downloads into
-    the working directory: in a container whose root is read-only, every training would die of it. Here the model
-    itself is compared, on a fixed pattern. The model comes back as it was.
+    It replaces Ultralytics' function of this name, which compares two runs of a network that it downloads into
+    the working directory: with a read-only root file system, every training would fail. This one compares the model
+    itself, on a fixed pattern, and leaves it unchanged.
     """
     device = next(model.parameters()).device
     if device.type != "cuda":
@@ -45,21 +45,21 @@ def check_amp(model: Any) -> bool:
 
 
 def half_precision_difference(model: Any, device_type: str, dtype: torch.dtype) -> float:
-    """How far the features that reach the head in `dtype` are from those in float32: |a - b| / |b|; NaN or infinite
-    where a number is lost.
+    """The relative difference |a - b| / |b| of the head's input features in `dtype` from those in float32.
 
-    `model` is an Ultralytics network, whose last layer is its head. Neither its weights nor its mode change.
+    NaN or infinite where a value overflows. `model` is an Ultralytics network, whose last layer is its head. Neither
+    its weights nor its mode change.
     """
     device = next(model.parameters()).device
     pattern = torch.rand((1, 3, _SIDE, _SIDE), generator=torch.Generator().manual_seed(0)).to(device)
     features: list[torch.Tensor] = []
 
-    def keep(_: Any, arguments: tuple[Any, ...]) -> None:
+    def capture(_: Any, arguments: tuple[Any, ...]) -> None:
         (layers,) = arguments
         features.append(torch.cat([layer.detach().float().flatten() for layer in layers]))
 
     training = model.training
-    hook = model.model[-1].register_forward_pre_hook(keep)
+    hook = model.model[-1].register_forward_pre_hook(capture)
     try:
         model.eval()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The files from which a training goes on, and those that say that it is over."""
+"""Checkpoint files of a training, and the marker of a complete one."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from transect.files import atomic_path, atomic_write_json
 
 TRAINED = "trained.json"
 LAST, BEST = Path("weights") / "last.pt", Path("weights") / "best.pt"
-# Both as they were before Ultralytics strips them at the end: the epochs are all done then.
+# Copies from before Ultralytics strips both at the end, when all epochs are done.
 COMPLETE, COMPLETE_BEST = Path("weights") / "complete.pt", Path("weights") / "complete-best.pt"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training goes on: the file, whether all epochs are done, and the arguments that are others now."""
+    """The checkpoint to resume from: its file, whether all epochs are done, and the arguments that changed since."""
 
     path: Path
     complete: bool
@@ -24,12 +24,12 @@ class Checkpoint:
 
 
 def state_files(folder: Path) -> list[Path]:
-    """What the trainer keeps beside its checkpoint, so that it goes on exactly as it would have."""
+    """The trainer's state files beside the checkpoint, for a bit-equal resume."""
     return sorted((folder / "weights").glob("state-*.pt"))
 
 
 def cut_results(table: Path, epochs: int) -> None:
-    """Take out of results.csv the epochs after the first `epochs`: they are trained again."""
+    """Remove the epochs after the first `epochs` from results.csv: they are trained again."""
     if not table.is_file():
         return
     header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -39,13 +39,13 @@ def cut_results(table: Path, epochs: int) -> None:
 
 
 def write_trained(folder: Path, values: Mapping[str, Any]) -> None:
-    """Note that training is over, with what it left."""
+    """Mark the training as complete, with its results, and remove its state files."""
     atomic_write_json(folder / TRAINED, dict(values))
     for path in (folder / COMPLETE, folder / COMPLETE_BEST, *state_files(folder)):
         path.unlink(missing_ok=True)
 
 
 def read_trained(folder: Path) -> dict[str, Any] | None:
-    """What `write_trained` noted, if it did."""
+    """The results that `write_trained` wrote; None when the training is not complete."""
     path = folder / TRAINED
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Ultralytics' trainer on a data set that is checked already."""
+"""Ultralytics' trainer on a validated data set."""
 
 import math
 from copy import copy
@@ -18,10 +18,10 @@ from transect.datasets import Dataset, Split
 from transect.imagery import decode_image
 from transect.training.trainer.amp import check_amp
 
-# Its own writes into the working directory and asks the network.
+# Ultralytics' check_amp writes into the working directory and needs the network.
 vars(ultralytics_trainer)["check_amp"] = check_amp
 
-# The least score of a detection that Ultralytics draws into a picture.
+# The minimum score of a detection that Ultralytics draws into a plot.
 DRAWN_CONF = 0.25
 
 
@@ -31,7 +31,7 @@ def stride_of(model: Any) -> int:
     return max(int(plain.stride.max()), 32)
 
 
-class CheckedDataset(YOLODataset):
+class ValidatedDataset(YOLODataset):
     """A split as `load_dataset` read it."""
 
     def __init__(self, split: Split, **options: Any) -> None:
@@ -39,7 +39,7 @@ class CheckedDataset(YOLODataset):
         super().__init__(img_path=str(split.images[0].parent), task="detect", **options)
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
-        """The pictures of the split, or the part of them that `fraction` says."""
+        """The images of the split, or the first `fraction` of them."""
         files = [str(path) for path in self.split.images]
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
         return files[:count]
@@ -47,15 +47,15 @@ class CheckedDataset(YOLODataset):
     def load_image(
         self, i: int, rect_mode: bool = True, resize_short: bool = False
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
-        """Picture `i` as BGR with its longer side resized to imgsz, its height and width before, and those after.
+        """Image `i` as BGR with its longer side resized to imgsz, its (height, width) before, and that after.
 
-        The pixels are those that evaluation and serving see: OpenCV, which Ultralytics decodes with, reads planar and
-        16-bit TIFFs, CMYK and some turned pictures otherwise. A .npy beside a picture, which Ultralytics would take
-        for it, is not opened. `rect_mode` and `resize_short` are of other tasks.
+        It is decoded as in evaluation and serving: OpenCV, Ultralytics' decoder, reads planar and 16-bit TIFFs, CMYK
+        and some rotated images differently. A .npy beside an image, which Ultralytics would load instead, is ignored.
+        `rect_mode` and `resize_short` are of other tasks.
         """
         kept: Any = self.ims[i]
         if kept is not None:
-            # Ultralytics says None where these start.
+            # Ultralytics types their initial value None.
             before, after = (cast("tuple[int, int]", sides[i]) for sides in (self.im_hw0, self.im_hw))
             return kept, before, after
         pixels: Any = decode_image(Path(self.im_files[i]), max_pixels=None)
@@ -66,11 +66,11 @@ class CheckedDataset(YOLODataset):
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         loaded = np.ascontiguousarray(pixels[..., ::-1]), before, pixels.shape[:2]
         if self.augment and self.cache != "ram":
-            self._remember(i, loaded)
+            self._buffer_image(i, loaded)
         return loaded
 
-    def _remember(self, i: int, loaded: tuple[Any, ...]) -> None:
-        """Keep a picture for the mosaics of the next ones, and let go of the oldest."""
+    def _buffer_image(self, i: int, loaded: tuple[Any, ...]) -> None:
+        """Buffer an image for the mosaics of later ones, and evict the oldest."""
         self.ims[i], self.im_hw0[i], self.im_hw[i] = loaded
         self.buffer.append(i)
         if 1 < len(self.buffer) >= self.max_buffer_length:
@@ -78,7 +78,7 @@ class CheckedDataset(YOLODataset):
             self.ims[oldest] = self.im_hw0[oldest] = self.im_hw[oldest] = None
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """The boxes of each picture, in Ultralytics' words."""
+        """The boxes of each image, in Ultralytics' format."""
         kept = zip(self.im_files, self.split.rows, self.split.sizes, strict=False)
         return [self._label(image, rows, size) for image, rows, size in kept]
 
@@ -96,37 +96,37 @@ class CheckedDataset(YOLODataset):
         }
 
 
-class _UsableConfusion(ConfusionMatrix):
-    """A confusion matrix of the detections that are drawn in the pictures of predictions beside it.
+class ThresholdedConfusionMatrix(ConfusionMatrix):
+    """A confusion matrix of the detections above DRAWN_CONF, as in the plots of predictions.
 
-    Validation keeps everything down to a score of 0.001, for the precision-recall curve; counted all together that is
-    a thousand sheep where a hundred stand.
+    Validation keeps scores down to 0.001, for the precision-recall curve; counting them all would give a thousand
+    sheep where a hundred stand.
     """
 
     def process_batch(self, detections: Any, batch: Any, conf: float = DRAWN_CONF, iou_thres: float = 0.45) -> None:
-        """Count one image; `conf`, which is that of the curve, is not used."""
+        """Count one image; `conf`, the curve's threshold, is ignored."""
         base: Any = super()
         base.process_batch(detections, batch, DRAWN_CONF, iou_thres)
 
 
-class _CheckedValidator(DetectionValidator):
-    # Ultralytics says None where it starts.
+class _DatasetValidator(DetectionValidator):
+    # Ultralytics types their initial value None.
     confusion_matrix: Any
     data: Any
 
     def init_metrics(self, model: Any) -> None:
         """Begin a validation."""
-        # Ultralytics takes a place with "lvis" in its path (a home of Elvis) for that benchmark.
+        # Ultralytics takes a path that contains "lvis" (a user named Elvis) for that benchmark.
         self.data = {**self.data, self.args.split: ""}
         base: Any = super()
         base.init_metrics(model)
-        self.confusion_matrix = _UsableConfusion(names=self.names)
+        self.confusion_matrix = ThresholdedConfusionMatrix(names=self.names)
 
 
-class CheckedTrainer(DetectionTrainer):
-    """Ultralytics' trainer, fed by a checked data set."""
+class ValidatedDatasetTrainer(DetectionTrainer):
+    """Ultralytics' trainer, fed by a validated data set."""
 
-    # Ultralytics says None where these start.
+    # Ultralytics types their initial value None.
     model: Any
     ema: Any
     optimizer: Any
@@ -136,9 +136,9 @@ class CheckedTrainer(DetectionTrainer):
         super().__init__(overrides=overrides)
 
     def get_dataset(self) -> dict[str, Any]:
-        """The data set, in Ultralytics' words."""
+        """The data set, in Ultralytics' format."""
         return {
-            # None of these is opened: the loaders get what `build_dataset` makes.
+            # None of these paths is opened: the loaders get the data sets of `build_dataset`.
             "path": "",
             "train": "train",
             "val": "val",
@@ -147,10 +147,10 @@ class CheckedTrainer(DetectionTrainer):
             "channels": 3,
         }
 
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> CheckedDataset:
-        """The split behind a loader."""
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> ValidatedDataset:
+        """The split of a loader."""
         training = mode == "train"
-        return CheckedDataset(
+        return ValidatedDataset(
             self.dataset.splits["train" if training else "val"],
             data=self.data,
             imgsz=self.args.imgsz,
@@ -165,8 +165,8 @@ class CheckedTrainer(DetectionTrainer):
             fraction=get_split_fraction(self.args.fraction, mode),
         )
 
-    def get_validator(self) -> _CheckedValidator:
-        """Who validates each epoch, and the best weights at the end."""
-        return _CheckedValidator(
+    def get_validator(self) -> _DatasetValidator:
+        """The validator of each epoch, and of the best weights at the end."""
+        return _DatasetValidator(
             self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
         )

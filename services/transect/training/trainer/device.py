@@ -1,4 +1,4 @@
-"""On which device a training runs, and why not on the GPU that was asked for."""
+"""The device of a training, and the reason when a requested GPU cannot be used."""
 
 import logging
 import os
@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_device(device: str) -> str:
-    """Ultralytics' name of the device behind TRANSECT_DEVICE; says in one line what auto chose.
+    """Ultralytics' name of the device that TRANSECT_DEVICE selects; logs the choice of auto.
 
-    Raises SettingsError when a GPU is asked for that is not there, or that PyTorch has no code for.
+    Raises SettingsError for a requested GPU that is missing, or that PyTorch has no code for.
     """
     if device == "cpu":
         return "cpu"
@@ -60,7 +60,7 @@ def has_code(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
 
 
 def _why_unusable(index: int) -> str | None:
-    """What keeps a GPU that is there from training, as the end of a sentence that begins with "The"."""
+    """Why a present GPU cannot train, as the end of a sentence that begins with "The"; None when it can."""
     capability = torch.cuda.get_device_capability(index)
     if has_code(capability, torch.cuda.get_arch_list()):
         return None
@@ -71,12 +71,12 @@ def _why_unusable(index: int) -> str | None:
 
 
 def _why_none() -> str:
-    """Why CUDA sees no GPU, as PyTorch tells it: the driver is missing or too old, or all GPUs are hidden."""
+    """PyTorch's reason why CUDA sees no GPU: the driver is missing or too old, or all GPUs are hidden."""
     reasons = []
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # torch has no types for it
     except (RuntimeError, AssertionError) as error:
-        # The first sentence names what is wrong, and a driver's version; advice for developers follows.
+        # The first sentence has the cause and a driver's version; advice for developers follows.
         reasons.append(re.split(r"(?<=[a-z)])\. ", " ".join(str(error).split()))[0].rstrip("."))
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         reasons.append(f"CUDA_VISIBLE_DEVICES={visible!r} hides the others")

@@ -1,4 +1,4 @@
-"""Ultralytics as we run it: offline, private, quiet, and loading no pickle that could run code."""
+"""Ultralytics' environment: offline, private, quiet, and without pickles that could run code."""
 
 import logging
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-# Its own integrations would log beside ours, and only when they feel like it.
+# Its own integrations would log beside ours, depending on what is installed.
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
 
 
 def prepare_ultralytics(home: Path) -> None:
-    """Set Ultralytics up before its first import; harmless when it is imported already.
+    """Set Ultralytics up before its first import; idempotent.
 
-    Its settings and caches go under `home`. It asks nothing of the network (pretrained weights are
+    Its settings and caches go under `home`. It makes no network requests (pretrained weights are
     fetched by `transect.training.config.pretrained`), installs nothing, reports nothing, and refuses
-    checkpoints that hold anything but known model classes.
+    checkpoints with other than known model classes.
     """
     os.environ.update(
         {
@@ -31,7 +31,7 @@ def prepare_ultralytics(home: Path) -> None:
     )
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MPLCONFIGDIR", str((home / "matplotlib").absolute()))
-    # It says in the terminal that it has made its cache of fonts.
+    # It logs to the terminal that it has built its font cache.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     from PIL import Image
     from ultralytics.data import utils as data_utils
@@ -39,23 +39,23 @@ def prepare_ultralytics(home: Path) -> None:
     from ultralytics.nn import tasks
     from ultralytics.utils import SETTINGS, patches, plotting
 
-    # The variable is read at import, which may have happened before we came.
+    # The variable is read at import, which may have happened already.
     vars(tasks)["SAFE_LOAD"] = True
-    # Its own Image.open answers a file that is no image with an attempt to install a package.
+    # Ultralytics' Image.open tries to install a package when a file is no image.
     Image.open = vars(patches)["_image_open"]
-    # Its own asks github.com for Arial before the first picture is drawn, offline or not.
+    # Its own requests Arial from github.com before the first plot, offline or not.
     vars(plotting)["check_font"] = vars(data_utils)["check_font"] = _font
-    # Each checkpoint would hold the address of the repository's remote, with the password or token in it.
+    # Each checkpoint would contain the URL of the repository's remote, with any password or token in it.
     vars(git_of_trainer)["GIT"] = SimpleNamespace(root=None, branch=None, commit=None, message=None, origin=None)
     wanted: dict[str, bool | str] = dict.fromkeys(_INTEGRATIONS, False)
-    # Outside a checkout of its own it takes the working directory, which may be read-only.
+    # Outside its own checkout it uses the working directory, which may be read-only.
     wanted["weights_dir"] = str((home / "ultralytics" / "weights").absolute())
     if any(SETTINGS[name] != value for name, value in wanted.items()):
         SETTINGS.update(wanted)
 
 
 def _font(*_: object) -> str:
-    """The font of Ultralytics' pictures, whichever it asks for: the one that matplotlib brings."""
+    """The font of all Ultralytics' plots: matplotlib's own."""
     import matplotlib
 
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
@@ -63,7 +63,7 @@ def _font(*_: object) -> str:
 
 @contextmanager
 def logged_to(file: Path) -> Iterator[None]:
-    """Send to `file` instead of the terminal what Ultralytics says, and what PyTorch warns of for its sake."""
+    """Send Ultralytics' log, and PyTorch's warnings about it, to `file` instead of the terminal."""
     from ultralytics.utils import LOGGER
 
     handlers, level, propagate = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
@@ -73,7 +73,7 @@ def logged_to(file: Path) -> Iterator[None]:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     try:
-        with _nondeterminism_told_to(LOGGER):
+        with _nondeterminism_logged_to(LOGGER):
             yield
     finally:
         LOGGER.handlers[:] = handlers
@@ -83,20 +83,20 @@ def logged_to(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _nondeterminism_told_to(log: logging.Logger) -> Iterator[None]:
-    """Send to `log`, each once, PyTorch's warnings of operations that a GPU computes in no fixed order.
+def _nondeterminism_logged_to(log: logging.Logger) -> Iterator[None]:
+    """Send PyTorch's warnings of nondeterministic GPU operations to `log`, each once.
 
-    Ultralytics lets PyTorch warn of them (`deterministic`) and changes the filters for warnings in every epoch, so that
-    Python would show each of them once an epoch, in the middle of the bar.
+    Ultralytics enables them (`deterministic`) and resets the warning filters in every epoch, so Python would print each
+    of them once an epoch, into the progress bar.
     """
-    show, told = warnings.showwarning, set[str]()
+    show, shown = warnings.showwarning, set[str]()
 
     def showwarning(message: Warning | str, *where: Any, **options: Any) -> None:
-        # The name of the function stands in all of them.
+        # All of them contain the name of the function.
         if "use_deterministic_algorithms" not in (text := str(message)):
             show(message, *where, **options)
-        elif text not in told:
-            told.add(text)
+        elif text not in shown:
+            shown.add(text)
             log.warning("%s", text)
 
     warnings.showwarning = showwarning

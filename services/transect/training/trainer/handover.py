@@ -1,8 +1,8 @@
-"""What Ultralytics is told of a training set: a data.yaml of our own, with nothing of the user's file in it.
+"""A generated data.yaml for Ultralytics, without any content of the user's file.
 
-Ultralytics opens the file that its argument `data` names whenever it validates outside of a training, looks for the
-pictures from the working directory, and where it does not find them runs what stands under `download:`, be it a shell
-command or Python. So the user's file is read by `load_dataset` alone.
+Ultralytics opens the file of its argument `data` whenever it validates outside of a training, searches the images from
+the working directory, and where it does not find them runs the shell command or Python under `download:`. So only
+`load_dataset` reads the user's file.
 """
 
 from pathlib import Path
@@ -17,10 +17,10 @@ FOLDER = "dataset"
 _SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
-def write_handover(dataset: Dataset, folder: Path) -> Path:
-    """Write the pictures of training and validation, by absolute path, and the class names into the run's `folder`.
+def write_data_yaml(dataset: Dataset, folder: Path) -> Path:
+    """Write lists of the training and validation images, as absolute paths, and a data.yaml into the run's `folder`.
 
-    Returns the path of the data.yaml. It has the keys path, train, val and names, and no other.
+    Returns the path of the data.yaml, which has the keys path, train, val and names alone.
     """
     home = folder.absolute() / FOLDER
     document: dict[str, Any] = {"path": str(home)}

@@ -1,9 +1,9 @@
-"""A trainer that can be killed at any moment and goes on: whole checkpoints, and all that they leave out.
+"""A trainer that can be killed at any moment and resumed: atomic checkpoints, and the state that they lack.
 
-Ultralytics' checkpoint holds the averaged weights in half precision, and neither gradients under way
-nor the state of the random numbers: a training that goes on from it is another training. Where one
-process does everything (on a CPU), those are kept beside it, and the resumed training computes what
-the undisturbed one would have. With loader processes, as on a GPU, the checkpoint alone is used.
+Ultralytics' checkpoint has the averaged weights in half precision, and neither accumulated gradients
+nor the state of the random number generators: a training resumed from it alone gives other results.
+Where one process does everything (on a CPU), that state is saved beside it, and the resumed training is
+bit-equal to an undisturbed one. With loader processes, as on a GPU, the checkpoint alone is used.
 """
 
 import logging
@@ -22,13 +22,13 @@ from transect.errors import InputError
 from transect.files import atomic_path, atomic_write
 from transect.training.config.safe_load import load_checkpoint
 from transect.training.trainer.checkpoints import BEST, COMPLETE, COMPLETE_BEST, Checkpoint, cut_results, state_files
-from transect.training.trainer.cpu_bf16 import forget_speed_up
-from transect.training.trainer.dataset import CheckedTrainer
-from transect.training.trainer.signals import interrupts_wait
+from transect.training.trainer.cpu_bf16 import restore_forward
+from transect.training.trainer.dataset import ValidatedDatasetTrainer
+from transect.training.trainer.signals import defer_interrupts
 
 logger = logging.getLogger(__name__)
 
-# What a saved optimizer brings back although the recipe says otherwise now.
+# Arguments that a saved optimizer restores although the recipe has changed them.
 _OPTIMIZER_ARGUMENTS = frozenset({"lr0", "momentum", "weight_decay"})
 _GROUP_VALUES = ("lr", "initial_lr", "momentum", "betas", "weight_decay")
 
@@ -38,17 +38,17 @@ class _AllTrainedError(Exception):
 
 
 class _WholeFile(type(Path())):  # type: ignore[misc]  # the platform's own kind of path
-    """A path whose `write_bytes` leaves the old file or the new one, never a part."""
+    """A path whose `write_bytes` is atomic."""
 
     def write_bytes(self, data: bytes) -> int:
         atomic_write(Path(self), data)
         return len(data)
 
 
-class ResumableTrainer(CheckedTrainer):
-    """Trains from the start, or on from `checkpoint`, which lies in the run's own folder.
+class ResumableTrainer(ValidatedDatasetTrainer):
+    """Trains from the start, or resumes from `checkpoint`, which lies in the run's own folder.
 
-    `before_save` is called when an epoch is over and its checkpoint is not written yet.
+    `before_save` is called after an epoch and before its checkpoint is written.
     """
 
     def __init__(self, dataset: Dataset, overrides: dict[str, Any], checkpoint: Checkpoint | None) -> None:
@@ -66,7 +66,7 @@ class ResumableTrainer(CheckedTrainer):
 
     @property
     def accumulate(self) -> int:
-        """Batches to an optimizer step; until the first step after resuming, counted from the last one before it."""
+        """Batches to an optimizer step; the first step after a resume counts from the last one before it."""
         return self._accumulate + self._skipped
 
     @accumulate.setter
@@ -74,7 +74,7 @@ class ResumableTrainer(CheckedTrainer):
         self._accumulate = batches
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Take the checkpoint's arguments, and what the recipe says otherwise now."""
+        """Load the checkpoint's arguments, and apply the recipe's changes."""
         self.resume = self._checkpoint is not None
         if self._checkpoint is None:
             return
@@ -85,7 +85,7 @@ class ResumableTrainer(CheckedTrainer):
         self.args.model = self.args.resume = path
 
     def resume_training(self, ckpt: Mapping[str, Any] | None) -> None:
-        """Restore what the checkpoint and the state beside it hold."""
+        """Restore the checkpoint and the state beside it."""
         if self._checkpoint is None or ckpt is None:
             return
         done = int(ckpt["epoch"]) + 1
@@ -93,7 +93,7 @@ class ResumableTrainer(CheckedTrainer):
             self.epoch = done - 1
             raise _AllTrainedError
         if done >= self.epochs:
-            raise InputError(f"{done} epochs are trained and epochs={self.epochs}; give more epochs to go on.")
+            raise InputError(f"{done} epochs are trained and epochs={self.epochs}; give more epochs to resume.")
         fresh = [
             {name: group[name] for name in _GROUP_VALUES if name in group} for group in self.optimizer.param_groups
         ]
@@ -113,10 +113,10 @@ class ResumableTrainer(CheckedTrainer):
         cut_results(self.csv, done)
 
     def _load_checkpoint_state(self, ckpt: Mapping[str, Any]) -> None:
-        """Restore what Ultralytics restores; in the middle of a training it does so after a loss that is NaN."""
+        """Restore Ultralytics' state; it also does so during a training, after a NaN loss."""
         base: Any = super()
         base._load_checkpoint_state(ckpt)
-        forget_speed_up(self.ema.ema)
+        restore_forward(self.ema.ema)
 
     def _do_train(self) -> None:
         base: Any = super()
@@ -138,10 +138,10 @@ class ResumableTrainer(CheckedTrainer):
         base.final_eval()
 
     def save_model(self) -> bool:
-        """Tell the epoch, then write the state, then the checkpoint that makes it count."""
+        """Journal the epoch's metrics, then write the state, then the checkpoint that commits both."""
         self.before_save(self)
         base: Any = super()
-        with interrupts_wait():
+        with defer_interrupts():
             if self.train_loader.num_workers == 0:
                 self._write_state()
             saved: bool = base.save_model()
@@ -151,13 +151,13 @@ class ResumableTrainer(CheckedTrainer):
         return saved
 
     def _build_train_pipeline(self) -> None:
-        """Build loaders and optimizer; a second time when memory ran out, which drops the gradients under way."""
+        """Build loaders and optimizer; again when memory ran out, which drops the accumulated gradients."""
         self._skipped = 0
         base: Any = super()
         base._build_train_pipeline()
 
     def optimizer_step(self) -> None:
-        """Step, and remember at which batch."""
+        """Step, and record the batch."""
         base: Any = super()
         base.optimizer_step()
         self._skipped = 0
@@ -181,7 +181,7 @@ class ResumableTrainer(CheckedTrainer):
         self._batch = -1
         if self.train_loader.num_workers:
             return
-        # The loader draws ahead of what it gives; a new iterator stands where the random numbers do.
+        # The loader prefetches its random indices; a new iterator starts from the generator's current state.
         self.train_loader.reset()
         if self._state is None:
             return
@@ -210,7 +210,7 @@ def _read_state(path: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails in any way, and the checkpoint is enough
-        logger.warning("%s cannot be read (%s); going on from the checkpoint alone.", path, error)
+        logger.warning("%s cannot be read (%s); resuming from the checkpoint alone.", path, error)
         return None
     return state
 

@@ -1,8 +1,8 @@
-"""How much of /dev/shm the data loaders of a training take, and whether it is there.
+"""The shared memory (/dev/shm) that the data loaders of a training need, checked before it starts.
 
-A loader's worker processes hand their batches over in shared memory, from where a thread of the training copies them
-into page-locked memory. What does not fit there is lost, and the training waits for it for ever: PyTorch says so in the
-terminal and goes on (seen with 2.15). So a training that could come to that is refused.
+A loader's worker processes pass their batches through shared memory, from where a thread of the training copies them
+into page-locked memory. A batch that does not fit is lost, and the training waits for it for ever: PyTorch only prints
+the error (seen with 2.15). So a training that could run out of it is refused.
 """
 
 import math
@@ -16,23 +16,23 @@ from typing import Any
 from transect.datasets import Dataset
 from transect.errors import InputError
 
-PLACE = Path("/dev/shm")  # noqa: S108 - it is what is measured; nothing is written there
+SHM = Path("/dev/shm")  # noqa: S108 - only its free space is read; nothing is written there
 
 _PAGE = 4096
-# Classes, boxes and the picture that each belongs to. They hold 24 bytes an object: nothing beside pixels.
+# Classes, boxes and image indices: 24 bytes an object, negligible beside pixels.
 _LABEL_TENSORS = 3
 _CHANNELS = 3
-# As ultralytics.data.build.build_dataloader has them; those of a validation hold fewer.
+# As in ultralytics.data.build.build_dataloader.
 _PREFETCH_TRAIN, _PREFETCH_VAL = 4, 2
-# Of almost every detection network; the trainer, which has the network, looks again.
+# Of almost every detection network; the trainer checks again with the actual stride.
 _STRIDE = 32
-# Ultralytics pads the rectangles of a validation by this part of a stride before it rounds up.
+# Ultralytics pads validation rectangles by this fraction of a stride before it rounds up.
 _VAL_PAD = 0.5
 
 
 @dataclass(frozen=True)
 class Loader:
-    """The worker processes of one data loader, batches that each may have ready, and a batch's pictures in pixels."""
+    """One data loader: worker processes, batches that each prefetches, images a batch, and their size in pixels."""
 
     workers: int
     prefetch: int
@@ -42,20 +42,20 @@ class Loader:
 
     @property
     def batch_bytes(self) -> int:
-        """What one batch takes: a byte a channel of a pixel, and labels; each tensor is a file of whole pages."""
+        """The bytes of one batch: one byte a channel of a pixel, and labels; each tensor is a file of whole pages."""
         pixels = self.batch * _CHANNELS * self.height * self.width
         return (math.ceil(pixels / _PAGE) + _LABEL_TENSORS) * _PAGE
 
     @property
-    def most(self) -> int:
-        """What the workers may have ready while nobody fetches it, in bytes."""
+    def max_bytes(self) -> int:
+        """The bytes of all batches that the workers may have prefetched."""
         return self.workers * self.prefetch * self.batch_bytes
 
 
 def plan_loaders(dataset: Dataset, arguments: Mapping[str, Any], gpus: int, cores: int) -> tuple[Loader, ...]:
-    """The loaders that Ultralytics makes for these arguments of its own on a machine with `gpus` and `cores`.
+    """The loaders that Ultralytics will build for these arguments on a machine with `gpus` and `cores`.
 
-    Empty where only the trainer knows: a batch that is fitted to the memory, or a part of the training set.
+    Empty where only the trainer can tell: a batch fitted to the GPU's memory, or a fraction of the training set.
     """
     from ultralytics.cfg import get_cfg
 
@@ -80,7 +80,7 @@ def _loader(images: int, batch: int, workers: int, prefetch: int, shape: tuple[i
 
 
 def val_rectangle(sizes: Iterable[tuple[int, int]], side: int, stride: int) -> tuple[int, int]:
-    """Height and width that the batches of a validation have at most, in pixels; `sizes` are width and height."""
+    """The maximum height and width of validation batches in pixels; `sizes` are (width, height)."""
     ratios = [height / width for width, height in sizes]
     parts = min(1.0, max(ratios)), min(1.0, 1 / min(ratios))
     height, width = (math.ceil(part * side / stride + _VAL_PAD) * stride for part in parts)
@@ -88,7 +88,7 @@ def val_rectangle(sizes: Iterable[tuple[int, int]], side: int, stride: int) -> t
 
 
 def built_loaders(*loaders: Any) -> tuple[Loader, ...]:
-    """The loaders of a trainer as Ultralytics has built them."""
+    """The loaders that Ultralytics has built for a trainer."""
     return tuple(_as_built(loader) for loader in loaders)
 
 
@@ -98,27 +98,27 @@ def _as_built(loader: Any) -> Loader:
     return Loader(loader.num_workers, loader.prefetch_factor or 0, loader.batch_size, height, width)
 
 
-def check_plan(dataset: Dataset, arguments: Mapping[str, Any]) -> None:
-    """Raise InputError when /dev/shm may not hold what a training with these arguments of Ultralytics hands over.
+def check_shared_memory(dataset: Dataset, arguments: Mapping[str, Any]) -> None:
+    """Raise InputError when /dev/shm may be too small for a training with these arguments of Ultralytics.
 
-    Says nothing where only the trainer knows.
+    Passes where only the trainer can tell (see plan_loaders).
     """
     import torch
 
-    # Without a GPU Ultralytics loads in the process that trains.
+    # Without a GPU Ultralytics loads images in the training process.
     if arguments["device"] != "cpu":
         check_loaders(plan_loaders(dataset, arguments, torch.cuda.device_count(), os.cpu_count() or 1))
 
 
 def check_loaders(loaders: Sequence[Loader]) -> None:
-    """Raise InputError when these loaders may have more ready than /dev/shm has room for.
+    """Raise InputError when these loaders may prefetch more than the free space of /dev/shm.
 
-    A system without /dev/shm has no such bound.
+    A system without /dev/shm has no such limit.
     """
-    needed = sum(loader.most for loader in loaders)
-    if needed and PLACE.is_dir() and needed > (free := shutil.disk_usage(PLACE).free):
+    needed = sum(loader.max_bytes for loader in loaders)
+    if needed and SHM.is_dir() and needed > (free := shutil.disk_usage(SHM).free):
         raise InputError(
-            f"The data loaders may need {needed / 1e9:.2f} GB of shared memory and {PLACE} has {free / 1e9:.2f} GB "
+            f"The data loaders may need {needed / 1e9:.2f} GB of shared memory and {SHM} has {free / 1e9:.2f} GB "
             "free; give a container a larger shm_size (compose.gpu.yaml gives 32g), or train with fewer workers or a "
             "smaller batch or imgsz, such as: workers=2"
         )

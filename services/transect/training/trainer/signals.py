@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a moment that cannot take them."""
+"""Deferral of Ctrl-C and SIGTERM."""
 
 import signal
 import threading
@@ -9,23 +9,23 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is over, and then do what they do.
+def defer_interrupts() -> Iterator[None]:
+    """Defer Ctrl-C and SIGTERM until the end of the block.
 
-    For the writing of a checkpoint, which is then whole. Ultralytics passes over errors there: it tries
-    again, or leaves a part out. An interrupt that a library underneath has turned into such an error
-    would be lost, and the training would go on.
+    For the writing of a checkpoint. Ultralytics swallows errors there: it retries, or leaves a part
+    out. An interrupt that a library has turned into such an error would be lost, and the training would
+    continue.
     """
     if threading.current_thread() is not threading.main_thread():
-        # Signals come to the main thread alone.
+        # Only the main thread receives signals.
         yield
         return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _NUMBERS}
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _NUMBERS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
+    if received:
+        signal.raise_signal(received[0])

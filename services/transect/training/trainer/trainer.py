@@ -1,4 +1,4 @@
-"""One Ultralytics training on a checked data set, with its progress and its numbers handed to us."""
+"""One Ultralytics training on a validated data set, with callbacks for progress and metrics."""
 
 import gc
 import logging
@@ -18,15 +18,15 @@ from transect.datasets import Dataset
 from transect.errors import InputError
 from transect.progress import Advance, progress
 from transect.training.trainer.checkpoints import BEST, Checkpoint, read_trained, write_trained
-from transect.training.trainer.cpu_bf16 import speed_up_forward
+from transect.training.trainer.cpu_bf16 import enable_bf16_forward
 from transect.training.trainer.dataset import stride_of
-from transect.training.trainer.handover import write_handover
+from transect.training.trainer.handover import write_data_yaml
 from transect.training.trainer.resumable import ResumableTrainer
 from transect.training.trainer.shared_memory import built_loaders, check_loaders
 
 logger = logging.getLogger(__name__)
 
-# Ultralytics' names of the metrics that count, and ours.
+# Ultralytics' names of the metrics that we log, and ours.
 METRICS = {
     "metrics/precision(B)": "precision",
     "metrics/recall(B)": "recall",
@@ -34,17 +34,17 @@ METRICS = {
     "metrics/mAP50-95(B)": "mAP50-95",
 }
 
-# Ultralytics looks at the optimizer's name only when it builds it, minutes later.
+# Ultralytics checks the optimizer's name only when it builds it, minutes later.
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
 
 @dataclass(frozen=True)
-class Listeners:
-    """What the caller does with the numbers while training runs.
+class TrainingCallbacks:
+    """The caller's callbacks during training.
 
-    `started` gets the true configuration, once the optimizer is built, and again when the batch was
-    halved because it did not fit into memory; `reduced` gets the new batch and a sentence on it then.
-    `epoch` gets the numbers of an epoch, counted from 1.
+    `started` gets the effective configuration once the optimizer is built, and again after the batch was
+    halved for lack of memory. `reduced` then gets the new batch and a sentence about it.
+    `epoch` gets the number of an epoch, counted from 1, and its metrics.
     """
 
     started: Callable[[dict[str, Any]], None]
@@ -52,12 +52,12 @@ class Listeners:
     reduced: Callable[[int, str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training left behind.
+    """The result of a training.
 
-    `val` are precision, recall, mAP50 and mAP50-95 of `best` on the validation split, as Ultralytics
-    measures them.
+    `val` are precision, recall, mAP50 and mAP50-95 of the weights `best` on the validation split, as
+    Ultralytics measures them.
     """
 
     best: Path
@@ -69,7 +69,7 @@ class Trained:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise InputError when Ultralytics would refuse a value of the recipe."""
+    """Raise InputError for a value of the recipe that Ultralytics would refuse."""
     optimizer = str(arguments.get("optimizer", "auto"))
     if optimizer.lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise InputError(f"optimizer={optimizer!r} is not usable: give one of {', '.join(_OPTIMIZERS)}.")
@@ -88,7 +88,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def _has_compiler() -> bool:
-    """Whether there is what Triton and PyTorch's inductor look for."""
+    """Whether a C compiler is installed, as Triton and PyTorch's inductor look for one."""
     return any(which(name) for name in (os.environ.get("CC"), os.environ.get("CXX"), "cc", "gcc", "clang") if name)
 
 
@@ -96,22 +96,22 @@ def run_training(
     dataset: Dataset,
     arguments: Mapping[str, Any],
     folder: Path,
-    listeners: Listeners,
+    callbacks: TrainingCallbacks,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train into `folder`; `arguments` are Ultralytics' (model, pretrained, epochs, imgsz, ...).
 
-    The dataset is trained on as `load_dataset` read it: Ultralytics neither opens its data.yaml, nor
-    scans it again, nor writes caches into it, nor repairs its pictures in place. With a `checkpoint`
-    in `folder` it goes on from there; what is trained already is not trained again. Raises InputError
-    when the checkpoint cannot be used.
+    The dataset is used as `load_dataset` read it: Ultralytics neither opens its data.yaml, nor
+    scans it again, nor writes caches into it, nor repairs its pictures in place. Training resumes from
+    `checkpoint`, which lies in `folder`; a complete training is not repeated. Raises InputError when
+    the checkpoint cannot be used.
     """
-    if (noted := read_trained(folder)) is not None:
-        return Trained(**{**noted, "best": folder / noted["best"]})
+    if (saved := read_trained(folder)) is not None:
+        return Trained(**{**saved, "best": folder / saved["best"]})
     overrides = {
         **arguments,
         "task": "detect",
-        "data": str(write_handover(dataset, folder)),
+        "data": str(write_data_yaml(dataset, folder)),
         "project": str(folder.parent),
         "name": folder.name,
         "exist_ok": True,
@@ -120,7 +120,7 @@ def run_training(
     }
     with ExitStack() as stack:
         trainer: Any = ResumableTrainer(dataset, overrides, checkpoint)
-        _Reporter(listeners, stack, arguments).attach(trainer)
+        _UltralyticsCallbacks(callbacks, stack, arguments).attach(trainer)
         trainer.train()
     trained = Trained(
         best=folder / BEST,
@@ -133,62 +133,62 @@ def run_training(
     write_trained(folder, {**asdict(trained), "best": str(BEST)})
     del trainer
     gc.collect()
-    # What PyTorch keeps of a GPU's memory, the evaluation that follows would miss.
+    # Release PyTorch's cached GPU memory for the evaluation that follows.
     torch.cuda.empty_cache()
     return trained
 
 
 @dataclass
-class _Reporter:
-    """Turns Ultralytics' callbacks into one bar and one set of numbers an epoch."""
+class _UltralyticsCallbacks:
+    """Adapts Ultralytics' callbacks to one progress bar and one set of metrics an epoch."""
 
-    listeners: Listeners
+    callbacks: TrainingCallbacks
     stack: ExitStack
     arguments: Mapping[str, Any]
     advance: Advance | None = None
     losses: dict[str, float] = field(default_factory=dict)
     last: str = ""
     bf16: bool = False
-    # What the training began with, and what it came to.
+    # The batch that was requested, and the one in use.
     wanted_batch: int = 0
     batch_size: int = 0
-    # Of the bar: the batches that are done, and all of them.
+    # Batches of the progress bar: done, and in total.
     done: int = 0
     total: int = 0
 
     def attach(self, trainer: Any) -> None:
         trainer.add_callback("on_pretrain_routine_end", self.started)
-        trainer.add_callback("on_train_epoch_start", self.begun)
+        trainer.add_callback("on_train_epoch_start", self.epoch_started)
         trainer.add_callback("on_train_batch_end", self.batch)
         trainer.add_callback("on_train_epoch_end", self.trained)
-        # Before the checkpoint: an epoch that a resumed run does not train again has been told.
+        # Before the checkpoint: so the metrics of every epoch that a checkpoint holds are journalled.
         trainer.before_save = self.validated
 
     def started(self, trainer: Any) -> None:
-        # No worker runs yet, and only now is the batch known that Ultralytics fitted to the GPU.
+        # No worker runs yet, and Ultralytics has fitted the batch to the GPU by now.
         check_loaders(built_loaders(trainer.train_loader, trainer.test_loader))
-        self.bf16 = speed_up_forward(trainer)
+        self.bf16 = enable_bf16_forward(trainer)
         self.wanted_batch = self.batch_size = trainer.batch_size
         self.total = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
         self.advance = self.stack.enter_context(progress("Training", self.total, "batches"))
-        self.tell_configuration(trainer)
+        self.report_configuration(trainer)
 
-    def tell_configuration(self, trainer: Any) -> None:
-        self.listeners.started(
+    def report_configuration(self, trainer: Any) -> None:
+        self.callbacks.started(
             {
                 **vars(trainer.args),
-                **_as_used(trainer, self.bf16),
-                # A resumed training loads its checkpoint; what it is about stays what it was.
+                **_effective_arguments(trainer, self.bf16),
+                # A resumed training has its checkpoint here; the parameters keep the original values.
                 **{name: self.arguments[name] for name in ("model", "pretrained")},
                 "resume": False,
             }
         )
 
-    def begun(self, trainer: Any) -> None:
-        """See whether Ultralytics begins an epoch once more, and with what.
+    def epoch_started(self, trainer: Any) -> None:
+        """Detect that Ultralytics restarts an epoch, and with which batch.
 
-        When memory runs out in the first epoch it halves the batch, builds the loaders anew and says so in its own log
-        alone; after a loss that is NaN it goes back to its checkpoint.
+        When memory runs out in the first epoch it halves the batch, rebuilds the loaders and writes so to its own log
+        alone; after a NaN loss it goes back to its checkpoint.
         """
         self.set_total(self.done + len(trainer.train_loader) * (trainer.epochs - trainer.epoch))
         if trainer.batch_size == self.batch_size:
@@ -196,8 +196,8 @@ class _Reporter:
         self.batch_size = trainer.batch_size
         sentence = f"batch {self.wanted_batch} did not fit into the GPU's memory, trained with {self.batch_size}"
         logger.warning("%s.", sentence[0].upper() + sentence[1:])
-        self.listeners.reduced(self.batch_size, sentence)
-        self.tell_configuration(trainer)
+        self.callbacks.reduced(self.batch_size, sentence)
+        self.report_configuration(trainer)
 
     def set_total(self, batches: int) -> None:
         if self.advance is not None and batches != self.total:
@@ -227,13 +227,13 @@ class _Reporter:
                 values["val/loss"],
                 *(values[f"metrics/{name}"] for name in METRICS.values()),
             )
-        self.listeners.epoch(trainer.epoch + 1, values)
+        self.callbacks.epoch(trainer.epoch + 1, values)
 
 
-def _as_used(trainer: Any, bf16: bool) -> dict[str, Any]:
-    """What became of the arguments when loaders and optimizer were built, and is not written back to them.
+def _effective_arguments(trainer: Any, bf16: bool) -> dict[str, Any]:
+    """Effective values of the built loaders and optimizer that Ultralytics does not write back to its arguments.
 
-    Ultralytics itself writes back `batch`, `imgsz`, and, where optimizer=auto chose them, `optimizer`, `lr0` and
+    It does write back `batch`, `imgsz`, and, where optimizer=auto chose them, `optimizer`, `lr0` and
     `warmup_bias_lr`.
     """
     groups = trainer.optimizer.param_groups
@@ -242,7 +242,7 @@ def _as_used(trainer: Any, bf16: bool) -> dict[str, Any]:
         "optimizer_used": type(trainer.optimizer).__name__,
         "initial_lr": ", ".join(f"{group['initial_lr']:g}" for group in groups),
         "momentum": _momentum(trainer),
-        # For a batch other than nbs, Ultralytics scales it; biases and normalisation have none.
+        # Ultralytics scales it for a batch other than nbs; biases and normalisation have none.
         "weight_decay_used": max(group["weight_decay"] for group in groups),
         "workers": trainer.train_loader.num_workers,
         "batches_per_epoch": len(trainer.train_loader),
@@ -255,7 +255,7 @@ def _momentum(trainer: Any) -> float:
     group = trainer.optimizer.param_groups[0]
     if "betas" in group:
         return float(group["betas"][0])
-    # With optimizer=auto it is built with another one, and warm-up ends at the argument all the same.
+    # optimizer=auto is built with another momentum, but warm-up still ends at the argument's.
     return float(trainer.args.momentum if trainer.args.warmup_epochs > 0 else group["momentum"])
 
 

@@ -1,20 +1,20 @@
-"""The bare network: forward passes on inputs that are there already, and nothing else. No program can be faster."""
+"""The bare network: forward passes on prepared inputs, and nothing else. No program can be faster."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from benchmarks.measure import cores
+from benchmarks.reporting import cores
 from numpy.typing import NDArray
 
 from transect.engine.backends.openvino_cpu import openvino_core
 
 
 def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str, *, pinned: bool) -> Callable[[int], None]:
-    """Runs that many forward passes on OpenVINO in throughput mode, with as many requests as it likes best.
+    """A function that runs N forward passes on OpenVINO in throughput mode, with its optimal number of requests.
 
-    `inputs` is (n, 3, S, S), taken in turn; `hint` is the precision that layers compute in: f32 or bf16. `pinned`
-    threads stay on their cores, which is good on a machine that does nothing else and bad on another.
+    `inputs` is (n, 3, S, S), used cyclically; `hint` is the inference precision: f32 or bf16. `pinned` threads stay on
+    their cores, which is faster on an idle machine and slower on a busy one.
     """
     import openvino as ov
 
@@ -34,7 +34,7 @@ def openvino_passes(model: Path, inputs: NDArray[np.float32], hint: str, *, pinn
 
 
 def onnxruntime_passes(model: Path, inputs: NDArray[np.float32]) -> Callable[[int], None]:
-    """The same on ONNX Runtime, one pass after the other on all cores."""
+    """As openvino_passes on ONNX Runtime, one pass after the other on all cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

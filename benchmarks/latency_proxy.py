@@ -1,8 +1,8 @@
-"""An HTTP proxy whose answers come late: a server that is far away, or busy.
+"""An HTTP proxy that adds latency: a server that is far away, or busy.
 
-    python -m benchmarks.late --port PORT --to HOST:PORT --seconds 0.5
+    python -m benchmarks.latency_proxy --port PORT --to HOST:PORT --seconds 0.5
 
-Each request goes on at once; its answer is kept back for so long.
+Each request is forwarded at once; its response is delayed.
 """
 
 import argparse
@@ -12,12 +12,12 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _TIMEOUT_S = 120.0
-# What belongs to one connection and is not passed on (RFC 9110, 7.6.1).
+# Headers of one connection, which are not forwarded (RFC 9110, 7.6.1).
 _OF_THE_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
 
-class LateProxy(ThreadingHTTPServer):
-    """Passes requests on to `host`:`port`, and answers on to who asked, `seconds` late; a thread a connection."""
+class LatencyProxy(ThreadingHTTPServer):
+    """Forwards requests to `host`:`port`, and responses to the client, `seconds` late; a thread a connection."""
 
     daemon_threads = True
 
@@ -30,14 +30,14 @@ class LateProxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Or the end of an answer would wait for the other side's acknowledgement of its beginning.
+    # Or the end of a response would wait for the client's acknowledgement of its beginning.
     disable_nagle_algorithm = True
-    server: LateProxy
+    server: LatencyProxy
 
     def _pass_on(self) -> None:
         body = self._body()
         headers = {name: text for name, text in self.headers.items() if name.lower() not in _OF_THE_CONNECTION}
-        # A new one each time: a server closes those that rest for some seconds.
+        # A new connection each time: a server closes idle ones after some seconds.
         with closing(HTTPConnection(self.server.host, self.server.port, timeout=_TIMEOUT_S)) as connection:
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     arguments = parser.parse_args()
     host, _, port = arguments.to.partition(":")
-    with LateProxy(arguments.port, host, int(port), arguments.seconds) as proxy:
+    with LatencyProxy(arguments.port, host, int(port), arguments.seconds) as proxy:
         proxy.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark needs: percentiles, arrival times, tables, bars to clear, and what machine this is."""
+"""Common code of the benchmarks: percentiles, arrival times, tables, limits to meet, and the machine."""
 
 import os
 import platform

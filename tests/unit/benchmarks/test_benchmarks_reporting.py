@@ -2,7 +2,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from benchmarks.measure import Bar, Report, Table, number, percentile, poisson_arrivals
+from benchmarks.reporting import Bar, Report, Table, number, percentile, poisson_arrivals
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""SAHI, the usual way to search large photos, as its documentation has it: Ultralytics models, sliced prediction."""
+"""SAHI, the usual library for large photos, used as in its documentation: sliced prediction with Ultralytics models."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 def sahi_search(
     weights: Path, frames: Sequence[Path], side: int, overlap: float, conf: float, *, threads: int = 0
 ) -> Callable[[], tuple[int, int]]:
-    """Searches every photo in slices of `side` pixels that overlap by a share of it; gives slices and objects.
+    """A function that searches every photo in slices of `side` pixels and returns the numbers of slices and objects.
 
-    `weights` is a .pt (torch) or an .onnx (ONNX Runtime) of Ultralytics, `conf` the least score. As SAHI does it by
-    default: one slice after the other and GREEDYNMM; without the extra look at the whole photo, which we do not
-    take either. `threads` are torch's; 0 leaves them as Ultralytics sets them, at one less than there are cores.
+    `overlap` is a share of the side. `weights` is a .pt (torch) or an .onnx (ONNX Runtime) of Ultralytics, `conf` the
+    minimum score. SAHI's defaults: one slice after the other and GREEDYNMM; but without the extra pass over the whole
+    photo, which we do not make either. `threads` are torch's; 0 keeps Ultralytics' number, one less than the cores.
     """
     import torch
     from sahi import AutoDetectionModel  # type: ignore[import-not-found]  # is in .venv-bench alone
@@ -24,7 +24,7 @@ def sahi_search(
     )
 
     def search() -> tuple[int, int]:
-        # The number is the whole process's: every way of the benchmark sets its own.
+        # The setting is global to the process: every contender of the benchmark sets its own.
         torch.set_num_threads(threads or NUM_THREADS)
         slices = objects = 0
         for frame in frames:
@@ -48,7 +48,7 @@ def sahi_search(
 
 
 def ultralytics_onnx(weights: Path, folder: Path, side: int) -> Path:
-    """`weights` as Ultralytics exports them to ONNX when nothing else is said."""
+    """`weights` exported to ONNX with Ultralytics' defaults."""
     from ultralytics.models import YOLO
 
     copy = folder / weights.name

@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from benchmarks.turns import Program, Span, granted, in_turns
+from benchmarks.interleaved import Program, Span, granted, run_interleaved
 
 # Says when it works, and meets another one twice, which takes both of them two turns.
 _MEETING = """
@@ -37,7 +37,7 @@ def test_what_is_granted_is_what_lies_within_the_turns(begin: float, end: float,
 def test_two_programs_are_never_awake_at_the_same_time(tmp_path: Path) -> None:
     files = [tmp_path / "a", tmp_path / "b"]
     programs = [python(_MEETING, tmp_path / f"{mine.name}.log", mine, other) for mine, other in (files, files[::-1])]
-    found = in_turns(programs, turn_s=0.05)
+    found = run_interleaved(programs, turn_s=0.05)
     for program, turns in zip(programs, found, strict=True):
         assert len(turns) > 1
         stamps = [float(line) for line in program.log.read_text().splitlines()]
@@ -50,7 +50,7 @@ def test_two_programs_are_never_awake_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_the_last_one_runs_on_in_one_turn(tmp_path: Path) -> None:
-    short, long = in_turns(
+    short, long = run_interleaved(
         [python("", tmp_path / "short.log"), python("import time; time.sleep(0.3)", tmp_path / "long.log")], turn_s=60
     )
     assert (len(short), len(long)) == (1, 1)
@@ -64,7 +64,7 @@ def test_a_program_that_fails_ends_all_and_the_stopped_one_too(tmp_path: Path) -
         "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)\nsys.exit('no disk')"
     )
     with pytest.raises(SystemExit, match=r"ended with 1; the log .*failing\.log ends with:\nno disk"):
-        in_turns(
+        run_interleaved(
             [python(_WAITING, tmp_path / "waiting.log", pid), python(failing, tmp_path / "failing.log", pid)],
             turn_s=0.05,
         )

@@ -1,8 +1,8 @@
-"""Programs that run at the same time, in turns: one runs, and the others are stopped.
+"""Interleaved timing: several programs share the machine in short turns, and only one runs at a time.
 
-Two programs that are timed one after the other meet a shared machine on two occasions, which may differ by more than
-they do. In turns of seconds, a slow minute hits both alike. A program's time is then what it was granted: the part of
-it that lies within its own turns.
+Two programs timed one after the other run on a shared machine at two moments, which may differ by more than the
+programs do. In short turns, a slow minute affects both alike. A program's time is the part that lies within its own
+turns.
 """
 
 import os
@@ -18,13 +18,13 @@ from pathlib import Path
 from benchmarks.processes import clean_environment, stop_group, tail
 
 TURN_S = 0.25
-"""How long a turn is, in seconds. A training against itself differs by up to 1.6% in these; in turns of 3 s, pairs
-came out up to 5% either way, since a shared machine's slow moments last seconds."""
+"""The length of a turn in seconds. A training against itself differs by up to 1.6% with it; in turns of 3 s, pairs
+differed by up to 5% either way, since a shared machine's slow moments last seconds."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """From one moment to another, by time.perf_counter, which on Linux is one clock for all processes."""
+    """An interval of time.perf_counter, which on Linux is one clock for all processes."""
 
     begin: float
     end: float
@@ -32,7 +32,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Program:
-    """A command, where what it says goes, and its variables beside those that `clean_environment` keeps."""
+    """A command, its log, and its environment variables beside those of `clean_environment`."""
 
     command: Sequence[str]
     log: Path
@@ -44,11 +44,11 @@ def granted(turns: Sequence[Span], asked: Span) -> float:
     return sum(max(0.0, min(turn.end, asked.end) - max(turn.begin, asked.begin)) for turn in turns)
 
 
-def in_turns(programs: Sequence[Program], turn_s: float = TURN_S) -> list[list[Span]]:
-    """Run all to their ends, one at a time for `turn_s` seconds each; the turns of each, in order.
+def run_interleaved(programs: Sequence[Program], turn_s: float = TURN_S) -> list[list[Span]]:
+    """Run all programs to their ends, one at a time for `turn_s` seconds each; returns the turns of each, in order.
 
-    The first program has the first turn, and each starts with its first. The last that is left runs on in one turn. A
-    program whose exit code is not 0 raises SystemExit with the end of its log; none outlives this call.
+    The first program has the first turn, and each starts with its first. The last one left runs to its end in one turn.
+    Raises SystemExit with the end of a program's log when its exit code is not 0; no program outlives this call.
     """
     turns: list[list[Span]] = [[] for _ in programs]
     processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -69,7 +69,7 @@ def in_turns(programs: Sequence[Program], turn_s: float = TURN_S) -> list[list[S
                 raise SystemExit(_failure(programs[number], processes[number].returncode))
     finally:
         for process in processes.values():
-            # Killed at once, since a process that is stopped does not hear that it is asked to end.
+            # Killed at once, since a stopped process does not handle SIGTERM.
             stop_group(process, patience_s=0)
     return turns
 
@@ -77,7 +77,7 @@ def in_turns(programs: Sequence[Program], turn_s: float = TURN_S) -> list[list[S
 def _start(program: Program) -> "subprocess.Popen[bytes]":
     program.log.parent.mkdir(parents=True, exist_ok=True)
     with program.log.open("wb") as log:
-        # A group of its own, and not a session: where this process is killed, Linux ends the groups that stand still.
+        # A process group, and not a session: when this process is killed, Linux ends its stopped groups.
         return subprocess.Popen(
             program.command,
             env=clean_environment(program.variables),
@@ -89,12 +89,12 @@ def _start(program: Program) -> "subprocess.Popen[bytes]":
 
 
 def _run(process: "subprocess.Popen[bytes]", seconds: float | None) -> bool:
-    """Let it run for so long, or to its end, and stop it; whether it has ended."""
+    """Let it run for `seconds`, or to its end, and stop it; returns whether it has ended."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
         return True
     os.killpg(process.pid, signal.SIGSTOP)
-    # It runs on until it stands still. WNOWAIT: an end is left for Popen to see.
+    # Wait until it has stopped. WNOWAIT: its exit status is left for Popen.
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     return process.poll() is not None
 

@@ -1,4 +1,4 @@
-"""A flown survey with known truth, made in memory without pictures: what a census gets once the photos are searched.
+"""A simulated survey with known truth, in memory and without images: a census's input after the photos are searched.
 
 Parallel lines, each with a forward overlap of its own between 60 and 80%, flown to and fro over herds that walk. Every
 animal in the view of a photo is found, at the box that the photo's true pose gives, cut at the photo's edge; the
@@ -38,8 +38,8 @@ _NOON = datetime(2026, 2, 1, 12)  # noqa: DTZ001 - camera clocks have no zone
 
 
 @dataclass(frozen=True)
-class Flown:
-    """A survey after the search: `frames` and what was `found` in each, and `truth`, the animals that photos show."""
+class SimulatedSurvey:
+    """A survey after the search: `frames`, the detections `found` in each, and `truth`, the animals in the photos."""
 
     spec: SurveySpec
     frames: tuple[Frame, ...]
@@ -77,8 +77,8 @@ class _Herds:
     species: IntArray
 
 
-def fly(photos: int, seed: int = 1) -> Flown:
-    """A survey of about `photos` photos and ten times as many boxes; the lines grow in number and in length."""
+def simulate_survey(photos: int, seed: int = 1) -> SimulatedSurvey:
+    """A survey of about `photos` photos and ten times as many boxes; more photos give more and longer lines."""
     rng = np.random.default_rng(seed)
     count = max(round(math.sqrt(photos / 10)), 2)
     step = HEIGHT * GSD_M * (1 - rng.uniform(LEAST_OVERLAP, MOST_OVERLAP, count))
@@ -96,7 +96,7 @@ def fly(photos: int, seed: int = 1) -> Flown:
         lines, true + rng.normal(0, GPS_ERROR_M, true.shape), turned + rng.normal(0, YAW_ERROR_DEG, len(true))
     )
     found = _found(frame, box, herds.species[animal], len(frames), rng)
-    return Flown(_spec(lines), frames, found, len(np.unique(animal[middle_shown])))
+    return SimulatedSurvey(_spec(lines), frames, found, len(np.unique(animal[middle_shown])))
 
 
 def _herds(lines: _Lines, rng: np.random.Generator) -> _Herds:
@@ -158,7 +158,7 @@ def _photograph(
 
 
 def _recorded(lines: _Lines, place: FloatArray, turned: FloatArray) -> tuple[Frame, ...]:
-    """The photos as their files would say it, in order of time."""
+    """The photos with the recorded metadata, in order of time."""
     grid = Grid(_EPSG)
     line = np.repeat(np.arange(len(lines.step)), lines.photos)
     photo = np.tile(np.arange(lines.photos), len(lines.step))

@@ -1,8 +1,8 @@
-"""One training in a process of its own, with tracking or without, and what it spent.
+"""One training in a separate process, with tracking or without, and the time that it took.
 
-    python -m benchmarks.trainings RECIPE DATA NOTED [--tracked] [--whole]
+    python -m benchmarks.training_process RECIPE DATA NOTED [--tracked] [--whole]
 
-The variables of Transect and MLflow hold for it; what it notes goes into the file NOTED.
+It reads the environment variables of Transect and MLflow, and writes its measurements into the file NOTED.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import DEFAULT, patch
 
-from benchmarks.turns import Span, granted
+from benchmarks.interleaved import Span, granted
 from pydantic import TypeAdapter
 
 from transect.datasets import Dataset
@@ -30,10 +30,10 @@ from transect.training.run_session import Session, new_run_folder, open_session
 from transect.training.trainer.environment import logged_to
 
 if TYPE_CHECKING:
-    from transect.training.trainer.trainer import Listeners, Trained
+    from transect.training.trainer.trainer import Trained, TrainingCallbacks
 
 THREADS = ("run-log", "system-metrics")
-"""The threads of tracking in the trainer's process; those that upload the first files are gone at once."""
+"""Tracking's long-lived threads in the trainer's process; those that upload the first files end at once."""
 
 _RECIPE = """
 iou: 0.5
@@ -62,8 +62,8 @@ class Spent:
     """Seconds of one training and of its process's processor time.
 
     `training` is all of `run_training`; `whole` begins when the plan is made and ends when the log is closed.
-    `entries` were told in the training, of which the trainer itself spent `telling`; `threads` is the processor
-    time of tracking's own threads, both within the training.
+    `entries` were journalled in the training, for which the trainer's thread spent `telling`; `threads` is the
+    processor time of tracking's own threads. Both are within the training.
     """
 
     training: float
@@ -78,7 +78,7 @@ class Spent:
 
 @dataclass
 class Noted:
-    """What a training's process notes: as in `Spent`, but of all by the clock when it was, for it may be stopped."""
+    """The measurements of a training's process: as in `Spent`, but as spans, since it is interleaved."""
 
     training: Span
     training_cpu: float = 0.0
@@ -90,7 +90,7 @@ class Noted:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def spent(self, turns: Sequence[Span]) -> Spent:
-        """What it spent, when it ran in these turns only."""
+        """The times within these turns."""
         return Spent(
             training=granted(turns, self.training),
             training_cpu=self.training_cpu,
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("data", type=Path, help="a data.yaml")
     parser.add_argument("noted", type=Path)
-    parser.add_argument("--tracked", action="store_true", help="tell MLflow")
+    parser.add_argument("--tracked", action="store_true", help="log to MLflow")
     parser.add_argument("--whole", action="store_true", help="export, evaluate, package and, if tracked, register")
     arguments = parser.parse_args()
     request = TrainRequest("yolo11n", arguments.recipe, arguments.data)
@@ -120,12 +120,12 @@ def main() -> None:
 
 
 def write_noted(path: Path, noted: Noted) -> None:
-    """Keep it in a JSON file."""
+    """Write the measurements to a JSON file."""
     path.write_bytes(_NOTED.dump_json(noted))
 
 
 def read_noted(path: Path) -> Noted:
-    """What `write_noted` wrote."""
+    """Read the measurements that `write_noted` wrote."""
     return _NOTED.validate_json(path.read_bytes())
 
 
@@ -136,7 +136,7 @@ def write_recipe(path: Path, epochs: int, tile: int, *, plots: bool = True) -> P
 
 
 def train(request: TrainRequest, settings: Settings, *, tracked: bool, whole: bool) -> Noted:
-    """Train, and tell the MLflow of `settings` if it is `tracked`.
+    """Train, and log to the MLflow of `settings` if `tracked`.
 
     Only a `whole` one is exported, evaluated, packaged and registered.
     """
@@ -150,7 +150,7 @@ def train(request: TrainRequest, settings: Settings, *, tracked: bool, whole: bo
     session_of = _tracked(request, plan, provenance, settings) if tracked else _untracked(settings)
     begin = time.perf_counter()
     with patch.object(trainer, "run_training", _timed(trainer.run_training, noted)), session_of as session:
-        trained = pipeline.learn(plan, session)
+        trained = pipeline.fit(plan, session)
         if whole:
             pipeline.package_model(plan, provenance, session, trained, settings)
     if whole:
@@ -160,7 +160,7 @@ def train(request: TrainRequest, settings: Settings, *, tracked: bool, whole: bo
 
 @contextmanager
 def _tracked(request: TrainRequest, plan: Plan, provenance: Provenance, settings: Settings) -> Iterator[Session]:
-    # At the end, a training whose MLflow was away says so.
+    # At the end, a training whose MLflow was away raises RegistryError.
     away = suppress(RegistryError) if settings.tracking_wait == 0 else nullcontext()
     with away, open_session(request, plan, provenance, settings) as session:
         yield session
@@ -169,14 +169,14 @@ def _tracked(request: TrainRequest, plan: Plan, provenance: Provenance, settings
 @contextmanager
 def _untracked(settings: Settings) -> Iterator[Session]:
     folder = new_run_folder(settings, "untracked")
-    # A resumed run has told what a run begins with, and the pictures of the last files are made to be told.
+    # A resumed run does not log its start again, and the plots are made only for the log.
     session = Session(folder, cast("RunLog", _NoLog()), resumed=True)
     with logged_to(folder / "ultralytics.log"), patch.multiple(pipeline, log_pictures=DEFAULT, log_tables=DEFAULT):
         yield session
 
 
 class _NoLog:
-    """Where the log of a run would be."""
+    """A run log that discards everything."""
 
     run_id = ""
 
@@ -190,13 +190,15 @@ class _NoLog:
 
 
 def _timed(real: Callable[..., "Trained"], noted: Noted) -> Callable[..., "Trained"]:
-    """`run_training`, and what it, its listeners and tracking's threads spend."""
+    """`run_training`, with the times of itself, its callbacks and tracking's threads."""
 
-    def timed(dataset: Dataset, arguments: Any, folder: Path, listeners: "Listeners", checkpoint: Any) -> "Trained":
-        def told(listener: Callable[..., None]) -> Callable[..., None]:
+    def timed(
+        dataset: Dataset, arguments: Any, folder: Path, callbacks: "TrainingCallbacks", checkpoint: Any
+    ) -> "Trained":
+        def told(callback: Callable[..., None]) -> Callable[..., None]:
             def call(*values: Any) -> None:
                 begin, cpu = time.perf_counter(), time.thread_time()
-                listener(*values)
+                callback(*values)
                 noted.telling.append(Span(begin, time.perf_counter()))
                 noted.telling_cpu += time.thread_time() - cpu
 
@@ -204,7 +206,7 @@ def _timed(real: Callable[..., "Trained"], noted: Noted) -> Callable[..., "Train
 
         threads, entries = _thread_times(), _entries(folder)
         cpu, begin = time.process_time(), time.perf_counter()
-        watched = replace(listeners, started=told(listeners.started), epoch=told(listeners.epoch))
+        watched = replace(callbacks, started=told(callbacks.started), epoch=told(callbacks.epoch))
         trained = real(dataset, arguments, folder, watched, checkpoint)
         noted.training = Span(begin, time.perf_counter())
         noted.training_cpu = time.process_time() - cpu
