@@ -202,7 +202,10 @@ def _passes(passes: Callable[[int], None], tiles: int) -> Callable[[], tuple[int
 def _ours(detector: Detector, frames: Sequence[Path], scratch: Path) -> Callable[[], tuple[int, int]]:
     options = DetectOptions(conf=detector.manifest.conf, iou=IOU, tile="auto")
     numbers = itertools.count()
-    photos = [Frame(path.name, path, None, None, 0, 0, None) for path in frames]
+    photos = [
+        Frame(name=path.name, path=path, transect=None, taken_at=None, width=0, height=0, placement=None)
+        for path in frames
+    ]
 
     def run() -> tuple[int, int]:
         # A folder of its own, so that nothing is there already.

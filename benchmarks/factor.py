@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.reporting import Bar, Report, Table, cores
 from numpy.typing import NDArray
 
-from transect.census.estimates.factor import factor_known
-from transect.census.estimates.rates import Known
+from transect.census.estimates.factor import estimate_factor
+from transect.census.estimates.rates import IntervalEstimate
 
 FloatArray = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def held(line: Line, world: World, sets: int, seed: int) -> Held:
         mean = mean * rng.gamma(1 / world.dispersion, world.dispersion, mean.shape)
     wrong = rng.poisson(mean).astype(np.float64)
     some = right.sum(axis=1) > 0
-    known = factor_known(right[some], wrong[some], (animals - right)[some])
+    known = estimate_factor(right[some], wrong[some], (animals - right)[some])
     truth = line.precision / line.recall
     return Held(
         _holds(known.factor, truth),
@@ -157,7 +157,7 @@ def main() -> int:
     return 0 if all(bar.met for bar in bars) else 1
 
 
-def _holds(known: Known, truth: float) -> float:
+def _holds(known: IntervalEstimate, truth: float) -> float:
     return float(((known.low <= truth) & (truth <= known.high)).mean())
 
 

@@ -129,13 +129,13 @@ def fly(line: Line, rng: np.random.Generator) -> tuple[StratumSample, float]:
     boxes = np.bincount(transect, seen.boxes, TRANSECTS)
     flown = rng.choice(TRANSECTS, FLOWN, replace=False)
     sample = StratumSample(
-        "plain",
-        float(photos.sum()) * PHOTO_KM2,
-        None,
-        tuple(boxes[flown].astype(int).tolist()),
-        tuple((photos[flown] * PHOTO_KM2).tolist()),
-        tuple(boxes[flown].tolist()),
-        tuple((photos[flown] * PHOTO_MPX).tolist()),
+        stratum="plain",
+        stratum_km2=float(photos.sum()) * PHOTO_KM2,
+        transects_possible=None,
+        counts=tuple(boxes[flown].astype(int).tolist()),
+        areas=tuple((photos[flown] * PHOTO_KM2).tolist()),
+        single_look=tuple(boxes[flown].tolist()),
+        searched_mpx=tuple((photos[flown] * PHOTO_MPX).tolist()),
     )
     return sample, float(seen.animals.sum())
 

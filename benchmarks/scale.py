@@ -28,13 +28,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from transect.census.counting.count import photographed_ground
+from transect.census.counting.count import footprint_index
 from transect.census.counting.tally import UNIT_REACH_M, tally
-from transect.census.ground.coverage import assign_to_units, check_against_strata, cover, regions_on
-from transect.census.ground.plausibility import suspects, unsampled
-from transect.census.ground.poses import put_on_grid
+from transect.census.ground.coverage import assign_to_units, check_against_strata, compute_coverage, regions_on
+from transect.census.ground.plausibility import plausibility_issues, unsampled_transects
+from transect.census.ground.poses import project_to_grid
 from transect.census.inputs.config import CensusConfig
-from transect.census.sightings.animals import count_once
+from transect.census.sightings.animals import count_unique
 from transect.census.sightings.observations import Observations, observe
 
 SIZES = (1_000, 10_000, 100_000)
@@ -113,19 +113,19 @@ def measure(photos: int, seed: int) -> Outcome:
 
 def count(flown: SimulatedSurvey, config: CensusConfig, stages: Stages) -> tuple[Observations, int]:
     """What transect.census.run does once the photos are searched: the boxes on the ground, and the animals."""
-    grid, frames, poses = stages.run("photos to the grid", lambda: put_on_grid(flown.frames))
+    grid, frames, poses = stages.run("photos to the grid", lambda: project_to_grid(flown.frames))
     numbered = {row: pose for row, pose in enumerate(poses) if pose is not None}
     transects = {row: frames[row].transect for row in numbered}
     regions = regions_on(grid, flown.spec.strata)
     coverage = stages.run(
-        "footprints, units, areas", lambda: cover(numbered, transects, regions, flown.spec, grid.scale_at)
+        "footprints, units, areas", lambda: compute_coverage(numbered, transects, regions, flown.spec, grid.scale_at)
     )
     check_against_strata(coverage, flown.spec)
-    stages.run("consistency", lambda: (unsampled(frames, coverage), suspects(frames, poses)))
-    photographed = stages.run("index of places", lambda: photographed_ground(frames, poses, coverage, config))
+    stages.run("consistency", lambda: (unsampled_transects(frames, coverage), plausibility_issues(frames, poses)))
+    photographed = stages.run("index of places", lambda: footprint_index(frames, poses, coverage, config))
     species_of = {name: row for row, name in enumerate(SPECIES)}
     observations = stages.run("boxes to the ground", lambda: observe(flown.found, poses, species_of, photographed))
-    animals = stages.run("each animal once", lambda: count_once(observations, photographed, config).animals)
+    animals = stages.run("each animal once", lambda: count_unique(observations, photographed, config).animals)
     unit = stages.run("animals to units", lambda: assign_to_units(animals.xy, coverage, UNIT_REACH_M))
     animals = replace(animals, unit=unit)
     stages.run("estimates", lambda: tally(SPECIES, observations, animals, coverage, flown.spec, method=config.method))

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from transect.census.ground.geometry import FloatArray, Grid
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.survey import SurveySpec
-from transect.census.sightings.detect import Found
+from transect.census.sightings.detect import FrameDetections
 
 IntArray = NDArray[np.int64]
 
@@ -43,7 +43,7 @@ class SimulatedSurvey:
 
     spec: SurveySpec
     frames: tuple[Frame, ...]
-    found: list[Found]
+    found: list[FrameDetections]
     truth: int
 
     @property
@@ -172,13 +172,15 @@ def _recorded(lines: _Lines, place: FloatArray, turned: FloatArray) -> tuple[Fra
     seconds = lines.start_s[line] + photo * lines.step[line] / _AIRCRAFT_M_S
     return tuple(
         Frame(
-            name := f"L{row_line:04d}/{row_photo:05d}.jpg",
-            Path(name),
-            f"L{row_line:04d}",
-            _NOON + timedelta(seconds=round(second, 3)),
-            WIDTH,
-            HEIGHT,
-            Placement(lat, lon, ABOVE_M / local, degrees % 360, GSD_M / local),
+            name=(name := f"L{row_line:04d}/{row_photo:05d}.jpg"),
+            path=Path(name),
+            transect=f"L{row_line:04d}",
+            taken_at=_NOON + timedelta(seconds=round(second, 3)),
+            width=WIDTH,
+            height=HEIGHT,
+            placement=Placement(
+                latitude=lat, longitude=lon, height_m=ABOVE_M / local, yaw_deg=degrees % 360, gsd_m=GSD_M / local
+            ),
         )
         for row_line, row_photo, second, lon, lat, local, degrees in zip(
             line.tolist(),
@@ -199,19 +201,21 @@ def _on_grid(along: FloatArray, right: FloatArray) -> FloatArray:
     return np.stack([_CORNER[0] + east, _CORNER[1] + north], axis=-1)
 
 
-def _found(frame: IntArray, box: FloatArray, species: IntArray, frames: int, rng: np.random.Generator) -> list[Found]:
+def _found(
+    frame: IntArray, box: FloatArray, species: IntArray, frames: int, rng: np.random.Generator
+) -> list[FrameDetections]:
     score = rng.uniform(0.3, 1, len(frame))
     ends = np.cumsum(np.bincount(frame, minlength=frames)).tolist()
     names = [SPECIES[number] for number in species.tolist()]
     return [
-        Found(
-            "",
-            WIDTH,
-            HEIGHT,
-            box[start:end].copy(),
-            score[start:end].copy(),
-            tuple(names[start:end]),
-            1,
+        FrameDetections(
+            sha256="",
+            width=WIDTH,
+            height=HEIGHT,
+            boxes=box[start:end].copy(),
+            scores=score[start:end].copy(),
+            classes=tuple(names[start:end]),
+            tiles=1,
             truncated=False,
         )
         for start, end in zip([0, *ends[:-1]], ends, strict=True)

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from transect.census.counting.tally import UNIT_REACH_M, StratumSample, Tally, UnitCount, estimate_species, tally
 from transect.census.estimates.correction import Correction, correct_species
-from transect.census.ground.coverage import Region, assign_to_units, cover
+from transect.census.ground.coverage import Region, assign_to_units, compute_coverage
 from transect.census.ground.geometry import Pose
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import SurveySpec
-from transect.census.sightings.animals import count_once
-from transect.census.sightings.detect import Found, search_frames
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.animals import count_unique
+from transect.census.sightings.detect import FrameDetections, search_frames
+from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import observe
 from transect.engine import DetectOptions, Detector, PackageManifest, read_manifest
 from transect.settings import load_settings
@@ -44,7 +44,7 @@ from transect.synth import (
     perfect_sightings,
     plan_survey,
 )
-from transect.synth.camera.flight import Pose as AircraftPose
+from transect.synth.camera.flight import AircraftPose
 from transect.synth.survey import frame_path
 
 OVERLAP, ANIMAL_SPEED_M_S, YAW_DEG, HEIGHT_M = 0.8, 1.0, 2.0, 0.3
@@ -109,7 +109,7 @@ class Searched:
     """A photographed survey and what was found in each photo."""
 
     plan: SurveyPlan
-    found: list[Found]
+    found: list[FrameDetections]
 
 
 def search(design: SurveyDesign, work: Path, detector: Detector) -> Searched:
@@ -127,7 +127,15 @@ def search(design: SurveyDesign, work: Path, detector: Detector) -> Searched:
     plan = plan_survey(design)
     camera = plan.flight.camera
     frames = [
-        Frame(shot.name, frame_path(folder, shot), shot.transect, shot.taken_at, camera.width, camera.height, None)
+        Frame(
+            name=shot.name,
+            path=frame_path(folder, shot),
+            transect=shot.transect,
+            taken_at=shot.taken_at,
+            width=camera.width,
+            height=camera.height,
+            placement=None,
+        )
         for shot in plan.flight.shots
     ]
     found = search_frames(
@@ -147,9 +155,11 @@ def count(searched: Searched, setting: Setting, package: PackageManifest) -> dic
     # The stratum has no border here: its animals are where they are, whatever was recorded.
     region = Region("plain", flight.width_m * flight.height_m / 1e6, None, None)
     transects = {row: shot.transect for row, shot in enumerate(shots)}
-    coverage = cover(dict(enumerate(poses)), transects, (region,), spec, 1.0)
-    shown = cover(dict(enumerate(_poses(plan, [shot.true for shot in shots]))), transects, (region,), spec, 1.0)
-    ground = Photographed(
+    coverage = compute_coverage(dict(enumerate(poses)), transects, (region,), spec, 1.0)
+    shown = compute_coverage(
+        dict(enumerate(_poses(plan, [shot.true for shot in shots]))), transects, (region,), spec, 1.0
+    )
+    ground = FootprintIndex(
         [coverage.footprints.get(row) for row in range(len(poses))],
         np.array([(pose.x, pose.y) for pose in poses]),
         np.array([plan.seconds(shot) for shot in shots]),
@@ -157,7 +167,7 @@ def count(searched: Searched, setting: Setting, package: PackageManifest) -> dic
     )
     species_of = {name: row for row, name in enumerate(_NAMES)}
     seen = observe([searched.found[row] for row in chosen], poses, species_of, ground)
-    animals = count_once(seen, ground, config).animals
+    animals = count_unique(seen, ground, config).animals
     animals = replace(animals, unit=assign_to_units(animals.xy, coverage, UNIT_REACH_M))
     corrections = {name: correction(package, name, [name]) for name in _NAMES}
     counted = tally(_NAMES, seen, animals, coverage, spec, method=config.method, corrections=corrections)
@@ -188,8 +198,18 @@ def _recorded(plan: SurveyPlan, chosen: Sequence[int], setting: Setting) -> list
 
 def _poses(plan: SurveyPlan, at: Sequence[AircraftPose]) -> list[Pose]:
     camera = plan.flight.camera
-    size = (camera.width, camera.height)
-    return [Pose(one.x, one.y, one.yaw_deg, one.height_m, camera.gsd(one.height_m), *size) for one in at]
+    return [
+        Pose(
+            x=one.x,
+            y=one.y,
+            yaw_deg=one.yaw_deg,
+            height_m=one.height_m,
+            metres_per_pixel=camera.gsd(one.height_m),
+            width=camera.width,
+            height=camera.height,
+        )
+        for one in at
+    ]
 
 
 @dataclass(frozen=True)
@@ -236,12 +256,12 @@ def _pooled(units: Sequence[UnitCount], region: Region) -> StratumSample:
     names = list(dict.fromkeys(unit.transect for unit in units))
     rows = [[unit for unit in units if unit.transect == name] for name in names]
     return StratumSample(
-        region.name,
-        region.area_km2,
-        None,
-        tuple(sum(unit.count for unit in row) for row in rows),
-        tuple(row[0].area_km2 for row in rows),
-        tuple(sum(unit.single_look for unit in row) for row in rows),
+        stratum=region.name,
+        stratum_km2=region.area_km2,
+        transects_possible=None,
+        counts=tuple(sum(unit.count for unit in row) for row in rows),
+        areas=tuple(row[0].area_km2 for row in rows),
+        single_look=tuple(sum(unit.single_look for unit in row) for row in rows),
     )
 
 
@@ -289,7 +309,12 @@ def main() -> int:
     with Detector.open(package, precision=fastest_passed(manifest)) as detector:
         for seed in range(arguments.seeds):
             design = SurveyDesign(
-                arguments.frames, seed, OVERLAP, transects=TRANSECTS, noise=noise, animal_speed_m_s=ANIMAL_SPEED_M_S
+                frames=arguments.frames,
+                seed=seed,
+                overlap=OVERLAP,
+                transects=TRANSECTS,
+                noise=noise,
+                animal_speed_m_s=ANIMAL_SPEED_M_S,
             )
             searched = search(design, work, detector)
             for setting in SETTINGS:

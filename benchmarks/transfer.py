@@ -125,7 +125,7 @@ Survey = tuple[Outcome, ...]
 
 def design(line: Line, frames: int, seed: int) -> SurveyDesign:
     """The survey of a line and a seed."""
-    return replace(SurveyDesign(line.frames * frames, seed, transects=TRANSECTS), **line.changes)
+    return replace(SurveyDesign(frames=line.frames * frames, seed=seed, transects=TRANSECTS), **line.changes)
 
 
 def count(
@@ -171,7 +171,7 @@ def empty_ground(photos: int, work: Path, detector: Detector, *, processes: int)
     if not kept.exists():
         paths: list[Path] = []
         for number in range(math.ceil(photos / _EMPTY_SURVEY)):
-            wanted = SurveyDesign(_EMPTY_SURVEY, _EMPTY_SEED + number, transects=TRANSECTS, density=0.0)
+            wanted = SurveyDesign(frames=_EMPTY_SURVEY, seed=_EMPTY_SEED + number, transects=TRANSECTS, density=0.0)
             folder = work / f"empty-{number:03d}"
             photograph_survey(folder, wanted, processes=processes)
             paths += sorted((folder / "images").rglob("*.jpg"))

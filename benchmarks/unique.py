@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from transect.census.ground.geometry import Pose
 from transect.census.ground.projection import Views
 from transect.census.inputs.config import CensusConfig
-from transect.census.sightings.animals import count_once
-from transect.census.sightings.detect import Found
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.animals import count_unique
+from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import observe
 from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, perfect_sightings, plan_survey
 
@@ -95,21 +95,21 @@ def outcome(setting: Setting, seed: int) -> Outcome:
         truth = len(plan.scene.animals)
     config = CensusConfig(height_error_m=HEIGHT_M)
     middles = np.array([(pose.x, pose.y) for pose in poses])
-    ground = Photographed(Views(poses).footprints(), middles, seconds, window_s=config.time_window_s)
+    ground = FootprintIndex(Views(poses).footprints(), middles, seconds, window_s=config.time_window_s)
     seen = observe(found, poses, {kind.name: kind.index for kind in SPECIES}, ground)
-    matched = count_once(seen, ground, config)
-    divided = count_once(seen, ground, config.model_copy(update={"counting": "division_line"}))
+    matched = count_unique(seen, ground, config)
+    divided = count_unique(seen, ground, config.model_copy(update={"counting": "division_line"}))
     counts = {
         "matching": len(matched.animals.species),
         "division line": len(divided.animals.species),
-        "one look": float((1 / seen.looks[seen.looks > 0]).sum()),
+        "one look": float((1 / seen.visits[seen.visits > 0]).sum()),
         "fixed distance": peer(seen, truth)[2],
     }
     errors = {way: count / truth - 1 for way, count in counts.items()}
     return Outcome(truth, errors, matched.errors.gps_m, matched.errors.yaw_deg)
 
 
-def _boxes(plan: SurveyPlan) -> tuple[list[Found], NDArray[np.float64], int]:
+def _boxes(plan: SurveyPlan) -> tuple[list[FrameDetections], NDArray[np.float64], int]:
     """Perfect detections of each photo, its seconds, and how many animals were in any photo."""
     camera, sightings = plan.flight.camera, perfect_sightings(plan)
     starts = np.searchsorted(sightings.frame, np.arange(len(plan.flight.shots) + 1))
@@ -117,7 +117,18 @@ def _boxes(plan: SurveyPlan) -> tuple[list[Found], NDArray[np.float64], int]:
     for first, last in pairwise(starts.tolist()):
         names = tuple(SPECIES[kind].name for kind in sightings.species[first:last])
         box = sightings.box_px[first:last]
-        found.append(Found("", camera.width, camera.height, box, np.ones(len(box)), names, 1, truncated=False))
+        found.append(
+            FrameDetections(
+                sha256="",
+                width=camera.width,
+                height=camera.height,
+                boxes=box,
+                scores=np.ones(len(box)),
+                classes=names,
+                tiles=1,
+                truncated=False,
+            )
+        )
     return found, sightings.seconds, len(sightings.photographed())
 
 
@@ -126,8 +137,17 @@ def _recorded(plan: SurveyPlan) -> list[Pose]:
     poses = []
     for shot in plan.flight.shots:
         at, gsd = shot.recorded, camera.gsd(shot.recorded.height_m)
-        place = _EAST_M + at.x, _NORTH_M + at.y
-        poses.append(Pose(*place, at.yaw_deg, at.height_m, gsd, camera.width, camera.height))
+        poses.append(
+            Pose(
+                x=_EAST_M + at.x,
+                y=_NORTH_M + at.y,
+                yaw_deg=at.yaw_deg,
+                height_m=at.height_m,
+                metres_per_pixel=gsd,
+                width=camera.width,
+                height=camera.height,
+            )
+        )
     return poses
 
 

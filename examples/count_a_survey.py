@@ -14,7 +14,7 @@ def main(survey: str, model: str, out: str) -> None:
     for row in result.rows:
         limits = "no limits" if row.ci95 is None else f"95% limits {row.ci95[0]:.0f} to {row.ci95[1]:.0f}"
         print(f"{row.species}: {row.unique} seen, detector {row.detector}, {limits}")
-    print(f"{len(result.failures)} files were not counted as they should be; the report is {result.report}")
+    print(f"{len(result.issues)} files were not counted as they should be; the report is {result.report}")
 
 
 if __name__ == "__main__":

@@ -33,11 +33,13 @@ def observations(
         "placed": np.ones(len(table), bool),
         "cut": np.zeros(len(table), bool),
         "inside": np.ones(len(table), bool),
-        "looks": np.ones(len(table), np.int64),
+        "visits": np.ones(len(table), np.int64),
     }
     return Observations(**content | columns)
 
 
 def frame(path: Path, *, transect: str | None = "T1", size: tuple[int, int] = (800, 600)) -> Frame:
     """A photo at `path` without a pose."""
-    return Frame(path.name, path, transect, None, *size, None)
+    return Frame(
+        name=path.name, path=path, transect=transect, taken_at=None, width=size[0], height=size[1], placement=None
+    )

@@ -202,7 +202,7 @@ def _summary(
         "census": {
             "detector": result.manifest["detector"]["state"],
             "species": species,
-            "failures": len(result.failures),
+            "failures": len(result.issues),
             "report": str(result.report),
         },
         "seconds": seconds,

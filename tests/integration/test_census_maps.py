@@ -49,7 +49,7 @@ def test_maps_are_counted_where_they_lie_and_overlapping_tiles_once(dot_package:
             config=CensusConfig(overlap=16, thumbnails=2),
             settings=load_settings({}, None),
         )
-    assert result.failures == ()
+    assert result.issues == ()
     sheep = next(row for row in result.rows if row.species == "sheep")
     assert (sheep.seen, sheep.unique) == (4, 3)
     # 160 columns of each hold ground, 64 of them stand in one alone: 224 by 128 pixels of half a metre.

@@ -18,7 +18,7 @@ from integration.test_census_run import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WID
 from megadetector_judge import judge
 from transect.census import CensusResult
 from transect.census.compare import compare
-from transect.census.outputs.writers import unguarded
+from transect.census.outputs.writers import unescape_formula
 from transect.census.saved_result import read_census
 from transect.engine import Detector
 
@@ -151,7 +151,7 @@ def test_detections_say_how_often_their_place_was_looked_at(result: CensusResult
 
 
 def test_no_csv_holds_a_formula_that_a_stranger_named(result: CensusResult) -> None:
-    files = {unguarded(row["file"]): row["file"] for row in rows_of(result.folder / "failures.csv")}
+    files = {unescape_formula(row["file"]): row["file"] for row in rows_of(result.folder / "failures.csv")}
     assert files[FORMULA] == f"'{FORMULA}"
     for path in result.folder.glob("*.csv"):
         for row in rows_of(path):

@@ -135,7 +135,7 @@ def test_every_animal_is_counted_once(painted: Painted, result: CensusResult) ->
     assert {row.species: row.unique for row in result.rows} == painted.photographed
     assert {row.species: row.seen for row in result.rows} == painted.boxes
     assert sum(painted.boxes.values()) > sum(painted.photographed.values())
-    assert result.failures == ()
+    assert result.issues == ()
 
 
 def test_estimate_is_the_density_times_the_area(painted: Painted, result: CensusResult) -> None:
@@ -363,7 +363,7 @@ def test_another_photo_or_option_is_another_run(copy: Path, detector: Detector, 
         settings=load_settings({}, None),
     )
     assert len({first.folder, fewer.folder, other.folder}) == 3
-    assert fewer.failures[0].kind == "unused"
+    assert fewer.issues[0].kind == "unused"
 
 
 def test_bad_files_are_listed_and_the_rest_is_counted(
@@ -485,7 +485,7 @@ def test_a_survey_of_broken_photos_is_refused(copy: Path, detector: Detector, tm
 def test_a_sample_survey_is_placed_from_exif_and_xmp(tmp_path: Path) -> None:
     make_survey(tmp_path / "survey", frames=4, seed=3)
     plan = plan_census(load_survey(tmp_path / "survey"), CensusConfig())
-    assert plan.failures == ()
+    assert plan.issues == ()
     assert all(pose is not None for pose in plan.poses)
     by_name = {frame.name: plan.coverage.footprints[number] for number, frame in enumerate(plan.frames)}
     features = json.loads((tmp_path / "survey" / "truth.geojson").read_text())["features"]

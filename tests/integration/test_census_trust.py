@@ -178,7 +178,7 @@ def test_the_report_says_it_before_the_number(results: Results) -> None:
 def test_a_package_of_old_says_what_it_does_not_know(results: Results) -> None:
     report = results["not known"].report.read_text(encoding="utf-8")
     assert "Whether the detector&#39;s errors are the same here as in its validation is not known." in report
-    assert "The model package does not hold what its validation images look like." in report
+    assert "The model package has no appearance statistics of its validation images." in report
     assert "Hotelling" not in report
 
 

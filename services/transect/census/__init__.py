@@ -1,10 +1,10 @@
-"""A survey folder in, counts with limits out."""
+"""The census: from a survey folder to counts and population estimates with 95% limits."""
 
 from transect.census.counting.tally import SpeciesRow
 from transect.census.estimates.estimate import Estimate, add_strata, jolly2, total_coverage
 from transect.census.inputs.config import CensusConfig, load_config
 from transect.census.inputs.survey import Survey, load_survey
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.plan import Plan, plan_census
 from transect.census.result import CensusResult
 from transect.census.run import run_census
@@ -13,7 +13,7 @@ __all__ = [
     "CensusConfig",
     "CensusResult",
     "Estimate",
-    "Failure",
+    "Issue",
     "Plan",
     "SpeciesRow",
     "Survey",

@@ -1,12 +1,12 @@
-"""What changed between two censuses, and whether the numbers of animals did: a test of each difference.
+"""Compare two censuses: changed settings and inputs, and a test of each difference of the numbers of animals.
 
-Two surveys on their own transects are compared by the limits that each states (MOVER), which hold what they say also
-where one has far fewer transects than the other; benchmarks/differences.py measures it. Two results of the same photos
-share their sampling error, so they are compared transect by transect: Jolly's method II of the differences of counts,
-corrected ones where both are, and then with the errors of the corrections.
+Two surveys on their own transects are compared by the limits of each (MOVER), which keeps its level also where one has
+far fewer transects than the other; benchmarks/differences.py measures it. Two results of the same photos share their
+sampling error, so they are compared transect by transect: Jolly's method II of the differences of counts, corrected
+ones where both are, and then with the errors of the corrections.
 
-Where the detector is not validated on the ground of one of them, its errors there are unknown: a difference may be the
-detector's and not the animals', so there is no test.
+Where the detector is not validated on the ground of one of them, its errors there are unknown: the detector may cause
+the difference, so there is no test.
 """
 
 import math
@@ -22,7 +22,7 @@ from transect.errors import InputError
 
 Test = Literal["mover", "welch", "paired"]
 Key = tuple[str, str]
-# Ground that differs by more is other ground.
+# Areas that differ by more are of different ground.
 _SAME_GROUND = 1e-3
 
 
@@ -39,9 +39,9 @@ class Change:
 class Difference:
     """B - A for one species in one stratum, with its 95% limits and a two-sided test of no difference.
 
-    `detector_a` and `detector_b` say whether the detector is validated for the species in each ("" where none
+    `detector_a` and `detector_b` are the states of the detector's validation for the species in each ("" where none
     counted). `ratio` is B / A. `test` is `mover` (from the limits of both), `welch` where one has no limits, `paired`
-    where both are of the same photos. What does not exist is None, and `note` says why.
+    where both are of the same photos. A value that does not exist is None, and `note` has the reason.
     """
 
     stratum: str
@@ -62,7 +62,7 @@ class Difference:
     detector_b: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Two censuses side by side; `only_a` and `only_b` are (stratum, species) without a partner.
 
@@ -98,7 +98,7 @@ class Comparison:
 
 
 def compare(a: SavedCensus, b: SavedCensus) -> Comparison:
-    """Compare two results. Raises InputError in one sentence where they are of different things."""
+    """Compare two results. Raises InputError where they share no estimate or are of different ground."""
     shared = [key for key in a.estimates if key in b.estimates]
     if not shared:
         raise InputError(
@@ -109,22 +109,30 @@ def compare(a: SavedCensus, b: SavedCensus) -> Comparison:
         _check_ground(a, b, key)
     same_photos = a.survey_digest is not None and a.survey_digest == b.survey_digest
     return Comparison(
-        str(a.path),
-        str(b.path),
-        same_photos,
-        _changes(a, b),
-        tuple(_difference(a, b, key, same_photos=same_photos) for key in shared),
-        tuple(key for key in a.estimates if key not in b.estimates),
-        tuple(key for key in b.estimates if key not in a.estimates),
-        a.state,
-        b.state,
+        a=str(a.path),
+        b=str(b.path),
+        same_photos=same_photos,
+        changes=_changes(a, b),
+        differences=tuple(_difference(a, b, key, same_photos=same_photos) for key in shared),
+        only_a=tuple(key for key in a.estimates if key not in b.estimates),
+        only_b=tuple(key for key in b.estimates if key not in a.estimates),
+        detector_a=a.state,
+        detector_b=b.state,
     )
 
 
 def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) -> Difference:
     one, other = a.estimates[key], b.estimates[key]
     states = a.states.get(key[1], ""), b.states.get(key[1], "")
-    plain = Difference(*key, one.estimate, other.estimate, None, detector_a=states[0], detector_b=states[1])
+    plain = Difference(
+        stratum=key[0],
+        species=key[1],
+        a=one.estimate,
+        b=other.estimate,
+        difference=None,
+        detector_a=states[0],
+        detector_b=states[1],
+    )
     if one.estimate is None or other.estimate is None:
         return replace(plain, note=one.note or other.note)
     plain = replace(
@@ -139,7 +147,7 @@ def _difference(a: SavedCensus, b: SavedCensus, key: Key, *, same_photos: bool) 
 
 
 def _not_validated(first: str, second: str) -> str:
-    """Why the numbers cannot be tested where the detector's errors are unknown; "" where they are known, or may be."""
+    """The reason for no test where the detector's errors are unknown; "" where they are known, or may be."""
     doubted = [name for name, state in (("first", first), ("second", second)) if state == "not validated here"]
     if not doubted:
         return ""
@@ -195,7 +203,7 @@ def _paired_difference(plain: Difference, a: SavedCensus, b: SavedCensus, key: K
 
 
 def _paired_error(a: SavedCensus, b: SavedCensus, key: Key) -> tuple[float, float] | None:
-    """`paired` for one stratum; None where the two have not the same transects, or are corrected by what is lost."""
+    """`paired` for one stratum; None where the transects differ, or where a correction is not recorded."""
     ours, theirs = a.units.get(key, {}), b.units.get(key, {})
     if key not in a.estimates or len(ours) < 2 or set(ours) != set(theirs):
         return None
@@ -211,14 +219,14 @@ def _paired_error(a: SavedCensus, b: SavedCensus, key: Key) -> tuple[float, floa
 
 
 def _correction(census: SavedCensus, key: Key) -> SavedCorrection | None:
-    """How the counts of an estimate were corrected; None where they were, and the census does not say how."""
+    """The correction of an estimate's counts; None where they were corrected and the census does not record how."""
     if not census.estimates[key].corrected:
         return SavedCorrection(1.0, 0.0, of_single_look=False)
     return census.corrections.get(key[1])
 
 
 def _correction_variance(plain: Difference, a: SavedCensus, b: SavedCensus) -> float:
-    """What the errors of both corrections do to the difference; one and the same moves both estimates alike."""
+    """The variance that the errors of both corrections add to the difference; a common one shifts both alike."""
     key = (plain.stratum, plain.species)
     before, after = _correction(a, key), _correction(b, key)
     if before is None or after is None:
@@ -237,7 +245,7 @@ def _estimated(saved: SavedEstimate) -> Estimated:
 
 def _filled(plain: Difference, test: Test, found: Contrast) -> Difference:
     values = {field.name: getattr(found, field.name) for field in fields(found)}
-    # JSON knows no infinity: without degrees of freedom the test is the normal one.
+    # JSON has no infinity: without degrees of freedom the test is the normal one.
     return replace(plain, test=test, **values | {"df": found.df if math.isfinite(found.df) else None})
 
 

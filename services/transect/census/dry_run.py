@@ -1,6 +1,6 @@
-"""What a census would do, told before it does it: photos, places, ground, overlap, strata and the time it would take.
+"""Dry run of a census: photos, positions, ground, overlap, strata and the expected time.
 
-Nothing is searched for but one or two photos, to time them, and nothing is written.
+One or two photos are searched, to time them; nothing is written.
 """
 
 import time
@@ -17,7 +17,7 @@ from transect.census.ground.placement.cameras import cameras_of
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.lonlat import lonlat_bounds
 from transect.census.plan import plan_census
 from transect.census.sightings.scales import Resampling, TargetGsd, resampling, target_gsd, with_scales
@@ -31,7 +31,7 @@ _TIMED = 2
 
 @dataclass(frozen=True)
 class Spread:
-    """The least, the median and the most of something."""
+    """The minimum, the median and the maximum of some values."""
 
     least: float
     median: float
@@ -40,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class StratumPlan:
-    """A stratum, how many transects sample it, and what share of it they show."""
+    """A stratum, the number of transects that sample it, and the sampled share of its area."""
 
     stratum: str
     area_km2: float
@@ -51,7 +51,7 @@ class StratumPlan:
 
 @dataclass(frozen=True)
 class ExpectedTime:
-    """How long the search would take: `seconds` for `tiles` tiles, from `timed` photos; `why_not` where unknown."""
+    """The expected duration: `seconds` for `tiles` tiles, from `timed` photos; `why_not` where unknown."""
 
     tiles: int | None = None
     seconds: float | None = None
@@ -60,37 +60,37 @@ class ExpectedTime:
 
 
 @dataclass(frozen=True)
-class SetAside:
-    """A file below images/ that is not searched, and why."""
+class ExcludedFile:
+    """A file below images/ that is not searched, and the reason."""
 
     file: str
     reason: str
 
 
 @dataclass(frozen=True)
-class FilesBelow:
-    """Every file below images/ once: names of photos that would be searched, what is left out, and what is unusable."""
+class FileInventory:
+    """Every file below images/ once: names of photos that would be searched, files left out, and unusable photos."""
 
     found: int
     counted: tuple[str, ...]
-    left_out: tuple[SetAside, ...]
-    unusable: tuple[SetAside, ...]
+    left_out: tuple[ExcludedFile, ...]
+    unusable: tuple[ExcludedFile, ...]
 
 
 @dataclass(frozen=True)
 class DryRun:
     """A survey before it is counted. Areas are ground areas in km2, heights and ground sample distances in metres.
 
-    `resampling` is None where photos are searched in their own pixels, or nothing says yet at what to search them.
+    `resampling` is None where photos are searched in their own pixels, or where the target GSD is not known yet.
     """
 
     survey: str
     sampling: str
     images: int
     placed: int
-    files: FilesBelow
-    unusable: tuple[Failure, ...]
-    remarks: tuple[Failure, ...]
+    files: FileInventory
+    unusable: tuple[Issue, ...]
+    remarks: tuple[Issue, ...]
     cameras: tuple[dict[str, Any], ...]
     height_m: Spread | None
     gsd_m: Spread | None
@@ -113,7 +113,7 @@ class DryRun:
 def dry_run(
     survey: Survey, config: CensusConfig, settings: Settings, *, detector: Detector | None, why_not: str = ""
 ) -> DryRun:
-    """Plan the census of a survey and say what it would be. `detector` None leaves out the time, for `why_not`.
+    """Plan the census of a survey and summarise it. `detector` None leaves out the time, with `why_not` as the reason.
 
     Raises SurveyError for a survey that cannot be counted, InputError for a `gsd` that cannot be had.
     """
@@ -135,11 +135,11 @@ def dry_run(
         placed=len(placed),
         files=_files(survey, frames),
         unusable=tuple(
-            Failure(frame.name, "unreadable" if frame.unreadable else "unplaced", frame.problem)
+            Issue(frame.name, "unreadable" if frame.unreadable else "unplaced", frame.problem)
             for frame in frames
             if frame.placement is None or frame.unreadable
         ),
-        remarks=plan.failures,
+        remarks=plan.issues,
         cameras=tuple(cameras_of(placed)),
         height_m=_spread([placement.height_m for placement in photos]),
         gsd_m=_spread([placement.gsd_m for placement in placed]),
@@ -157,17 +157,17 @@ def dry_run(
 
 
 def _target(config: CensusConfig, detector: Detector | None) -> TargetGsd | None:
-    """What to resample to; None also where only the model that is missing would say it."""
+    """The resampling target; None also where it depends on a model and there is no detector."""
     if detector is not None:
         return target_gsd(config, detector.manifest)
     return TargetGsd(config.gsd, "given") if isinstance(config.gsd, float) else None
 
 
-def _files(survey: Survey, frames: Sequence[Frame]) -> FilesBelow:
+def _files(survey: Survey, frames: Sequence[Frame]) -> FileInventory:
     counted = tuple(sorted(frame.name for frame in frames if not frame.unreadable))
-    unusable = tuple(SetAside(frame.name, frame.problem) for frame in frames if frame.unreadable)
-    left_out = tuple(SetAside(survey.name_of(one.path), one.reason) for one in survey.left_out)
-    return FilesBelow(len(counted) + len(left_out) + len(unusable), counted, left_out, unusable)
+    unusable = tuple(ExcludedFile(frame.name, frame.problem) for frame in frames if frame.unreadable)
+    left_out = tuple(ExcludedFile(survey.name_of(one.path), one.reason) for one in survey.left_out)
+    return FileInventory(len(counted) + len(left_out) + len(unusable), counted, left_out, unusable)
 
 
 def _spread(values: Sequence[float]) -> Spread | None:
@@ -186,7 +186,7 @@ def _strata(coverage: Coverage) -> tuple[StratumPlan, ...]:
 def _expected_time(
     frames: Sequence[Frame], detector: Detector, options: DetectOptions, settings: Settings
 ) -> ExpectedTime:
-    """Search one photo of the middle and one of the first quarter, and reckon by tiles."""
+    """Search one photo of the middle and one of the first quarter, and extrapolate by tiles."""
     kinds = Counter((frame.width, frame.height, frame.scale) for frame in frames if not frame.unreadable)
     tiles = sum(
         count * detector.tile_count(width, height, replace(options, scale=scale))

@@ -1,7 +1,7 @@
-"""Longitudes and latitudes as polygons: their areas, their lines on a grid, and the antimeridian.
+"""Polygons in longitude and latitude: areas, densified sides, and the antimeridian.
 
-A side of a polygon is a straight line in degrees, as in GeoJSON (RFC 7946, section 3.1.1), and takes the shorter way
-round: corners at 179.9 and -179.9 are neighbours.
+A side of a polygon is a straight line in degrees, as in GeoJSON (RFC 7946, section 3.1.1), in the direction of the
+shorter way: corners at 179.9 and -179.9 are neighbours.
 """
 
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ def geodesic_area_km2(corners: Sequence[tuple[float, float]]) -> float:
 
 def polygon_area_km2(corners: Sequence[tuple[float, float]]) -> float:
     """Area in km2 of a polygon of (longitude, latitude) corners, with straight lines in degrees as sides."""
-    return geodesic_area_km2([(lon, lat) for lon, lat in along_sides(corners).tolist()])
+    return geodesic_area_km2([(lon, lat) for lon, lat in densify_sides(corners).tolist()])
 
 
-def unwrapped(longitudes: FloatArray) -> FloatArray:
+def unwrap_longitudes(longitudes: FloatArray) -> FloatArray:
     """Longitudes in degrees (n,) without jumps: each within 180 of the one before, so that some may pass 180."""
     return np.asarray(np.rad2deg(np.unwrap(np.deg2rad(longitudes))), np.float64)
 
 
 def middle_longitude(longitudes: FloatArray) -> float:
-    """The median of longitudes in degrees (n,), -180 to 180, wherever they lie on the globe."""
+    """The median of longitudes in degrees (n,), -180 to 180, also across the antimeridian."""
     angles = np.radians(longitudes)
     about = np.degrees(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean()))
     offset = (longitudes - about + 180) % 360 - 180
@@ -59,24 +59,24 @@ def lonlat_bounds(places: FloatArray) -> tuple[float, float, float, float]:
     return float(west), float(places[:, 1].min()), float(east), float(places[:, 1].max())
 
 
-def flat(corners: Sequence[tuple[float, float]]) -> Polygon:
+def planar_polygon(corners: Sequence[tuple[float, float]]) -> Polygon:
     """The polygon in the plane of degrees; longitudes beyond 180 where it lies across the antimeridian."""
     array = np.array(corners, np.float64)
-    array[:, 0] = unwrapped(array[:, 0])
+    array[:, 0] = unwrap_longitudes(array[:, 0])
     return Polygon(array)
 
 
 def metres_to_polygon(longitude: float, latitude: float, corners: Sequence[tuple[float, float]]) -> float:
-    """About how far a position in degrees lies from a polygon, 0 inside; good to some percent within 100 km."""
-    ring = np.array(flat(corners).exterior.coords)
+    """The approximate distance in metres of a position from a polygon, 0 inside; good to some percent within 100 km."""
+    ring = np.array(planar_polygon(corners).exterior.coords)
     turns = round((float(ring[:, 0].mean()) - longitude) / 360)
     east = (ring[:, 0] - 360 * turns - longitude) * np.cos(np.radians(latitude))
     return float(Polygon(np.column_stack([east, ring[:, 1] - latitude])).distance(Point(0, 0))) * _DEGREE_M
 
 
-def along_sides(corners: Sequence[tuple[float, float]]) -> FloatArray:
-    """Points (m, 2) along the sides of a polygon, close enough to be joined by lines on any grid."""
-    ring = np.array(flat(corners).exterior.coords)
+def densify_sides(corners: Sequence[tuple[float, float]]) -> FloatArray:
+    """Points (m, 2) along the sides of a polygon, dense enough for straight lines between them on any grid."""
+    ring = np.array(planar_polygon(corners).exterior.coords)
     pieces = []
     for start, end in pairwise(ring):
         longest = float(np.abs(end - start).max())

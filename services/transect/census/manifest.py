@@ -1,4 +1,4 @@
-"""What every number of a census stands on: digests of what went in, and the manifest of a run."""
+"""Provenance of a census: digests of its inputs, and the manifest of a run."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from transect.census.ground.placement.cameras import cameras_of
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
-from transect.census.sightings.detect import Found, package_identity, search_key
+from transect.census.sightings.detect import FrameDetections, package_identity, search_key
 from transect.census.sightings.scales import Resampling
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
@@ -25,7 +25,7 @@ from transect.picture_files import count_reasons
 
 
 def input_digests(survey: Survey) -> dict[str, str]:
-    """SHA-256 of the survey's files that are no photos, by name: survey.yaml, flights.csv and the DEM."""
+    """SHA-256 of the survey's files other than photos, by name: survey.yaml, flights.csv and the DEM."""
     paths = {"survey.yaml": survey.folder / "survey.yaml", "flights.csv": survey.flights_path}
     if survey.dem_path is not None:
         paths[f"dem {survey.spec.height.dem}"] = survey.dem_path
@@ -35,7 +35,7 @@ def input_digests(survey: Survey) -> dict[str, str]:
         raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}.") from error
 
 
-def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Sequence[Found]) -> str:
+def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Sequence[FrameDetections]) -> str:
     """SHA-256 over the survey's other files (see input_digests), and the name and content of every photo."""
     lines = [f"{name} {digest}" for name, digest in inputs.items()]
     lines += sorted(f"images/{frame.name} {one.sha256}" for frame, one in zip(frames, found, strict=True))
@@ -43,14 +43,14 @@ def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Seq
 
 
 def run_name(digest: str, detector: Detector, options: DetectOptions, config: CensusConfig) -> str:
-    """What tells a run from others: the survey (`digest`), the model and every option that changes a number."""
+    """The hash that identifies a run: of the survey (`digest`), the model and every option that changes a number."""
     changing = config.model_dump(exclude={"trust"})
     key = json.dumps([digest, search_key(detector, options), changing], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def created_at(folder: Path) -> str:
-    """When the run in `folder` was first finished, else now; a run that is repeated keeps its date."""
+    """The time at which the run in `folder` was first finished, else now; a repeated run keeps its date."""
     try:
         return str(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["created_at"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -68,13 +68,13 @@ def census_manifest(
     resampled: Resampling | None,
     created_at: str,
 ) -> dict[str, Any]:
-    """The manifest of a run, but for the files that it has written."""
+    """The manifest of a run, without the list of its files."""
     package, plan = detector.manifest, census.plan
     conf, iou = package.thresholds(options)
     placed = [frame.placement for frame, ok in zip(plan.frames, census.usable, strict=True) if ok and frame.placement]
     times = [frame.taken_at for frame in plan.frames if frame.taken_at is not None]
-    kinds = [failure.kind for failure in census.failures]
-    errors = census.once.errors
+    kinds = [issue.kind for issue in census.issues]
+    errors = census.unique.errors
     states = {name: census.applicability.state(name) for name in census.species.names}
     return {
         "schema": 1,
@@ -118,9 +118,9 @@ def census_manifest(
             **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect", "remark")},
             "truncated": sum(one.truncated for one in census.found),
         },
-        # Whether the model's validation speaks for this survey; estimate.json has the reasons.
+        # Whether the model's validation applies to this survey; estimate.json has the reasons.
         "detector": {"state": overall(states), "species": states},
-        # Files below images/ that are no pictures of the survey, by reason.
+        # Files below images/ that are not pictures of the survey, by reason.
         "left_out": count_reasons(plan.survey.left_out),
         "positions": {
             "counting": config.counting,
@@ -130,7 +130,7 @@ def census_manifest(
             "yaw_error": errors.yaw,
             "height_error_m": errors.height_m,
             "photo_pairs": errors.pairs,
-            "repeated_animals": census.once.repeated,
+            "repeated_animals": census.unique.repeated,
         },
         # None: photos were searched in their own pixels.
         "resampling": None if resampled is None else resampled.to_json(),

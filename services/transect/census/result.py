@@ -1,4 +1,4 @@
-"""What a census hands back."""
+"""The result of a census, and its form as a run in MLflow."""
 
 import hashlib
 import json
@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transect.census.counting.tally import SpeciesRow
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 
 TAG_DETECTOR_STATE = "transect.detector_state"
-"""The tag of a census' run that says whether the detector is validated there; with .SPECIES that of one species."""
+"""The tag of a census' run for the state of the detector's validation; with .SPECIES that of one species."""
 
 WITHOUT_POSITIONS = frozenset({"counts.csv", "estimate.csv", "estimate.json", "manifest.json", "transects.csv"})
-"""The files of a result that say how many animals there were, and nothing of where."""
+"""The files of a result that contain numbers of animals and no positions."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CensusResult:
-    """A finished census: its folder, one row a species, the failures, the report and the manifest."""
+    """A finished census: its folder, one row a species, the issues, the report and the manifest."""
 
     name: str
     folder: Path
     rows: tuple[SpeciesRow, ...]
-    failures: tuple[Failure, ...]
+    issues: tuple[Issue, ...]
     report: Path
     manifest: dict[str, Any]
     files: tuple[Path, ...]
@@ -36,8 +36,8 @@ class CensusResult:
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, str], list[Path]]:
         """Parameters, metrics, tags and artifacts, as `Registry.log_census_run` takes them after the name.
 
-        A `summary` has the artifacts that hold no position; it is a run of its own beside the full one.
-        Metrics named `doubtful` are what a correction would give whose errors are unknown on this ground.
+        A `summary` has the artifacts without positions; it is a run of its own beside the full one.
+        Metrics named `doubtful` come from a correction whose errors are unknown on this ground.
         """
         model, survey, images = self.manifest["model"], self.manifest["survey"], self.manifest["images"]
         params = {
@@ -84,7 +84,7 @@ class CensusResult:
         return params, metrics, tags, files
 
     def _results_digest(self) -> str:
-        """SHA-256 of the manifest, which holds the hashes of the results, without the time of its making."""
+        """SHA-256 of the manifest, which contains the results' hashes, without its time of creation."""
         content = {key: value for key, value in self.manifest.items() if key != "created_at"}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The census, from a survey folder to a result folder, step by step."""
+"""Run a census, from a survey folder to a result folder, step by step."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import Survey, load_survey
 from transect.census.manifest import census_manifest, created_at, input_digests, run_name, survey_digest
 from transect.census.outputs.files import write_outputs
-from transect.census.outputs.result_folder import alone_in, writing_to
+from transect.census.outputs.result_folder import explain_write_errors, lock_result_folder
 from transect.census.plan import plan_census
 from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
@@ -36,11 +36,11 @@ def run_census(
 ) -> CensusResult:
     """Count a survey and write the results to `out`/RUN.
 
-    RUN follows from the photos, survey.yaml, flights.csv, the DEM, the model package and the options, so that the
-    same command goes on with the same folder; what was found in each photo is kept in `out`/work. `record` is called
-    with the result while no other census can work in `out`. Raises SurveyError for a survey that cannot be counted or
-    that changes meanwhile, InputError for an `out` that cannot be written or that another census holds; a photo that
-    cannot be used is listed with its reason.
+    RUN is a hash of the photos, survey.yaml, flights.csv, the DEM, the model package and the options, so that the same
+    command resumes in the same folder; the detections in each photo are cached in `out`/work. `record` is called with
+    the result while `out` is still locked. Raises SurveyError for a survey that cannot be counted or that changes
+    meanwhile, InputError for an `out` that cannot be written or that another census has locked; a photo that cannot be
+    used becomes an issue.
     """
     loaded = load_survey(survey, settings.dem_path)
     inputs = input_digests(loaded)
@@ -50,8 +50,8 @@ def run_census(
     target = target_gsd(config, detector.manifest)
     plan = plan_census(loaded, config)
     plan = replace(plan, frames=with_scales(plan.frames, target))
-    with alone_in(out):
-        with writing_to(out):
+    with lock_result_folder(out):
+        with explain_write_errors(out):
             found = search_frames(
                 plan.frames,
                 detector=detector,
@@ -105,30 +105,38 @@ def _write(
         resampled=resampling(plan.frames, target),
         created_at=created_at(folder),
     )
-    # The report shows the whole manifest, so its own hash cannot stand there.
+    # The report shows the whole manifest, so the manifest cannot contain the report's hash.
     manifest["files"] = write_outputs(folder, census, manifest)
     write_report(
         folder / "report.html",
         ReportInput(
-            spec,
-            plan.frames,
-            census.coverage,
-            census.observations,
-            census.once.animals,
-            census.tally,
-            census.failures,
-            census.species.names,
-            manifest,
-            max_pixels,
-            plan.grid,
-            census.applicability,
+            spec=spec,
+            frames=plan.frames,
+            coverage=census.coverage,
+            observations=census.observations,
+            animals=census.unique.animals,
+            tally=census.tally,
+            issues=census.issues,
+            names=census.species.names,
+            manifest=manifest,
+            max_pixels=max_pixels,
+            grid=plan.grid,
+            applicability=census.applicability,
         ),
     )
-    # The manifest comes last: where it stands, the folder is complete.
+    # The manifest is written last: a folder that has one is complete.
     atomic_write_json(folder / "manifest.json", manifest)
     files = tuple(sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")))
     logger.info("Census of %s written to %s.", spec.name, folder)
-    return CensusResult(spec.name, folder, census.tally.rows, census.failures, folder / "report.html", manifest, files)
+    return CensusResult(
+        name=spec.name,
+        folder=folder,
+        rows=census.tally.rows,
+        issues=census.issues,
+        report=folder / "report.html",
+        manifest=manifest,
+        files=files,
+    )
 
 
 def _model(detector: Detector, options: DetectOptions) -> Model:
@@ -137,7 +145,7 @@ def _model(detector: Detector, options: DetectOptions) -> Model:
 
 
 def _require_trust(census: Census, config: CensusConfig) -> None:
-    """Raise SurveyError where the model's validation does not speak for the survey and nothing less is wanted."""
+    """Raise SurveyError where the model's validation does not apply to the survey and `trust` is refuse."""
     if config.trust == "warn":
         return
     for name in census.species.names:

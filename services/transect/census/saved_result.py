@@ -1,4 +1,4 @@
-"""A finished census read back: estimate.json, and beside it manifest.json and transects.csv where there are."""
+"""Read a finished census: estimate.json, and manifest.json and transects.csv beside it where they exist."""
 
 import json
 import math
@@ -9,18 +9,18 @@ from typing import Any
 
 from transect.census.applicability.state import STATES
 from transect.census.inputs.table import read_table
-from transect.census.outputs.writers import unguarded
+from transect.census.outputs.writers import unescape_formula
 from transect.errors import InputError
 
 _ESTIMATES, _MANIFEST, _UNITS = "estimate.json", "manifest.json", "transects.csv"
 _UNIT_COLUMNS = ("stratum", "species", "transect", "area_km2", "count")
-# These differ between any two runs and say nothing about the surveys.
+# These differ between any two runs and are not about the surveys.
 _NOT_FACTS = ("schema", "run", "created_at", "files")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedEstimate:
-    """One estimate of estimate.json; numbers that it has not are None."""
+    """One estimate of estimate.json; missing numbers are None."""
 
     method: str
     n: int
@@ -40,9 +40,9 @@ class SavedEstimate:
 
 @dataclass(frozen=True)
 class SavedCorrection:
-    """By what the counts of a species were multiplied, how well that is known, and whether one look's were.
+    """The factor on the counts of a species, its coefficient of variation, and whether the counts are of one look.
 
-    `alarms_se` is by stratum what the error of the ground's false alarms, which were taken off, does to the estimate.
+    `alarms_se` is by stratum the standard error that subtracted false alarms of the ground add to the estimate.
     """
 
     factor: float
@@ -60,16 +60,16 @@ class SavedUnit:
     single_look: float
 
     def corrected(self, correction: SavedCorrection) -> float:
-        """The count that the estimate was made from; the alarms of the ground, as many a km2 everywhere, are in it."""
+        """The corrected count; the ground's false alarms, as many a km2 everywhere, are not subtracted."""
         return correction.factor * (self.single_look if correction.of_single_look else self.count)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedCensus:
-    """Estimates by (stratum, species), the manifest's facts, for each of the former its transects, and corrections.
+    """Estimates and their transects by (stratum, species), the manifest's values, and corrections by species.
 
-    `states` says of each species whether the detector is validated there (applicability/state.py), and `state` of the
-    census in all: "not known" in results from before it was written. Both are "" where no detector counted.
+    `states` is by species whether the detector is validated there (applicability/state.py), and `state` that of the
+    whole census: "not known" in results that predate it. Both are "" where no detector counted.
     """
 
     path: Path
@@ -102,11 +102,21 @@ def read_census(path: Path) -> SavedCensus:
     estimates = _estimates(source, content)
     state, states = _states(source, content, {species for _, species in estimates})
     if not path.is_dir():
-        return SavedCensus(path, estimates, {}, {}, {}, state, states)
+        return SavedCensus(
+            path=path, estimates=estimates, facts={}, units={}, corrections={}, state=state, states=states
+        )
     facts = _mapping(path / _MANIFEST) if (path / _MANIFEST).is_file() else {}
     units = _units(path / _UNITS) if (path / _UNITS).is_file() else {}
     known = {key: facts[key] for key in facts if key not in _NOT_FACTS}
-    return SavedCensus(path, estimates, known, units, _corrections(source, content), state, states)
+    return SavedCensus(
+        path=path,
+        estimates=estimates,
+        facts=known,
+        units=units,
+        corrections=_corrections(source, content),
+        state=state,
+        states=states,
+    )
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -141,15 +151,15 @@ def _estimates(path: Path, content: Mapping[str, Any]) -> dict[tuple[str, str], 
 def _estimate(record: Mapping[str, Any]) -> SavedEstimate:
     limits = record["ci95"]
     return SavedEstimate(
-        str(record["method"]),
-        int(record["n"]),
-        _number(record["estimate"]),
-        _number(record["variance"]),
-        None if limits is None else (float(limits[0]), float(limits[1])),
-        _number(record.get("df")),
-        _number(record.get("stratum_km2")),
-        record.get("uncorrected") is not None,
-        str(record.get("note") or ""),
+        method=str(record["method"]),
+        n=int(record["n"]),
+        estimate=_number(record["estimate"]),
+        variance=_number(record["variance"]),
+        ci95=None if limits is None else (float(limits[0]), float(limits[1])),
+        df=_number(record.get("df")),
+        stratum_km2=_number(record.get("stratum_km2")),
+        corrected=record.get("uncorrected") is not None,
+        note=str(record.get("note") or ""),
     )
 
 
@@ -202,7 +212,9 @@ def _units(path: Path) -> dict[tuple[str, str], dict[str, SavedUnit]]:
     try:
         for row in read_table(path, _UNIT_COLUMNS, InputError, whole_rows=True):
             count, look = row.count("count"), row.number("single_look")
-            stratum, species, transect = (unguarded(row.cells[key]) for key in ("stratum", "species", "transect"))
+            stratum, species, transect = (
+                unescape_formula(row.cells[key]) for key in ("stratum", "species", "transect")
+            )
             counted = SavedUnit(row.amount("area_km2"), count, count if look is None else look)
             units.setdefault((stratum, species), {})[transect] = counted
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Counts on transects and areas of strata as CSV files, for people who counted by other means."""
+"""Read counts on transects and areas of strata from CSV files, for counts by other means."""
 
 import difflib
 import math
@@ -18,7 +18,7 @@ _AREA_ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class CountTable:
-    """For each species, in order of appearance, its sample in each stratum, in the order of their file."""
+    """The samples of each species, in order of appearance, by stratum in the order of its file."""
 
     samples: Mapping[str, tuple[StratumSample, ...]]
 
@@ -34,10 +34,9 @@ def read_count_table(transects: Path, strata: Path) -> CountTable:
     """Read `transects` (stratum, transect, species, area_km2, count) and `strata` (stratum, area_km2 and, if wanted,
     transects_possible).
 
-    A transect without a row for a species counts none of it; a row with an empty species and no count names a
-    transect on which nothing was seen. Names of strata, transects and species that differ in upper and lower case, in
-    blanks or in how accents are composed are one; its first spelling is kept. Raises InputError, naming file, line and
-    column.
+    A transect without a row for a species has a count of 0; a row with an empty species and no count is a transect
+    without animals. Names of strata, transects and species that differ only in case, blanks or composition of accents
+    are the same; the first spelling is kept. Raises InputError, naming file, line and column.
     """
     grounds = {row.cells["stratum"]: row for row in _strata_rows(strata)}
     flown: dict[str, dict[str, _Transect]] = {name: {} for name in grounds}
@@ -94,7 +93,7 @@ def _add(row: TableRow, flown: dict[str, _Transect], species: dict[str, str]) ->
 
 
 def _folded(name: str) -> str:
-    """A name without regard to case, to how many blanks stand in it, and to how accents are composed."""
+    """A key for names that ignores case, the number of blanks, and the composition of accents."""
     return " ".join(folded(name).split())
 
 
@@ -109,7 +108,13 @@ def _sample(row: TableRow, flown: Mapping[str, _Transect], species: str) -> Stra
     if possible is not None and possible < max(len(flown), 1):
         raise row.problem(_OPTIONAL, f"{possible:g} is less than the {len(flown)} transects flown in {name!r}")
     counts = tuple(one.counts.get(species, (0, 0))[0] for one in flown.values())
-    return StratumSample(name, area, possible, counts, tuple(one.area for one in flown.values()))
+    return StratumSample(
+        stratum=name,
+        stratum_km2=area,
+        transects_possible=possible,
+        counts=counts,
+        areas=tuple(one.area for one in flown.values()),
+    )
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -229,7 +229,5 @@ def print_counts(result: "CensusResult") -> None:
         print(
             "corrected: for what the detector misses and mistakes and survey.yaml's factors; counts.csv has each step."
         )
-    if result.failures:
-        print(
-            f"{len(result.failures)} files or rows to look at; failures.csv and the report name each with its reason."
-        )
+    if result.issues:
+        print(f"{len(result.issues)} files or rows to look at; failures.csv and the report name each with its reason.")

@@ -16,8 +16,8 @@ from transect.settings import Settings
 
 if TYPE_CHECKING:
     from transect.census import CensusConfig
-    from transect.census.dry_run import DryRun, FilesBelow, Spread
-    from transect.census.issues import Failure
+    from transect.census.dry_run import DryRun, FileInventory, Spread
+    from transect.census.issues import Issue
     from transect.census.sightings.scales import Resampling
 
 # So many names are printed; --json gives all.
@@ -76,11 +76,11 @@ def _print(planned: "DryRun") -> None:
         table.add_row("searched at", _resampling(planned.resampling))
     table.add_row("expected time", _time(planned))
     Console().print(table)
-    _print_failures("cannot be used", planned.unusable)
-    _print_failures("to look at", planned.remarks)
+    _print_issues("cannot be used", planned.unusable)
+    _print_issues("to look at", planned.remarks)
 
 
-def _files(files: "FilesBelow") -> str:
+def _files(files: "FileInventory") -> str:
     kinds = count_reasons(files.left_out)
     why = f" ({', '.join(f'{count} {reason}' for reason, count in kinds.items())})" if kinds else ""
     return (
@@ -118,11 +118,11 @@ def _time(planned: "DryRun") -> str:
     return f"{told} for {expected.tiles} tiles (from {expected.timed} photos)"
 
 
-def _print_failures(what: str, failures: "Sequence[Failure]") -> None:
-    if failures:
-        print(f"{len(failures)} {what}:")
-    for failure in failures[:_MOST_NAMES]:
-        named = "" if failure.reason.startswith(("Transect ", "In transect ", failure.file)) else f"{failure.file}: "
-        print(f"  {named}{failure.reason}")
-    if len(failures) > _MOST_NAMES:
-        print(f"  and {len(failures) - _MOST_NAMES} more; --json names all")
+def _print_issues(what: str, issues: "Sequence[Issue]") -> None:
+    if issues:
+        print(f"{len(issues)} {what}:")
+    for issue in issues[:_MOST_NAMES]:
+        named = "" if issue.reason.startswith(("Transect ", "In transect ", issue.file)) else f"{issue.file}: "
+        print(f"  {named}{issue.reason}")
+    if len(issues) > _MOST_NAMES:
+        print(f"  and {len(issues) - _MOST_NAMES} more; --json names all")

@@ -1,4 +1,4 @@
-"""Sample surveys and training sets with known truth: every animal's place and species is exact."""
+"""Synthetic surveys and training sets with ground truth: every animal's position and species is exact."""
 
 from transect.synth.animals.species import SPECIES, Species
 from transect.synth.camera.flight import PositionNoise

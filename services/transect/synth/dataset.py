@@ -1,4 +1,4 @@
-"""A YOLO training set cut from scenes with known truth."""
+"""A YOLO training set cut from scenes with ground truth."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from transect.errors import InputError
 from transect.progress import progress
 from transect.synth.animals.species import SPECIES
 from transect.synth.domains import Domain, survey_background, survey_tile, wide_tile
-from transect.synth.output import building, finished, spread, write_jpeg
+from transect.synth.output import build_folder, is_finished, map_in_processes, write_jpeg
 from transect.synth.scene import Picture, render
 
 _SPLITS = ("train", "val", "test")
@@ -19,7 +19,7 @@ _DOMAINS = {"survey": survey_tile, "wide": wide_tile}
 _SPACING_M = 500.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Job:
     folder: Path
     seed: int
@@ -44,15 +44,15 @@ def make_dataset(
     """Make `out/images/{train,val,test}`, `out/labels/...` and `out/data.yaml`; return the latter.
 
     `background` pictures of empty ground go into `out/images/background`: the survey's own ground, at random, with no
-    more of what looks like animals than a survey has.
+    more decoys than a survey has.
 
     The splits lie on ground of their own. A finished set of the same parameters is left as it is;
     the pictures do not depend on `processes`.
 
     seed: non-negative. train, val, test: pictures a split. tile: side of a picture in pixels (64..2048).
-    domain: "survey" looks like `make_survey`'s frames cut into tiles, "wide" like nearly anything. background: 0 or
-    more, in the domain "survey".
-    Raises InputError for a bad parameter or when `out` holds something else.
+    domain: "survey" is like `make_survey`'s frames cut into tiles, "wide" any ground, light and camera. background: 0
+    or more, in the domain "survey".
+    Raises InputError for a bad parameter or when `out` contains other files.
     """
     counts = (train, val, test)
     if min(counts) < 1 or seed < 0 or not 64 <= tile <= 2048 or domain not in _DOMAINS:
@@ -65,18 +65,18 @@ def make_dataset(
     parameters = {
         "kind": "dataset", "seed": seed, "train": train, "val": val, "test": test, "tile": tile, "domain": domain,
     }  # fmt: skip
-    # What came later than the first sets is named where it is used.
+    # Parameters newer than the first sets are included only where they are used.
     parameters |= {"background": background} if background else {}
-    if finished(out, parameters):
+    if is_finished(out, parameters):
         return out / "data.yaml"
-    with building(out, parameters) as part:
+    with build_folder(out, parameters) as part:
         jobs = [
-            _Job(part, seed, domain, split, index, tile)
+            _Job(folder=part, seed=seed, domain=domain, split=split, index=index, tile=tile)
             for split, count in enumerate((*counts, background))
             for index in range(count)
         ]
         with progress(f"Making {domain} training set", len(jobs), "tiles") as advance:
-            for _ in spread(_make_tile, jobs, processes):
+            for _ in map_in_processes(_make_tile, jobs, processes):
                 advance()
         # No `path`: the folder stays valid wherever it is moved.
         description = {name: f"images/{name}" for name in _SPLITS} | {"names": {s.index: s.name for s in SPECIES}}

@@ -1,4 +1,4 @@
-"""What may be in a training picture: the sample survey's savanna, or nearly anything ("wide")."""
+"""The domains of training pictures: the sample survey's savanna, or any ground, light and camera ("wide")."""
 
 from dataclasses import replace
 from typing import Literal
@@ -22,7 +22,7 @@ def survey_tile(
     rng: np.random.Generator, tile: int, place: tuple[float, float], world: int
 ) -> tuple[Scene, View, Optics]:
     """A tile as a census cuts it from a frame of the sample survey; `place` (metres) is its centre."""
-    view = View(*place, GSD * float(rng.uniform(0.96, 1.05)), float(rng.uniform(0, 360)), tile, tile)
+    view = _view(place, GSD * float(rng.uniform(0.96, 1.05)), float(rng.uniform(0, 360)), tile)
     animals: list[Animal] = []
     if rng.random() < 0.6:
         for species in rng.permutation(len(SPECIES))[: int(rng.choice((1, 2, 3), p=(0.35, 0.40, 0.25)))]:
@@ -45,7 +45,7 @@ def survey_background(
     """A tile of the sample survey's ground as it is, drawn at random, without an animal: with no more rocks and dead
     wood than a survey has, so that the false alarms on it are as many as on as much ground of a survey.
     """
-    view = View(*place, GSD * float(rng.uniform(0.96, 1.05)), float(rng.uniform(0, 360)), tile, tile)
+    view = _view(place, GSD * float(rng.uniform(0.96, 1.05)), float(rng.uniform(0, 360)), tile)
     scene = Scene(world, survey_ground(), survey_cover(), survey_light(rng), ())
     return scene, view, survey_optics(rng)
 
@@ -60,12 +60,16 @@ def wide_tile(
     length_px = 14.0 * (240.0 / 14.0) ** share
     length_px = float(np.clip(length_px, 14, 0.75 * tile))
     gsd = SPECIES[species].length_m / length_px
-    view = View(*place, gsd, float(rng.uniform(0, 360)), tile, tile)
+    view = _view(place, gsd, float(rng.uniform(0, 360)), tile)
     ground, cover = draw_biome(rng, view)
     animals = _wide_animals(rng, species, view) if rng.random() < 0.8 else []
     light = _wide_light(rng)
     scene = Scene(world, ground, cover, light, tuple(animals))
     return scene, view, _wide_optics(rng, ground, cover, light)
+
+
+def _view(place: tuple[float, float], gsd: float, yaw_deg: float, tile: int) -> View:
+    return View(x=place[0], y=place[1], gsd=gsd, yaw_deg=yaw_deg, width=tile, height=tile)
 
 
 def _within(rng: np.random.Generator, view: View, share: float) -> tuple[float, float]:
@@ -101,7 +105,7 @@ def _wide_light(rng: np.random.Generator) -> Light:
 
 
 def _wide_optics(rng: np.random.Generator, ground: Ground, cover: Cover, light: Light) -> Optics:
-    """Expose for the ground, then go wrong by up to two stops: real frames do."""
+    """Expose for the ground, with an error of up to two stops, as in real frames."""
     share = float(np.clip(cover.bushes * cover.bush_radius[0] * cover.bush_radius[1] * 3.14 / 1e4, 0, 1))
     reflect = luminance(ground.base) * (1 - share) + luminance(cover.leaf) * share
     reflect = 0.7 * reflect + 0.3 * luminance(ground.patch)

@@ -1,4 +1,4 @@
-"""Folders that are finished or absent, and work spread over processes."""
+"""Output folders that are complete or absent, and parallel work in processes."""
 
 import json
 import multiprocessing
@@ -18,24 +18,24 @@ from transect.files import atomic_write_json
 GENERATOR = 4
 """Version of the generator: the same version, parameters and seed give the same bytes."""
 
-_MARK = "synth.json"
-_FEW = 12
+_PARAMETERS_FILE = "synth.json"
+_LEAST_FOR_PROCESSES = 12
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def finished(out: Path, parameters: dict[str, Any]) -> bool:
-    """Whether `out` already holds what these parameters make.
+def is_finished(out: Path, parameters: dict[str, Any]) -> bool:
+    """Whether `out` already contains the result of these parameters.
 
-    Raises InputError when `out` holds something that was not made here, which must not be replaced.
+    Raises InputError when `out` contains other files, which must not be replaced.
     """
     if not out.exists():
         return False
-    mark = out / _MARK
+    mark = out / _PARAMETERS_FILE
     if mark.is_file():
         try:
-            return bool(json.loads(mark.read_text(encoding="utf-8")) == _marked(parameters))
+            return bool(json.loads(mark.read_text(encoding="utf-8")) == _parameters_record(parameters))
         except (ValueError, OSError):
             return False
     if not out.is_dir() or any(out.iterdir()):
@@ -44,15 +44,15 @@ def finished(out: Path, parameters: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def building(out: Path, parameters: dict[str, Any]) -> Iterator[Path]:
-    """Yield an empty folder beside `out`, which takes the place of `out` when all went well."""
+def build_folder(out: Path, parameters: dict[str, Any]) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, which replaces `out` when the block succeeds."""
     out.parent.mkdir(parents=True, exist_ok=True)
     _sweep(out)
     part = out.parent / f".{out.name}.part-{os.getpid()}"
     part.mkdir()
     try:
         yield part
-        atomic_write_json(part / _MARK, _marked(parameters))
+        atomic_write_json(part / _PARAMETERS_FILE, _parameters_record(parameters))
         if out.exists():
             old = out.parent / f".{out.name}.part-{os.getpid()}-old"
             out.replace(old)
@@ -64,10 +64,10 @@ def building(out: Path, parameters: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def spread(work: Callable[[Job], Result], jobs: Iterable[Job], processes: int) -> Iterator[Result]:
-    """Results of `work` in the order of `jobs`; few jobs are not worth the start of processes."""
+def map_in_processes(work: Callable[[Job], Result], jobs: Iterable[Job], processes: int) -> Iterator[Result]:
+    """Results of `work` in the order of `jobs`; few jobs run in this process, since starting others takes longer."""
     listed = list(jobs)
-    if processes <= 1 or len(listed) <= _FEW:
+    if processes <= 1 or len(listed) <= _LEAST_FOR_PROCESSES:
         yield from map(work, listed)
         return
     context = multiprocessing.get_context("spawn")
@@ -84,17 +84,17 @@ def write_jpeg(path: Path, pixels: Any, quality: int) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _marked(parameters: dict[str, Any]) -> dict[str, Any]:
+def _parameters_record(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"generator": GENERATOR, **parameters}
 
 
 def _one_thread() -> None:
-    # The processes share the cores already.
+    # The processes already use all cores.
     cv2.setNumThreads(1)
 
 
 def _sweep(out: Path) -> None:
-    """Remove what a killed run left behind."""
+    """Remove the partial folders of killed runs."""
     for left in out.parent.glob(f".{out.name}.part-*"):
         pid = left.name.rsplit("part-", 1)[1].split("-")[0]
         if not pid.isdigit() or int(pid) == os.getpid() or not _alive(int(pid)):

@@ -1,4 +1,4 @@
-"""A sample survey before its pictures are taken: what is wished for, the flight, the land and its animals."""
+"""A sample survey before its pictures are rendered: the design, the flight, the land and its animals."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from transect.errors import InputError
-from transect.synth.animals.motion import Tracks, moved
+from transect.synth.animals.motion import Tracks, animals_at
 from transect.synth.animals.population import draw_population
 from transect.synth.animals.species import SPECIES
 from transect.synth.camera.flight import BREAK_S, SPEED_M_S, Camera, Flight, PositionNoise, Route, Shot, plan_flight
@@ -21,7 +21,7 @@ _NAMES = tuple(kind.name for kind in SPECIES)
 _BIOME_PX = 320
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SurveyDesign:
     """The parameters of a sample survey; the same parameters give the same survey.
 
@@ -82,7 +82,7 @@ class SurveyDesign:
             )
 
     def parameters(self) -> dict[str, Any]:
-        """What synth.json holds. What came later than the first surveys is named where it is used."""
+        """The content of synth.json. Parameters newer than the first surveys are included only where they are used."""
         flown = ("side_overlap", "passes", "break_s", "speed_m_s", "animal_speed_m_s")
         names = (*flown, "density", "absent", "biome", "light")
         later = {name: value for name in names if (value := getattr(self, name)) != getattr(SurveyDesign, name)}
@@ -100,7 +100,7 @@ class SurveyDesign:
         }
 
     def route(self) -> Route:
-        """How its lines are flown."""
+        """The route of its lines."""
         return Route(
             height_m=self.height_m,
             overlap=self.overlap,
@@ -114,7 +114,7 @@ class SurveyDesign:
 
 @dataclass(frozen=True)
 class SurveyPlan:
-    """A survey before its pictures are taken."""
+    """A survey before its pictures are rendered."""
 
     design: SurveyDesign
     flight: Flight
@@ -123,12 +123,12 @@ class SurveyPlan:
     tracks: Tracks
 
     def seconds(self, shot: Shot) -> float:
-        """When a photo is taken, in seconds after the first one."""
+        """The time of a photo, in seconds after the first one."""
         return (shot.taken_at - self.flight.shots[0].taken_at).total_seconds()
 
     def scene_of(self, shot: Shot) -> Scene:
-        """The land with the animals, in their order, where they are when a photo is taken."""
-        return replace(self.scene, animals=moved(self.scene.animals, self.tracks, self.seconds(shot)))
+        """The land with the animals, in their order, at their positions at the time of a photo."""
+        return replace(self.scene, animals=animals_at(self.scene.animals, self.tracks, self.seconds(shot)))
 
 
 def plan_survey(design: SurveyDesign) -> SurveyPlan:
@@ -141,7 +141,7 @@ def plan_survey(design: SurveyDesign) -> SurveyPlan:
     light = (survey_dusk if design.light == "dusk" else survey_light)(np.random.default_rng((seed, 43)))
     ground, cover = survey_ground(), survey_cover()
     if design.biome == "other":
-        view = View(0.0, 0.0, GSD, 0.0, _BIOME_PX, _BIOME_PX)
+        view = View(x=0.0, y=0.0, gsd=GSD, yaw_deg=0.0, width=_BIOME_PX, height=_BIOME_PX)
         ground, cover = draw_biome(np.random.default_rng((seed, 47)), view)
     scene = Scene(world, ground, cover, light, animals)
     return SurveyPlan(design, flight, scene, Tracks.of(animals, flight.width_m, flight.height_m))

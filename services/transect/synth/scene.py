@@ -1,4 +1,4 @@
-"""A scene and its picture: ground, cover and animals, seen by a nadir camera, with a box around each animal."""
+"""Render a scene: ground, cover and animals under a nadir camera, with a box around each animal."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from transect.synth.camera.light import Light, Optics, develop, illuminate, shad
 from transect.synth.drawing.canvas import Canvas
 from transect.synth.drawing.noise import Field
 from transect.synth.drawing.view import View
-from transect.synth.land.canopy import lay_canopy
-from transect.synth.land.cover import Cover, Placed, place_cover
+from transect.synth.land.canopy import paint_canopy
+from transect.synth.land.cover import Cover, CoverObject, place_cover
 from transect.synth.land.ground import Ground, paint_ground
-from transect.synth.land.litter import lay_low
+from transect.synth.land.litter import paint_litter
 
 _MIN_VISIBLE = 0.25
 _MAX_MARGIN_PX = 160
@@ -32,7 +32,7 @@ class Scene:
     animals: tuple[Animal, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Box:
     """The visible part of an animal, in pixels of the picture (x1, y1, x2, y2)."""
 
@@ -47,14 +47,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """8-bit RGB pixels, and the animals that a person would mark."""
+    """8-bit RGB pixels, and the boxes of the animals that are visible enough to be labelled."""
 
     pixels: NDArray[np.uint8]
     boxes: tuple[Box, ...]
 
 
 def render(scene: Scene, view: View, optics: Optics, camera_seed: int) -> Picture:
-    """Take the picture. The scene fixes the content; `camera_seed` the sensor noise."""
+    """Render the picture. The scene determines the content, `camera_seed` the sensor noise."""
     radiance, boxes = expose(scene, view)
     return Picture(develop(radiance, optics, np.random.default_rng((camera_seed, 5))), boxes)
 
@@ -68,16 +68,16 @@ def expose(scene: Scene, view: View) -> tuple[NDArray[np.float32], tuple[Box, ..
     reach = scene.cover.bush_radius[1] * 1.3
     near = [animal for animal in scene.animals if _near(animal, wide, reach)]
     things = _cleared(place_cover(scene.cover, wide, scene.seed, reach), near)
-    lay_low(scene.cover, things, canvas, wide)
-    alphas = _lay_animals(near, canvas, wide)
-    hidden = lay_canopy(scene.cover, things, canvas, wide, scene.seed)
+    paint_litter(scene.cover, things, canvas, wide)
+    alphas = _draw_animals(near, canvas, wide)
+    hidden = paint_canopy(scene.cover, things, canvas, wide, scene.seed)
     radiance = illuminate(canvas.albedo, canvas.z, canvas.relief, scene.light, wide)
     boxes = [box for laid in alphas if (box := _box(laid, hidden, view, (left, top))) is not None]
     return np.ascontiguousarray(radiance[top : top + view.height, left : left + view.width]), tuple(boxes)
 
 
 def _margins(scene: Scene, view: View) -> tuple[int, int, int, int]:
-    """Pixels to paint beyond left, top, right and bottom: what stands towards the sun casts shadows into the view."""
+    """Pixels to paint beyond left, top, right and bottom: objects towards the sun cast shadows into the view."""
     tallest = max(1.5, scene.cover.bush_radius[1] * scene.cover.bush_height * 1.3 if scene.cover.bushes else 0.0)
     reach = min(shadow_reach_m(scene.light, tallest) / view.gsd, _MAX_MARGIN_PX)
     to_x, to_y = sun_view(scene.light, view)
@@ -86,14 +86,14 @@ def _margins(scene: Scene, view: View) -> tuple[int, int, int, int]:
 
 
 def _near(animal: Animal, view: View, reach_m: float) -> bool:
-    """Whether an animal can be seen, or keeps away a plant that can be seen."""
+    """Whether an animal is visible, or clears a plant that would be visible."""
     column, row = view.to_pixels(animal.x, animal.y)
     margin = (animal.length_m + reach_m) / view.gsd
     return -margin < column < view.width + margin and -margin < row < view.height + margin
 
 
-def _cleared(things: list[Placed], animals: list[Animal]) -> list[Placed]:
-    """Leave out what stands where an animal is; plants may still hang over its edge."""
+def _cleared(things: list[CoverObject], animals: list[Animal]) -> list[CoverObject]:
+    """Remove objects at an animal's position; plants may still hang over its edge."""
     if not animals or not things:
         return things
     places = np.array([(animal.x, animal.y) for animal in animals])
@@ -102,7 +102,7 @@ def _cleared(things: list[Placed], animals: list[Animal]) -> list[Placed]:
     for thing in things:
         distance = np.hypot(places[:, 0] - thing.x, places[:, 1] - thing.y)
         if thing.kind == "bush":
-            # One plant in eight stays whatever it hides.
+            # One plant in eight stays and may hide the animal.
             blocked = bool((distance < 0.85 * thing.size + lengths * (0.45 - 0.4 * thing.dice[3])).any())
             blocked = blocked and thing.dice[0] > 0.125
         else:
@@ -113,7 +113,7 @@ def _cleared(things: list[Placed], animals: list[Animal]) -> list[Placed]:
 
 
 @dataclass
-class _Laid:
+class _DrawnAnimal:
     animal: Animal
     left: int
     top: int
@@ -123,19 +123,19 @@ class _Laid:
     """Sum of alpha of the whole animal, outside of the canvas too."""
 
 
-def _lay_animals(animals: list[Animal], canvas: Canvas, view: View) -> list[_Laid]:
-    out: list[_Laid] = []
+def _draw_animals(animals: list[Animal], canvas: Canvas, view: View) -> list[_DrawnAnimal]:
+    out: list[_DrawnAnimal] = []
     for animal in animals:
         sprite = draw_sprite(animal, view)
         kept = canvas.lay(sprite)
         if kept is None:
             continue
-        out.append(_Laid(animal, max(sprite.left, 0), max(sprite.top, 0), kept, float(sprite.alpha.sum())))
+        out.append(_DrawnAnimal(animal, max(sprite.left, 0), max(sprite.top, 0), kept, float(sprite.alpha.sum())))
     return out
 
 
-def _box(laid: _Laid, hidden: Field, view: View, origin: tuple[int, int]) -> Box | None:
-    """Box of what can be seen, or None when too little can; origin: the view's first pixel on the canvas."""
+def _box(laid: _DrawnAnimal, hidden: Field, view: View, origin: tuple[int, int]) -> Box | None:
+    """Box of the visible part, or None when it is too small; origin: the view's first pixel on the canvas."""
     rows, columns = laid.alpha.shape
     over = hidden[laid.top : laid.top + rows, laid.left : laid.left + columns]
     seen = laid.alpha * (1.0 - over)
@@ -155,10 +155,10 @@ def _box(laid: _Laid, hidden: Field, view: View, origin: tuple[int, int]) -> Box
         return None
     x0, y0 = max(x0, 0), max(y0, 0)
     return Box(
-        laid.animal,
-        float(x0 + filled_columns[0]),
-        float(y0 + filled_rows[0]),
-        float(x0 + filled_columns[-1] + 1),
-        float(y0 + filled_rows[-1] + 1),
-        share,
+        animal=laid.animal,
+        x1=float(x0 + filled_columns[0]),
+        y1=float(y0 + filled_rows[0]),
+        x2=float(x0 + filled_columns[-1] + 1),
+        y2=float(y0 + filled_rows[-1] + 1),
+        visible=share,
     )

@@ -1,4 +1,4 @@
-"""What a detector without faults would report of a planned survey, without taking its pictures."""
+"""Perfect detections of a planned survey, without rendering its pictures."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PerfectSightings:
-    """A row for each animal in each frame that holds its middle at the time of the frame, in order of frames.
+    """A row for each animal in each frame that shows its middle at the time of the frame, in order of frames.
 
-    `frame` counts the plan's `flight.shots`, which hold the recorded poses, and `animal` its `scene.animals`.
+    `frame` indexes the plan's `flight.shots`, which have the recorded poses, and `animal` its `scene.animals`.
     """
 
     frame: Indices
@@ -38,8 +38,8 @@ class PerfectSightings:
 def perfect_sightings(plan: SurveyPlan) -> PerfectSightings:
     """All animals of all frames of a plan.
 
-    The box is that of an ellipse as long as the body and as wide, turned as the animal is: what a picture shows to
-    within a few pixels.
+    The box is that of an ellipse of the body's length, width and heading, which is within a few pixels of a rendered
+    picture's.
     """
     half_length, half_width, species = _bodies(plan)
     seconds = np.array([plan.seconds(shot) for shot in plan.flight.shots])
@@ -60,12 +60,21 @@ def perfect_sightings(plan: SurveyPlan) -> PerfectSightings:
     animal, middle, half = np.concatenate(found), np.concatenate(middles), np.concatenate(halves)
     size = np.array([camera.width, camera.height], dtype=np.float64)
     box = np.hstack([np.maximum(middle - half, 0), np.minimum(middle + half, size)])
-    return PerfectSightings(np.concatenate(frames), animal, species[animal], middle, box, seconds)
+    return PerfectSightings(
+        frame=np.concatenate(frames),
+        animal=animal,
+        species=species[animal],
+        middle_px=middle,
+        box_px=box,
+        seconds=seconds,
+    )
 
 
 def _bodies(plan: SurveyPlan) -> tuple[Floats, Floats, Indices]:
     """Half length and half width in metres and the class number of each animal."""
     animals = plan.scene.animals
     length = np.array([animal.length_m for animal in animals], dtype=np.float64)
-    width = np.array([SPECIES[animal.species].half_width * animal.look.width for animal in animals], dtype=np.float64)
+    width = np.array(
+        [SPECIES[animal.species].half_width * animal.appearance.width for animal in animals], dtype=np.float64
+    )
     return length / 2, length * width, np.array([animal.species for animal in animals], dtype=np.int64)

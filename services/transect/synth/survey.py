@@ -1,4 +1,4 @@
-"""A sample survey with known truth: frames along transects, survey.yaml and truth.geojson."""
+"""A sample survey with ground truth: frames along transects, survey.yaml and truth.geojson."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ from transect.synth.camera.flight import BREAK_S, SPEED_M_S, PositionNoise, Shot
 from transect.synth.camera.geo import LocalFrame
 from transect.synth.camera.light import develop
 from transect.synth.camera.metadata import Site, write_frame
-from transect.synth.output import GENERATOR, building, finished, spread
+from transect.synth.output import GENERATOR, build_folder, is_finished, map_in_processes
 from transect.synth.plan import SurveyDesign, SurveyPlan, plan_survey
 from transect.synth.savanna import survey_optics
 from transect.synth.scene import expose
@@ -34,7 +34,7 @@ _STRATUM = "plain"
 
 @dataclass(frozen=True)
 class SurveyTruth:
-    """What there is to find in a sample survey."""
+    """The ground truth of a sample survey."""
 
     folder: Path
     frames: int
@@ -71,7 +71,7 @@ def make_survey(
 
     The parameters are those of SurveyDesign. A finished survey of the same parameters is left as it is; the
     frames do not depend on `processes`.
-    Raises InputError for a bad parameter or when `out` holds something else.
+    Raises InputError for a bad parameter or when `out` contains other files.
     """
     design = SurveyDesign(
         frames=frames,
@@ -90,32 +90,32 @@ def make_survey(
 
 
 def photograph_survey(out: Path, design: SurveyDesign, *, processes: int = 2) -> SurveyTruth:
-    """The same for a design of any kind."""
+    """Make the survey of any design; see `make_survey`."""
     parameters = design.parameters()
-    if not finished(out, parameters):
-        with building(out, parameters) as part:
+    if not is_finished(out, parameters):
+        with build_folder(out, parameters) as part:
             _build(part, design, processes)
     return _read_truth(out)
 
 
 def _build(part: Path, design: SurveyDesign, processes: int) -> None:
-    plan = _planned(design)
+    plan = _cached_plan(design)
     jobs = [_Job(part, design, index) for index in range(len(plan.flight.shots))]
     with progress("Making sample survey", len(jobs), "frames") as advance:
-        for _ in spread(_take, jobs, processes):
+        for _ in map_in_processes(_take, jobs, processes):
             advance()
     (part / "survey.yaml").write_text(yaml.safe_dump(_survey_yaml(plan), sort_keys=False), encoding="utf-8")
     atomic_write_json(part / "truth.geojson", _truth(plan))
 
 
 @lru_cache(maxsize=2)
-def _planned(design: SurveyDesign) -> SurveyPlan:
+def _cached_plan(design: SurveyDesign) -> SurveyPlan:
     return plan_survey(design)
 
 
 def _take(job: _Job) -> None:
-    """Take one frame from its true pose and write its recorded pose."""
-    plan = _planned(job.design)
+    """Render one frame from its true pose and write its recorded pose."""
+    plan = _cached_plan(job.design)
     shot, camera, seed = plan.flight.shots[job.index], plan.flight.camera, plan.design.seed
     radiance, _ = expose(plan.scene_of(shot), camera.view(shot.true))
     optics = survey_optics(np.random.default_rng((seed, 44)))
@@ -126,7 +126,7 @@ def _take(job: _Job) -> None:
 
 
 def frame_path(folder: Path, shot: Shot) -> Path:
-    """Where the frame of a shot lies in a survey folder."""
+    """The path of a shot's frame in a survey folder."""
     return folder / "images" / shot.transect / f"{shot.name}.jpg"
 
 
@@ -149,7 +149,7 @@ def _survey_yaml(plan: SurveyPlan) -> dict[str, Any]:
 
 
 def _truth(plan: SurveyPlan) -> dict[str, Any]:
-    """Each animal where it is at the first photo, and the frames that hold its middle when they are taken."""
+    """Each animal's position at the first photo, and the frames that show its middle at their own time."""
     features = []
     population: Counter[str] = Counter({kind.name: 0 for kind in SPECIES})
     photographed: Counter[str] = Counter({kind.name: 0 for kind in SPECIES})
@@ -174,7 +174,7 @@ def _truth(plan: SurveyPlan) -> dict[str, Any]:
 
 
 def _frames(plan: SurveyPlan) -> list[list[str]]:
-    """For each animal the names of the frames that hold it."""
+    """For each animal the names of the frames that show it."""
     frames: list[list[str]] = [[] for _ in plan.scene.animals]
     sightings = perfect_sightings(plan)
     for animal, frame in zip(sightings.animal.tolist(), sightings.frame.tolist(), strict=True):

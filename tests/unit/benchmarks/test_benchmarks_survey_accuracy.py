@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from benchmarks.survey_accuracy import ALL, OVERLAP, Searched, Setting, count
 
-from transect.census.sightings.detect import Found
+from transect.census.sightings.detect import FrameDetections
 from transect.engine import PackageManifest, ValidationCounts
 from transect.synth import SPECIES, PositionNoise, SurveyDesign, perfect_sightings, plan_survey
 
@@ -14,13 +14,26 @@ NAMES = tuple(kind.name for kind in SPECIES)
 
 def searched(frames: int = 60) -> Searched:
     """A survey in which everything is found."""
-    plan = plan_survey(SurveyDesign(frames, 3, OVERLAP, transects=5, noise=PositionNoise(0.0, 0.0, 0.0)))
+    plan = plan_survey(
+        SurveyDesign(frames=frames, seed=3, overlap=OVERLAP, transects=5, noise=PositionNoise(0.0, 0.0, 0.0))
+    )
     seen, camera = perfect_sightings(plan), plan.flight.camera
     found = []
     for first, last in pairwise(np.searchsorted(seen.frame, np.arange(frames + 1)).tolist()):
         classes = tuple(NAMES[kind] for kind in seen.species[first:last])
         box = seen.box_px[first:last]
-        found.append(Found("", camera.width, camera.height, box, np.ones(len(box)), classes, 1, truncated=False))
+        found.append(
+            FrameDetections(
+                sha256="",
+                width=camera.width,
+                height=camera.height,
+                boxes=box,
+                scores=np.ones(len(box)),
+                classes=classes,
+                tiles=1,
+                truncated=False,
+            )
+        )
     return Searched(plan, found)
 
 

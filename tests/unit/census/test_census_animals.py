@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from shapely import box
 
 from transect.census import CensusConfig
-from transect.census.sightings.animals import CountedOnce, count_once
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.animals import UniqueCount, count_unique
+from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import Observations
 
 SIDE = 100.0
@@ -16,21 +16,33 @@ SIDE = 100.0
 
 def counted(
     photos: list[tuple[float, float]], boxes: list[tuple[int, float]], *, counting: str = "matching"
-) -> CountedOnce:
+) -> UniqueCount:
     """Photos (x, seconds) along a line, and boxes (photo, x) of one species."""
     frame, x = np.array([one for one, _ in boxes], np.int64), np.array([place for _, place in boxes])
     count = len(frame)
     ones: NDArray[np.float64] = np.ones(count)
     middles = np.array([(east, 0.0) for east, _ in photos])
     shapes = [box(east - SIDE / 2, -SIDE / 2, east + SIDE / 2, SIDE / 2) for east, _ in photos]
-    ground = Photographed(shapes, middles, np.array([seconds for _, seconds in photos]), window_s=20)
+    ground = FootprintIndex(shapes, middles, np.array([seconds for _, seconds in photos]), window_s=20)
     xy = np.stack([x, x * 0], axis=-1)
     seen = Observations(
-        frame, frame * 0, ("sheep",) * count, np.linspace(0.3, 0.9, count), np.zeros((count, 4)), xy, ones > 0,
-        ones < 0, ones > 0, ones * 0, ones * 0, ones * np.nan, ones * 0.1, ground.at(xy, frame).count,
-    )  # fmt: skip
+        frame=frame,
+        species=frame * 0,
+        class_name=("sheep",) * count,
+        score=np.linspace(0.3, 0.9, count),
+        box=np.zeros((count, 4)),
+        xy=xy,
+        placed=ones > 0,
+        cut=ones < 0,
+        inside=ones > 0,
+        yaw_arm_m=ones * 0,
+        height_arm=ones * 0,
+        reported_sd_m=ones * np.nan,
+        box_sd=ones * 0.1,
+        visits=ground.at(xy, frame).count,
+    )
     config = CensusConfig.model_validate({"counting": counting, "gps_error_m": 0.5, "yaw_error_deg": 1})
-    return count_once(seen, ground, config)
+    return count_unique(seen, ground, config)
 
 
 def test_an_animal_in_two_photos_of_a_flight_is_one() -> None:

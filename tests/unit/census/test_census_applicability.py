@@ -1,4 +1,4 @@
-"""Whether a survey looks like what the model was judged on: each test's own error rate, and what the checks say."""
+"""Applicability of a validation to a survey: each test's own error rate, and the sentences of the checks."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transect.census.applicability.checks import Check, Setting, compare
-from transect.census.applicability.differences import Grouped, holm, outside, p_beyond, rate
+from transect.census.applicability.checks import Check, SurveyContext, check_applicability
+from transect.census.applicability.differences import ClusteredMean, equivalence_p_value, holm, outlier_p_value, rate
 from transect.census.applicability.evidence import Boxes, Pictures
 from transect.census.applicability.state import Applicability, overall
 
@@ -18,10 +18,14 @@ NO_LEAST = np.zeros(4)
 
 def test_a_picture_of_the_same_kind_is_outside_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
-    found = [outside(rng.normal(size=(30, 4)) @ np.diag([1, 5, 0.1, 2]), np.zeros(4), NO_LEAST) for _ in range(20)]
+    found = [
+        outlier_p_value(rng.normal(size=(30, 4)) @ np.diag([1, 5, 0.1, 2]), np.zeros(4), NO_LEAST) for _ in range(20)
+    ]
     assert all(p is not None and p > 0.5 for p in found)  # the very middle
     mixing = rng.normal(size=(4, 4))
-    values = [outside(rng.normal(size=(30, 4)) @ mixing, rng.normal(size=4) @ mixing, NO_LEAST) for _ in range(2000)]
+    values = [
+        outlier_p_value(rng.normal(size=(30, 4)) @ mixing, rng.normal(size=4) @ mixing, NO_LEAST) for _ in range(2000)
+    ]
     p_values = np.array([p for p in values if p is not None])
     for level in (0.02, 0.1, 0.5):
         assert np.mean(p_values <= level) == pytest.approx(level, abs=4 * math.sqrt(level / len(p_values)))
@@ -29,12 +33,12 @@ def test_a_picture_of_the_same_kind_is_outside_as_often_as_it_says() -> None:
 
 def test_what_does_not_vary_has_a_least_spread() -> None:
     grey = np.column_stack([np.linspace(0, 1, 20), np.zeros(20)])
-    near, far = (outside(grey, np.array([0.5, away]), np.array([0.01, 0.01])) for away in (0.01, 0.2))
+    near, far = (outlier_p_value(grey, np.array([0.5, away]), np.array([0.01, 0.01])) for away in (0.01, 0.2))
     assert near is not None
     assert near > 0.3
     assert far is not None
     assert far < 1e-6
-    assert outside(grey[:3], np.zeros(2), np.zeros(2)) is None
+    assert outlier_p_value(grey[:3], np.zeros(2), np.zeros(2)) is None
 
 
 def test_images_that_vary_alike_tell_the_spread_of_few() -> None:
@@ -46,7 +50,7 @@ def test_images_that_vary_alike_tell_the_spread_of_few() -> None:
         for _ in range(1500):
             few, others = rng.normal(size=(many, 8)) @ mixing, rng.normal(size=(alike, 8)) @ mixing + 40
             mean = (rng.normal(size=8) + away) @ mixing
-            found.append(outside(few, mean, np.zeros(8), others if alike else None))
+            found.append(outlier_p_value(few, mean, np.zeros(8), others if alike else None))
         return np.array(found, np.float64)
 
     for level in (0.02, 0.1):
@@ -58,12 +62,12 @@ def test_images_that_vary_alike_tell_the_spread_of_few() -> None:
 
 def test_animals_of_one_picture_go_together() -> None:
     values, pictures = np.array([1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0]), np.repeat(np.arange(5), 2)
-    grouped = Grouped.of(values, pictures)
+    grouped = ClusteredMean.of(values, pictures)
     assert grouped is not None
     # By hand: sums 2, 4, 6, 4, 4 less twice the mean of 2 leave -2, 0, 2, 0, 0.
     assert (grouped.mean, grouped.pictures) == (2.0, 5)
     assert grouped.se == pytest.approx(math.sqrt(5 / 4 * 8) / 10)
-    assert Grouped.of(values[:4], pictures[:4]) is None
+    assert ClusteredMean.of(values[:4], pictures[:4]) is None
 
 
 def test_a_rate_is_known_at_none() -> None:
@@ -77,9 +81,11 @@ def test_a_rate_is_known_at_none() -> None:
 
 
 def test_a_margin_is_no_difference() -> None:
-    assert p_beyond(0.1, 0.01, 0.15, 20) == 1.0
-    assert p_beyond(-0.35, 0.1, 0.15, 100) == pytest.approx(0.048, abs=0.001)  # t of 2, 99 degrees of freedom
-    assert p_beyond(0.35, 0.1, 0.15, 2) > 0.2
+    assert equivalence_p_value(0.1, 0.01, 0.15, 20) == 1.0
+    assert equivalence_p_value(-0.35, 0.1, 0.15, 100) == pytest.approx(
+        0.048, abs=0.001
+    )  # t of 2, 99 degrees of freedom
+    assert equivalence_p_value(0.35, 0.1, 0.15, 2) > 0.2
 
 
 def test_a_family_is_corrected_for_its_number() -> None:
@@ -104,22 +110,22 @@ def pictures(rng: np.random.Generator, count: int, *, size: float = 20.0, herds:
             ]
     table = np.array(rows).reshape(-1, 4)
     boxes = Boxes(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3] > 0)
-    looks = rng.normal(
+    appearance = rng.normal(
         [bright, -2, 0.05, -0.1, -3, -3, -3, -3], [0.08, 0.3, 0.02, 0.02, 0.3, 0.3, 0.3, 0.3], (count, 8)
     )
-    return Pictures(np.full(count, mpx), looks, {"deer": boxes})
+    return Pictures(np.full(count, mpx), appearance, {"deer": boxes})
 
 
 def failing(checks: Sequence[Check]) -> set[str]:
     return {check.kind for check in checks if check.differs}
 
 
-SETTING = Setting(gsd_m=0.05, training_gsd_m=0.05)
+SETTING = SurveyContext(gsd_m=0.05, training_gsd_m=0.05)
 
 
 def test_the_same_kind_of_survey_is_hardly_ever_called_different() -> None:
     rng = np.random.default_rng(2)
-    wrong = [failing(compare(pictures(rng, 60), pictures(rng, 50), SETTING)) for _ in range(200)]
+    wrong = [failing(check_applicability(pictures(rng, 60), pictures(rng, 50), SETTING)) for _ in range(200)]
     assert sum(map(bool, wrong)) <= 10
 
 
@@ -130,32 +136,40 @@ def test_the_same_kind_of_survey_is_hardly_ever_called_different() -> None:
         ({"score": -0.5}, SETTING, {"scores"}),
         ({"bright": 0.9}, SETTING, {"ground"}),
         ({"herds": 0.02}, SETTING, {"density"}),
-        ({}, Setting(gsd_m=0.1, training_gsd_m=0.05), {"ground sample distance"}),
+        ({}, SurveyContext(gsd_m=0.1, training_gsd_m=0.05), {"ground sample distance"}),
         # Where the false alarms of the ground are known, nothing rests on the number of animals.
-        ({"herds": 0.02}, Setting(0.05, 0.05, false_by_ground={"deer": 0.5}), set()),
+        ({"herds": 0.02}, SurveyContext(0.05, 0.05, false_by_ground={"deer": 0.5}), set()),
         # Twice as many animals change the share of false alarms by less than matters.
         ({"herds": 1.0}, SETTING, set()),
     ],
 )
-def test_each_difference_is_found_by_its_check(change: dict[str, float], setting: Setting, kinds: set[str]) -> None:
+def test_each_difference_is_found_by_its_check(
+    change: dict[str, float], setting: SurveyContext, kinds: set[str]
+) -> None:
     rng = np.random.default_rng(3)
-    found = [failing(compare(pictures(rng, 60), pictures(rng, 60, **change), setting)) for _ in range(10)]
+    found = [failing(check_applicability(pictures(rng, 60), pictures(rng, 60, **change), setting)) for _ in range(10)]
     assert sum(one == kinds for one in found) >= 9, found
 
 
 def test_a_species_that_is_absent_is_seen() -> None:
     rng = np.random.default_rng(4)
-    checks = compare(pictures(rng, 60), pictures(rng, 60, herds=0.0), SETTING)
+    checks = check_applicability(pictures(rng, 60), pictures(rng, 60, herds=0.0), SETTING)
     assert failing(checks) == {"density"}
-    told = {check.kind: check for check in checks}
-    assert told["sizes"].p is None
-    assert "Too few photos of the survey hold deer" in told["sizes"].sentence
-    assert "background" in told["density"].sentence
+    by_kind = {check.kind: check for check in checks}
+    assert by_kind["sizes"].p is None
+    assert "Too few photos of the survey hold deer" in by_kind["sizes"].sentence
+    assert "background" in by_kind["density"].sentence
 
 
 def test_the_state_follows_from_the_checks() -> None:
-    good = Check("ground", "", 0.5, "The photos look other.")
-    bad = Check("sizes", "deer", 1e-9, "What the model takes for deer is 2.00 times as large.", differs=True)
+    good = Check(kind="ground", species="", p=0.5, sentence="The photos differ.")
+    bad = Check(
+        kind="sizes",
+        species="deer",
+        p=1e-9,
+        sentence="What the model takes for deer is 2.00 times as large.",
+        differs=True,
+    )
     both = Applicability((good, bad))
     assert [both.state(name) for name in ("deer", "elk")] == ["not validated here", "validated"]
     assert both.reasons("deer") == (bad.sentence,)
@@ -164,7 +178,9 @@ def test_the_state_follows_from_the_checks() -> None:
     assert overall({"deer": "validated"}) == "validated"
     unknown = Applicability(missing="The model package is old.")
     assert (unknown.state("deer"), unknown.reasons("deer")) == ("not known", ("The model package is old.",))
-    few = Applicability((Check("ground", "", None, "There are too few validation images (3)."),))
+    few = Applicability(
+        (Check(kind="ground", species="", p=None, sentence="There are too few validation images (3)."),)
+    )
     assert (few.state("deer"), few.reasons("deer")) == ("not known", ("There are too few validation images (3).",))
     record = both.record("deer")
     assert record["detector"] == "not validated here"

@@ -9,21 +9,35 @@ from transect.census.estimates.correction import Correction, DetectorError, Spec
 from transect.census.estimates.ground import GroundAlarms
 
 DETECTOR = DetectorError(
-    0.9, 0.018, 0.75, 0.03, 1.2, 0.05, images=80, objects=400,
+    precision=0.9, precision_se=0.018, recall=0.75, recall_se=0.03, factor=1.2, cv=0.05, images=80, objects=400,
     precision_ci95=(0.859, 0.931), recall_ci95=(0.688, 0.805), factor_ci95=(1.09, 1.33),
 )  # fmt: skip
 KNOWN = SpeciesFactors(availability=0.8, availability_se=0.04)
-BOTH = Correction("zebra", 1.5, 0.0707, DETECTOR, KNOWN, "")
+BOTH = Correction(species="zebra", factor=1.5, cv=0.0707, detector=DETECTOR, factors=KNOWN, note="")
 
 
 def row(corrected: float | None) -> SpeciesRow:
     return SpeciesRow(
-        "zebra", 300, 4, 110, 2, 900.0, 90.0, (700.0, 1100.0), 9.0, 12.0, corrected=corrected, single_look=100.0
+        species="zebra",
+        seen=300,
+        seen_unplaced=4,
+        unique=110,
+        outside=2,
+        estimate=900.0,
+        se=90.0,
+        ci95=(700.0, 1100.0),
+        density_per_km2=9.0,
+        area_km2=12.0,
+        corrected=corrected,
+        single_look=100.0,
     )
 
 
 def test_without_a_correction_there_are_three_steps() -> None:
-    for correction in (None, Correction("zebra", 1.0, 0.0, None, SpeciesFactors(), "no counts")):
+    for correction in (
+        None,
+        Correction(species="zebra", factor=1.0, cv=0.0, detector=None, factors=SpeciesFactors(), note="no counts"),
+    ):
         steps = species_steps(row(None), correction)
         assert [(step.name, step.value) for step in steps] == [("seen", 300), ("unique", 110), ("estimate", 900)]
         assert steps[-1].cv == pytest.approx(0.1)
@@ -50,7 +64,7 @@ def test_each_factor_of_the_detector_multiplies_the_single_look() -> None:
 
 def test_the_alarms_of_the_ground_are_taken_off_before_anything_is_multiplied() -> None:
     # 0.05 a megapixel; one look has 400, so 20 of the 100 boxes.
-    ground = GroundAlarms(0.05, 0.01, (0.03, 0.08), 1.2, 25, 200, 500.0)
+    ground = GroundAlarms(rate=0.05, se=0.01, ci95=(0.03, 0.08), effect=1.2, alarms=25, images=200, mpx=500.0)
     correction = replace(BOTH, ground=ground)
     steps = {step.name: step for step in species_steps(replace(row(120.0), searched_mpx=400.0), correction)}
     assert [steps[name].value for name in ("ground", "precision", "recall", "availability")] == pytest.approx(
@@ -68,14 +82,50 @@ def test_the_alarms_of_the_ground_are_taken_off_before_anything_is_multiplied() 
 
 
 def test_records_tell_what_was_taken_off_in_each_stratum() -> None:
-    correction = replace(BOTH, ground=GroundAlarms(0.05, 0.01, (0.03, 0.08), 1.2, 25, 200, 500.0))
+    correction = replace(
+        BOTH, ground=GroundAlarms(rate=0.05, se=0.01, ci95=(0.03, 0.08), effect=1.2, alarms=25, images=200, mpx=500.0)
+    )
     units = (
-        UnitCount("plain", "T1", "zebra", 1.0, 60, single_look=50.0, seen=200, searched_mpx=100.0),
-        UnitCount("hill", "T2", "zebra", 1.0, 50, single_look=50.0, seen=100, searched_mpx=300.0),
+        UnitCount(
+            stratum="plain",
+            transect="T1",
+            species="zebra",
+            area_km2=1.0,
+            count=60,
+            single_look=50.0,
+            seen=200,
+            searched_mpx=100.0,
+        ),
+        UnitCount(
+            stratum="hill",
+            transect="T2",
+            species="zebra",
+            area_km2=1.0,
+            count=50,
+            single_look=50.0,
+            seen=100,
+            searched_mpx=300.0,
+        ),
     )
     samples = [
-        StratumSample("plain", 5, None, (60,), (1.0,), (50.0,), (100.0,)),
-        StratumSample("hill", 2, None, (50,), (1.0,), (50.0,), (300.0,)),
+        StratumSample(
+            stratum="plain",
+            stratum_km2=5,
+            transects_possible=None,
+            counts=(60,),
+            areas=(1.0,),
+            single_look=(50.0,),
+            searched_mpx=(100.0,),
+        ),
+        StratumSample(
+            stratum="hill",
+            stratum_km2=2,
+            transects_possible=None,
+            counts=(50,),
+            areas=(1.0,),
+            single_look=(50.0,),
+            searched_mpx=(300.0,),
+        ),
     ]
     estimates = estimate_species("zebra", samples, "total", correction)
     plain, hill, whole = correction_records(Tally((row(150.0),), units, tuple(estimates), (correction,)))[0]["strata"]
@@ -87,20 +137,26 @@ def test_records_tell_what_was_taken_off_in_each_stratum() -> None:
 
 
 def test_known_shares_alone_multiply_the_unique_animals() -> None:
-    steps = species_steps(row(137.5), Correction("zebra", 1.25, 0.05, None, KNOWN, ""))
+    steps = species_steps(
+        row(137.5), Correction(species="zebra", factor=1.25, cv=0.05, detector=None, factors=KNOWN, note="")
+    )
     assert [step.name for step in steps] == ["seen", "unique", "availability", "corrected", "estimate"]
     assert steps[2].value == pytest.approx(137.5)
 
 
 def test_records_hold_the_steps_of_each_stratum() -> None:
     units = (
-        UnitCount("plain", "T1", "zebra", 1.0, 60, single_look=50.0, seen=200),
-        UnitCount("hill", "T2", "zebra", 1.0, 50, single_look=50.0, seen=100),
-        UnitCount("hill", "T2", "gnu", 1.0, 9, single_look=9.0, seen=9),
+        UnitCount(stratum="plain", transect="T1", species="zebra", area_km2=1.0, count=60, single_look=50.0, seen=200),
+        UnitCount(stratum="hill", transect="T2", species="zebra", area_km2=1.0, count=50, single_look=50.0, seen=100),
+        UnitCount(stratum="hill", transect="T2", species="gnu", area_km2=1.0, count=9, single_look=9.0, seen=9),
     )
     samples = [
-        StratumSample("plain", 5, None, (60,), (1.0,), (50.0,)),
-        StratumSample("hill", 2, None, (50,), (1.0,), (50.0,)),
+        StratumSample(
+            stratum="plain", stratum_km2=5, transects_possible=None, counts=(60,), areas=(1.0,), single_look=(50.0,)
+        ),
+        StratumSample(
+            stratum="hill", stratum_km2=2, transects_possible=None, counts=(50,), areas=(1.0,), single_look=(50.0,)
+        ),
     ]
     estimates = estimate_species("zebra", samples, "total", BOTH)
     (record,) = correction_records(Tally((row(150.0),), units, tuple(estimates), (BOTH,)))

@@ -3,20 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from transect.census.ground.placement.clock import one_clock
-from transect.census.ground.placement.frames import Reading
+from transect.census.ground.placement.clock import unify_clocks
+from transect.census.ground.placement.frames import SourceFile
 from transect.census.inputs.flights import FlightRow
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
 
 TABLE = Path("flights.csv")
 NAIROBI = timezone(timedelta(hours=3))
-TEN = datetime(2025, 7, 15, 10)  # noqa: DTZ001 - a clock that nobody named
+TEN = datetime(2025, 7, 15, 10)  # noqa: DTZ001 - a local clock
 
 
-def reading(name: str, row: datetime | None = None, photo: datetime | None = None) -> Reading:
+def reading(name: str, row: datetime | None = None, photo: datetime | None = None) -> SourceFile:
     metadata = FrameMetadata(taken_at=photo, model="FC6310")
-    return Reading(name, Path(name), FlightRow(2, name, time=row), metadata)
+    return SourceFile(name=name, path=Path(name), row=FlightRow(line=2, image=name, time=row), metadata=metadata)
 
 
 def test_offsets_are_honoured_and_the_commonest_is_the_clock_of_all() -> None:
@@ -24,21 +24,21 @@ def test_offsets_are_honoured_and_the_commonest_is_the_clock_of_all() -> None:
         (TEN + timedelta(hours=3, seconds=1)).replace(tzinfo=NAIROBI),
         *((TEN + timedelta(seconds=s)).replace(tzinfo=UTC) for s in (2, 3)),
     ]
-    clock = one_clock([reading(f"a{n}", row) for n, row in enumerate(rows, 1)], TABLE)
+    clock = unify_clocks([reading(f"a{n}", row) for n, row in enumerate(rows, 1)], TABLE)
     assert [(clock.times[f"a{n}"] - TEN.replace(tzinfo=UTC)).total_seconds() for n in (1, 2, 3)] == [1, 2, 3]
     assert {time.utcoffset() for time in clock.times.values()} == {timedelta(0)}
     assert "several offsets from UTC (UTC: 2 photos, +03:00: 1 photo)" in clock.notes[0][1]
 
 
 def test_clocks_without_a_name_are_left_as_they_are() -> None:
-    clock = one_clock([reading("a", None, TEN), reading("b", TEN)], TABLE)
+    clock = unify_clocks([reading("a", None, TEN), reading("b", TEN)], TABLE)
     assert clock.times == {"a": TEN, "b": TEN}
     assert clock.notes == ()
 
 
 def test_a_camera_is_put_on_the_clock_of_flights_by_the_photos_that_have_both() -> None:
     late = TEN + timedelta(minutes=5)
-    clock = one_clock(
+    clock = unify_clocks(
         [reading("a", TEN.replace(tzinfo=UTC), TEN + timedelta(hours=3)), reading("b", None, late)], TABLE
     )
     assert clock.times["b"] == late.replace(tzinfo=NAIROBI) - timedelta(hours=3) + timedelta(hours=3)
@@ -47,20 +47,20 @@ def test_a_camera_is_put_on_the_clock_of_flights_by_the_photos_that_have_both() 
 
 def test_a_camera_whose_offset_nothing_tells_has_no_time_beside_utc() -> None:
     reads = [reading("a", TEN.replace(tzinfo=UTC)), reading("b", None, TEN)]
-    clock = one_clock(reads, TABLE)
+    clock = unify_clocks(reads, TABLE)
     assert set(clock.times) == {"a"}
     assert "set utc_offset" in clock.remarks["b"]
-    assert one_clock(reads, TABLE, NAIROBI).times["b"] == TEN.replace(tzinfo=NAIROBI)
+    assert unify_clocks(reads, TABLE, NAIROBI).times["b"] == TEN.replace(tzinfo=NAIROBI)
 
 
 def test_rows_without_an_offset_among_rows_with_one_are_refused() -> None:
     with pytest.raises(SurveyError, match=r"flights\.csv line 2 gives a time without an offset from UTC"):
-        one_clock([reading("a", TEN.replace(tzinfo=NAIROBI)), reading("b", TEN)], TABLE)
+        unify_clocks([reading("a", TEN.replace(tzinfo=NAIROBI)), reading("b", TEN)], TABLE)
 
 
 def test_a_time_that_cannot_be_read_is_said() -> None:
     metadata = FrameMetadata(time_problem="EXIF says DateTimeOriginal '99'")
-    clock = one_clock([Reading("a", Path("a"), None, metadata)], TABLE)
+    clock = unify_clocks([SourceFile(name="a", path=Path("a"), row=None, metadata=metadata)], TABLE)
     assert clock.remarks == {"a": "it has no time: EXIF says DateTimeOriginal '99'."}
 
 
@@ -68,11 +68,11 @@ def test_a_note_names_the_file_whose_times_it_is_about() -> None:
     """A survey without flights.csv has no row; its times are those of the photos alone."""
     utc, nairobi = TEN.replace(tzinfo=UTC), TEN.replace(tzinfo=NAIROBI)
 
-    def sources(*reads: Reading) -> list[str]:
-        return [file for file, _ in one_clock(reads, TABLE).notes]
+    def sources(*reads: SourceFile) -> list[str]:
+        return [file for file, _ in unify_clocks(reads, TABLE).notes]
 
-    def bare(name: str, time: datetime) -> Reading:
-        return Reading(name, Path(name), None, FrameMetadata(taken_at=time, model="FC6310"))
+    def bare(name: str, time: datetime) -> SourceFile:
+        return SourceFile(name=name, path=Path(name), row=None, metadata=FrameMetadata(taken_at=time, model="FC6310"))
 
     assert sources(bare("a", utc), bare("b", nairobi)) == ["images"]
     assert sources(bare("a", nairobi), bare("b", TEN)) == ["images"]

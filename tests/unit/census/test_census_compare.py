@@ -15,9 +15,19 @@ from transect.census.outputs.files import estimate_record
 from transect.census.saved_result import read_census
 from transect.errors import InputError
 
-PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5))
-MORE = StratumSample("plain", 180, None, (40, 35, 12, 60, 28, 31), (4, 3, 2.5, 5, 3.5, 3))
-HILL = StratumSample("hill", 40, None, (1, 4, 2, 0, 3), (1, 2, 1, 1, 1))
+PLAIN = StratumSample(
+    stratum="plain", stratum_km2=180, transects_possible=None, counts=(12, 5, 0, 22, 8), areas=(4, 3, 2.5, 5, 3.5)
+)
+MORE = StratumSample(
+    stratum="plain",
+    stratum_km2=180,
+    transects_possible=None,
+    counts=(40, 35, 12, 60, 28, 31),
+    areas=(4, 3, 2.5, 5, 3.5, 3),
+)
+HILL = StratumSample(
+    stratum="hill", stratum_km2=40, transects_possible=None, counts=(1, 4, 2, 0, 3), areas=(1, 2, 1, 1, 1)
+)
 
 Save = Callable[..., Path]
 
@@ -83,7 +93,9 @@ def test_two_surveys_are_compared_by_their_limits(save: Save) -> None:
 
 
 def test_a_survey_that_saw_none_is_compared_by_the_error_of_the_other(save: Save) -> None:
-    none = StratumSample("plain", 180, None, (0, 0, 0, 0), (4, 3, 5, 4))
+    none = StratumSample(
+        stratum="plain", stratum_km2=180, transects_possible=None, counts=(0, 0, 0, 0), areas=(4, 3, 5, 4)
+    )
     a = read_census(save("a", none))
     b = read_census(save("b", PLAIN))
     (found,) = compare(a, b).differences
@@ -134,14 +146,16 @@ def test_what_changed_is_listed(save: Save) -> None:
 
 
 def test_the_same_photos_are_tested_transect_by_transect(save: Save) -> None:
-    other = StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas)
+    other = StratumSample(
+        stratum="plain", stratum_km2=180, transects_possible=None, counts=(13, 5, 1, 24, 9), areas=PLAIN.areas
+    )
     a = read_census(save("a", PLAIN, manifest=manifest("x", conf=0.25)))
     b = read_census(save("b", other, manifest=manifest("x", conf=0.2)))
     comparison = compare(a, b)
     (found,) = comparison.differences
     assert comparison.same_photos
     assert found.test == "paired"
-    # As independent surveys they would tell nothing: their sampling error is far larger than the difference.
+    # As independent surveys they would show no difference: their sampling error is far larger than the difference.
     assert found.difference == pytest.approx(50)
     assert found.se is not None
     assert found.se < 20
@@ -151,8 +165,12 @@ def test_the_same_photos_are_tested_transect_by_transect(save: Save) -> None:
 
 def test_the_sum_of_strata_is_tested_by_their_summed_variances(save: Save) -> None:
     moved = [
-        StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas),
-        StratumSample("hill", 40, None, (2, 4, 3, 0, 3), HILL.areas),
+        StratumSample(
+            stratum="plain", stratum_km2=180, transects_possible=None, counts=(13, 5, 1, 24, 9), areas=PLAIN.areas
+        ),
+        StratumSample(
+            stratum="hill", stratum_km2=40, transects_possible=None, counts=(2, 4, 3, 0, 3), areas=HILL.areas
+        ),
     ]
     a, b = save("a", PLAIN, HILL, manifest=manifest("x")), save("b", *moved, manifest=manifest("x"))
     found = {one.stratum: one for one in compare(read_census(a), read_census(b)).differences}
@@ -172,14 +190,33 @@ def test_the_same_photos_on_other_transects_have_no_test(save: Save) -> None:
 def corrected_by(recall: float, cv: float) -> Correction:
     reach = math.exp(1.96 * cv)
     limits = ((1.0, 1.0), (recall / reach, recall * reach), (1 / recall / reach, reach / recall))
-    error = DetectorError(1.0, 0.0, recall, recall * cv, 1 / recall, cv, 200, 900, *limits)
-    return Correction("zebra", 1 / recall, cv, error, SpeciesFactors(), "")
+    error = DetectorError(
+        precision=1.0,
+        precision_se=0.0,
+        recall=recall,
+        recall_se=recall * cv,
+        factor=1 / recall,
+        cv=cv,
+        images=200,
+        objects=900,
+        precision_ci95=limits[0],
+        recall_ci95=limits[1],
+        factor_ci95=limits[2],
+    )
+    return Correction(species="zebra", factor=1 / recall, cv=cv, detector=error, factors=SpeciesFactors(), note="")
 
 
 def test_the_same_photos_by_two_models_are_tested_as_each_was_corrected(save: Save) -> None:
-    # The second model misses half of what the first one finds, and knows it.
+    # The second model misses half of what the first one finds, and its recall is known.
     half = tuple(count / 2 for count in PLAIN.counts)
-    poor = StratumSample("plain", 180, None, (6, 3, 0, 11, 4), PLAIN.areas, half)
+    poor = StratumSample(
+        stratum="plain",
+        stratum_km2=180,
+        transects_possible=None,
+        counts=(6, 3, 0, 11, 4),
+        areas=PLAIN.areas,
+        single_look=half,
+    )
     a = save("a", PLAIN, manifest=manifest("x"), correction=corrected_by(1.0, 0.02))
     b = save("b", poor, manifest=manifest("x"), correction=corrected_by(0.5, 0.05))
     (found,) = compare(read_census(a), read_census(b)).differences
@@ -205,7 +242,9 @@ def test_two_corrections_by_ground_bring_the_errors_of_their_alarms(save: Save) 
 
 
 def test_one_correction_of_both_leaves_its_error_in_the_difference_alone(save: Save) -> None:
-    other = StratumSample("plain", 180, None, (13, 5, 1, 24, 9), PLAIN.areas)
+    other = StratumSample(
+        stratum="plain", stratum_km2=180, transects_possible=None, counts=(13, 5, 1, 24, 9), areas=PLAIN.areas
+    )
     same = corrected_by(0.8, 0.05)
     a = save("a", PLAIN, manifest=manifest("x"), correction=same)
     b = save("b", other, manifest=manifest("x"), correction=same)
@@ -227,11 +266,19 @@ def test_corrected_and_uncorrected_have_no_test(save: Save) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "said"),
     [
-        (StratumSample("plain", 180, None, (3,), (4,)), PLAIN, "without a variance"),
-        (StratumSample("plain", 180, None, (), ()), PLAIN, "No transect was flown"),
         (
-            StratumSample("plain", 180, None, (0, 0), (4, 4)),
-            StratumSample("plain", 180, None, (0, 0, 0), (4, 4, 4)),
+            StratumSample(stratum="plain", stratum_km2=180, transects_possible=None, counts=(3,), areas=(4,)),
+            PLAIN,
+            "without a variance",
+        ),
+        (
+            StratumSample(stratum="plain", stratum_km2=180, transects_possible=None, counts=(), areas=()),
+            PLAIN,
+            "No transect was flown",
+        ),
+        (
+            StratumSample(stratum="plain", stratum_km2=180, transects_possible=None, counts=(0, 0), areas=(4, 4)),
+            StratumSample(stratum="plain", stratum_km2=180, transects_possible=None, counts=(0, 0, 0), areas=(4, 4, 4)),
             "None was seen in either",
         ),
     ],
@@ -257,7 +304,9 @@ def test_nothing_in_common_is_refused(save: Save) -> None:
 
 
 def test_other_ground_is_refused(save: Save) -> None:
-    larger = StratumSample("plain", 200, None, PLAIN.counts, PLAIN.areas)
+    larger = StratumSample(
+        stratum="plain", stratum_km2=200, transects_possible=None, counts=PLAIN.counts, areas=PLAIN.areas
+    )
     with pytest.raises(InputError, match=r"plain has 180 km2 .* and 200 km2"):
         compare(read_census(save("a", PLAIN)), read_census(save("b", larger)))
 

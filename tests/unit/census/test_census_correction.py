@@ -40,8 +40,20 @@ def factor(value: float, cv: float) -> Correction:
     """A factor with log-normal limits, and without chance errors in the survey: no animal stands behind it."""
     reach = math.exp(1.959964 * math.sqrt(math.log1p(cv**2)))
     shares, limits = ((1.0, 1.0), (1 / value, 1 / value)), (value / reach, value * reach)
-    detector = DetectorError(1.0, 0.0, 1 / value, 0.0, value, cv, 40, 0, *shares, limits)
-    return Correction("zebra", value, cv, detector, NONE, "")
+    detector = DetectorError(
+        precision=1.0,
+        precision_se=0.0,
+        recall=1 / value,
+        recall_se=0.0,
+        factor=value,
+        cv=cv,
+        images=40,
+        objects=0,
+        precision_ci95=shares[0],
+        recall_ci95=shares[1],
+        factor_ci95=limits,
+    )
+    return Correction(species="zebra", factor=value, cv=cv, detector=detector, factors=NONE, note="")
 
 
 def test_precision_and_recall_are_of_the_sums() -> None:
@@ -59,7 +71,7 @@ def test_precision_and_recall_are_of_the_sums() -> None:
 
 
 def test_no_error_among_62_animals_is_not_certainty() -> None:
-    # One animal an image, so each tells something of its own: Jeffreys' limits are Beta(0.5, 62.5) of the misses and
+    # One animal an image, so each is independent: Jeffreys' limits are Beta(0.5, 62.5) of the misses and
     # Gamma(0.5) / 62 of the false alarms, and those of 1 / factor = 1 - misses + alarms follow from them.
     counts = ValidationCounts(images=62, conf=0.25, iou=0.6, counts={"zebra": tuple((i, 1, 0, 0) for i in range(62))})
     found = detector_error(["zebra"], counts)
@@ -223,15 +235,37 @@ def test_total_coverage_gets_the_limits_of_the_correction() -> None:
 
 def test_the_limits_of_the_detector_keep_their_asymmetry() -> None:
     # The survey counts 100 animals, the validation images had 300: four times their variance, twice the reach.
-    detector = DetectorError(0.9, 0.01, 0.45, 0.02, 2.0, 0.06, 40, 300, (0.88, 0.92), (0.41, 0.49), (1.9, 2.4))
-    found = corrected(total_coverage(50, 5, 5), Correction("zebra", 2.0, 0.06, detector, NONE, ""))
+    detector = DetectorError(
+        precision=0.9,
+        precision_se=0.01,
+        recall=0.45,
+        recall_se=0.02,
+        factor=2.0,
+        cv=0.06,
+        images=40,
+        objects=300,
+        precision_ci95=(0.88, 0.92),
+        recall_ci95=(0.41, 0.49),
+        factor_ci95=(1.9, 2.4),
+    )
+    found = corrected(
+        total_coverage(50, 5, 5),
+        Correction(species="zebra", factor=2.0, cv=0.06, detector=detector, factors=NONE, note=""),
+    )
     assert found.ci95 == pytest.approx((100 * (1.9 / 2) ** 2, 100 * (2.4 / 2) ** 2))
     assert found.se == pytest.approx(100 * 0.06 * 2)
 
 
 def test_animals_that_cannot_be_seen_add_chance() -> None:
     # Of N animals each is there to be seen by itself: with 50 seen and a half available, CV2 is 0.5 / 50.
-    known = Correction("zebra", 2.0, 0.1, None, SpeciesFactors(availability=0.5, availability_se=0.05), "")
+    known = Correction(
+        species="zebra",
+        factor=2.0,
+        cv=0.1,
+        detector=None,
+        factors=SpeciesFactors(availability=0.5, availability_se=0.05),
+        note="",
+    )
     assert corrected(total_coverage(50, 5, 5), known).se == pytest.approx(100 * math.sqrt(0.1**2 + 0.01))
     # Of a strip survey the share in the sampled ground is added; the rest is between the transects.
     plain = jolly2(COUNTS, AREAS, STRATUM)
@@ -271,7 +305,10 @@ def test_what_has_no_interval_gets_none(plain: Estimate) -> None:
 
 def test_no_correction_changes_nothing() -> None:
     plain = jolly2(COUNTS, AREAS, STRATUM)
-    assert corrected(plain, Correction("zebra", 1.0, 0.0, None, NONE, "none")) == plain
+    assert (
+        corrected(plain, Correction(species="zebra", factor=1.0, cv=0.0, detector=None, factors=NONE, note="none"))
+        == plain
+    )
 
 
 def test_corrected_limits_hold_the_truth() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from toys import build_toy_package, paint
 from transect.census.ground.placement.frames import Frame, stamp_of
 from transect.census.sightings import detect
-from transect.census.sightings.detect import Found, decoding_workers, search_frames
+from transect.census.sightings.detect import FrameDetections, decoding_workers, search_frames
 from transect.engine import DetectOptions, Detector
 from transect.imagery import open_raster
 
@@ -24,7 +24,10 @@ TILES = DetectOptions(tile=64, overlap=16)
 
 
 def frames(*paths: Path) -> list[Frame]:
-    return [Frame(path.name, path, None, None, SIDE, SIDE, None) for path in paths]
+    return [
+        Frame(name=path.name, path=path, transect=None, taken_at=None, width=SIDE, height=SIDE, placement=None)
+        for path in paths
+    ]
 
 
 def test_photos_are_decoded_for_what_searches_them() -> None:
@@ -39,7 +42,7 @@ def in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detect, "open_raster", partial(open_raster, whole_below=1000))
 
 
-def search(paths: list[Path], tmp_path: Path, package: Path) -> list[Found]:
+def search(paths: list[Path], tmp_path: Path, package: Path) -> list[FrameDetections]:
     with Detector.open(package) as detector:
         return search_frames(
             frames(*paths),
@@ -51,7 +54,7 @@ def search(paths: list[Path], tmp_path: Path, package: Path) -> list[Found]:
         )
 
 
-def marks(found: Found) -> set[tuple[int, int, str]]:
+def marks(found: FrameDetections) -> set[tuple[int, int, str]]:
     return {
         (round(box[0] / 16), round(box[1] / 16), name) for box, name in zip(found.boxes, found.classes, strict=True)
     }

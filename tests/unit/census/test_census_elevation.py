@@ -6,7 +6,7 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from transect.census.ground.placement.elevation import Ground, height_above, sample_terrain
+from transect.census.ground.placement.elevation import PhotoTerrain, height_above, sample_terrain
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
@@ -90,22 +90,22 @@ def test_a_dem_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_height_is_taken_from_the_take_off_or_from_gps() -> None:
-    assert height_above(Ground(1480.0, 1500.0), RELATIVE, FrameMetadata(relative_altitude_m=60.0)) == 80.0
-    assert height_above(Ground(1480.0), GPS, FrameMetadata(gps_altitude_m=1560.0)) == 68.0
+    assert height_above(PhotoTerrain(1480.0, 1500.0), RELATIVE, FrameMetadata(relative_altitude_m=60.0)) == 80.0
+    assert height_above(PhotoTerrain(1480.0), GPS, FrameMetadata(gps_altitude_m=1560.0)) == 68.0
 
 
 @pytest.mark.parametrize(
     ("ground", "rule", "relative", "gps", "words"),
     [
         (None, RELATIVE, 60.0, 1.0, "dem.tif holds no elevation for its position"),
-        (Ground(float("nan"), 1500.0), RELATIVE, 60.0, 1.0, "dem.tif holds no elevation for its position"),
-        (Ground(1480.0, float("nan")), RELATIVE, 60.0, 1.0, "set height: take_off"),
-        (Ground(1480.0, 1500.0), RELATIVE, None, 1.0, "no RelativeAltitude"),
-        (Ground(1480.0), GPS, 60.0, None, "no GPSAltitude"),
+        (PhotoTerrain(float("nan"), 1500.0), RELATIVE, 60.0, 1.0, "dem.tif holds no elevation for its position"),
+        (PhotoTerrain(1480.0, float("nan")), RELATIVE, 60.0, 1.0, "set height: take_off"),
+        (PhotoTerrain(1480.0, 1500.0), RELATIVE, None, 1.0, "no RelativeAltitude"),
+        (PhotoTerrain(1480.0), GPS, 60.0, None, "no GPSAltitude"),
     ],
 )
 def test_what_is_missing_is_said(
-    ground: Ground | None, rule: HeightSpec, relative: float | None, gps: float | None, words: str
+    ground: PhotoTerrain | None, rule: HeightSpec, relative: float | None, gps: float | None, words: str
 ) -> None:
     found = height_above(ground, rule, FrameMetadata(relative_altitude_m=relative, gps_altitude_m=gps))
     assert isinstance(found, str)

@@ -45,21 +45,21 @@ def test_counted_left_out_and_unusable_add_up_to_what_find_sees(tmp_path: Path) 
     (images / "T1" / "renamed.JPG").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (images / "T1" / "empty.jpg").write_bytes(b"")
     (images / "gone.jpg").symlink_to("nowhere.jpg")
-    told = json.loads(
+    printed = json.loads(
         json.dumps(
             dry_run(
                 load_survey(tmp_path / "s"), CensusConfig(), Settings.model_validate({}), detector=None, why_not="none"
             ).to_json()
         )
     )
-    files = told["files"]
+    files = printed["files"]
     assert files["counted"] == sorted(photos)
-    assert told["placed"] == 4
+    assert printed["placed"] == 4
     unusable = {one["file"]: one["reason"] for one in files["unusable"]}
     assert sorted(unusable) == ["T1/IMG_1.HEIC", "T1/empty.jpg", "T1/renamed.JPG", "gone.jpg"]
     assert "heif-convert" in unusable["T1/IMG_1.HEIC"]
     assert "heif-convert" in unusable["T1/renamed.JPG"]
-    assert {one["file"] for one in told["unusable"] if one["kind"] == "unreadable"} == set(unusable)
+    assert {one["file"] for one in printed["unusable"] if one["kind"] == "unreadable"} == set(unusable)
     assert len(files["left_out"]) == 5
     seen = subprocess.run(
         ["find", str(images), "(", "-type", "f", "-o", "-type", "l", ")", "-print0"], capture_output=True, check=True

@@ -4,12 +4,12 @@ import pytest
 
 from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.counting.tally import SpeciesRow
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.report.formatting import (
     count_text,
     doubt_sentences,
     figures,
-    kinds_of,
+    issue_counts,
     limits_text,
     number_text,
     percent,
@@ -18,7 +18,18 @@ from transect.census.report.formatting import (
     with_error,
 )
 
-ROW = SpeciesRow("buffalo", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)
+ROW = SpeciesRow(
+    species="buffalo",
+    seen=60,
+    seen_unplaced=0,
+    unique=47,
+    outside=0,
+    estimate=470.0,
+    se=122.9,
+    ci95=(128.65, 811.35),
+    density_per_km2=2.6,
+    area_km2=18.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +106,8 @@ def test_what_stands_beside_a_number_that_may_be_wrong() -> None:
 
 
 def test_every_kind_of_failure_is_counted_and_none_is_lost() -> None:
-    failures = [Failure("a", "suspect", ""), Failure("b", "unreadable", ""), Failure("c", "new", "")]
-    found = kinds_of([*failures, failures[0]])
+    issues = [Issue("a", "suspect", ""), Issue("b", "unreadable", ""), Issue("c", "new", "")]
+    found = issue_counts([*issues, issues[0]])
     assert [(kind, number) for kind, number, _ in found] == [("unreadable", 1), ("suspect", 2), ("new", 1)]
     assert all(meaning for _, _, meaning in found)
-    assert kinds_of([]) == []
+    assert issue_counts([]) == []

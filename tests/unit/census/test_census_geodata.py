@@ -34,11 +34,22 @@ NAMES = ("sheep", "goat")
 
 def frames_of(count: int) -> list[Frame]:
     taken = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zone
-    return [Frame(f"T1/{n:03}.jpg", Path("x"), "T1", taken if n else None, 100, 80, None) for n in range(count)]
+    return [
+        Frame(
+            name=f"T1/{n:03}.jpg",
+            path=Path("x"),
+            transect="T1",
+            taken_at=taken if n else None,
+            width=100,
+            height=80,
+            placement=None,
+        )
+        for n in range(count)
+    ]
 
 
 def coverage_at(x: float, y: float) -> Coverage:
-    """Two photos that overlap, one transect, one stratum with a hole; another stratum that nobody drew."""
+    """Two photos that overlap, one transect, one stratum with a hole; another stratum without a polygon."""
     shown = {0: box(x, y, x + 96, y + 64), 2: box(x + 48, y, x + 144, y + 64)}
     ground = shown[0].union(shown[2])
     stratum = Polygon(
@@ -47,7 +58,11 @@ def coverage_at(x: float, y: float) -> Coverage:
     )
     regions = (Region("plain", 1.0, stratum, 12), Region("rest", 5.0, None, None))
     return Coverage(
-        shown, regions, (Unit("plain", "T1", ground, ground.area / 1e6, (0, 2)),), 0.009, dict.fromkeys(shown, "plain")
+        shown,
+        regions,
+        (Unit(stratum="plain", transect="T1", polygon=ground, area_km2=ground.area / 1e6, frames=(0, 2)),),
+        0.009,
+        dict.fromkeys(shown, "plain"),
     )
 
 
@@ -65,7 +80,10 @@ def animals_at(places: Sequence[tuple[float, float]]) -> Animals:
 def package(path: Path, x: float, y: float, grid: Grid, count: int = 3) -> Path:
     coverage = coverage_at(x, y)
     animals = animal_table(animals_at([(x + 10.0 * n, y + 5) for n in range(count)]), NAMES, coverage, grid)
-    counts = [UnitCount("plain", "T1", name, 0.009, 2 - n) for n, name in enumerate(NAMES)]
+    counts = [
+        UnitCount(stratum="plain", transect="T1", species=name, area_km2=0.009, count=2 - n)
+        for n, name in enumerate(NAMES)
+    ]
     write_geopackage(
         path,
         animals=animals,

@@ -39,7 +39,7 @@ shares = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_s
 
 
 def pose(yaw: float) -> Pose:
-    return Pose(1000.0, 2000.0, yaw, 64.0, 0.05, 1920, 1440)
+    return Pose(x=1000.0, y=2000.0, yaw_deg=yaw, height_m=64.0, metres_per_pixel=0.05, width=1920, height=1440)
 
 
 def test_ground_sample_distance_of_a_one_inch_camera() -> None:
@@ -71,7 +71,7 @@ def test_pixels_come_back(camera: Pose, where: list[tuple[float, float]]) -> Non
 
 @given(tilted_poses, shares)
 def test_many_frames_at_once_are_what_each_is(camera: Pose, where: list[tuple[float, float]]) -> None:
-    other = Pose(5.0, 6.0, 10.0, 50.0, 0.02, 300, 200)
+    other = Pose(x=5.0, y=6.0, yaw_deg=10.0, height_m=50.0, metres_per_pixel=0.02, width=300, height=200)
     views = Views([None, camera, other])
     pixels = np.array(where) * [camera.width, camera.height]
     for number, view in ((1, camera), (2, other)):
@@ -79,7 +79,7 @@ def test_many_frames_at_once_are_what_each_is(camera: Pose, where: list[tuple[fl
         xy = view.to_ground(pixels)
         assert views.to_ground(frame, pixels) == pytest.approx(xy, rel=1e-12, abs=1e-6)
         assert views.scale_at(frame, pixels) == pytest.approx(view.scale_at(pixels), rel=1e-9)
-        assert views.turning_sd(frame, xy, 2, 1) == pytest.approx(view.turning_sd(xy, 2, 1), rel=1e-6, abs=1e-9)
+        assert views.pose_error_sd(frame, xy, 2, 1) == pytest.approx(view.pose_error_sd(xy, 2, 1), rel=1e-6, abs=1e-9)
     assert np.isnan(views.to_ground(np.zeros(1, np.int64), pixels[:1])).all()
     nothing, first, second = views.footprints()
     assert nothing is None
@@ -101,7 +101,7 @@ def test_a_tilted_footprint_has_the_area_of_its_pixels(camera: Pose) -> None:
 
 def test_a_camera_that_looks_ahead_shows_what_trigonometry_says() -> None:
     """64 m high, 30 degrees ahead of straight down, 1 px = 1/1280 of the focal length; by hand."""
-    camera = Pose(0, 0, 0, 64.0, 0.05, 1920, 1440, pitch_deg=-60)
+    camera = Pose(x=0, y=0, yaw_deg=0, height_m=64.0, metres_per_pixel=0.05, width=1920, height=1440, pitch_deg=-60)
     middle, top, bottom, right = pixel_to_ground(np.array([[960.0, 720.0], [960, 0], [960, 1440], [1920, 720]]), camera)
     half = math.degrees(math.atan(720 / 1280))
     assert middle == pytest.approx([0, 64 * math.tan(math.radians(30))])
@@ -114,19 +114,21 @@ def test_a_camera_that_looks_ahead_shows_what_trigonometry_says() -> None:
 def test_yaw_roll_and_orientation_tilt_to_the_side_they_say() -> None:
     shift = 64 * math.tan(math.radians(10))
     middle = np.array([[960.0, 720.0]])
-    east = Pose(0, 0, 90, 64.0, 0.05, 1920, 1440, pitch_deg=-80)
+    east = Pose(x=0, y=0, yaw_deg=90, height_m=64.0, metres_per_pixel=0.05, width=1920, height=1440, pitch_deg=-80)
     assert pixel_to_ground(middle, east)[0] == pytest.approx([shift, 0], abs=1e-9)
-    # With the right side down, what hangs below looks to the left.
-    rolled = Pose(0, 0, 0, 64.0, 0.05, 1920, 1440, roll_deg=10)
+    # With the right side down, what hangs below points to the left.
+    rolled = Pose(x=0, y=0, yaw_deg=0, height_m=64.0, metres_per_pixel=0.05, width=1920, height=1440, roll_deg=10)
     assert pixel_to_ground(middle, rolled)[0] == pytest.approx([-shift, 0], abs=1e-9)
-    # A picture that EXIF turns has another upper edge, and looks where it looked.
-    turned = Pose(0, 0, 0, 64.0, 0.05, 1440, 1920, pitch_deg=-80, turn_deg=-90)
+    # A picture that EXIF turns has another upper edge, and the same viewing direction.
+    turned = Pose(
+        x=0, y=0, yaw_deg=0, height_m=64.0, metres_per_pixel=0.05, width=1440, height=1920, pitch_deg=-80, turn_deg=-90
+    )
     assert pixel_to_ground(np.array([[720.0, 960.0]]), turned)[0] == pytest.approx([0, shift], abs=1e-9)
     assert pixel_to_ground(np.array([[720.0, 0.0]]), turned)[0][0] < -40
 
 
 def test_a_pixel_above_the_horizon_is_nowhere() -> None:
-    camera = Pose(0, 0, 0, 64.0, 0.05, 1920, 1440, pitch_deg=-20)
+    camera = Pose(x=0, y=0, yaw_deg=0, height_m=64.0, metres_per_pixel=0.05, width=1920, height=1440, pitch_deg=-20)
     assert np.isnan(pixel_to_ground(np.array([[960.0, 0.0]]), camera)).all()
     assert camera.steepest_ray_deg() > 90
 

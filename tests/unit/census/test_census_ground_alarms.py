@@ -16,7 +16,7 @@ from transect.census.estimates.correction import (
     spread_factor,
 )
 from transect.census.estimates.estimate import STRIP_METHODS, StripMethod, estimate_strip, jolly2, total_coverage
-from transect.census.estimates.ground import GroundAlarms, Searched, ground_alarms, less_ground
+from transect.census.estimates.ground import GroundAlarms, SearchEffort, ground_alarms, less_ground
 from transect.census.estimates.intervals import StripSample
 from transect.engine import BackgroundCounts, ValidationCounts
 
@@ -30,7 +30,7 @@ VALIDATED = ValidationCounts(
     counts={"zebra": tuple((i, 4, 4, 1) for i in range(60))},
     beside={"zebra": tuple((i, 1) for i in range(60))},
 )
-GROUND = GroundAlarms(0.1, 0.02, (0.07, 0.15), 1.5, 25, 100, 250.0)
+GROUND = GroundAlarms(rate=0.1, se=0.02, ci95=(0.07, 0.15), effect=1.5, alarms=25, images=100, mpx=250.0)
 
 
 def empty(images: int, alarms: int, mpx: float = 0.5) -> BackgroundCounts:
@@ -43,8 +43,20 @@ def empty(images: int, alarms: int, mpx: float = 0.5) -> BackgroundCounts:
 def sure(ground: GroundAlarms | None, factor: float = 1.25, precision: float = 1.0) -> Correction:
     """A factor without any error of its own, behind which no animal stands."""
     limits = ((precision, precision), (0.8, 0.8), (factor, factor))
-    detector = DetectorError(precision, 0.0, 0.8, 0.0, factor, 0.0, 40, 0, *limits)
-    return Correction("zebra", factor, 0.0, detector, NONE, "", ground)
+    detector = DetectorError(
+        precision=precision,
+        precision_se=0.0,
+        recall=0.8,
+        recall_se=0.0,
+        factor=factor,
+        cv=0.0,
+        images=40,
+        objects=0,
+        precision_ci95=limits[0],
+        recall_ci95=limits[1],
+        factor_ci95=limits[2],
+    )
+    return Correction(species="zebra", factor=factor, cv=0.0, detector=detector, factors=NONE, note="", ground=ground)
 
 
 def test_no_alarm_on_empty_ground_is_not_certainty() -> None:
@@ -90,7 +102,7 @@ def test_a_package_that_does_not_tell_boxes_beside_animals_is_corrected_by_preci
 
 def test_what_the_ground_gives_is_taken_off_and_its_errors_added() -> None:
     # 60 boxes on half of the area: 120, of which 0.1 x 400 = 40 are of the ground.
-    found = corrected(total_coverage(60, 5, 10), sure(GROUND), Searched(200, 400))
+    found = corrected(total_coverage(60, 5, 10), sure(GROUND), SearchEffort(200, 400))
     assert found.estimate == pytest.approx(1.25 * 80)
     assert found.density == pytest.approx(100 / 10)
     # The rate's error on 400 megapixels, and 20 alarms on 200 of them that scatter 1.5 times as Poisson, twice that.
@@ -104,7 +116,7 @@ def test_between_transects_the_boxes_spread_as_they_were_counted() -> None:
     plain = jolly2(COUNTS, AREAS, STRATUM)
     mpx = 100 * sum(AREAS)
     ground = replace(GROUND, rate=0.01, se=0.0, ci95=(0.01, 0.01), effect=1.0)
-    found = corrected(plain, sure(ground), Searched(mpx, 100 * STRATUM))
+    found = corrected(plain, sure(ground), SearchEffort(mpx, 100 * STRATUM))
     assert found.estimate == pytest.approx(1.25 * ((plain.estimate or 0) - 300))
     share = sum(AREAS) / STRATUM
     own = share * (STRATUM / sum(AREAS)) ** 2 * 0.01 * mpx
@@ -120,7 +132,7 @@ def test_no_number_falls_below_zero_and_upper_limits_stay_finite(method: StripMe
     assert plain.estimate is not None
     # Alarms that are this share of the boxes.
     mpx = share * plain.estimate / 0.1
-    found = corrected(plain, sure(GROUND), Searched(mpx * sum(AREAS) / STRATUM, mpx))
+    found = corrected(plain, sure(GROUND), SearchEffort(mpx * sum(AREAS) / STRATUM, mpx))
     assert found.estimate == pytest.approx(max(1.25 * plain.estimate * (1 - share), 0))
     assert found.ci95 is not None
     low, high = found.ci95
@@ -140,33 +152,49 @@ def test_limits_do_not_jump_where_the_boxes_pass_the_alarms(method: StripMethod)
     sides = []
     for share in (0.999, 1.001):
         mpx = share * (plain.estimate or 0) / 0.1
-        sides.append(corrected(plain, sure(GROUND), Searched(mpx * sum(AREAS) / STRATUM, mpx)).ci95)
+        sides.append(corrected(plain, sure(GROUND), SearchEffort(mpx * sum(AREAS) / STRATUM, mpx)).ci95)
     assert sides[0] is not None
     assert sides[0] == pytest.approx(sides[1], rel=0.02, abs=0.1)
 
 
 def test_no_box_gives_no_limits() -> None:
     for plain in (jolly2([0, 0, 0], [1, 2, 3], 60), total_coverage(0, 5, 10)):
-        found = corrected(plain, sure(GROUND), Searched(20, 200))
+        found = corrected(plain, sure(GROUND), SearchEffort(20, 200))
         assert (found.estimate, found.ci95, found.density) == (0, None, 0)
-    assert "None was seen" in corrected(jolly2([0, 0, 0], [1, 2, 3], 60), sure(GROUND), Searched(20, 200)).note
+    assert "None was seen" in corrected(jolly2([0, 0, 0], [1, 2, 3], 60), sure(GROUND), SearchEffort(20, 200)).note
 
 
 def test_boxes_beyond_any_alarm_are_the_least_there_is() -> None:
     plain = estimate_strip([StripSample.of([0, 0, 0, 0, 0, 0, 0, 80], AREAS, 30)])
-    found = corrected(plain, sure(GROUND, precision=0.9), Searched(50, 53))
+    found = corrected(plain, sure(GROUND, precision=0.9), SearchEffort(50, 53))
     assert found.ci95 is not None
     # 5 alarms expected, 7.5 at most by the rate, and a chance of 1.96 sqrt(1.5 5) beside.
     doubt = math.hypot(50 * 0.05, 1.959964 * math.sqrt(7.5))
     assert found.ci95[0] >= 0.9 * (80 - 5 - doubt) * (1 - 1e-6)
-    assert less_ground(plain, GROUND, Searched(50, 53), 0.9).sure == pytest.approx(80 - 5 - doubt)
+    assert less_ground(plain, GROUND, SearchEffort(50, 53), 0.9).sure == pytest.approx(80 - 5 - doubt)
 
 
 def test_each_stratum_loses_the_alarms_of_its_own_pixels() -> None:
     samples = [
-        StratumSample("plain", 180, None, (12, 5, 0, 22), (4, 3, 2.5, 5), (), (40.0, 30.0, 25.0, 50.0)),
-        # SimulatedSurvey higher: fewer pixels a km2.
-        StratumSample("hill", 40, 16, (1, 4, 2), (1, 2, 1), (), (5.0, 10.0, 5.0)),
+        StratumSample(
+            stratum="plain",
+            stratum_km2=180,
+            transects_possible=None,
+            counts=(12, 5, 0, 22),
+            areas=(4, 3, 2.5, 5),
+            single_look=(),
+            searched_mpx=(40.0, 30.0, 25.0, 50.0),
+        ),
+        # Flown higher: fewer pixels a km2.
+        StratumSample(
+            stratum="hill",
+            stratum_km2=40,
+            transects_possible=16,
+            counts=(1, 4, 2),
+            areas=(1, 2, 1),
+            single_look=(),
+            searched_mpx=(5.0, 10.0, 5.0),
+        ),
     ]
     ground = replace(GROUND, rate=0.05)
     plain, hill, whole = (one.estimate for one in estimate_species("zebra", samples, "bootstrap", sure(ground)))
@@ -223,7 +251,7 @@ def test_a_survey_with_a_twentieth_of_the_animals_is_right_by_ground_alone() -> 
         plain = total_coverage(boxes, 5, 5)
         by_precision = corrected(plain, correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6))
         correction = correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6, background=background)
-        by_ground = corrected(plain, correction, Searched(1000, 1000))
+        by_ground = corrected(plain, correction, SearchEffort(1000, 1000))
         sums += (truth, by_precision.estimate or 0, by_ground.estimate or 0)
         assert by_ground.ci95 is not None
         held += by_ground.ci95[0] <= truth <= by_ground.ci95[1]

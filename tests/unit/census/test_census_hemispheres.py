@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from transect.census.ground.placement.frames import Reading
+from transect.census.ground.placement.frames import SourceFile
 from transect.census.ground.placement.hemispheres import settle_hemispheres
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import Stratum
@@ -16,7 +16,7 @@ def plain(south: float, north: float) -> Stratum:
 
 
 def settled(strata: list[Stratum], row: FlightRow | None = None) -> FrameMetadata:
-    (read,) = settle_hemispheres([Reading("a", Path("a"), row, PHOTO)], strata)
+    (read,) = settle_hemispheres([SourceFile(name="a", path=Path("a"), row=row, metadata=PHOTO)], strata)
     return read.metadata
 
 
@@ -33,5 +33,5 @@ def test_nothing_is_guessed() -> None:
     assert both.latitude is None
     assert "several of its possible places" in both.position_problem
     assert "none of its possible places" in settled([plain(10, 11)]).position_problem
-    row = FlightRow(2, "a", lat=1.0, lon=35.0)
+    row = FlightRow(line=2, image="a", lat=1.0, lon=35.0)
     assert settled([plain(-1.6, -1.4)], row) is PHOTO

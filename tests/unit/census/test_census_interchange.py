@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from megadetector_judge import judge
 from transect.census.ground.placement.frames import Frame
-from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
-from transect.census.sightings.detect import Found
+from transect.census.outputs.interchange import SearchedPhotos, write_coco, write_megadetector
+from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.observations import Observations
 
 MANIFEST = {
@@ -41,14 +41,42 @@ def observed(frame: list[int], box: list[list[float]], species: list[int], score
     return Observations(**{field.name: known.get(field.name, np.zeros(count)) for field in fields(Observations)})
 
 
-def searched(observations: Observations, animal_of: list[int], photos: int = 4) -> Searched:
+def searched(observations: Observations, animal_of: list[int], photos: int = 4) -> SearchedPhotos:
     """Photo 1 is broken, and the last one shows nothing."""
     taken = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zone
-    frames = [Frame(f"T1/é {n}.jpg", Path("x"), "T1", taken if n else None, 0, 0, None) for n in range(photos)]
-    found = [Found("", *SIZE, np.empty((0, 4)), np.empty(0), (), 1, truncated=False) for _ in frames]
+    frames = [
+        Frame(
+            name=f"T1/é {n}.jpg",
+            path=Path("x"),
+            transect="T1",
+            taken_at=taken if n else None,
+            width=0,
+            height=0,
+            placement=None,
+        )
+        for n in range(photos)
+    ]
+    empty = FrameDetections(
+        sha256="",
+        width=SIZE[0],
+        height=SIZE[1],
+        boxes=np.empty((0, 4)),
+        scores=np.empty(0),
+        classes=(),
+        tiles=1,
+        truncated=False,
+    )
+    found = [empty for _ in frames]
     found[1] = replace(found[1], width=0, height=0, failure="broken")
     left_out = {frames[1].name: "T1/é 1.jpg is not a photo."}
-    return Searched(frames, found, left_out, observations, np.array(animal_of, np.int64), ("sheep", "goat"))
+    return SearchedPhotos(
+        frames=frames,
+        found=found,
+        left_out=left_out,
+        observations=observations,
+        animal_of=np.array(animal_of, np.int64),
+        names=("sheep", "goat"),
+    )
 
 
 SOME = searched(

@@ -15,7 +15,7 @@ from packages import make_variant, with_variants
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.manifest import run_name
-from transect.census.sightings.detect import Found, search_frames, search_key
+from transect.census.sightings.detect import FrameDetections, search_frames, search_key
 from transect.engine import DetectOptions, Detector
 from transect.engine.backends import native_precisions
 from transect.engine.backends.instructions import cpu_instructions, onednn_limit
@@ -38,8 +38,11 @@ def photos(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def search(detector: Detector, photos: list[Path], work: Path) -> list[Found]:
-    frames = [Frame(path.name, path, None, None, SIDE, SIDE, None) for path in photos]
+def search(detector: Detector, photos: list[Path], work: Path) -> list[FrameDetections]:
+    frames = [
+        Frame(name=path.name, path=path, transect=None, taken_at=None, width=SIDE, height=SIDE, placement=None)
+        for path in photos
+    ]
     return search_frames(frames, detector=detector, options=OPTIONS, work=work, workers=1, max_pixels=10**6)
 
 

@@ -7,11 +7,11 @@ from shapely.geometry import Polygon, box, mapping
 
 from transect.census.ground.geometry import Grid
 from transect.census.lonlat import (
-    along_sides,
     cut_at_antimeridian,
-    flat,
+    densify_sides,
     geodesic_area_km2,
     middle_longitude,
+    planar_polygon,
     polygon_area_km2,
 )
 
@@ -45,14 +45,14 @@ def test_sides_are_straight_in_degrees_and_not_on_the_globe() -> None:
 
 def test_a_polygon_over_the_antimeridian_is_what_it_is_elsewhere() -> None:
     elsewhere = tuple(((lon + 360) % 360 - 100, lat) for lon, lat in FIJI)
-    assert flat(FIJI).is_valid
+    assert planar_polygon(FIJI).is_valid
     assert polygon_area_km2(FIJI) == pytest.approx(polygon_area_km2(elsewhere), rel=1e-7)
     grid = Grid.around(np.array([179.9, -179.9]), np.array([-17.0, -17.0]))
     drawn = grid.polygon(FIJI)
     assert drawn.is_valid
     scale = grid.scale_at(np.array([[drawn.centroid.x, drawn.centroid.y]]))[0]
     assert drawn.area / scale**2 / 1e6 == pytest.approx(polygon_area_km2(FIJI), rel=1e-4)
-    assert np.abs(along_sides(FIJI)[:, 0]).min() > 179.8
+    assert np.abs(densify_sides(FIJI)[:, 0]).min() > 179.8
 
 
 def test_geojson_is_cut_at_the_antimeridian() -> None:

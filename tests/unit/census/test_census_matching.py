@@ -15,12 +15,12 @@ def sightings(
     count = len(frame)
     kinds = np.zeros(count, np.int64) if species is None else np.array(species, np.int64)
     return Sightings(
-        np.asarray(xy, np.float64).reshape(count, 2),
-        kinds,
-        np.array(frame, np.int64),
-        np.full(count, shared),
-        np.full(count, own),
-        np.full(count, np.nan),
+        xy=np.asarray(xy, np.float64).reshape(count, 2),
+        species=kinds,
+        frame=np.array(frame, np.int64),
+        shared_sd=np.full(count, shared),
+        own_sd=np.full(count, own),
+        seconds=np.full(count, np.nan),
     )
 
 
@@ -127,7 +127,15 @@ def fly(seed: int, overlap: float, gps_m: float, yaw_deg: float) -> tuple[int, i
     own = np.hypot(np.array(distance) * np.radians(yaw_deg), 0.2)
     placed = sightings(np.concatenate(xy), frames, species, shared=gps_m)
     found = unique_animals(
-        Sightings(placed.xy, placed.species, placed.frame, placed.shared_sd, own, placed.seconds), Matching()
+        Sightings(
+            xy=placed.xy,
+            species=placed.species,
+            frame=placed.frame,
+            shared_sd=placed.shared_sd,
+            own_sd=own,
+            seconds=placed.seconds,
+        ),
+        Matching(),
     )
     return len(seen), int(found.max()) + 1
 

@@ -5,20 +5,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely import box, union_all
 
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.multiplicity import FootprintIndex
 
 SIDE = 100.0
 
 
-def squares(middles: NDArray[np.float64], seconds: list[float] | None = None, window_s: float = 20.0) -> Photographed:
+def squares(middles: NDArray[np.float64], seconds: list[float] | None = None, window_s: float = 20.0) -> FootprintIndex:
     shapes = [box(x - SIDE / 2, y - SIDE / 2, x + SIDE / 2, y + SIDE / 2) for x, y in middles]
     times = np.zeros(len(middles)) if seconds is None else np.array(seconds, np.float64)
-    return Photographed(shapes, middles, times, window_s=window_s)
+    return FootprintIndex(shapes, middles, times, window_s=window_s)
 
 
-def at(ground: Photographed, x: float, frame: int) -> tuple[int, int, bool]:
-    looks = ground.at(np.array([[x, 0.0]]), np.array([frame]))
-    return int(looks.count[0]), int(looks.nearest[0]), bool(looks.own_pass[0])
+def at(ground: FootprintIndex, x: float, frame: int) -> tuple[int, int, bool]:
+    visits = ground.at(np.array([[x, 0.0]]), np.array([frame]))
+    return int(visits.count[0]), int(visits.nearest[0]), bool(visits.own_pass[0])
 
 
 def row(*x: float) -> NDArray[np.float64]:
@@ -38,7 +38,9 @@ def test_the_own_photo_shows_its_place_whatever_rounding_says() -> None:
 
 
 def test_a_frame_without_a_footprint_shows_nothing() -> None:
-    ground = Photographed([None, box(-50, -50, 50, 50)], np.array([[np.nan, np.nan], [0, 0]]), np.zeros(2), window_s=20)
+    ground = FootprintIndex(
+        [None, box(-50, -50, 50, 50)], np.array([[np.nan, np.nan], [0, 0]]), np.zeros(2), window_s=20
+    )
     assert at(ground, 0, 1) == (1, 1, True)
 
 
@@ -51,7 +53,7 @@ def test_ground_flown_again_belongs_to_the_pass_whose_photo_is_nearest() -> None
     ground = squares(row(0, 10, 60, 70), [0, 5, 900, 905])
     assert [at(ground, 20, frame)[2] for frame in (0, 1, 2, 3)] == [True, True, False, False]
     assert [at(ground, 45, frame)[2] for frame in (0, 1, 2, 3)] == [False, False, True, True]
-    # Both passes show it, and each look counts in its weight.
+    # Both passes show it, and each visit counts in its weight.
     assert at(ground, 30, 0)[0] == 4
 
 

@@ -7,33 +7,42 @@ from numpy.typing import NDArray
 
 from transect.census import CensusConfig
 from transect.census.ground.geometry import Pose, footprint, ground_to_pixel
-from transect.census.sightings.animals import count_once
-from transect.census.sightings.detect import Found
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.animals import count_unique
+from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import Observations, observe
 
 SPECIES = {"sheep": 0, "lamb": 0, "zebra": 1}
 WIDTH, HEIGHT, GSD = 1920, 1440, 0.05
 
 
-def found(boxes: Sequence[Sequence[float]], classes: Sequence[str] | None = None) -> Found:
+def found(boxes: Sequence[Sequence[float]], classes: Sequence[str] | None = None) -> FrameDetections:
     count = len(boxes)
     names = tuple(classes) if classes is not None else ("sheep",) * count
     array = np.array(boxes, np.float64).reshape(-1, 4)
-    return Found("", WIDTH, HEIGHT, array, np.full(count, 0.9), names, 1, truncated=False)
+    return FrameDetections(
+        sha256="",
+        width=WIDTH,
+        height=HEIGHT,
+        boxes=array,
+        scores=np.full(count, 0.9),
+        classes=names,
+        tiles=1,
+        truncated=False,
+    )
 
 
 def pose(x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Pose:
-    return Pose(x, y, yaw, 64.0, GSD, WIDTH, HEIGHT)
+    return Pose(x=x, y=y, yaw_deg=yaw, height_m=64.0, metres_per_pixel=GSD, width=WIDTH, height=HEIGHT)
 
 
-def ground(poses: Sequence[Pose | None], seconds: Sequence[float] | None = None) -> Photographed:
+def ground(poses: Sequence[Pose | None], seconds: Sequence[float] | None = None) -> FootprintIndex:
     shapes = [None if one is None else footprint(one) for one in poses]
     middles = np.array([(math.nan, math.nan) if one is None else (one.x, one.y) for one in poses])
-    return Photographed(shapes, middles, np.array(seconds or [0.0] * len(poses)), window_s=60)
+    return FootprintIndex(shapes, middles, np.array(seconds or [0.0] * len(poses)), window_s=60)
 
 
-def observed(frames: Sequence[Found], poses: Sequence[Pose | None]) -> Observations:
+def observed(frames: Sequence[FrameDetections], poses: Sequence[Pose | None]) -> Observations:
     return observe(frames, poses, SPECIES, ground(poses))
 
 
@@ -55,14 +64,14 @@ def test_boxes_without_a_position_are_kept_apart() -> None:
     seen = observed([found([[10, 10, 40, 40]]), found([[900, 700, 930, 730]])], [None, pose()])
     assert seen.placed.tolist() == [False, True]
     assert np.isnan(seen.xy[0]).all()
-    counted = count_once(seen, ground([None, pose()]), CensusConfig())
+    counted = count_unique(seen, ground([None, pose()]), CensusConfig())
     assert counted.animal_of.tolist() == [-1, 0]
     assert len(counted.animals.species) == 1
 
 
 def test_a_survey_without_a_box_has_no_animal() -> None:
     seen = observed([found([]), found([])], [pose(), None])
-    counted = count_once(seen, ground([pose(), None]), CensusConfig())
+    counted = count_unique(seen, ground([pose(), None]), CensusConfig())
     assert len(seen) == len(counted.animal_of) == len(counted.animals.species) == 0
     assert counted.animals.xy.shape == (0, 2)
 
@@ -71,9 +80,9 @@ def test_error_grows_with_the_distance_from_the_middle() -> None:
     seen = observed([found([[945, 705, 975, 735], [1800, 1300, 1830, 1330]])], [pose()])
     # A degree of heading, and a metre of height, move a place by its distance from the middle.
     distance = np.hypot(*seen.xy.T)
-    assert seen.lever == pytest.approx(distance)
-    assert seen.rise == pytest.approx(distance / 64.0)
-    assert np.isnan(seen.said_sd).all()
+    assert seen.yaw_arm_m == pytest.approx(distance)
+    assert seen.height_arm == pytest.approx(distance / 64.0)
+    assert np.isnan(seen.reported_sd_m).all()
 
 
 def body(middle: NDArray[np.float64], heading: float, length: float, width: float) -> list[float]:
@@ -130,7 +139,7 @@ def test_one_animal_in_two_turned_photos_is_one() -> None:
     for one in poses:
         x, y = ground_to_pixel(place, one)[0]
         frames.append(found([[x - 12, y - 10, x + 12, y + 10]]))
-    counted = count_once(observed(frames, poses), ground(poses), CensusConfig())
+    counted = count_unique(observed(frames, poses), ground(poses), CensusConfig())
     assert counted.animal_of.tolist() == [0, 0]
     assert counted.animals.xy[0] == pytest.approx(place[0], abs=1e-6)
     assert counted.animals.sightings.tolist() == [2]

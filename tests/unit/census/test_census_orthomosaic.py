@@ -49,8 +49,8 @@ def test_a_map_lies_where_it_says(tmp_path: Path) -> None:
     assert mosaic.to_pixels(ground)[2] == pytest.approx([30.5, 7.25], abs=1e-5)
     assert mosaic.outline().area == pytest.approx(30 * 20)
     assert mosaic.scale_at(np.array([[3.0, 4.0]])) == pytest.approx([GSD])
-    assert mosaic.turning_sd(ground, 5, 5) == pytest.approx([0, 0, 0])
-    # The grid's scale so far from its meridian is taken out of what is told.
+    assert mosaic.pose_error_sd(ground, 5, 5) == pytest.approx([0, 0, 0])
+    # The grid's scale so far from its meridian is removed from the result.
     assert mosaic.georeference.gsd_m == pytest.approx(GSD / GRID.scale_at(np.array([[mosaic.x, mosaic.y]]))[0])
 
 

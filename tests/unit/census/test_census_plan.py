@@ -1,4 +1,4 @@
-"""Surveys of real files, with EXIF and XMP, from the folder to the plan and to what a dry run tells."""
+"""Surveys of real files, with EXIF and XMP, from the folder to the plan and to the dry run."""
 
 import json
 import math
@@ -38,14 +38,14 @@ def sexagesimal(degrees: float) -> tuple[IFDRational, IFDRational, IFDRational]:
     )  # fmt: skip
 
 
-def photo(path: Path, lon: float, lat: float, **told: Any) -> None:
-    """Write a small photo as a drone would; `told`: model, time, focal, altitude, and XMP's names."""
+def photo(path: Path, lon: float, lat: float, **metadata: Any) -> None:
+    """Write a small photo like a drone's; `metadata`: model, time, focal, altitude, and XMP's names."""
     exif = Image.Exif()
-    exif[Base.Make], exif[Base.Model] = "DJI", told.pop("model", "FC6310R")
+    exif[Base.Make], exif[Base.Model] = "DJI", metadata.pop("model", "FC6310R")
     exif.get_ifd(IFD.Exif).update(
         {
-            Base.DateTimeOriginal: told.pop("time", START).strftime("%Y:%m:%d %H:%M:%S"),
-            Base.FocalLength: IFDRational(round(told.pop("focal", 8.8) * 100), 100),
+            Base.DateTimeOriginal: metadata.pop("time", START).strftime("%Y:%m:%d %H:%M:%S"),
+            Base.FocalLength: IFDRational(round(metadata.pop("focal", 8.8) * 100), 100),
         }
     )
     exif.get_ifd(IFD.GPSInfo).update(
@@ -54,22 +54,22 @@ def photo(path: Path, lon: float, lat: float, **told: Any) -> None:
             GPS.GPSLatitude: sexagesimal(lat),
             GPS.GPSLongitudeRef: "W" if lon < 0 else "E",
             GPS.GPSLongitude: sexagesimal(lon),
-            GPS.GPSAltitude: IFDRational(round(told.pop("altitude", 1714.0) * 100), 100),
+            GPS.GPSAltitude: IFDRational(round(metadata.pop("altitude", 1714.0) * 100), 100),
         }
     )
-    xmp = {"RelativeAltitude": "+64.00", "GimbalYawDegree": "0.0", "GimbalPitchDegree": "-90.0"} | told
+    xmp = {"RelativeAltitude": "+64.00", "GimbalYawDegree": "0.0", "GimbalPitchDegree": "-90.0"} | metadata
     path.parent.mkdir(parents=True, exist_ok=True)
     attributes = " ".join(f'drone-dji:{name}="{value}"' for name, value in xmp.items())
     pixels = np.random.default_rng(len(str(path))).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, exif=exif, xmp=f"<rdf:Description {attributes}/>".encode())
 
 
-def line(folder: Path, transect: str, east: float, photos: int = 3, step_m: float = 32.0, **told: Any) -> None:
+def line(folder: Path, transect: str, east: float, photos: int = 3, step_m: float = 32.0, **metadata: Any) -> None:
     """A transect flown north from ORIGIN."""
     for number in range(photos):
         lon, lat = GRID.inverse(np.array([[ORIGIN[0] + east, ORIGIN[1] + number * step_m]]))[0]
         time = START + timedelta(seconds=east + 3 * number)
-        photo(folder / "images" / transect / f"{number:03}.jpg", lon, lat, **({"time": time} | told))
+        photo(folder / "images" / transect / f"{number:03}.jpg", lon, lat, **({"time": time} | metadata))
 
 
 def survey(folder: Path, **keys: Any) -> Path:
@@ -81,7 +81,7 @@ def planned(folder: Path, **keys: Any) -> Plan:
     return plan_census(load_survey(survey(folder, **keys)), CensusConfig())
 
 
-def told(folder: Path, **keys: Any) -> DryRun:
+def plan_dry_run(folder: Path, **keys: Any) -> DryRun:
     return dry_run(
         load_survey(survey(folder, **keys)), CensusConfig(), load_settings({}, None), detector=None, why_not="x"
     )
@@ -116,7 +116,7 @@ def test_cameras_mix_where_each_is_known_and_not_under_one_for_all(tmp_path: Pat
     camera = {"sensor_width_mm": 13.2, "focal_mm": 8.8}
     with pytest.raises(SurveyError, match=r"several \(DJI FC3411, DJI FC6310R\); give each its own as `cameras"):
         planned(tmp_path, camera=camera)
-    assert planned(tmp_path, camera=camera, cameras={"FC3411": {"sensor_width_mm": 13.0}}).failures == ()
+    assert planned(tmp_path, camera=camera, cameras={"FC3411": {"sensor_width_mm": 13.0}}).issues == ()
 
 
 def test_height_above_a_slope_follows_the_terrain(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_clock_that_was_not_set_is_named_and_the_photo_counts(tmp_path: Path) 
     line(tmp_path, "T1", 0)
     line(tmp_path, "T2", 300, photos=1, time=datetime(1980, 1, 1))  # noqa: DTZ001 - as above
     plan = planned(tmp_path)
-    (found,) = plan.failures
+    (found,) = plan.issues
     assert (found.file, found.kind) == ("T2/000.jpg", "remark")
     assert "1980-01-01: the camera's clock was not set" in found.reason
     assert plan.frames[-1].taken_at is None
@@ -168,7 +168,7 @@ def test_a_survey_across_the_antimeridian(tmp_path: Path) -> None:
         photo(tmp_path / "images" / "T1" / f"{number}.jpg", lon, -17.0, time=START + timedelta(seconds=5 * number))
     polygon = [[179.99, -17.01], [-179.99, -17.01], [-179.99, -16.99], [179.99, -16.99]]
     plan = planned(tmp_path, strata=[{"name": "a", "polygon": polygon}])
-    assert plan.failures == ()
+    assert plan.issues == ()
     (unit,) = plan.coverage.units
     # 85 m from the first to the last photo, and one more photo's width.
     assert unit.area_km2 == pytest.approx((85.2 + 96) * 64 / 1e6, rel=0.01)
@@ -182,7 +182,7 @@ def test_a_survey_across_the_antimeridian(tmp_path: Path) -> None:
         for part in parts:
             longitudes = [lon for lon, _ in part[0]]
             assert max(longitudes) - min(longitudes) < 0.02
-    west, _, east, _ = told(tmp_path, strata=[{"name": "a", "polygon": polygon}]).bounds
+    west, _, east, _ = plan_dry_run(tmp_path, strata=[{"name": "a", "polygon": polygon}]).bounds
     assert (west, east) == pytest.approx((179.9995, -179.9997))
 
 
@@ -211,7 +211,7 @@ def test_a_map_is_counted_in_every_stratum_that_it_shows(tmp_path: Path) -> None
         ("west", 0.02),
         ("east", 0.04),
     ]
-    run = told(tmp_path, sampling="total", strata=strata)
+    run = plan_dry_run(tmp_path, sampling="total", strata=strata)
     assert run.gsd_m is not None
     assert run.gsd_m.median == pytest.approx(1 / 0.9996)
     assert (run.height_m, run.cameras, run.overlap) == (None, (), None)
@@ -237,11 +237,11 @@ def test_tilted_photos_show_more_ground_ahead(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     ahead = [footprint.centroid.y - ORIGIN[1] for footprint in plan.coverage.footprints.values()]
     assert ahead[0] > 64 * math.tan(math.radians(15))
-    run = told(tmp_path)
+    run = plan_dry_run(tmp_path)
     assert run.off_nadir_deg is not None
     assert run.off_nadir_deg.median == pytest.approx(15)
     line(tmp_path, "T2", 300, photos=1, GimbalPitchDegree="-60.0")
-    (unusable,) = told(tmp_path).unusable
+    (unusable,) = plan_dry_run(tmp_path).unusable
     assert (unusable.file, unusable.kind) == ("T2/000.jpg", "unplaced")
     assert "30.0 degrees off the vertical; the limit is 20" in unusable.reason
 
@@ -251,7 +251,7 @@ def test_a_dry_run_tells_what_a_census_would_be(tmp_path: Path) -> None:
     line(tmp_path, "T2", 300)
     (tmp_path / "images" / "T2" / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "flights.csv").write_text("image\nlost.jpg\n")
-    run = told(tmp_path, strata=[{"name": "plain", "area_km2": 0.25}])
+    run = plan_dry_run(tmp_path, strata=[{"name": "plain", "area_km2": 0.25}])
     assert (run.images, run.placed, run.transects) == (7, 6, 2)
     assert [(one.file, one.kind) for one in run.unusable] == [("T2/broken.jpg", "unreadable")]
     assert [(one.file, one.kind) for one in run.remarks] == [("lost.jpg", "unused")]

@@ -4,32 +4,38 @@ import numpy as np
 import pytest
 
 from transect.census.sightings.matching import Matching
-from transect.census.sightings.pose_errors import USUAL_GPS_M, USUAL_YAW_DEG, Located, pose_errors
+from transect.census.sightings.pose_errors import USUAL_GPS_M, USUAL_YAW_DEG, GroundDetections, pose_errors
 
 MATCHING = Matching()
 
 
-def flown(gps_m: float, yaw_deg: float, *, photos: int = 120, animals: int = 12, seed: int = 1) -> Located:
+def flown(gps_m: float, yaw_deg: float, *, photos: int = 120, animals: int = 12, seed: int = 1) -> GroundDetections:
     """A line of photos 96 m by 72 m, each 20 m on, over standing animals; positions and headings are off."""
     rng = np.random.default_rng(seed)
     length = photos * 20.0
     places = rng.uniform([-40, -48], [length + 40, 48], (int(animals * (length + 80) / 72), 2))
     shift, turn = rng.normal(0, gps_m, (photos, 2)), np.radians(rng.normal(0, yaw_deg, photos))
-    frame, xy, lever = [], [], []
+    frame, xy, yaw_arm_m = [], [], []
     for number in range(photos):
         away = places - [number * 20.0, 0.0]
         away = away[(np.abs(away[:, 0]) < 36) & (np.abs(away[:, 1]) < 48)]
         cos, sin = math.cos(turn[number]), math.sin(turn[number])
         turned = away @ np.array([[cos, sin], [-sin, cos]])
         xy.append(turned + [number * 20.0, 0.0] + shift[number] + rng.normal(0, 0.1, away.shape))
-        lever.append(np.hypot(*away.T))
+        yaw_arm_m.append(np.hypot(*away.T))
         frame.append(np.full(len(away), number))
-    frames, levers = np.concatenate(frame), np.concatenate(lever)
+    frames, levers = np.concatenate(frame), np.concatenate(yaw_arm_m)
     count = len(frames)
-    return Located(
-        np.concatenate(xy), np.zeros(count, np.int64), frames, frames * 1.5, levers, levers / 64,
-        np.full(count, np.nan), np.full(count, 0.1),
-    )  # fmt: skip
+    return GroundDetections(
+        xy=np.concatenate(xy),
+        species=np.zeros(count, np.int64),
+        frame=frames,
+        seconds=frames * 1.5,
+        yaw_arm_m=levers,
+        height_arm=levers / 64,
+        reported_sd_m=np.full(count, np.nan),
+        box_sd=np.full(count, 0.1),
+    )
 
 
 @pytest.mark.parametrize(("gps_m", "yaw_deg"), [(0.5, 1.0), (1.0, 3.0), (3.0, 0.5)])
@@ -62,10 +68,10 @@ def test_a_survey_without_a_box_says_nothing() -> None:
 
 def test_tolerance_follows_from_the_errors_and_from_what_a_photo_says_of_itself() -> None:
     boxes = flown(1.0, 1.0)
-    boxes.said_sd[:3] = 0.02
+    boxes.reported_sd_m[:3] = 0.02
     errors = pose_errors(boxes, MATCHING, gps_m=2.0, yaw_deg=math.degrees(0.01), height_m=1.0)
     seen = boxes.sightings(errors)
     assert seen.shared_sd[:3].tolist() == [0.02] * 3
     assert set(seen.shared_sd[3:].tolist()) == {2.0}
-    turning = boxes.lever * math.hypot(0.01, 1 / 64)
+    turning = boxes.yaw_arm_m * math.hypot(0.01, 1 / 64)
     assert seen.own_sd == pytest.approx(np.hypot(turning, 0.1))

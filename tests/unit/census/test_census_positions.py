@@ -4,9 +4,9 @@ from datetime import datetime
 import pytest
 
 from transect.census.ground.placement.cameras import Camera
-from transect.census.ground.placement.elevation import Ground
+from transect.census.ground.placement.elevation import PhotoTerrain
 from transect.census.ground.placement.frames import Placement
-from transect.census.ground.placement.placing import place
+from transect.census.ground.placement.placing import place_photo
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
@@ -32,7 +32,7 @@ def spec(**keys: object) -> SurveySpec:
 
 
 def placed(metadata: FrameMetadata, row: FlightRow | None = None, survey: SurveySpec | None = None) -> Placement:
-    found = place(metadata, row, survey or spec(), 5.0)
+    found = place_photo(metadata, row, survey or spec(), 5.0)
     assert isinstance(found, Placement), found
     return found
 
@@ -40,11 +40,13 @@ def placed(metadata: FrameMetadata, row: FlightRow | None = None, survey: Survey
 def test_a_drone_photo_is_placed_from_exif_and_xmp() -> None:
     camera = Camera("unnamed camera", 13.2 / 1920, 8.8, "survey.yaml")
     gsd: float = pytest.approx(0.05)  # type: ignore[assignment] # approx compares as a number
-    assert placed(DRONE) == Placement(-1.5, 35.1, 64.0, 12.0, gsd, camera=camera)
+    assert placed(DRONE) == Placement(
+        latitude=-1.5, longitude=35.1, height_m=64.0, yaw_deg=12.0, gsd_m=gsd, camera=camera
+    )
 
 
 def test_flights_win_cell_by_cell() -> None:
-    found = placed(DRONE, FlightRow(2, "a.jpg", lat=-1.505, lon=35.1, height_agl_m=128.0, yaw_deg=-90.0))
+    found = placed(DRONE, FlightRow(line=2, image="a.jpg", lat=-1.505, lon=35.1, height_agl_m=128.0, yaw_deg=-90.0))
     assert (found.latitude, found.longitude, found.height_m, found.yaw_deg) == (-1.505, 35.1, 128.0, 270.0)
     assert found.gsd_m == pytest.approx(0.1)
 
@@ -83,18 +85,18 @@ def test_tilt_up_to_the_limit_is_kept_for_the_projection() -> None:
     found = placed(replace(DRONE, gimbal_pitch_deg=-86.5, gimbal_roll_deg=-2.0))
     assert (found.pitch_deg, found.roll_deg, found.gsd_m) == (-86.5, -2.0, placed(DRONE).gsd_m)
     assert found.off_nadir_deg == pytest.approx(4.03, abs=0.01)
-    row = FlightRow(2, "a.jpg", pitch_deg=-91.0, roll_deg=1.0)
+    row = FlightRow(line=2, image="a.jpg", pitch_deg=-91.0, roll_deg=1.0)
     assert placed(replace(DRONE, gimbal_pitch_deg=-50.0), row).pitch_deg == -91.0
 
 
 def test_a_roll_of_180_turns_the_yaw_only_where_the_aircraft_says_so() -> None:
-    """Of a gimbal that looks down over its back some write the yaw turned with it; the flight's yaw tells."""
+    """Some gimbals that point down over their back write the yaw turned with it; the flight's yaw decides."""
     turned = replace(DRONE, gimbal_roll_deg=180.0, gimbal_yaw_deg=-168.0)
     assert placed(turned) == placed(DRONE)
     assert placed(replace(turned, gimbal_roll_deg=-179.0)).roll_deg == 1.0
     for flight_yaw in (None, 100.0):
-        assert "roll of 180" in str(place(replace(turned, yaw_deg=flight_yaw), None, spec(), 5.0))
-    row = FlightRow(2, "a.jpg", yaw_deg=33.0)
+        assert "roll of 180" in str(place_photo(replace(turned, yaw_deg=flight_yaw), None, spec(), 5.0))
+    row = FlightRow(line=2, image="a.jpg", yaw_deg=33.0)
     assert placed(replace(turned, yaw_deg=None), row).yaw_deg == 33.0
 
 
@@ -107,19 +109,19 @@ def test_exif_orientation_turns_the_picture_and_not_the_camera(orientation: int,
 def test_how_well_a_position_is_known_is_said_for_that_position() -> None:
     rtk = replace(DRONE, position_sd_m=0.03)
     assert placed(rtk).position_sd_m == 0.03
-    assert placed(rtk, FlightRow(2, "a.jpg", lat=-1.5, lon=35.1)).position_sd_m is None
-    assert placed(rtk, FlightRow(2, "a.jpg", lat=-1.5, lon=35.1, accuracy_m=0.5)).position_sd_m == 0.5
+    assert placed(rtk, FlightRow(line=2, image="a.jpg", lat=-1.5, lon=35.1)).position_sd_m is None
+    assert placed(rtk, FlightRow(line=2, image="a.jpg", lat=-1.5, lon=35.1, accuracy_m=0.5)).position_sd_m == 0.5
 
 
 def test_positions_that_contradict_each_other_by_kilometres_are_no_position() -> None:
-    found = place(DRONE, FlightRow(7, "a.jpg", lat=-1.6, lon=35.1), spec(), 5.0)
+    found = place_photo(DRONE, FlightRow(line=7, image="a.jpg", lat=-1.6, lon=35.1), spec(), 5.0)
     assert isinstance(found, str)
     assert "EXIF and flights.csv line 7 lie 11.1 km apart" in found
 
 
 def test_height_above_a_dem() -> None:
     survey = spec(height={"source": "dem", "dem": "dem.tif"})
-    found = place(DRONE, None, survey, 5.0, Ground(1630.0, 1650.0))
+    found = place_photo(DRONE, None, survey, 5.0, PhotoTerrain(1630.0, 1650.0))
     assert isinstance(found, Placement)
     assert found.height_m == 84.0
 
@@ -150,7 +152,7 @@ def test_height_above_a_dem() -> None:
 def test_a_photo_that_cannot_be_placed_says_why(
     change: dict[str, float], survey: dict[str, object], words: str
 ) -> None:
-    found = place(replace(DRONE, **change), None, spec(**survey), 5.0)  # type: ignore[arg-type] # fields by name
+    found = place_photo(replace(DRONE, **change), None, spec(**survey), 5.0)  # type: ignore[arg-type] # fields by name
     assert isinstance(found, str)
     assert words in found
 
@@ -158,24 +160,28 @@ def test_a_photo_that_cannot_be_placed_says_why(
 def test_what_cannot_be_read_is_a_reason_and_never_a_default() -> None:
     """Not straight down, not the aircraft's yaw, not absent; flights.csv settles each."""
     pitch = replace(DRONE, gimbal_pitch_deg=None, attitude_problem="XMP says GimbalPitchDegree 'nan'")
-    assert str(place(pitch, None, spec(), 5.0)).startswith("no heading: XMP says GimbalPitchDegree 'nan'; give yaw_deg")
-    assert placed(pitch, FlightRow(2, "a.jpg", pitch_deg=-90.0)) == placed(DRONE)
+    assert str(place_photo(pitch, None, spec(), 5.0)).startswith(
+        "no heading: XMP says GimbalPitchDegree 'nan'; give yaw_deg"
+    )
+    assert placed(pitch, FlightRow(line=2, image="a.jpg", pitch_deg=-90.0)) == placed(DRONE)
     yaw = replace(DRONE, gimbal_yaw_deg=None, attitude_problem="XMP says GimbalYawDegree ''")
-    assert "GimbalYawDegree ''" in str(place(yaw, None, spec(), 5.0))
-    assert placed(yaw, FlightRow(2, "a.jpg", yaw_deg=12.0)) == placed(DRONE)
+    assert "GimbalYawDegree ''" in str(place_photo(yaw, None, spec(), 5.0))
+    assert placed(yaw, FlightRow(line=2, image="a.jpg", yaw_deg=12.0)) == placed(DRONE)
     # The aircraft's yaw is not needed where the gimbal gives all three.
     assert placed(replace(DRONE, yaw_deg=None, attitude_problem="XMP says FlightYawDegree 'x'")) == placed(DRONE)
     height = replace(DRONE, relative_altitude_m=None, relative_altitude_problem="XMP says RelativeAltitude 'high'")
-    assert "XMP says RelativeAltitude 'high' and flights.csv no" in str(place(height, None, spec(), 5.0))
+    assert "XMP says RelativeAltitude 'high' and flights.csv no" in str(place_photo(height, None, spec(), 5.0))
     altitude = replace(DRONE, gps_altitude_m=None, gps_altitude_problem="EXIF says GPSAltitude 1/0")
     rule = {"source": "gps_altitude", "ground_elevation_m": 1650}
-    assert "EXIF says GPSAltitude 1/0" in str(place(altitude, None, spec(height=rule), 5.0))
-    assert placed(altitude, FlightRow(2, "a.jpg", height_agl_m=64.0), spec(height=rule)).height_m == 64.0
+    assert "EXIF says GPSAltitude 1/0" in str(place_photo(altitude, None, spec(height=rule), 5.0))
+    assert placed(altitude, FlightRow(line=2, image="a.jpg", height_agl_m=64.0), spec(height=rule)).height_m == 64.0
 
 
 def test_flights_settle_a_hemisphere_that_agrees_with_them() -> None:
     candidates = ((1.5, 35.1), (-1.5, 35.1))
     unsettled = replace(DRONE, latitude=None, longitude=None, position_problem="no N", possible_positions=candidates)
-    assert str(place(unsettled, None, spec(), 5.0)) == "no position: no N."
-    assert placed(unsettled, FlightRow(2, "a.jpg", lat=-1.5, lon=35.1)).latitude == -1.5
-    assert "in whichever hemisphere" in str(place(unsettled, FlightRow(2, "a.jpg", lat=-1.6, lon=35.1), spec(), 5.0))
+    assert str(place_photo(unsettled, None, spec(), 5.0)) == "no position: no N."
+    assert placed(unsettled, FlightRow(line=2, image="a.jpg", lat=-1.5, lon=35.1)).latitude == -1.5
+    assert "in whichever hemisphere" in str(
+        place_photo(unsettled, FlightRow(line=2, image="a.jpg", lat=-1.6, lon=35.1), spec(), 5.0)
+    )

@@ -31,11 +31,11 @@ class Plain:
     def outline(self) -> BaseGeometry:
         return box(self.x, self.y - self.height, self.x + self.width, self.y)
 
-    def turning_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
+    def pose_error_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
         return np.zeros(len(xy))
 
 
-PHOTO = Pose(500.0, 500.0, 30.0, 64.0, 0.1, 1000, 800)
+PHOTO = Pose(x=500.0, y=500.0, yaw_deg=30.0, height_m=64.0, metres_per_pixel=0.1, width=1000, height=800)
 
 
 def test_maps_and_photos_in_any_order_are_what_each_is() -> None:
@@ -44,7 +44,7 @@ def test_maps_and_photos_in_any_order_are_what_each_is() -> None:
     rng = np.random.default_rng(0)
     frame, pixels = rng.integers(0, 4, 200), rng.uniform(0, 50, (200, 2))
     ground, scale = views.to_ground(frame, pixels), views.scale_at(frame, pixels)
-    turning = views.turning_sd(frame, ground, 2.0, 1.0)
+    turning = views.pose_error_sd(frame, ground, 2.0, 1.0)
     for number, view in enumerate(all_of_them):
         rows = frame == number
         if view is None:
@@ -52,7 +52,7 @@ def test_maps_and_photos_in_any_order_are_what_each_is() -> None:
             continue
         assert ground[rows] == pytest.approx(view.to_ground(pixels[rows]))
         assert scale[rows] == pytest.approx(view.scale_at(pixels[rows]))
-        assert turning[rows] == pytest.approx(view.turning_sd(ground[rows], 2.0, 1.0))
+        assert turning[rows] == pytest.approx(view.pose_error_sd(ground[rows], 2.0, 1.0))
     assert [None if one is None else one.area for one in views.footprints()] == pytest.approx([5000, 8000, None, 5000])
     assert np.isnan(views.position_sd_m).tolist() == [False, True, True, False]
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import beta, chi2
 
-from transect.census.estimates.factor import factor_known
-from transect.census.estimates.rates import rate, rate_spread, share, share_spread
+from transect.census.estimates.factor import estimate_factor
+from transect.census.estimates.rates import rate, rate_design_effect, share, share_design_effect
 
 FloatArray = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def test_the_limits_of_a_rate_come_near_the_normal_ones_where_there_are_many() -
 
 def test_animals_missed_by_the_herd_count_as_few() -> None:
     # Two images of 10, one of them missed: rho would be above 1, so it is 1, and weighs 10 (1 - 200 / 400) = 5 to 4.
-    found = share_spread(np.array([10.0, 0.0]), np.array([10.0, 10.0]))
+    found = share_design_effect(np.array([10.0, 0.0]), np.array([10.0, 10.0]))
     correlation = 5 / 9 + 4 / 9 * 0.05
     assert found.effect == pytest.approx(1 + correlation * 9)
     # t(0.975, 1) = 12.7062.
@@ -54,7 +54,7 @@ def test_animals_missed_by_the_herd_count_as_few() -> None:
 
 
 def test_without_an_error_herds_have_the_prior_correlation() -> None:
-    found = share_spread(np.zeros(3), np.array([21.0, 21.0, 0.0]))
+    found = share_design_effect(np.zeros(3), np.array([21.0, 21.0, 0.0]))
     assert found.effect == pytest.approx(1 + 0.05 * 20)
     assert found.widening == 1
     known = share(np.zeros(3), np.array([21.0, 21.0, 0.0]))
@@ -63,26 +63,26 @@ def test_without_an_error_herds_have_the_prior_correlation() -> None:
 
 def test_false_alarms_of_one_image_count_as_few() -> None:
     # 20 on one of ten images: residuals 18 and nine of -2, so 360 / 0.9 / 20 = 20, and the prior 1 + 20 / 10, 20 to 4.
-    found = rate_spread(np.array([20.0, *[0.0] * 9]), np.ones(10))
+    found = rate_design_effect(np.array([20.0, *[0.0] * 9]), np.ones(10))
     assert found.effect == pytest.approx(20 * 20 / 24 + 3 * 4 / 24)
     # t(0.975, 9) = 2.26216.
     assert found.widening == pytest.approx(1 + 20 / 24 * ((2.26216 / 1.959964) ** 2 - 1), rel=1e-5)
 
 
 def test_one_image_takes_what_is_typical() -> None:
-    known = factor_known(np.array([9.0]), np.array([1.0]), np.array([1.0]))
+    known = estimate_factor(np.array([9.0]), np.array([1.0]), np.array([1.0]))
     # 10 animals: 1 + 0.05 * 9 of misses; 1 + 1 for the image and 1 for the animals in it, of false alarms.
-    assert share_spread(np.array([1.0]), np.array([10.0])).effect == pytest.approx(1.45)
-    assert rate_spread(np.array([1.0]), np.array([10.0]), random_exposure=True).effect == pytest.approx(3)
+    assert share_design_effect(np.array([1.0]), np.array([10.0])).effect == pytest.approx(1.45)
+    assert rate_design_effect(np.array([1.0]), np.array([10.0]), random_exposure=True).effect == pytest.approx(3)
     assert known.factor.low < 1 < known.factor.high
 
 
 def test_many_sets_are_computed_at_once() -> None:
     rng = np.random.default_rng(2)
     right, wrong, missed = (rng.poisson(mean, (5, 12)).astype(float) for mean in (6, 0.5, 0.4))
-    whole = factor_known(right, wrong, missed)
+    whole = estimate_factor(right, wrong, missed)
     for row in range(5):
-        one = factor_known(right[row], wrong[row], missed[row])
+        one = estimate_factor(right[row], wrong[row], missed[row])
         for name in ("value", "se", "low", "high", "cv"):
             assert getattr(one.factor, name) == pytest.approx(getattr(whole.factor, name)[row])
 
@@ -110,7 +110,7 @@ def test_limits_of_the_factor_hold_the_truth(correlation: float, recall: float) 
     found = rng.beta(recall * 9, (1 - recall) * 9, shape) if correlation else recall
     right = rng.binomial(animals, found).astype(float)
     wrong = rng.poisson(0.4 * (rng.exponential(1, shape) if correlation else 1), shape).astype(float)
-    known = factor_known(right, wrong, animals - right).factor
+    known = estimate_factor(right, wrong, animals - right).factor
     truth = 1 / (recall + 0.4 / (0.5 / 0.075))
     share_held = np.mean((known.low <= truth) & (truth <= known.high))
     # Two standard errors of a simulation of 2,000 more than the 93 to 97% of benchmarks/factor.py.

@@ -12,14 +12,25 @@ from transect.census.ground.coverage import Coverage, Region
 from transect.census.inputs.survey import SurveySpec
 from transect.census.report.remarks import remarks
 
-ROW = SpeciesRow("sheep", 60, 0, 47, 0, 470.0, 122.9, (128.65, 811.35), 2.6, 18.0)
+ROW = SpeciesRow(
+    species="sheep",
+    seen=60,
+    seen_unplaced=0,
+    unique=47,
+    outside=0,
+    estimate=470.0,
+    se=122.9,
+    ci95=(128.65, 811.35),
+    density_per_km2=2.6,
+    area_km2=18.0,
+)
 COVERAGE = Coverage({0: box(0, 0, 9, 9), 1: box(9, 0, 18, 9)}, (Region("plain", 1.0, None, None),), (), 1.0, {})
 FRAMES = [frame(Path("a.jpg")), frame(Path("b.jpg"))]
 SPEC = SurveySpec.model_validate({"schema": 1, "name": "mara", "strata": [{"name": "plain", "area_km2": 1}]})
 CAMERA = {"camera": "FC6310", "focal_mm": 8.8, "photos": 1}
 
 
-def told(*rows: SpeciesRow, frames: list[Any] = FRAMES, spec: SurveySpec = SPEC, **manifest: Any) -> list[str]:
+def remarks_of(*rows: SpeciesRow, frames: list[Any] = FRAMES, spec: SurveySpec = SPEC, **manifest: Any) -> list[str]:
     images = {"unplaced": 0, "suspect": 0, "truncated": 0} | manifest.pop("images", {})
     return remarks(
         rows, {"images": images, "cameras": [CAMERA], "resampling": None, **manifest}, frames, COVERAGE, spec
@@ -27,21 +38,21 @@ def told(*rows: SpeciesRow, frames: list[Any] = FRAMES, spec: SurveySpec = SPEC,
 
 
 def test_a_clean_census_needs_no_remark() -> None:
-    assert told(ROW) == []
+    assert remarks_of(ROW) == []
 
 
 def test_a_note_names_its_species_unless_it_is_about_all() -> None:
     noted = replace(ROW, note="Rough.")
-    assert told(noted, replace(noted, species="goat")) == ["Rough."]
-    assert told(noted, replace(noted, species="cow"), replace(ROW, species="goat")) == ["sheep, cow: Rough."]
+    assert remarks_of(noted, replace(noted, species="goat")) == ["Rough."]
+    assert remarks_of(noted, replace(noted, species="cow"), replace(ROW, species="goat")) == ["sheep, cow: Rough."]
     # A species that was not seen needs no warning.
-    assert told(ROW, replace(ROW, species="goat", unique=0, note="None was seen.")) == []
+    assert remarks_of(ROW, replace(ROW, species="goat", unique=0, note="None was seen.")) == []
 
 
 def test_what_stands_beside_the_number_is_no_remark() -> None:
     doubted = replace(ROW, detector="not validated here", note=UNKNOWN_ERRORS)
-    assert told(doubted) == []
-    assert told(replace(doubted, note=f"Rough. {UNKNOWN_ERRORS}")) == ["Rough."]
+    assert remarks_of(doubted) == []
+    assert remarks_of(replace(doubted, note=f"Rough. {UNKNOWN_ERRORS}")) == ["Rough."]
 
 
 @pytest.mark.parametrize(
@@ -54,17 +65,17 @@ def test_what_stands_beside_the_number_is_no_remark() -> None:
     ],
 )
 def test_what_is_wrong_is_said_with_its_number(changes: dict[str, Any], images: dict[str, int], words: str) -> None:
-    (remark,) = told(replace(ROW, **changes), images=images)
+    (remark,) = remarks_of(replace(ROW, **changes), images=images)
     assert words in remark
 
 
 def test_photos_on_no_transect_matter_to_a_strip_survey_alone() -> None:
     lone = [FRAMES[0], frame(Path("b.jpg"), transect=None)]
-    (remark,) = told(ROW, frames=lone)
+    (remark,) = remarks_of(ROW, frames=lone)
     assert remark.startswith("On no transect: 1 photo.")
-    assert told(ROW, frames=lone, spec=SPEC.model_copy(update={"sampling": "total"})) == []
+    assert remarks_of(ROW, frames=lone, spec=SPEC.model_copy(update={"sampling": "total"})) == []
 
 
 def test_several_cameras_are_named() -> None:
-    (remark,) = told(ROW, cameras=[CAMERA, CAMERA | {"camera": "M3E", "photos": 5}])
+    (remark,) = remarks_of(ROW, cameras=[CAMERA, CAMERA | {"camera": "M3E", "photos": 5}])
     assert "FC6310, 8.8 mm: 1 photo; M3E, 8.8 mm: 5 photos." in remark

@@ -19,14 +19,28 @@ from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.ground.geometry import Grid
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import SurveySpec
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.report.page import ReportInput, css_string, manifest_sections, render_report, write_report
 from transect.census.sightings.animals import Animals
 
 EAST, NORTH = 500_000.0, 9_830_000.0
-VALIDATED = Applicability((Check("ground", "", 0.5, "The photos look other than the validation images."),))
+VALIDATED = Applicability(
+    (Check(kind="ground", species="", p=0.5, sentence="The photos differ from the validation images."),)
+)
 NAMES = ("sheep", "goat", "cow")
-KNOWN = DetectorError(0.9, 0.01, 0.8, 0.02, 1.125, 0.03, 60, 240, (0.878, 0.919), (0.758, 0.836), (1.06, 1.19))
+KNOWN = DetectorError(
+    precision=0.9,
+    precision_se=0.01,
+    recall=0.8,
+    recall_se=0.02,
+    factor=1.125,
+    cv=0.03,
+    images=60,
+    objects=240,
+    precision_ci95=(0.878, 0.919),
+    recall_ci95=(0.758, 0.836),
+    factor_ci95=(1.06, 1.19),
+)
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -70,11 +84,25 @@ def content(**changes: Any) -> ReportInput:
     method = changes.pop("method", "bootstrap")
     counts = (12, 5, 0, 22, 8)
     units = tuple(
-        Unit("plain", f"T{n + 1}", box(EAST + 300 * n, NORTH, EAST + 300 * n + 50, NORTH + 40), 0.002, (n,))
+        Unit(
+            stratum="plain",
+            transect=f"T{n + 1}",
+            polygon=box(EAST + 300 * n, NORTH, EAST + 300 * n + 50, NORTH + 40),
+            area_km2=0.002,
+            frames=(n,),
+        )
         for n in range(5)
     )
     if sampling == "total":
-        units = (Unit("plain", "all", box(EAST, NORTH, EAST + 1250, NORTH + 40), 0.01, tuple(range(5))),)
+        units = (
+            Unit(
+                stratum="plain",
+                transect="all",
+                polygon=box(EAST, NORTH, EAST + 1250, NORTH + 40),
+                area_km2=0.01,
+                frames=tuple(range(5)),
+            ),
+        )
     shown = {n: box(EAST + 300 * n, NORTH, EAST + 300 * n + 50, NORTH + 40) for n in range(5)}
     regions = (Region("plain", 0.09, box(EAST, NORTH, EAST + 1250, NORTH + 72), None),)
     coverage = Coverage(shown, regions, units, 0.01, dict.fromkeys(range(5), "plain"))
@@ -97,7 +125,7 @@ def content(**changes: Any) -> ReportInput:
         "observations": seen,
         "animals": animals,
         "tally": counted,
-        "failures": (),
+        "issues": (),
         "names": NAMES,
         "manifest": manifest(),
         "max_pixels": 10_000_000,
@@ -109,7 +137,9 @@ def content(**changes: Any) -> ReportInput:
 
 def corrections(**factors: float) -> dict[str, Correction]:
     given = SpeciesFactors(**factors)
-    return {name: Correction(name, 1.125, 0.03, KNOWN, given, "") for name in NAMES}
+    return {
+        name: Correction(species=name, factor=1.125, cv=0.03, detector=KNOWN, factors=given, note="") for name in NAMES
+    }
 
 
 class _Text(HTMLParser):
@@ -206,8 +236,8 @@ def test_each_design_has_its_own_words() -> None:
 
 
 def test_failures_are_counted_by_kind_and_the_list_has_an_end() -> None:
-    failures = [Failure(f"file{n}.jpg", "unreadable", "It is empty.") for n in range(230)]
-    text = words(render_report(content(failures=[*failures, Failure("twin.jpg", "duplicate", "It is a copy.")])))
+    issues = [Issue(f"file{n}.jpg", "unreadable", "It is empty.") for n in range(230)]
+    text = words(render_report(content(issues=[*issues, Issue("twin.jpg", "duplicate", "It is a copy.")])))
     assert "unreadable 230" in text
     assert "duplicate 1" in text
     assert "file199.jpg" in text
@@ -224,7 +254,7 @@ def test_names_are_text_wherever_they_stand() -> None:
             plain,
             names=(evil,) * 3,
             tally=replace(plain.tally, rows=rows),
-            failures=(Failure(evil, evil, evil),),
+            issues=(Issue(evil, evil, evil),),
             manifest=manifest(survey=manifest()["survey"] | {"digest": evil}),
         )
     )
@@ -242,8 +272,8 @@ def test_any_text_stands_safely_in_the_style(text: str) -> None:
 
 def test_the_manifest_is_told_whole() -> None:
     nested = {"files": {"a.csv": {"sha256": "ff", "size": 2}}, "cameras": [{"f": 8.8}], "none": {}}
-    told = manifest_sections({"run": "a", "images": {"found": 3}, "flag": True} | nested)
-    assert told == [
+    sections = manifest_sections({"run": "a", "images": {"found": 3}, "flag": True} | nested)
+    assert sections == [
         ("census", [("run", "a"), ("flag", "yes")]),
         ("images", [("found", "3")]),
         ("files", [("a.csv", "sha256 ff; size 2")]),

@@ -16,7 +16,7 @@ from transect.census.dry_run import DryRun, dry_run
 from transect.census.ground.geometry import Pose
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.sightings import scales
-from transect.census.sightings.detect import Found, search_frames
+from transect.census.sightings.detect import FrameDetections, search_frames
 from transect.census.sightings.scales import TargetGsd, resampling, with_scales
 from transect.cli.census_plan import print_plan
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, read_manifest
@@ -34,8 +34,21 @@ AUTO = PIXELS.model_copy(update={"gsd": "auto"})
 
 
 def frame(gsd_m: float | None, *, pitch_deg: float = -90.0, name: str = "a.jpg", unreadable: bool = False) -> Frame:
-    placement = None if gsd_m is None else Placement(0.5, 35.0, 64.0, 0.0, gsd_m, pitch_deg)
-    return Frame(name, Path(name), None, None, 100, 80, placement, unreadable=unreadable)
+    placement = (
+        None
+        if gsd_m is None
+        else Placement(latitude=0.5, longitude=35.0, height_m=64.0, yaw_deg=0.0, gsd_m=gsd_m, pitch_deg=pitch_deg)
+    )
+    return Frame(
+        name=name,
+        path=Path(name),
+        transect=None,
+        taken_at=None,
+        width=100,
+        height=80,
+        placement=placement,
+        unreadable=unreadable,
+    )
 
 
 def test_each_photo_is_brought_to_the_target_and_those_near_it_are_left_alone() -> None:
@@ -43,7 +56,12 @@ def test_each_photo_is_brought_to_the_target_and_those_near_it_are_left_alone() 
     found = with_scales(given, GIVEN)
     assert [one.scale for one in found] == [0.5, 2.0, 1.0, 1.0, 0.94, 1.06, 1.23]
     assert resampling(found, GIVEN) == scales.Resampling(
-        0.1, "given", 7, 5, 0, {"least": 0.5, "median": 1.0, "most": 2.0}
+        target_gsd_m=0.1,
+        target="given",
+        photos=7,
+        resampled=5,
+        without_gsd=0,
+        scale={"least": 0.5, "median": 1.0, "most": 2.0},
     )
     assert with_scales(given, None) == tuple(given)
     assert resampling(given, None) is None
@@ -51,7 +69,7 @@ def test_each_photo_is_brought_to_the_target_and_those_near_it_are_left_alone() 
 
 def test_a_tilted_photo_counts_by_what_its_middle_shows() -> None:
     tilted = frame(0.1, pitch_deg=-60.0)
-    pose = Pose(0, 0, 0, 64.0, 0.1, 100, 80, pitch_deg=-60.0)
+    pose = Pose(x=0, y=0, yaw_deg=0, height_m=64.0, metres_per_pixel=0.1, width=100, height=80, pitch_deg=-60.0)
     placement = tilted.placement
     assert placement is not None
     assert placement.middle_gsd_m == pytest.approx(float(pose.scale_at(np.array([[50.0, 40.0]]))[0]))
@@ -61,9 +79,9 @@ def test_a_tilted_photo_counts_by_what_its_middle_shows() -> None:
 def test_a_photo_without_a_place_takes_the_median_of_the_others() -> None:
     found = with_scales([frame(0.05), frame(None), frame(0.06), frame(0.2), frame(None, unreadable=True)], GIVEN)
     assert [one.scale for one in found] == [0.5, 0.6, 0.6, 2.0, None]
-    told = resampling(found, GIVEN)
-    assert told is not None
-    assert (told.photos, told.without_gsd) == (4, 1)
+    summary = resampling(found, GIVEN)
+    assert summary is not None
+    assert (summary.photos, summary.without_gsd) == (4, 1)
     with pytest.raises(SurveyError, match=r"^No photo has a place, so none has a ground sample distance"):
         with_scales([frame(None)], GIVEN)
 
@@ -217,28 +235,28 @@ def test_a_package_that_does_not_know_its_training_is_refused_before_anything_is
 ) -> None:
     assert read_manifest(dot_package).training_gsd_m is None
     with Detector.open(dot_package, threads=1) as detector:
-        with pytest.raises(InputError, match=r"^gsd: auto needs .* its package does not say it; .*training_gsd_m"):
+        with pytest.raises(InputError, match=r"^gsd: auto needs .* its package lacks it; .*training_gsd_m"):
             count(survey, tmp_path / "out", detector, AUTO)
         assert not (tmp_path / "out").exists()
         with pytest.raises(InputError, match=r"^gsd: auto needs"):
-            told(survey, detector, AUTO)
+            plan_dry_run(survey, detector, AUTO)
 
 
-def told(survey: Path, detector: Detector | None, config: CensusConfig) -> DryRun:
+def plan_dry_run(survey: Path, detector: Detector | None, config: CensusConfig) -> DryRun:
     return dry_run(load_survey(survey), config, load_settings({}, None), detector=detector, why_not="no model")
 
 
 def test_a_dry_run_tells_scales_and_tiles(survey: Path, detector: Detector, counted: CensusResult) -> None:
-    planned = told(survey, detector, AUTO)
+    planned = plan_dry_run(survey, detector, AUTO)
     assert planned.to_json()["resampling"] == counted.manifest["resampling"]
     assert planned.time.tiles == counted.manifest["tiles"] == 3 * 2 + 4 + 12
-    plain = told(survey, detector, PIXELS)
+    plain = plan_dry_run(survey, detector, PIXELS)
     assert (plain.resampling, plain.time.tiles) == (None, 5 * 12)
 
 
 def test_without_a_model_only_a_number_can_be_planned_for(survey: Path) -> None:
-    assert told(survey, None, AUTO).resampling is None
-    found = told(survey, None, PIXELS.model_copy(update={"gsd": 0.25})).resampling
+    assert plan_dry_run(survey, None, AUTO).resampling is None
+    found = plan_dry_run(survey, None, PIXELS.model_copy(update={"gsd": 0.25})).resampling
     assert found is not None
     assert found.scale == {"least": 2.0, "median": 2.0, "most": 3.91}
 
@@ -247,11 +265,11 @@ def test_a_photo_that_would_not_be_searched_is_named_by_the_dry_run_and_in_the_f
     survey: Path, detector: Detector, tmp_path: Path
 ) -> None:
     config = PIXELS.model_copy(update={"gsd": 0.2})
-    planned = told(survey, detector, config)
+    planned = plan_dry_run(survey, detector, config)
     assert [one.file for one in planned.unusable] == ["T1/b.png", "T2/lost.png"]
     assert planned.files.unusable[0].reason.startswith("T1/b.png shows 97.7 cm a pixel and would have to be enlarged")
     result = count(survey, tmp_path, detector, config)
-    assert [(one.file, one.kind) for one in result.failures] == [
+    assert [(one.file, one.kind) for one in result.issues] == [
         ("T1/b.png", "unreadable"),
         ("T2/lost.png", "unplaced"),
     ]
@@ -270,10 +288,10 @@ def test_the_printed_plan_says_at_what_it_searches(
 def test_what_was_found_at_one_scale_is_never_taken_for_another(tmp_path: Path, detector: Detector) -> None:
     path = tmp_path / "a.png"
     image(0, [(16, 32)]).save(path)
-    plain = Frame("a.png", path, None, None, WIDTH, HEIGHT, None)
+    plain = Frame(name="a.png", path=path, transect=None, taken_at=None, width=WIDTH, height=HEIGHT, placement=None)
     options = DetectOptions(tile=64, overlap=16)
 
-    def search(scale: float | None) -> Found:
+    def search(scale: float | None) -> FrameDetections:
         frames: list[Any] = [replace(plain, scale=scale)]
         work = tmp_path / "work"
         return search_frames(frames, detector=detector, options=options, work=work, workers=1, max_pixels=10**6)[0]

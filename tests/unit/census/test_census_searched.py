@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from shapely.geometry import box
 
-from transect.census.ground.coverage import Coverage, Region, cover
+from transect.census.ground.coverage import Coverage, Region, compute_coverage
 from transect.census.ground.geometry import GroundView, Pose
 from transect.census.ground.searched import searched_ground
 from transect.census.inputs.survey import SurveySpec
@@ -23,12 +23,12 @@ def whole(views: Sequence[GroundView | None]) -> NDArray[np.float64]:
 
 
 def photo(x: float, gsd: float = 0.05, **changes: float) -> Pose:
-    return Pose(x, 0.0, 0.0, 1000 * gsd, gsd, 1000, 800, **changes)
+    return Pose(x=x, y=0.0, yaw_deg=0.0, height_m=1000 * gsd, metres_per_pixel=gsd, width=1000, height=800, **changes)
 
 
 def laid(poses: list[Pose], transects: list[str], scale: float = 1.0) -> Coverage:
     region = Region("all", 1.0, None, None)
-    return cover(dict(enumerate(poses)), dict(enumerate(transects)), (region,), SPEC, scale)
+    return compute_coverage(dict(enumerate(poses)), dict(enumerate(transects)), (region,), SPEC, scale)
 
 
 def test_a_photo_has_its_own_pixels() -> None:
@@ -48,7 +48,7 @@ def test_overlapping_photos_count_each_place_once() -> None:
 def test_a_higher_flight_has_fewer_pixels_of_as_much_ground() -> None:
     poses: list[GroundView | None] = [photo(0), None, photo(500, gsd=0.1)]
     known = {number: pose for number, pose in enumerate(poses) if pose is not None}
-    coverage = cover(known, {0: "T1", 2: "T2"}, (Region("all", 1.0, None, None),), SPEC, 1.0)
+    coverage = compute_coverage(known, {0: "T1", 2: "T2"}, (Region("all", 1.0, None, None),), SPEC, 1.0)
     found = searched_ground(poses, coverage, whole(poses), plain_grid)
     assert found.units == pytest.approx((0.8, 0.8))
     areas = [unit.area_km2 for unit in coverage.units]
@@ -74,7 +74,7 @@ def test_a_tilted_photo_has_as_many_pixels() -> None:
 def test_what_lies_outside_every_stratum_is_of_no_unit() -> None:
     poses = [photo(0)]
     region = Region("east", 1.0, box(0, -100, 100, 100), None)
-    coverage = cover({0: poses[0]}, {0: "T1"}, (region,), SPEC, 1.0)
+    coverage = compute_coverage({0: poses[0]}, {0: "T1"}, (region,), SPEC, 1.0)
     found = searched_ground(poses, coverage, whole(poses), plain_grid)
     assert found.whole == pytest.approx(0.8)
     assert sum(found.units) == pytest.approx(0.4)

@@ -55,7 +55,7 @@ def test_name_defaults_to_the_folder(tmp_path: Path) -> None:
         ("name: a/b\n", "name"),
         ("camera: {sensor_width_mm: -1}\n", r"camera.sensor_width_mm: .*greater than 0"),
         ("camera: {sensor_width_mm: .nan}\n", "camera.sensor_width_mm"),
-        ("camera: {sensor_width_mm: 13, pixel_pitch_um: 2}\n", "say the same; give one"),
+        ("camera: {sensor_width_mm: 13, pixel_pitch_um: 2}\n", "are alternatives; give one"),
         ("height: {source: dem}\n", "source dem needs dem"),
         ("height: {dem: a.tif}\n", "need source dem"),
         ("height: {source: dem, dem: a.tif, altitude: gps, take_off: [35, -1]}\n", "take_off is for altitude relative"),
@@ -252,7 +252,7 @@ WITH_DEM = "height: {{source: dem, dem: '{dem}'}}\n"
 
 def test_a_dem_lies_in_the_survey_or_in_the_folder_of_dems(tmp_path: Path) -> None:
     folder, dems = make(tmp_path / "s", WITH_DEM.format(dem="terrain/a.tif")), tmp_path / "dems"
-    # One that is missing is told where it is read.
+    # One that is missing raises where it is read.
     assert load_survey(folder).dem_path == folder / "terrain" / "a.tif"
     (dems / "terrain").mkdir(parents=True)
     (dems / "terrain" / "a.tif").touch()

@@ -73,7 +73,7 @@ def test_names_in_windows_letters_are_read(tmp_path: Path) -> None:
 
 
 def matched(rows: list[str], images: list[str]) -> tuple[dict[str, str], list[str]]:
-    table = [FlightRow(line, image) for line, image in enumerate(rows, start=2)]
+    table = [FlightRow(line=line, image=image) for line, image in enumerate(rows, start=2)]
     found, unused = match_flights(Path("flights.csv"), table, images)
     return {name: row.image for name, row in found.items()}, [row.image for row in unused]
 

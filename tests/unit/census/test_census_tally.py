@@ -18,11 +18,25 @@ from transect.census.sightings.observations import Observations
 from transect.engine import DetectOptions, PackageManifest
 from transect.errors import SurveyError
 
-PLAIN = StratumSample("plain", 180, None, (12, 5, 0, 22, 8), (4, 3, 2.5, 5, 3.5))
-HILL = StratumSample("hill", 40, 16, (1, 4, 2), (1, 2, 1))
-BEACH = StratumSample("beach", 9, None, (), ())
+PLAIN = StratumSample(
+    stratum="plain", stratum_km2=180, transects_possible=None, counts=(12, 5, 0, 22, 8), areas=(4, 3, 2.5, 5, 3.5)
+)
+HILL = StratumSample(stratum="hill", stratum_km2=40, transects_possible=16, counts=(1, 4, 2), areas=(1, 2, 1))
+BEACH = StratumSample(stratum="beach", stratum_km2=9, transects_possible=None, counts=(), areas=())
 # A detector whose factor of 1.25 is known exactly.
-SURE = DetectorError(1.0, 0.0, 0.8, 0.0, 1.25, 0.0, 100, 1000, (1.0, 1.0), (0.8, 0.8), (1.25, 1.25))
+SURE = DetectorError(
+    precision=1.0,
+    precision_se=0.0,
+    recall=0.8,
+    recall_se=0.0,
+    factor=1.25,
+    cv=0.0,
+    images=100,
+    objects=1000,
+    precision_ci95=(1.0, 1.0),
+    recall_ci95=(0.8, 0.8),
+    factor_ci95=(1.25, 1.25),
+)
 
 
 def test_one_stratum_has_no_sum() -> None:
@@ -56,7 +70,7 @@ def test_total_coverage_divides_by_the_covered_share() -> None:
 
 
 def test_a_correction_is_common_to_all_strata() -> None:
-    correction = Correction("zebra", 1.25, 0.1, SURE, SpeciesFactors(), "")
+    correction = Correction(species="zebra", factor=1.25, cv=0.1, detector=SURE, factors=SpeciesFactors(), note="")
     plain = estimate_species("zebra", [PLAIN, HILL], "jolly2")
     found = estimate_species("zebra", [PLAIN, HILL], "jolly2", correction)
     assert [one.uncorrected for one in found] == [one.estimate for one in plain]
@@ -69,33 +83,55 @@ def test_a_correction_is_common_to_all_strata() -> None:
 
 def test_a_detector_is_corrected_from_one_look_and_known_shares_from_unique_animals() -> None:
     looked = replace(PLAIN, single_look=(10.5, 4.0, 1.5, 18.25, 7.75))
-    detected = Correction("zebra", 1.25, 0.0, SURE, SpeciesFactors(), "")
+    detected = Correction(species="zebra", factor=1.25, cv=0.0, detector=SURE, factors=SpeciesFactors(), note="")
     (found,) = estimate_species("zebra", [looked], "jolly2", detected)
     assert found.estimate.seen == 42
     assert found.estimate.estimate == pytest.approx(1.25 * 42 / 18 * 180)
     assert found.uncorrected is not None
     assert found.uncorrected.seen == 47
     assert found.uncorrected.estimate == pytest.approx(470)
-    known = Correction("zebra", 1.25, 0.05, None, SpeciesFactors(availability=0.8, availability_se=0.04), "")
+    known = Correction(
+        species="zebra",
+        factor=1.25,
+        cv=0.05,
+        detector=None,
+        factors=SpeciesFactors(availability=0.8, availability_se=0.04),
+        note="",
+    )
     (found,) = estimate_species("zebra", [looked], "jolly2", known)
     assert found.estimate.estimate == pytest.approx(1.25 * 470)
     (found,) = estimate_species("zebra", [looked], "total", detected)
     assert found.estimate.estimate == pytest.approx(1.25 * 42 * 10)
 
 
-def observed(looks: Sequence[int], xy: Sequence[tuple[float, float]]) -> Observations:
-    """Boxes of one species; with 0 looks one that does not count where it is."""
-    many = len(looks)
+def observed(visits: Sequence[int], xy: Sequence[tuple[float, float]]) -> Observations:
+    """Boxes of one species; with 0 visits one that does not count where it is."""
+    many = len(visits)
     zeros, ones = np.zeros(many, np.int64), np.ones(many)
     return Observations(
-        zeros, zeros, ("zebra",) * many, ones, np.zeros((many, 4)), np.array(xy, np.float64).reshape(-1, 2),
-        ones > 0, ones < 0, np.array(looks) > 0, ones, ones, ones, ones, np.array(looks, np.int64),
-    )  # fmt: skip
+        frame=zeros,
+        species=zeros,
+        class_name=("zebra",) * many,
+        score=ones,
+        box=np.zeros((many, 4)),
+        xy=np.array(xy, np.float64).reshape(-1, 2),
+        placed=ones > 0,
+        cut=ones < 0,
+        inside=np.array(visits) > 0,
+        yaw_arm_m=ones,
+        height_arm=ones,
+        reported_sd_m=ones,
+        box_sd=ones,
+        visits=np.array(visits, np.int64),
+    )
 
 
 def two_transects() -> Coverage:
     grounds = [box(0, 0, 1000, 1000), box(5000, 0, 6000, 1000)]
-    units = tuple(Unit("plain", f"T{n + 1}", ground, 1.0, (n,)) for n, ground in enumerate(grounds))
+    units = tuple(
+        Unit(stratum="plain", transect=f"T{n + 1}", polygon=ground, area_km2=1.0, frames=(n,))
+        for n, ground in enumerate(grounds)
+    )
     return Coverage(dict(enumerate(grounds)), (Region("plain", 10.0, None, None),), units, 2.0, {})
 
 
@@ -117,7 +153,9 @@ def test_each_box_counts_by_its_looks_where_it_lies() -> None:
     found = counted(seen, 2, None)
     assert [(unit.transect, unit.seen, unit.single_look) for unit in found.units] == [("T1", 5, 1.5), ("T2", 1, 1.0)]
     assert (found.rows[0].seen, found.rows[0].single_look, found.rows[0].corrected) == (8, 3.0, None)
-    corrected = counted(seen, 2, Correction("zebra", 1.25, 0.0, SURE, SpeciesFactors(), "")).rows[0]
+    corrected = counted(
+        seen, 2, Correction(species="zebra", factor=1.25, cv=0.0, detector=SURE, factors=SpeciesFactors(), note="")
+    ).rows[0]
     assert corrected.corrected == pytest.approx(3.75)
     assert corrected.estimate == pytest.approx(1.25 * 2.5 * 5)
 
@@ -127,8 +165,24 @@ def test_the_lower_limit_stands_on_one_look_because_every_look_has_its_own_false
     boxes = 5 * (70 + 10)
     unique = 100 + 5 * 10
     seen = observed([5] * boxes, [(500.0, 500.0)] * boxes)
-    detector = DetectorError(0.875, 0.01, 0.7, 0.02, 1.25, 0.02, 100, 1000, (0.854, 0.893), (0.66, 0.738), (1.20, 1.30))
-    result = counted(seen, unique, Correction("zebra", 1.25, 0.02, detector, SpeciesFactors(), ""))
+    detector = DetectorError(
+        precision=0.875,
+        precision_se=0.01,
+        recall=0.7,
+        recall_se=0.02,
+        factor=1.25,
+        cv=0.02,
+        images=100,
+        objects=1000,
+        precision_ci95=(0.854, 0.893),
+        recall_ci95=(0.66, 0.738),
+        factor_ci95=(1.20, 1.30),
+    )
+    result = counted(
+        seen,
+        unique,
+        Correction(species="zebra", factor=1.25, cv=0.02, detector=detector, factors=SpeciesFactors(), note=""),
+    )
     # Unique animals times precision would be more than there are.
     assert unique * detector.precision > 125
     assert result.rows[0].corrected == pytest.approx(100)
@@ -153,7 +207,7 @@ def manifest(**changes: Any) -> PackageManifest:
 
 
 def survey(**keys: Any) -> Survey:
-    return Survey(Path("s"), SurveySpec.model_validate({"name": "s"} | keys), ())
+    return Survey(folder=Path("s"), spec=SurveySpec.model_validate({"name": "s"} | keys), images=())
 
 
 CATTLE = ReportedSpecies(("cattle",), {"bull": 0, "cow": 0})
@@ -185,11 +239,30 @@ def test_factors_of_a_species_that_is_not_reported_are_refused() -> None:
 
 def test_what_is_not_validated_keeps_its_figures_beside_those_of_a_correction() -> None:
     rows = [
-        SpeciesRow(name, 60, 0, 47, 0, 470.0, 122.9, (128.0, 811.0), 2.6, 18.0) for name in ("zebra", "cow", "goat")
+        SpeciesRow(
+            species=name,
+            seen=60,
+            seen_unplaced=0,
+            unique=47,
+            outside=0,
+            estimate=470.0,
+            se=122.9,
+            ci95=(128.0, 811.0),
+            density_per_km2=2.6,
+            area_km2=18.0,
+        )
+        for name in ("zebra", "cow", "goat")
     ]
     fixed = [replace(row, corrected=58.75, estimate=587.5, se=150.0, ci95=(160.0, 1014.0)) for row in rows]
     estimates = {
-        name: tuple(estimate_species(name, [PLAIN], "jolly2", Correction(name, 1.25, 0.1, SURE, SpeciesFactors(), "")))
+        name: tuple(
+            estimate_species(
+                name,
+                [PLAIN],
+                "jolly2",
+                Correction(species=name, factor=1.25, cv=0.1, detector=SURE, factors=SpeciesFactors(), note=""),
+            )
+        )
         for name in ("zebra", "cow", "goat")
     }
     counted = Tally((rows[0], fixed[1], rows[2]), (), ())

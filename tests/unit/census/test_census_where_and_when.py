@@ -35,7 +35,7 @@ def survey(folder: Path, rows: list[str], columns: str, photos: int = 3, **keys:
     return folder
 
 
-def told(folder: Path) -> DryRun:
+def plan_dry_run(folder: Path) -> DryRun:
     return dry_run(load_survey(folder), CensusConfig(), load_settings({}, None), detector=None, why_not="x")
 
 
@@ -57,7 +57,7 @@ def dem(folder: Path, metres: np.ndarray[Any, Any], **tags: Any) -> None:
 def test_offsets_of_flights_put_photos_in_their_order(tmp_path: Path) -> None:
     times = (",60,2025-07-15T13:00:01+03:00", ",60,2025-07-15T10:00:02Z", ",60,2025-07-15 10:00:03+0000")
     folder = survey(tmp_path, rows(*times), "image,lat,lon,yaw_deg,height_agl_m,time")
-    run = told(folder)
+    run = plan_dry_run(folder)
     (note,) = run.remarks
     assert (note.file, note.kind) == ("flights.csv", "note")
     assert "UTC: 2 photos, +03:00: 1 photo" in note.reason
@@ -70,7 +70,7 @@ def test_a_dem_in_feet_gives_heights_in_metres(tmp_path: Path, tags: dict[str, s
     height = {"source": "dem", "dem": "dem.tif", "altitude": "gps"}
     folder = survey(tmp_path, rows("", "", ""), "image,lat,lon,yaw_deg", height=height)
     dem(folder, np.full((50, 50), 98.4252), **tags)
-    run = told(folder)
+    run = plan_dry_run(folder)
     assert run.height_m is not None
     assert (run.height_m.least, run.height_m.most) == pytest.approx((100, 100), abs=0.01)
     assert any("they are read as metres x 0.3048" in one.reason for one in run.remarks)
@@ -84,7 +84,7 @@ def test_voids_of_a_dem_are_reasons_and_no_heights(tmp_path: Path) -> None:
     ground[20:22] = -9999.0
     ground[17] = 8000.0
     dem(folder, ground)
-    run = told(folder)
+    run = plan_dry_run(folder)
     assert run.height_m is not None
     assert (run.height_m.least, run.height_m.most) == pytest.approx((100, 100), abs=0.01)
     assert run.placed + len(run.unusable) == 6
@@ -96,13 +96,13 @@ def test_an_impossible_height_says_what_to_look_at(tmp_path: Path) -> None:
     folder = survey(tmp_path, rows("", "", ""), "image,lat,lon,yaw_deg", height=height)
     dem(folder, np.full((50, 50), 3833.0))
     with pytest.raises(SurveyError, match=r"-3703 m is impossible: .*3833 m of terrain.*the DEM's unit"):
-        told(folder)
+        plan_dry_run(folder)
 
 
 def test_rows_that_name_no_photo_are_named_where_nothing_is_placed(tmp_path: Path) -> None:
     folder = survey(tmp_path, ["lost.jpg,-1.5,35.1,0,60"], "image,lat,lon,yaw_deg,height_agl_m")
     with pytest.raises(SurveyError, match=r"1 of its rows name no photo \(line 2: lost\.jpg\)") as caught:
-        told(folder)
+        plan_dry_run(folder)
     assert "add flights.csv" not in str(caught.value)
 
 
@@ -111,9 +111,9 @@ def test_photos_far_from_every_stratum_are_told_how_far(tmp_path: Path) -> None:
     columns = "image,lat,lon,yaw_deg,height_agl_m"
     mirrored = [row.replace(",-1.", ",1.") for row in rows(*times)]
     with pytest.raises(SurveyError, match="with the other sign of its latitude it would lie there"):
-        told(survey(tmp_path / "north", mirrored, columns))
+        plan_dry_run(survey(tmp_path / "north", mirrored, columns))
     with pytest.raises(SurveyError, match=r"lies 1\.\d+e\+03 km from stratum far"):
-        told(survey(tmp_path / "far", rows(*times), columns, strata=[{"name": "far", "polygon": FAR}]))
+        plan_dry_run(survey(tmp_path / "far", rows(*times), columns, strata=[{"name": "far", "polygon": FAR}]))
 
 
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
@@ -131,7 +131,7 @@ def test_a_map_is_given_the_advice_of_maps(tmp_path: Path, crs: str | None, word
         written.write(np.full((3, 64, 64), 99, np.uint8))
     (tmp_path / "survey.yaml").write_text("name: s\n")
     with pytest.raises(SurveyError, match=rf"No map of survey .*{words}") as caught:
-        told(tmp_path)
+        plan_dry_run(tmp_path)
     assert "flights.csv" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transect.census.outputs.writers import encode, guarded, unguarded, write_csv, write_json
+from transect.census.outputs.writers import encode, escape_formula, unescape_formula, write_csv, write_json
 
 TEXT = st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(
@@ -59,15 +59,15 @@ def test_csv_reads_back_as_it_was(path: Path, rows: list[tuple[str, str]]) -> No
     with path.open(encoding="utf-8", newline="") as stream:
         header, *read = list(csv.reader(stream))
     assert header == ["a", "b"]
-    assert [tuple(unguarded(cell) for cell in row) for row in read] == rows
+    assert [tuple(unescape_formula(cell) for cell in row) for row in read] == rows
 
 
 @given(TEXT)
 def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
-    cell = guarded(text)
+    cell = escape_formula(text)
     if cell[:1] in tuple("=+-@\t\r"):
         float(cell.replace(",", "."))
-    assert unguarded(cell) == text
+    assert unescape_formula(cell) == text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
     ],
 )
 def test_what_strangers_named_is_guarded(text: str, cell: str) -> None:
-    assert guarded(text) == cell
+    assert escape_formula(text) == cell
 
 
 def test_numbers_and_empty_cells_stay(path: Path) -> None:

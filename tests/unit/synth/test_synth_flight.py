@@ -87,7 +87,7 @@ def test_lines_that_overlap_photograph_the_whole_stratum() -> None:
     views = [CAMERA.view(shot.true) for shot in flight.shots]
     rng = np.random.default_rng(0)
     places = rng.uniform((8, 8), (flight.width_m - 8, flight.height_m - 8), (400, 2))
-    assert all(any(view.holds(x, y) for view in views) for x, y in places)
+    assert all(any(view.contains(x, y) for view in views) for x, y in places)
 
 
 def test_a_further_pass_flies_the_same_lines_again() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transect.synth.animals.herds import draw_herd
-from transect.synth.animals.motion import Tracks, moved, walking
+from transect.synth.animals.motion import Tracks, animals_at, with_velocities
 from transect.synth.animals.population import draw_population
 from transect.synth.animals.species import Animal, draw_animal
 
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 300.0, 200.0
 
 def herd_on_its_way(seed: int, fastest: float = 2.0) -> list[Animal]:
     rng = np.random.default_rng(seed)
-    return walking(rng, draw_herd(rng, 2, 12, (150.0, 100.0)), fastest)
+    return with_velocities(rng, draw_herd(rng, 2, 12, (150.0, 100.0)), fastest)
 
 
 @settings(max_examples=60)
@@ -68,7 +68,7 @@ def test_a_herd_goes_together_and_those_that_lie_stay() -> None:
         together = np.hypot((east / speed).mean(), (north / speed).mean())
         assert together > 0.85
         assert np.degrees(np.arctan2(east, north)) % 360 == pytest.approx([animal.heading_deg for animal in herd])
-    lying = [animal for herd in herds for animal in herd if animal.look.lying]
+    lying = [animal for herd in herds for animal in herd if animal.appearance.lying]
     assert lying
     assert all(animal.velocity == (0.0, 0.0) for animal in lying)
 
@@ -77,7 +77,15 @@ def test_an_even_spread_stays_even() -> None:
     rng = np.random.default_rng(5)
     x, y = rng.uniform((1, 1), (WIDTH - 1, HEIGHT - 1), (20_000, 2)).T
     angle = rng.uniform(0, 2 * np.pi, x.size)
-    tracks = Tracks(x, y, np.degrees(angle), np.sin(angle), np.cos(angle), (WIDTH, HEIGHT), np.ones_like(x))
+    tracks = Tracks(
+        x=x,
+        y=y,
+        heading_deg=np.degrees(angle),
+        vx=np.sin(angle),
+        vy=np.cos(angle),
+        room=(WIDTH, HEIGHT),
+        edge=np.ones_like(x),
+    )
     for seconds in (40.0, 400.0, 4000.0):
         east, north, _ = tracks.at(seconds)
         counts, _, _ = np.histogram2d(east, north, bins=(10, 10), range=((1, WIDTH - 1), (1, HEIGHT - 1)))
@@ -96,7 +104,7 @@ def test_walking_changes_no_place_and_no_number() -> None:
 
 def test_who_stands_is_untouched() -> None:
     walkers = draw_population(600, 500, 4, speed_m_s=1.5)
-    later = moved(walkers, Tracks.of(walkers, 600, 500), 77.7)
+    later = animals_at(walkers, Tracks.of(walkers, 600, 500), 77.7)
     for before, after in zip(walkers, later, strict=True):
         if before.velocity == (0.0, 0.0):
             assert after is before

@@ -18,7 +18,7 @@ def test_fields_are_standardised_and_tile(kind: Kind) -> None:
 
 
 def test_overlapping_views_show_the_same_texture() -> None:
-    view = View(1234.5, -987.6, 0.05, 37.0, 120, 100)
+    view = View(x=1234.5, y=-987.6, gsd=0.05, yaw_deg=37.0, width=120, height=100)
     whole = sample("mottle", view.matrix(), (100, 120), 0.2, 7)
     part = sample("mottle", view.part(40, 30, 50, 40).matrix(), (40, 50), 0.2, 7)
     assert np.abs(whole[30:70, 40:90] - part).max() < 0.15
@@ -26,14 +26,17 @@ def test_overlapping_views_show_the_same_texture() -> None:
 
 
 def test_another_offset_is_another_texture() -> None:
-    view = View(0, 0, 0.05, 0.0, 80, 80)
+    view = View(x=0, y=0, gsd=0.05, yaw_deg=0.0, width=80, height=80)
     first, second = (sample("grain", view.matrix(), (80, 80), 0.05, offset) for offset in (1, 2))
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.3
 
 
 def test_a_coarse_picture_is_not_aliased() -> None:
     """Seen from far away, fine texture averages out."""
-    near, far = (sample("grain", View(0, 0, gsd, 0.0, 100, 100).matrix(), (100, 100), 0.05, 1) for gsd in (0.05, 0.8))
+    near, far = (
+        sample("grain", View(x=0, y=0, gsd=gsd, yaw_deg=0.0, width=100, height=100).matrix(), (100, 100), 0.05, 1)
+        for gsd in (0.05, 0.8)
+    )
     assert far.std() < 0.5 * near.std()
 
 

@@ -14,7 +14,7 @@ from transect.synth.scene import Scene, expose, render
 
 NO_SUN = Light(0.0, 90.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 NOON = Light(90.0, 40.0, (0.8, 0.8, 0.8), (0.2, 0.2, 0.2))
-VIEW = View(100.0, 50.0, 0.05, 20.0, 160, 120)
+VIEW = View(x=100.0, y=50.0, gsd=0.05, yaw_deg=20.0, width=160, height=120)
 
 
 def plain_ground() -> Ground:
@@ -24,9 +24,13 @@ def plain_ground() -> Ground:
 def one(species: int, view: View, dx_m: float = 0.0, dy_m: float = 0.0, seed: int = 1) -> Animal:
     rng = np.random.default_rng(seed)
     animal = draw_animal(rng, species, view.x + dx_m, view.y + dy_m, 75.0)
-    coat = replace(animal.look.coat, colour=(0.6, 0.6, 0.6), face=(0.6, 0.6, 0.6)) if species == 0 else animal.look.coat
-    look = replace(animal.look, lying=False, bend=0.0, head_turn=0.0, coat=coat)
-    return replace(animal, length_m=SPECIES[species].length_m, look=look)
+    coat = (
+        replace(animal.appearance.coat, colour=(0.6, 0.6, 0.6), face=(0.6, 0.6, 0.6))
+        if species == 0
+        else animal.appearance.coat
+    )
+    appearance = replace(animal.appearance, lying=False, bend=0.0, head_turn=0.0, coat=coat)
+    return replace(animal, length_m=SPECIES[species].length_m, appearance=appearance)
 
 
 def shown(*animals: Animal, light: Light = NO_SUN, cover: Cover | None = None, ground: Ground | None = None) -> Scene:
@@ -93,7 +97,7 @@ def test_overlapping_views_show_the_same_ground(yaw: float) -> None:
     light = survey_light(np.random.default_rng(1))
     animals = tuple(one(species, VIEW, 3.0 * species, 14.0) for species in range(3))
     scene = Scene(11, survey_ground(), survey_cover(), light, animals)
-    first = View(100.0, 50.0, 0.05, yaw, 480, 600)
+    first = View(x=100.0, y=50.0, gsd=0.05, yaw_deg=yaw, width=480, height=600)
     step = 300
     second = first.part(0, -step, 480, 600)
     a, b = expose(scene, first)[0], expose(scene, second)[0]

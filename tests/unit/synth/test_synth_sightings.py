@@ -25,7 +25,7 @@ def test_they_are_the_animals_whose_middle_lies_in_the_frame_at_its_time(speed: 
     for number, shot in enumerate(plan.flight.shots):
         view = plan.flight.camera.view(shot.true)
         for index, animal in enumerate(plan.scene_of(shot).animals):
-            if view.holds(animal.x, animal.y):
+            if view.contains(animal.x, animal.y):
                 expected.append((number, index, list(view.to_pixels(animal.x, animal.y))))
     assert list(rows) == expected
     assert len(expected) > 50

@@ -37,13 +37,13 @@ def test_a_part_shows_the_same_ground(view: View, left: int, top: int) -> None:
 
 
 def test_yaw_is_clockwise_from_north() -> None:
-    east_up = View(0, 0, 1.0, 90.0, 100, 100)
+    east_up = View(x=0, y=0, gsd=1.0, yaw_deg=90.0, width=100, height=100)
     assert east_up.to_pixels(10, 0) == pytest.approx((50, 40))
     assert east_up.to_pixels(0, 10) == pytest.approx((40, 50))
 
 
 def test_a_view_holds_its_own_ground_only() -> None:
-    view = View(5, 5, 0.1, 30.0, 100, 80)
-    assert view.holds(*view.to_ground(1, 1))
-    assert not view.holds(*view.to_ground(-1, 1))
-    assert not view.holds(*view.to_ground(1, 81))
+    view = View(x=5, y=5, gsd=0.1, yaw_deg=30.0, width=100, height=80)
+    assert view.contains(*view.to_ground(1, 1))
+    assert not view.contains(*view.to_ground(-1, 1))
+    assert not view.contains(*view.to_ground(1, 81))

@@ -1,1 +1,1 @@
-"""Whether a model's validation speaks for a survey: its area of applicability (Meyer and Pebesma 2021)."""
+"""Whether a model's validation applies to a survey: its area of applicability (Meyer and Pebesma 2021)."""

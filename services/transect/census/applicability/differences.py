@@ -1,4 +1,4 @@
-"""Tests of whether two groups of pictures differ, where what is in one picture is not independent. Pure."""
+"""Tests of whether two groups of pictures differ, with values clustered by picture. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from scipy.special import fdtrc, stdtr
 
 FloatArray = NDArray[np.float64]
 
-# Fewer pictures than this have no spread worth the name.
+# Fewer pictures than this give no usable variance.
 _LEAST_PICTURES = 5
-# A covariance of k directions is known by so many times k images.
+# A covariance of k directions needs so many times k images.
 _FREEDOM_A_DIRECTION = 3
 
 
-def outside(
-    reference: FloatArray, mean: FloatArray, least_sd: FloatArray, alike: FloatArray | None = None
+def outlier_p_value(
+    reference: FloatArray, mean: FloatArray, least_sd: FloatArray, pooled: FloatArray | None = None
 ) -> float | None:
     """The p-value of `mean` (k,) as one more picture like those of `reference` (n, k).
 
-    A survey has one light and one ground, while the validation images have many: so its mean is held against the
+    A survey has one light and one ground, while the validation images have many: so its mean is compared with the
     spread of single images, as a prediction of one more (Hotelling's T2 = D2 n / (n + 1), where D is the Mahalanobis
     distance; T2 (f - k + 1) / (f k) is F with k and f - k + 1 degrees of freedom; Johnson and Wichern 2007, Applied
     Multivariate Statistical Analysis, ch. 5 and 6). The covariance, of f degrees of freedom, is that of `reference`
-    pooled with that of `alike` (m, k), images of another mean. Directions whose standard deviation is below `least_sd`
-    (k,) are given that one. Where there are few degrees of freedom, neighbouring directions are tested in groups, and
-    the least p-value is multiplied by their number (Bonferroni). None where there are too few images.
+    pooled with that of `pooled` (m, k), images of another mean. Standard deviations below `least_sd` (k,) are raised to
+    it. Where there are few degrees of freedom, neighbouring directions are tested in groups, and the least p-value is
+    multiplied by their number (Bonferroni). None where there are too few images.
     """
     n, k = reference.shape
-    groups = [reference] if alike is None or not len(alike) else [reference, alike]
+    groups = [reference] if pooled is None or not len(pooled) else [reference, pooled]
     freedom = sum(len(one) - 1 for one in groups)
     if n < _LEAST_PICTURES:
         return None
@@ -51,15 +51,15 @@ def _one_more(centred: FloatArray, away: FloatArray, least_sd: FloatArray, known
 
 
 @dataclass(frozen=True)
-class Grouped:
-    """Values with the picture that each is of: a mean whose error knows that those of one picture go together."""
+class ClusteredMean:
+    """The mean of values that are clustered by picture, with a cluster-robust standard error."""
 
     mean: float
     se: float
     pictures: int
 
     @classmethod
-    def of(cls, values: FloatArray, pictures: NDArray[np.int64]) -> "Grouped | None":
+    def of(cls, values: FloatArray, pictures: NDArray[np.int64]) -> "ClusteredMean | None":
         """The mean of `values` (m,), by the ratio estimator over pictures (Cochran 1977, ch. 6); None for too few."""
         numbers, place = np.unique(pictures, return_inverse=True)
         if len(numbers) < _LEAST_PICTURES:
@@ -73,9 +73,9 @@ class Grouped:
 
 
 def rate(counts: FloatArray, areas: FloatArray) -> tuple[float, float]:
-    """Counts an area over pictures (n,), and the standard error of its logarithm, which is right at a count of none.
+    """Counts an area over pictures (n,), and the standard error of its logarithm, which is valid at a count of none.
 
-    Half an event more is taken to be seen, and the error is never less than that of independent events.
+    Half an event is added, and the error is never less than that of independent events.
     """
     total, area = float(counts.sum()) + 0.5, float(areas.sum())
     value, many = total / area, len(counts)
@@ -84,7 +84,7 @@ def rate(counts: FloatArray, areas: FloatArray) -> tuple[float, float]:
     return value, math.sqrt(max(spread, total)) / total
 
 
-def p_beyond(difference: float, se: float, margin: float, pictures: float) -> float:
+def equivalence_p_value(difference: float, se: float, margin: float, pictures: float) -> float:
     """The p-value of a true difference of at most `margin` in either direction (Murphy and Myors 1999, J. Appl.
     Psychol. 84: 234-248), by Student's t with `pictures` - 1 degrees of freedom."""
     over = abs(difference) - margin

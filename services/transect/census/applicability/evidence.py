@@ -1,4 +1,4 @@
-"""What a survey shows of itself, in the network's own units, to be held against what the model was judged on. Pure."""
+"""Appearance and detections of a survey and of the validation images, in the network's units. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.census.sightings.detect import Found
+from transect.census.sightings.detect import FrameDetections
 from transect.engine import ValidationProfile
 
 FloatArray = NDArray[np.float64]
@@ -15,8 +15,8 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Boxes:
-    """Detections of one species: the picture of each, its score, its size in the network's pixels, and whether it was
-    right (validation alone)."""
+    """Detections of one species: the picture of each, its score, its size in the network's pixels, and whether it is
+    right (validation only)."""
 
     picture: IntArray
     score: FloatArray
@@ -26,15 +26,15 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A group of pictures: each one's area in the network's megapixels, and the look of those that have one, (n, k).
+    """A group of pictures: each one's area in the network's megapixels, and the `appearance` (n, k) where measured.
 
-    `alike` are the looks of images that vary as these do, about a mean of their own.
+    `training` (m, k) is the appearance of training images, which vary as these do about a mean of their own.
     """
 
     mpx: FloatArray
-    looks: FloatArray
+    appearance: FloatArray
     boxes: Mapping[str, Boxes]
-    alike: FloatArray | None = None
+    training: FloatArray | None = None
 
 
 def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: Mapping[str, int]) -> Pictures:
@@ -42,19 +42,21 @@ def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: 
     rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
     for name, number in of_class.items():
         rows[species[number]] += profile.detections.get(name, ())
-    looks = profile.look_of_images()
+    appearance = profile.look_of_images()
     return Pictures(
         np.array(profile.mpx),
-        looks,
+        appearance,
         {name: _validated(found) for name, found in rows.items()},
-        np.array(profile.training_looks, np.float64).reshape(-1, looks.shape[1]),
+        np.array(profile.training_looks, np.float64).reshape(-1, appearance.shape[1]),
     )
 
 
-def of_survey(found: Sequence[Found], species: Sequence[str], of_class: Mapping[str, int], together: int) -> Pictures:
-    """The photos of a survey that count; `together` photos in a row, which show the same ground, make one picture."""
+def of_survey(
+    found: Sequence[FrameDetections], species: Sequence[str], of_class: Mapping[str, int], photos_per_group: int
+) -> Pictures:
+    """The photos of a survey that count; `photos_per_group` consecutive ones, of the same ground, make one picture."""
     mpx = np.array([one.width * one.height * one.scale**2 / 1e6 for one in found])
-    groups = np.arange(len(found)) // max(together, 1)
+    groups = np.arange(len(found)) // max(photos_per_group, 1)
     rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
     for group, one in zip(groups.tolist(), found, strict=True):
         sides = np.maximum(one.boxes[:, 2:] - one.boxes[:, :2], 0.1)
@@ -62,10 +64,10 @@ def of_survey(found: Sequence[Found], species: Sequence[str], of_class: Mapping[
         for name, score, size in zip(one.classes, one.scores.tolist(), sizes.tolist(), strict=True):
             if name in of_class:
                 rows[species[of_class[name]]].append((group, score, size, 1))
-    looks = [one.look.mean(axis=0) for one in found if len(one.look)]
+    appearance = [one.appearance.mean(axis=0) for one in found if len(one.appearance)]
     return Pictures(
         np.bincount(groups, mpx).astype(np.float64),
-        np.array(looks) if looks else np.empty((0, 0)),
+        np.array(appearance) if appearance else np.empty((0, 0)),
         {name: _validated(found) for name, found in rows.items()},
     )
 

@@ -1,13 +1,13 @@
-"""What follows from the checks: whether the detector's errors are known on a survey's ground. Pure."""
+"""The state of applicability from the checks: whether the detector's errors are known on a survey's ground. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from transect.census.applicability.checks import Check, Setting, compare
+from transect.census.applicability.checks import Check, SurveyContext, check_applicability
 from transect.census.applicability.evidence import of_survey, of_validation
 from transect.census.inputs.species import ReportedSpecies
-from transect.census.sightings.detect import Found
+from transect.census.sightings.detect import FrameDetections
 from transect.engine import STATISTICS, ValidationProfile
 
 State = Literal["validated", "not validated here", "not known"]
@@ -21,21 +21,21 @@ UNKNOWN_ERRORS = (
 
 @dataclass(frozen=True)
 class Applicability:
-    """Whether the model's validation speaks for a survey; `missing` says why nothing was compared, if nothing was."""
+    """Whether the model's validation applies to a survey; `missing` is the reason where there are no checks."""
 
     checks: tuple[Check, ...] = ()
     missing: str = ""
 
     def state(self, species: str) -> State:
-        """That of one species: its own checks and those of the whole survey."""
+        """The state of one species, by its own checks and those of the whole survey."""
         mine = self._of(species)
         if any(check.differs for check in mine):
             return "not validated here"
-        looked = any(check.kind == "ground" and check.p is not None for check in mine)
-        return "validated" if looked else "not known"
+        measured = any(check.kind == "ground" and check.p is not None for check in mine)
+        return "validated" if measured else "not known"
 
     def reasons(self, species: str) -> tuple[str, ...]:
-        """Why the state is not `validated`, in sentences."""
+        """The reasons why the state is not `validated`, in sentences."""
         if self.missing:
             return (self.missing,)
         state = self.state(species)
@@ -59,26 +59,26 @@ class Applicability:
 
 def assess(
     profile: ValidationProfile | None,
-    found: Sequence[Found],
+    found: Sequence[FrameDetections],
     species: ReportedSpecies,
-    setting: Setting,
+    context: SurveyContext,
     thresholds: tuple[float, float],
 ) -> Applicability:
-    """Compare the photos that count, in the order of the flight, with what the model was judged on.
+    """Compare the photos that count, in the order of the flight, with the model's validation images.
 
     `thresholds` are the score and the IoU that the survey was searched with.
     """
     if profile is None:
-        return Applicability(missing="The model package does not hold what its validation images look like.")
+        return Applicability(missing="The model package has no appearance statistics of its validation images.")
     if profile.statistics != STATISTICS:
         return Applicability(
-            missing="The model package describes its validation images in other terms than this release."
+            missing="The model package has other appearance statistics of its validation images than this release."
         )
     if max(abs(profile.conf - thresholds[0]), abs(profile.iou - thresholds[1])) > 1e-9:
         return Applicability(missing="The survey was searched with other thresholds than the validation images.")
     validation = of_validation(profile, species.names, species.of_class)
-    survey = of_survey(found, species.names, species.of_class, setting.together)
-    return Applicability(compare(validation, survey, setting))
+    survey = of_survey(found, species.names, species.of_class, context.photos_per_group)
+    return Applicability(check_applicability(validation, survey, context))
 
 
 def overall(states: Mapping[str, State]) -> State:

@@ -1,1 +1,1 @@
-"""From observations to counts and what each step of them rests on."""
+"""From observations to counts, and the correction steps of each."""

@@ -1,4 +1,4 @@
-"""From what the photos show to what the area holds, step by step, for whoever reviews the number. Pure."""
+"""The correction steps from boxes seen to animals estimated, for review of the number. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -10,14 +10,13 @@ from transect.census.estimates.ground import GroundAlarms
 
 
 @dataclass(frozen=True)
-class Step:
+class CorrectionStep:
     """One step from seen to estimated.
 
-    `name` is seen, unique, single look, ground, precision, recall, availability, perception, corrected or estimate;
-    `value` the number of animals after it (None where there is none), `factor` by what the step multiplied the one
-    before (None where it counts anew, takes off, or divides by the sampled share), `cv` the coefficient of variation
-    that the step knows of (of its factor, or of the value where it has none; None where there is none), and `why` says
-    it in a sentence.
+    `name` is seen, unique, single look, ground, precision, recall, availability, perception, corrected or estimate.
+    `value` is the number of animals after it (None where there is none). `factor` is the step's factor on the value
+    before (None where it counts anew, subtracts, or divides by the sampled share). `cv` is the coefficient of variation
+    of its factor, or of the value where it has no factor (None where there is none). `why` explains it in a sentence.
     """
 
     name: str
@@ -27,23 +26,23 @@ class Step:
     why: str
 
 
-def species_steps(row: SpeciesRow, correction: Correction | None) -> tuple[Step, ...]:
-    """The steps of one species' result; those of the correction are there where it applies.
+def species_steps(row: SpeciesRow, correction: Correction | None) -> tuple[CorrectionStep, ...]:
+    """The steps of one species' result, with those of the correction where it applies.
 
     Every step before `estimate` is of all photos with a position; the estimate is of the study area.
     """
     steps = [
-        Step(
+        CorrectionStep(
             "seen", float(row.seen), None, None, "Boxes in all photos with a position; overlapping photos repeat them."
         ),
-        Step(
+        CorrectionStep(
             "unique", float(row.unique), None, None, "Each animal once: boxes of one animal in several photos joined."
         ),
     ]
     if correction is not None and correction.applies:
         steps += _corrected(row, correction)
     spread = row.se / row.estimate if row.se is not None and row.estimate else None
-    steps.append(Step("estimate", row.estimate, None, spread, _of_the_area(row)))
+    steps.append(CorrectionStep("estimate", row.estimate, None, spread, _of_the_area(row)))
     return tuple(steps)
 
 
@@ -82,7 +81,7 @@ def _stratum_record(one: StratumEstimate, tally: Tally, correction: Correction) 
 
 
 def _alarms_error(one: StratumEstimate, tally: Tally, correction: Correction) -> float | None:
-    """What the error of the ground's alarms does to the estimate of a stratum, in animals; None without them."""
+    """The standard error, in animals, that subtracted false alarms add to a stratum's estimate; None without them."""
     if correction.ground is None:
         return None
     searched = 0.0
@@ -95,12 +94,12 @@ def _alarms_error(one: StratumEstimate, tally: Tally, correction: Correction) ->
     return correction.factor * correction.ground.se * searched
 
 
-def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
+def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[CorrectionStep]:
     value = float(row.unique)
     detector = correction.detector
     if detector is not None:
         value = row.single_look
-        yield Step(
+        yield CorrectionStep(
             "single look",
             value,
             None,
@@ -114,7 +113,7 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
             value, of = step.value or 0.0, "that touch an animal in"
             yield step
         value *= detector.precision
-        yield Step(
+        yield CorrectionStep(
             "precision",
             value,
             detector.precision,
@@ -123,7 +122,7 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
             f"{_limited(detector.precision_ci95)}.",
         )
         value /= detector.recall
-        yield Step(
+        yield CorrectionStep(
             "recall",
             value,
             1 / detector.recall,
@@ -138,8 +137,8 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
     ):
         if share != 1 or error:
             value /= share
-            yield Step(name, value, 1 / share, error / share, f"By survey.yaml, {share:.1%} {why}.")
-    yield Step(
+            yield CorrectionStep(name, value, 1 / share, error / share, f"By survey.yaml, {share:.1%} {why}.")
+    yield CorrectionStep(
         "corrected",
         row.corrected,
         correction.factor,
@@ -150,11 +149,11 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[Step]:
     )
 
 
-def _off_the_ground(boxes: float, searched_mpx: float, ground: GroundAlarms) -> Step:
-    """The boxes that are left when those of empty ground are taken off."""
+def _off_the_ground(boxes: float, searched_mpx: float, ground: GroundAlarms) -> CorrectionStep:
+    """The boxes less the false alarms expected of empty ground."""
     value = max(boxes - ground.rate * searched_mpx, 0.0)
     low, high = (limit * searched_mpx for limit in ground.ci95)
-    return Step(
+    return CorrectionStep(
         "ground",
         value,
         None,

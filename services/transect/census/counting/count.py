@@ -1,4 +1,4 @@
-"""From what was found in each photo to what is counted and estimated. Pure."""
+"""Count a searched survey: from the detections in each photo to counts and estimates. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,32 +7,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 from shapely import area
 
-from transect.census.applicability.checks import Setting
+from transect.census.applicability.checks import SurveyContext
 from transect.census.applicability.state import UNKNOWN_ERRORS, Applicability, assess
 from transect.census.counting.tally import UNIT_REACH_M, Tally, tally, with_doubtful
 from transect.census.estimates.correction import Correction, without_detector
-from transect.census.ground.coverage import Coverage, assign_to_units, cover
+from transect.census.ground.coverage import Coverage, assign_to_units, compute_coverage
 from transect.census.ground.geometry import GroundView
 from transect.census.ground.placement.frames import Frame
-from transect.census.ground.plausibility import lost
+from transect.census.ground.plausibility import unsearched_transects
 from transect.census.ground.searched import searched_ground
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import ReportedSpecies
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.plan import Plan
-from transect.census.sightings.animals import CountedOnce, count_once
-from transect.census.sightings.detect import Found
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.animals import UniqueCount, count_unique
+from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import Observations, observe
 from transect.engine import ValidationProfile
 from transect.errors import SurveyError
 
-_EMPTY = Found("", 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False)
+_EMPTY = FrameDetections(
+    sha256="", width=0, height=0, boxes=np.empty((0, 4)), scores=np.empty(0), classes=(), tiles=0, truncated=False
+)
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of the model that searched, and the thresholds it was used with."""
+    """The model's validation profile and training GSD, and the thresholds of the search."""
 
     profile: ValidationProfile | None
     training_gsd_m: float | None
@@ -40,70 +42,70 @@ class Model:
     iou: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Census:
-    """A survey that was searched and counted. `found` and `usable` (whether it counts) have one entry a photo."""
+    """A counted survey. `found` and `usable` (whether the photo counts) have one entry a photo."""
 
     plan: Plan
     species: ReportedSpecies
-    found: Sequence[Found]
+    found: Sequence[FrameDetections]
     usable: Sequence[bool]
     coverage: Coverage
     observations: Observations
-    once: CountedOnce
+    unique: UniqueCount
     tally: Tally
-    failures: tuple[Failure, ...]
+    issues: tuple[Issue, ...]
     applicability: Applicability
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """The photos that were not searched, or stand there twice, each with its reason."""
-        return {one.file: one.reason for one in self.failures if one.kind in ("unreadable", "duplicate")}
+        """The photos that were not searched or are duplicates, each with its reason."""
+        return {one.file: one.reason for one in self.issues if one.kind in ("unreadable", "duplicate")}
 
 
 def count_survey(
     plan: Plan,
-    found: Sequence[Found],
+    found: Sequence[FrameDetections],
     species: ReportedSpecies,
     config: CensusConfig,
     *,
     corrections: Mapping[str, Correction],
     model: Model,
 ) -> Census:
-    """Put what was found on the ground, count each animal once, and estimate.
+    """Project the detections onto the ground, count each animal once, and estimate.
 
-    Where the model's validation does not speak for the survey, the detector's errors are not corrected, and what the
-    correction would have given stands beside. Raises SurveyError where no photo could be searched.
+    Where the model's validation does not apply to the survey, the detector's errors are not corrected, and the
+    corrected numbers are reported as doubtful. Raises SurveyError where no photo could be searched.
     """
     spec = plan.survey.spec
     if all(one.failure for one in found):
         raise SurveyError(f"No photo of survey {plan.survey.folder} could be searched; the first: {found[0].failure}")
-    usable, failures = _sort_out(plan, found)
+    usable, issues = _select_photos(plan, found)
     poses = tuple(pose if ok else None for pose, ok in zip(plan.poses, usable, strict=True))
     searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
     numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
     coverage = plan.coverage
     if len(numbered) < len(coverage.footprints):
         transects = {number: plan.frames[number].transect for number in numbered}
-        coverage = cover(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
-        failures += lost(plan.coverage, coverage)
-    photographed = photographed_ground(plan.frames, poses, coverage, config)
-    observations = observe(searched, poses, species.of_class, photographed)
-    once = count_once(observations, photographed, config)
-    units = assign_to_units(once.animals.xy, coverage, UNIT_REACH_M)
-    once = replace(once, animals=replace(once.animals, unit=units))
+        coverage = compute_coverage(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
+        issues += unsearched_transects(plan.coverage, coverage)
+    footprints = footprint_index(plan.frames, poses, coverage, config)
+    observations = observe(searched, poses, species.of_class, footprints)
+    unique = count_unique(observations, footprints, config)
+    units = assign_to_units(unique.animals.xy, coverage, UNIT_REACH_M)
+    unique = replace(unique, animals=replace(unique.animals, unit=units))
     ground = searched_ground(poses, coverage, np.array([one.scale for one in found]), plan.grid.scale_at)
-    setting = _setting(plan, usable, coverage, model)
-    setting = replace(setting, false_by_ground=_false_by_ground(observations, species, corrections, ground.whole))
+    context = _survey_context(plan, usable, coverage, model)
+    context = replace(context, false_by_ground=_false_by_ground(observations, species, corrections, ground.whole))
     counted_photos = [one for one, ok in zip(found, usable, strict=True) if ok]
-    applicability = assess(model.profile, counted_photos, species, setting, (model.conf, model.iou))
+    applicability = assess(model.profile, counted_photos, species, context, (model.conf, model.iou))
     used = {name: _usable(one, applicability) for name, one in corrections.items()}
 
     def counts(given: Mapping[str, Correction]) -> Tally:
         return tally(
             species.names,
             observations,
-            once.animals,
+            unique.animals,
             coverage,
             spec,
             method=config.method,
@@ -114,7 +116,18 @@ def count_survey(
     counted = counts(used)
     doubtful = counted if all(used[name] is one for name, one in corrections.items()) else counts(corrections)
     counted = with_doubtful(counted, doubtful, {name: applicability.state(name) for name in species.names})
-    return Census(plan, species, found, usable, coverage, observations, once, counted, failures, applicability)
+    return Census(
+        plan=plan,
+        species=species,
+        found=found,
+        usable=usable,
+        coverage=coverage,
+        observations=observations,
+        unique=unique,
+        tally=counted,
+        issues=issues,
+        applicability=applicability,
+    )
 
 
 def _usable(correction: Correction, applicability: Applicability) -> Correction:
@@ -127,7 +140,7 @@ def _usable(correction: Correction, applicability: Applicability) -> Correction:
 def _false_by_ground(
     observations: Observations, species: ReportedSpecies, corrections: Mapping[str, Correction], mpx: float
 ) -> dict[str, float]:
-    """For each species whose alarms on empty ground are known, the share of its boxes here that these make."""
+    """By species with a known rate of false alarms on empty ground: their expected share of its boxes here."""
     counts = np.bincount(observations.species, observations.weight, minlength=len(species.names))
     shares = {}
     for name, count in zip(species.names, counts.tolist(), strict=True):
@@ -137,23 +150,23 @@ def _false_by_ground(
     return shares
 
 
-def _setting(plan: Plan, usable: Sequence[bool], coverage: Coverage, model: Model) -> Setting:
+def _survey_context(plan: Plan, usable: Sequence[bool], coverage: Coverage, model: Model) -> SurveyContext:
     gsds = [
         frame.placement.middle_gsd_m / (frame.scale or 1.0)
         for frame, ok in zip(plan.frames, usable, strict=True)
         if ok and frame.placement is not None
     ]
     shown = sum(area(one) for one in coverage.footprints.values()) / 1e6
-    return Setting(
+    return SurveyContext(
         gsd_m=float(np.median(gsds)) if gsds else None,
         training_gsd_m=model.training_gsd_m,
-        together=math.ceil(shown / coverage.area_km2 - 0.5) if coverage.area_km2 > 0 else 1,
+        photos_per_group=math.ceil(shown / coverage.area_km2 - 0.5) if coverage.area_km2 > 0 else 1,
     )
 
 
-def photographed_ground(
+def footprint_index(
     frames: Sequence[Frame], poses: Sequence[GroundView | None], coverage: Coverage, config: CensusConfig
-) -> Photographed:
+) -> FootprintIndex:
     """The footprints of the photos that count, with their middles and times."""
     middles = np.array([(math.nan, math.nan) if pose is None else (pose.x, pose.y) for pose in poses])
     times = [frame.taken_at for frame in frames]
@@ -162,22 +175,22 @@ def photographed_ground(
         [math.nan if time is None or start is None else (time - start).total_seconds() for time in times]
     )
     shapes = [coverage.footprints.get(number) for number in range(len(frames))]
-    return Photographed(shapes, middles.reshape(-1, 2), seconds, window_s=config.time_window_s)
+    return FootprintIndex(shapes, middles.reshape(-1, 2), seconds, window_s=config.time_window_s)
 
 
-def _sort_out(plan: Plan, found: Sequence[Found]) -> tuple[list[bool], tuple[Failure, ...]]:
-    """Which photos count, and why the others do not (or not on the ground)."""
-    usable, failures, first = [], list[Failure](), dict[str, str]()
+def _select_photos(plan: Plan, found: Sequence[FrameDetections]) -> tuple[list[bool], tuple[Issue, ...]]:
+    """Which photos count, and the issues of the others and of those without a position."""
+    usable, issues, first = [], list[Issue](), dict[str, str]()
     for frame, one in zip(plan.frames, found, strict=True):
         twin = first.setdefault(one.sha256, frame.name) if one.sha256 else frame.name
         usable.append(not one.failure and twin == frame.name)
         if one.failure:
-            failures.append(Failure(frame.name, "unreadable", one.failure))
+            issues.append(Issue(frame.name, "unreadable", one.failure))
         elif twin != frame.name:
-            failures.append(Failure(frame.name, "duplicate", f"{frame.name} is the same photo as {twin}."))
+            issues.append(Issue(frame.name, "duplicate", f"{frame.name} is the same photo as {twin}."))
         elif frame.placement is None:
-            failures.append(Failure(frame.name, "unplaced", f"{frame.name} has {frame.problem}"))
-    # What does not count at all needs no remark besides.
+            issues.append(Issue(frame.name, "unplaced", f"{frame.name} has {frame.problem}"))
+    # A photo that does not count needs no further remark.
     left_out = {frame.name for frame, ok in zip(plan.frames, usable, strict=True) if not ok}
-    known = (one for one in plan.failures if one.kind not in ("suspect", "remark") or one.file not in left_out)
-    return usable, (*sorted(failures, key=lambda one: one.file), *known)
+    known = (one for one in plan.issues if one.kind not in ("suspect", "remark") or one.file not in left_out)
+    return usable, (*sorted(issues, key=lambda one: one.file), *known)

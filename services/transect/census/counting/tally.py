@@ -1,4 +1,4 @@
-"""From unique animals to the table: seen, unique, corrected, per transect, estimated. Pure."""
+"""The tally: animals seen, unique, corrected, by transect, and estimated. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from transect.census.estimates.estimate import (
     estimate_strip,
     total_coverage,
 )
-from transect.census.estimates.ground import Searched
+from transect.census.estimates.ground import SearchEffort
 from transect.census.estimates.intervals import StripSample
 from transect.census.ground.coverage import Coverage, assign_to_units
 from transect.census.ground.searched import SearchedGround
@@ -28,26 +28,26 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 UNIT_REACH_M = 10.0
-"""A position is a mean over photos, or off by a GPS error: it may leave its transect's ground by about this much."""
+"""Tolerance for assignment to a transect: a mean over photos, or a GPS error, may put a position just outside of it."""
 
 _NOTHING_FLOWN = "No transect was flown in a stratum, so there is no total."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpeciesRow:
     """One line of the result.
 
     `seen` counts boxes in photos with a position, `seen_unplaced` those in photos without one, `unique` each
-    animal once, `outside` those of them that lie in no stratum or transect. `single_look` is what one photo of every
-    place would have shown: each box weighted by 1 / the photos that show its place; `searched_mpx` are the megapixels
+    animal once, `outside` those of them that lie in no stratum or transect. `single_look` is the expected count with
+    one photo of every place: each box weighted by 1 / the photos that show its place; `searched_mpx` are the megapixels
     of such a look (0: not known). `corrected` is the count after the correction (None where there is none): of
     `single_look` where the detector's errors are corrected, else of `unique`. `estimate`, `se` and `ci95` are for the
-    whole study area (None where they do not exist; `note` says why). `area_km2` is the ground that was sampled,
+    whole study area (None where they do not exist; `note` has the reason). `area_km2` is the sampled ground,
     `density_per_km2` the animals per km2 of the study area; without strata, of the photographed ground.
 
-    `detector` says whether the model's validation speaks for this survey (applicability/state.py). Where it does not,
-    the detector's errors are not corrected, the limits are those of sampling alone, and what the correction would have
-    given is `doubtful` (as `corrected`), `doubtful_estimate` and `doubtful_ci95`.
+    `detector` is whether the model's validation applies to this survey (applicability/state.py). Where it does not, the
+    detector's errors are not corrected, the limits are those of sampling alone, and the corrected numbers are
+    `doubtful` (as `corrected`), `doubtful_estimate` and `doubtful_ci95`.
     """
 
     species: str
@@ -70,7 +70,7 @@ class SpeciesRow:
     searched_mpx: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnitCount:
     """Unique animals of one species in one transect of one stratum: one y_i and z_i of Jolly's method.
 
@@ -100,12 +100,12 @@ class StratumEstimate:
     uncorrected: Estimate | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StratumSample:
     """The transects of one stratum as a species was counted on them; none where `areas` is empty.
 
-    `counts` are unique animals, `single_look` what one look at each place would have shown; empty where only one
-    look was had, or it is not known. `searched_mpx` are the megapixels of such a look; empty where not known.
+    `counts` are unique animals, `single_look` the expected counts of one look at each place; empty where there was only
+    one look, or it is not known. `searched_mpx` are the megapixels of such a look; empty where not known.
     """
 
     stratum: str
@@ -119,9 +119,9 @@ class StratumSample:
 
 @dataclass(frozen=True)
 class Tally:
-    """Everything that was counted and estimated; `corrections` are in the order of the rows, if there are any.
+    """All counts and estimates; `corrections` are in the order of the rows, if there are any.
 
-    `doubtful` are the estimates that the left-out correction of a species would give which is not validated here.
+    `doubtful` are the estimates with a species' correction that was not applied, since it is not validated here.
     """
 
     rows: tuple[SpeciesRow, ...]
@@ -142,10 +142,10 @@ def tally(
     corrections: Mapping[str, Correction] | None = None,
     searched: SearchedGround | None = None,
 ) -> Tally:
-    """Count and estimate every species in `names`; the animals' species number into it.
+    """Count and estimate every species in `names`; the animals' species are indices into it.
 
-    `method` is for strip samples; `corrections` are by species, and those that know the alarms of the ground need to
-    know what was `searched` of it: else ValueError.
+    `method` is for strip samples; `corrections` are by species. Raises ValueError where one of them subtracts the
+    false alarms of the ground and `searched` is None.
     """
     if searched is None and any(one.ground is not None for one in (corrections or {}).values()):
         raise ValueError("the alarms of the ground cannot be taken off without the area that was searched")
@@ -169,7 +169,7 @@ def tally(
 
 
 def with_doubtful(counted: Tally, doubtful: Tally, states: Mapping[str, str]) -> Tally:
-    """`counted` with each species' state and, where it is not corrected for it, what `doubtful` has."""
+    """`counted` with each species' state and, where its correction is not applied, the numbers of `doubtful`."""
     rows, doubted = [], set[str]()
     for row, other in zip(counted.rows, doubtful.rows, strict=True):
         state = states[row.species]
@@ -212,13 +212,13 @@ def estimate_species(
     ]
 
 
-def _searched(samples: Sequence[StratumSample]) -> Searched | None:
-    """What was searched of the samples together; None where it is not known of one."""
+def _searched(samples: Sequence[StratumSample]) -> SearchEffort | None:
+    """The searched megapixels of all samples; None where they are not known of one."""
     if not all(len(one.searched_mpx) == len(one.areas) > 0 for one in samples):
         return None
     sampled = [sum(one.searched_mpx) for one in samples]
     area = sum(mpx * one.stratum_km2 / sum(one.areas) for mpx, one in zip(sampled, samples, strict=True))
-    return Searched(sum(sampled), area)
+    return SearchEffort(sum(sampled), area)
 
 
 def _samples(counted: Sequence[UnitCount], coverage: Coverage) -> list[StratumSample]:
@@ -227,13 +227,13 @@ def _samples(counted: Sequence[UnitCount], coverage: Coverage) -> list[StratumSa
         mine = [unit for unit in counted if unit.stratum == region.name]
         samples.append(
             StratumSample(
-                region.name,
-                region.area_km2,
-                region.transects_possible,
-                tuple(unit.count for unit in mine),
-                tuple(unit.area_km2 for unit in mine),
-                tuple(unit.single_look for unit in mine),
-                tuple(unit.searched_mpx for unit in mine),
+                stratum=region.name,
+                stratum_km2=region.area_km2,
+                transects_possible=region.transects_possible,
+                counts=tuple(unit.count for unit in mine),
+                areas=tuple(unit.area_km2 for unit in mine),
+                single_look=tuple(unit.single_look for unit in mine),
+                searched_mpx=tuple(unit.searched_mpx for unit in mine),
             )
         )
     return samples
@@ -247,7 +247,16 @@ def _estimate(samples: Sequence[StratumSample], method: Method, *, single_look: 
         seen, area = sum(sum(mine) for mine in counts), sum(sum(sample.areas) for sample in flown)
         ground = sum(sample.stratum_km2 for sample in samples)
         n = 0 if method == "total" else sum(len(sample.areas) for sample in flown)
-        return Estimate(method, n, seen, area, None, None, note=_NOTHING_FLOWN, stratum_km2=ground)
+        return Estimate(
+            method=method,
+            n=n,
+            seen=seen,
+            area_km2=area,
+            density=None,
+            estimate=None,
+            note=_NOTHING_FLOWN,
+            stratum_km2=ground,
+        )
     if method == "total":
         return add_strata(
             [
@@ -266,7 +275,7 @@ def _estimate(samples: Sequence[StratumSample], method: Method, *, single_look: 
 
 @dataclass(frozen=True)
 class _Boxes:
-    """Boxes as they count: species, whether their photo has a position, weight 1 / looks (0: none), and unit (-1)."""
+    """Boxes: species, whether the photo has a position, weight 1 / visits (0: does not count), and unit (-1: none)."""
 
     species: IntArray
     placed: NDArray[np.bool_]
@@ -275,7 +284,7 @@ class _Boxes:
 
     @classmethod
     def of(cls, observations: Observations, coverage: Coverage) -> "_Boxes":
-        rows = np.flatnonzero(observations.looks > 0)
+        rows = np.flatnonzero(observations.visits > 0)
         unit = np.full(len(observations), -1, np.int64)
         unit[rows] = assign_to_units(observations.xy[rows], coverage, UNIT_REACH_M)
         return cls(observations.species, observations.placed, observations.weight, unit)
@@ -294,7 +303,16 @@ def _unit_counts(
     seen = np.bincount(boxes.unit[inside], minlength=many)
     mpx = (0.0,) * many if searched is None else searched.units
     return [
-        UnitCount(one.stratum, one.transect, name, one.area_km2, int(count), float(look), int(boxes_seen), looked)
+        UnitCount(
+            stratum=one.stratum,
+            transect=one.transect,
+            species=name,
+            area_km2=one.area_km2,
+            count=int(count),
+            single_look=float(look),
+            seen=int(boxes_seen),
+            searched_mpx=looked,
+        )
         for one, count, look, boxes_seen, looked in zip(coverage.units, counts, looks, seen, mpx, strict=True)
     ]
 

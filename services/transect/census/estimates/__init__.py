@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: estimates, their limits, corrections, differences. Pure."""
+"""Estimates, their limits, corrections and tests of differences. Pure."""

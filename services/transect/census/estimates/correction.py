@@ -1,11 +1,11 @@
-"""From what the detector found to what was there: precision, recall, availability, perception. Pure.
+"""Correct a count for the detector's errors and for animals that cannot be seen. Pure.
 
 A count C becomes C precision / recall / (availability perception). Precision and recall of one species come from
 the validation images of the model's own training; availability (the share of animals that could be seen at all)
 and perception (the share of those that a perfect reader of the photos would mark) from the user, with their errors.
 
-Precision and recall are of one look, so they correct what one look at each place would have shown (looks.py), and not
-the unique animals of overlapping photos: with more looks fewer animals are missed, and each look adds its false ones.
+Precision and recall are of one look, so they correct the expected count of one look at each place (multiplicity.py),
+and not the unique animals of overlapping photos: more looks miss fewer animals, and each look adds false ones.
 """
 
 import math
@@ -18,10 +18,10 @@ from pydantic import Field
 from scipy.special import stdtrit
 
 from transect.census.estimates.estimate import Estimate
-from transect.census.estimates.factor import factor_known
-from transect.census.estimates.ground import GroundAlarms, Searched, ground_alarms, less_ground
+from transect.census.estimates.factor import estimate_factor
+from transect.census.estimates.ground import GroundAlarms, SearchEffort, ground_alarms, less_ground
 from transect.census.estimates.intervals import Limits
-from transect.census.estimates.rates import Known
+from transect.census.estimates.rates import IntervalEstimate
 from transect.config_models import ConfigModel
 from transect.engine.validation import BackgroundCounts, ValidationCounts
 
@@ -36,7 +36,7 @@ _Error = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)]
 
 
 class SpeciesFactors(ConfigModel):
-    """What the user knows of a species: shares of 0..1 with their standard errors."""
+    """Availability and perception of a species, given by the user: shares of 0..1 with their standard errors."""
 
     availability: _Share = 1.0
     availability_se: _Error = 0.0
@@ -44,13 +44,13 @@ class SpeciesFactors(ConfigModel):
     perception_se: _Error = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectorError:
-    """Precision and recall of one species with their standard errors and 95% limits; never known without error.
+    """Precision and recall of one species with their standard errors and 95% limits; never without error.
 
     `factor` is precision / recall = labelled animals / detections, and `cv` its coefficient of variation, which is
-    less than that of its parts where they err together; `factor_ci95` reach further to one side than to the other.
-    `images` hold the species or were said to; `objects` are the animals labelled in them.
+    less than that of its parts where their errors correlate; `factor_ci95` are asymmetric. `images` have a label or a
+    detection of the species; `objects` are the animals labelled in them.
     """
 
     precision: float
@@ -66,13 +66,13 @@ class DetectorError:
     factor_ci95: Limits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Correction:
-    """By what a species' count is multiplied, how well that is known, and why; `note` is for the reader.
+    """The factor on a species' count, its coefficient of variation and its parts; `note` is for the reader.
 
     `factor` is 1 and `cv` 0 where nothing is corrected. `detector` is None where the detector's errors are not. Where
-    `ground` is known, the boxes that the ground alone gives are taken off a count before it is multiplied, and the
-    precision of `detector` is that among the other boxes.
+    `ground` is known, the expected false alarms of the ground are subtracted from a count before it is multiplied, and
+    the precision of `detector` is that among the other boxes.
     """
 
     species: str
@@ -94,19 +94,19 @@ class Correction:
         return 1.0 if self.detector is None else self.detector.precision
 
     def of(self, count: float, searched_mpx: float = 0.0) -> float:
-        """The corrected `count` of boxes on ground of which one look has `searched_mpx` megapixels; never below 0."""
+        """The corrected `count` of boxes of one look at `searched_mpx` megapixels of ground; never below 0."""
         alarms = 0.0 if self.ground is None else self.ground.rate * searched_mpx
         return max(count - alarms, 0.0) * self.factor
 
     def chance_variance(self, count: float) -> float:
-        """The relative variance of a corrected `count` that chance alone makes, were every factor known exactly.
+        """The relative variance of a corrected `count` by chance alone, were every factor known exactly.
 
-        A survey draws errors of its own: as those of the validation images scatter, the count of C animals scatters
+        A survey has its own chance errors: as those of the validation images scatter, the count of C animals scatters
         with the variance cv2 objects / C, since the cv of precision / recall, a ratio over images, falls as one over
         the root of the animals in them (Cochran 1977, Sampling Techniques, ch. 6). Where the validation images hold no
-        error, cv is what such errors could be and still not show there. It takes animals to be seen in one photo
-        each, which is on the safe side where more photos show them. Of N animals each is available and perceived by
-        itself, which adds the binomial (1 - availability perception) / C.
+        error, cv is an upper bound that is compatible with none. Each animal is assumed to be in one photo, which is
+        conservative where more photos show it. Each of N animals is available and perceived independently, which adds
+        the binomial (1 - availability perception) / C.
         """
         if not count > 0:
             return 0.0
@@ -119,7 +119,7 @@ class Correction:
         return self.detector.objects / (count * self.detector.factor) if self.detector is not None and count > 0 else 0
 
     def unseen_variance(self, count: float) -> float:
-        """What animals that cannot be seen, or are overlooked on the photo, add by chance to the relative variance."""
+        """The relative variance by chance from animals that cannot be seen or are overlooked on the photo."""
         if not count > 0:
             return 0.0
         missed = 1 - self.factors.availability * self.factors.perception
@@ -136,11 +136,11 @@ def correct_species(
     factors: SpeciesFactors | None = None,
     background: BackgroundCounts | None = None,
 ) -> Correction:
-    """The correction of `species`, which the model knows as `classes`, searched at thresholds `conf` and `iou`.
+    """The correction of `species`, which are the model's `classes`, searched at thresholds `conf` and `iou`.
 
-    The detector's errors are corrected only where the validation counts are for these very thresholds. Where the false
-    alarms on empty ground (`background`) are known at them too, these are corrected by ground, and of the validation
-    images' false positives only those beside animals count.
+    The detector's errors are corrected only where the validation counts are for exactly these thresholds. Where the
+    false alarms on empty ground (`background`) are known at them too, these are corrected by ground, and of the
+    validation images' false positives only those beside animals count.
     """
     factors = factors or SpeciesFactors()
     detector, ground, note = None, None, _why_not(classes, counts, conf, iou)
@@ -155,22 +155,27 @@ def correct_species(
     if detector is not None:
         factor *= detector.factor
         squares.append(detector.cv)
-    return Correction(species, factor, math.hypot(*squares), detector, factors, note, ground)
+    cv = math.hypot(*squares)
+    return Correction(
+        species=species, factor=factor, cv=cv, detector=detector, factors=factors, note=note, ground=ground
+    )
 
 
 def without_detector(correction: Correction, note: str) -> Correction:
-    """The same correction by the user's factors alone; `note` says why the detector's errors are left out."""
+    """The same correction by the user's factors alone; `note` is the reason for leaving out the detector's errors."""
     factors = correction.factors
     factor = 1 / (factors.availability * factors.perception)
-    return Correction(correction.species, factor, _factors_cv(factors), None, factors, note)
+    return Correction(
+        species=correction.species, factor=factor, cv=_factors_cv(factors), detector=None, factors=factors, note=note
+    )
 
 
 def detector_error(classes: Sequence[str], counts: ValidationCounts, *, beside_only: bool = False) -> DetectorError:
-    """Precision and recall of `classes` taken together, with errors and limits by `factor_known`.
+    """Precision and recall of `classes` taken together, with errors and limits by `estimate_factor`.
 
-    Images, not boxes, are what was drawn, because the animals of one image are missed and confused together; images
-    without the species count too, since false alarms come with the ground. With `beside_only` those that touch no
-    animal are left out. Raises ValueError where nothing was found rightly.
+    The sampling units are images, not boxes, because the animals of one image are missed and confused together; images
+    without the species count too, since false alarms come with the ground. With `beside_only`, false alarms that touch
+    no animal are left out. Raises ValueError without a true positive.
     """
     images = np.array([row[0] for name in classes for row in counts.counts.get(name, ())], np.int64)
     rows = np.array([row[1:] for name in classes for row in counts.counts.get(name, ())], np.float64).reshape(-1, 3)
@@ -181,37 +186,37 @@ def detector_error(classes: Sequence[str], counts: ValidationCounts, *, beside_o
         wrong = np.zeros(counts.images)
         for image, number in (row for name in classes for row in (counts.beside or {}).get(name, ())):
             wrong[image] += number
-    known = factor_known(right, wrong, missed)
+    known = estimate_factor(right, wrong, missed)
     return DetectorError(
-        float(known.precision.value),
-        float(known.precision.se),
-        float(known.recall.value),
-        float(known.recall.se),
-        float(known.factor.value),
-        float(known.factor.cv),
-        int(((right + wrong + missed) > 0).sum()),
-        round(float(right.sum() + missed.sum())),
-        _ci95(known.precision),
-        _ci95(known.recall),
-        _ci95(known.factor),
+        precision=float(known.precision.value),
+        precision_se=float(known.precision.se),
+        recall=float(known.recall.value),
+        recall_se=float(known.recall.se),
+        factor=float(known.factor.value),
+        cv=float(known.factor.cv),
+        images=int(((right + wrong + missed) > 0).sum()),
+        objects=round(float(right.sum() + missed.sum())),
+        precision_ci95=_ci95(known.precision),
+        recall_ci95=_ci95(known.recall),
+        factor_ci95=_ci95(known.factor),
     )
 
 
-def corrected(estimate: Estimate, correction: Correction, searched: Searched | None = None) -> Estimate:
+def corrected(estimate: Estimate, correction: Correction, searched: SearchEffort | None = None) -> Estimate:
     """The estimate after the correction; squared coefficients of variation add (Goodman 1960, to first order).
 
-    `estimate` is made from what one look would have shown where the detector's errors are corrected, else from unique
-    animals. Where the correction knows the alarms of the ground, they are taken off first (`less_ground`), for which
-    `searched` is needed: else ValueError. The chance errors of the survey's own photos are within the variance between
-    transects but for the finite population correction, which takes their share in the sampled ground out: they are
-    added there (two stages: Cochran 1977, ch. 10), and wholly where everything was photographed.
+    `estimate` is made from the expected count of one look where the detector's errors are corrected, else from unique
+    animals. Where the correction has the alarms of the ground, they are subtracted first (`less_ground`); raises
+    ValueError where `searched` is then None. The chance errors of the survey's own photos are within the variance
+    between transects except for the finite population correction, which removes their share in the sampled ground: they
+    are added there (two stages: Cochran 1977, ch. 10), and wholly where everything was photographed.
 
     Limits: for `jolly2` estimate -+ t SE. Else the distances of the limits from the estimate on the log scale and
     the correction's own are added as squares, which keeps the asymmetry of each (MOVER: Zou and Donner 2008,
     Stat. Med. 27: 1693-1702). Those of the detector are the distances of `factor_ci95`, for the validation images and,
     in proportion to the standard errors, for the survey's own; those of the other factors are log-normal. The lower
-    limit is never below the boxes of one look that are animals: times precision, or those beyond the alarms of the
-    ground, which has its own doubt.
+    limit is never below the boxes of one look that are animals: times precision, or those in excess of the ground's
+    alarms at the 2.5% level.
     """
     if estimate.estimate is None or not correction.applies:
         return estimate
@@ -233,15 +238,15 @@ def corrected(estimate: Estimate, correction: Correction, searched: Searched | N
 
 
 def spread_factor(estimate: Estimate, correction: Correction) -> float:
-    """How many times larger the sampling error is than boxes show of which a fixed share is no animal; 1 or more.
+    """The ratio of the sampling error to that of boxes of which a fixed share is false; 1 or more.
 
     With n of N transects, precision p, and counts A_i of boxes that are animals, A and F in all of the area, p (A + F)
-    stands for A. Boxes that come with the ground do not vary with A: where the survey's ground happens to hold more
-    animals than p stands for, the corrected count follows with p of the surplus alone, and misses (1 - p) of it. That
+    estimates A. Boxes that come with the ground do not vary with A: where the survey's ground happens to have more
+    animals than p implies, the corrected count follows with p of the surplus alone, and misses (1 - p) of it. That
     is an error of (1 - p) (A - E A), with the variance (1 - p)2 N s2 against p2 N2 (1 - n/N) s2 / n of the estimate,
     and so (1 / p - 1)2 n / (N - n) of its relative variance, if all that varies between transects is animals. The
-    validation images show such an error too, in the scatter of their animals (`chance_variance`): what is in that
-    already is not added again.
+    validation images show such an error too, in the scatter of their animals (`chance_variance`): the part in that is
+    not added again.
     """
     share, precision, own = _sampled(estimate), correction.precision, 0.0
     if estimate.method == "total" or not estimate.variance or not estimate.estimate or not share < 1:
@@ -255,7 +260,7 @@ def spread_factor(estimate: Estimate, correction: Correction) -> float:
 def correction_record(correction: Correction) -> dict[str, object]:
     """A correction as JSON, unrounded.
 
-    `basis` says how false alarms were corrected: by `ground`, by the precision of the `validation`, or `none` at all.
+    `basis` is how false alarms were corrected: by `ground`, by the precision of the `validation`, or `none` at all.
     """
     detector, factors, ground = correction.detector, correction.factors, correction.ground
     basis = "none" if detector is None else "validation" if ground is None else "ground"
@@ -303,7 +308,7 @@ def _why_not(classes: Sequence[str], counts: ValidationCounts | None, conf: floa
     return ""
 
 
-def _ci95(known: Known) -> Limits:
+def _ci95(known: IntervalEstimate) -> Limits:
     return float(known.low), float(known.high)
 
 
@@ -320,11 +325,11 @@ def _at(background: BackgroundCounts, conf: float, iou: float) -> bool:
     return abs(background.conf - conf) <= _SAME and abs(background.iou - iou) <= _SAME
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Counted:
-    """What is multiplied: in the sampled ground and in all, its variance, sampling limits, and the least there is.
+    """The count before the factor: in the sampled ground (`seen`) and in all (`value`), its variance and limits.
 
-    `note` is for the reader.
+    `floor` is the least possible value of the corrected count; `note` is for the reader.
     """
 
     seen: float
@@ -335,7 +340,7 @@ class _Counted:
     note: str = ""
 
 
-def _counted(estimate: Estimate, correction: Correction, searched: Searched | None) -> _Counted:
+def _counted(estimate: Estimate, correction: Correction, searched: SearchEffort | None) -> _Counted:
     boxes = estimate.estimate or 0.0
     if correction.ground is None:
         limits = (boxes, boxes) if estimate.method == "total" else estimate.ci95
@@ -343,23 +348,25 @@ def _counted(estimate: Estimate, correction: Correction, searched: Searched | No
         if limits is not None and boxes > 0 and spread > 1:
             down, up = (spread * math.log(limit / boxes) if limit > 0 else -math.inf for limit in limits)
             limits = boxes * math.exp(down), boxes * math.exp(up)
-        return _Counted(estimate.seen, boxes, spread**2 * (estimate.variance or 0.0), limits, floor)
+        return _Counted(
+            seen=estimate.seen, value=boxes, variance=spread**2 * (estimate.variance or 0.0), limits=limits, floor=floor
+        )
     if searched is None:
         raise ValueError("the alarms of the ground cannot be taken off without the area that was searched")
     net = less_ground(estimate, correction.ground, searched, _sampled(estimate))
-    note = _MORE_ALARMS if net.surplus < 0 < boxes else ""
-    return _Counted(net.seen, net.value, net.variance, net.limits, net.sure * correction.precision, note)
+    note, floor = _MORE_ALARMS if net.surplus < 0 < boxes else "", net.sure * correction.precision
+    return _Counted(seen=net.seen, value=net.value, variance=net.variance, limits=net.limits, floor=floor, note=note)
 
 
 def _per_area(estimate: Estimate) -> float:
-    """One over the area in km2 that the estimate is of."""
+    """The inverse of the estimate's area in km2."""
     if estimate.stratum_km2 is not None:
         return 1 / estimate.stratum_km2
     return (estimate.density or 0.0) / estimate.estimate if estimate.estimate else 0.0
 
 
 def _own_reach(estimate: Estimate, correction: Correction, seen: float) -> Limits:
-    """How far the correction's own limits lie down and up on the log scale, for a count of `seen`."""
+    """The distances of the correction's own limits, down and up on the log scale, for a count of `seen`."""
     share = _sampled(estimate)
     other = _factors_cv(correction.factors) ** 2 + share * correction.unseen_variance(seen)
     squares = _Z**2 * math.log1p(other)
@@ -372,7 +379,7 @@ def _own_reach(estimate: Estimate, correction: Correction, seen: float) -> Limit
 
 
 def _limits(estimate: Estimate, correction: Correction, counted: _Counted, se: float) -> Limits | None:
-    """Limits of a corrected count whose standard error in all is `se`; None where the count had none."""
+    """Limits of a corrected count with the total standard error `se`; None where the count had none."""
     value = counted.value * correction.factor
     if counted.limits is None or estimate.estimate == 0:
         return None

@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimated:
-    """An estimate with its variance, the degrees of freedom of that, and 95% limits (low, high) that hold it."""
+    """An estimate with its variance, the variance's degrees of freedom, and 95% limits (low, high) that contain it."""
 
     estimate: float
     variance: float
@@ -22,7 +22,7 @@ class Estimated:
     ci95: Limits | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contrast:
     """A difference with its two-sided test: 95% limits of it and, where there are any, of the ratio."""
 
@@ -98,7 +98,7 @@ def _reach(df: float) -> float:
 
 def _tested(difference: float, se: float, df: float, limits: Limits, ratio: Limits | None) -> Contrast:
     t = difference / se
-    return Contrast(se, df, t, float(2 * stdtr(df, -abs(t))), limits, ratio)
+    return Contrast(se=se, df=df, t=t, p=float(2 * stdtr(df, -abs(t))), ci95=limits, ratio_ci95=ratio)
 
 
 def _ratio_limits(a: Estimated, b: Estimated) -> Limits | None:

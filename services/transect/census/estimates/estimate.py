@@ -1,4 +1,4 @@
-"""From counts on transects to an estimate with limits. Pure: numbers in, numbers out."""
+"""Population estimates with limits from counts on transects. Pure: numbers in, numbers out."""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +12,20 @@ Method = Literal["bootstrap", "jolly2", "lognormal", "percentile", "total"]
 
 STRIP_METHODS: tuple[StripMethod, ...] = get_args(StripMethod)
 METHODS: tuple[Method, ...] = get_args(Method)
-# What held the truth nearest to 95% in simulated surveys of herding animals: benchmarks/intervals.py.
+# Its coverage was nearest to 95% in simulated surveys of herding animals: benchmarks/intervals.py.
 DEFAULT_METHOD: StripMethod = "bootstrap"
 
 _ONE_TRANSECT = "One transect gives no interval: at least two are needed."
 _NONE_SEEN = "None was seen; that gives no interval."
-_SAME_DENSITY = "all transects happen to have one density, which tells nothing about the error of the estimate."
+_SAME_DENSITY = "all transects happen to have one density, so the error of the estimate is unknown."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """One estimate. Areas in km2, density per km2; `variance`, `se` and `ci95` are None where they do not exist.
 
     `n` is the number of transects, `seen` the animals counted in the sampled `area_km2` of `stratum_km2` (a fraction
-    where boxes were weighted), `df` the degrees of freedom of the variance; `note` says in a sentence what a reader
-    must know.
+    where boxes were weighted), `df` the degrees of freedom of the variance; `note` is a remark for the reader.
     """
 
     method: Method
@@ -55,7 +54,7 @@ def estimate_strip(samples: Sequence[StripSample], method: StripMethod = DEFAULT
     their limits alone. (The usual ratio estimator, Cochran 1977 ch. 6, is the same one: with N given, or
     N = Z / mean z, its variance is Jolly's.)
 
-    bootstrap   studentised bootstrap, and where log-normal limits lie further out or resampling gives none, those
+    bootstrap   studentised bootstrap, or log-normal limits where these are wider or resampling gives none
     jolly2      estimate -+ t SE
     lognormal   estimate / C and estimate C
     percentile  percentiles of the bootstrap
@@ -74,7 +73,7 @@ def estimate_strip(samples: Sequence[StripSample], method: StripMethod = DEFAULT
     chance = sum(sample.variance == 0 and sample.seen > 0 and sample.unsampled > 0 for sample in samples)
     if chance:
         note = f"{note} In {chance} of {len(samples)} strata {_SAME_DENSITY}".strip()
-    return replace(whole, ci95=_held(whole, limits), note=note)
+    return replace(whole, ci95=_extended_limits(whole, limits), note=note)
 
 
 def jolly2(
@@ -93,7 +92,7 @@ def jolly2(
 
 
 def total_coverage(seen: float, covered_km2: float, stratum_area: float) -> Estimate:
-    """A survey that meant to see everything: the count over the covered share of the area, without limits."""
+    """Total coverage: the count over the covered share of the area, without limits."""
     if not (covered_km2 > 0 and stratum_area > 0):
         raise ValueError("the covered area and the stratum's area must be above zero")
     share = min(covered_km2 / stratum_area, 1.0)
@@ -101,7 +100,14 @@ def total_coverage(seen: float, covered_km2: float, stratum_area: float) -> Esti
     if share < 1:
         note = f"{share:.1%} of the area was covered; the rest is taken to hold as many animals per km2."
     return Estimate(
-        "total", 0, seen, covered_km2, seen / covered_km2, seen / share, note=note, stratum_km2=stratum_area
+        method="total",
+        n=0,
+        seen=seen,
+        area_km2=covered_km2,
+        density=seen / covered_km2,
+        estimate=seen / share,
+        note=note,
+        stratum_km2=stratum_area,
     )
 
 
@@ -122,17 +128,17 @@ def add_strata(parts: Sequence[Estimate]) -> Estimate:
     if whole.seen == 0:
         return replace(whole, note=_NONE_SEEN)
     formula = student if whole.method == "jolly2" else lognormal
-    return replace(whole, ci95=_held(whole, formula(whole.estimate or 0.0, whole.variance, whole.df)))
+    return replace(whole, ci95=_extended_limits(whole, formula(whole.estimate or 0.0, whole.variance, whole.df)))
 
 
 def _point(sample: StripSample, method: Method) -> Estimate:
     point = Estimate(
-        method,
-        sample.n,
-        int(sample.seen) if sample.seen.is_integer() else sample.seen,
-        sample.sampled,
-        sample.ratio,
-        sample.estimate,
+        method=method,
+        n=sample.n,
+        seen=int(sample.seen) if sample.seen.is_integer() else sample.seen,
+        area_km2=sample.sampled,
+        density=sample.ratio,
+        estimate=sample.estimate,
         note=_ONE_TRANSECT,
         stratum_km2=sample.stratum_area,
     )
@@ -142,7 +148,7 @@ def _point(sample: StripSample, method: Method) -> Estimate:
 
 
 def _sum_of(parts: Sequence[Estimate]) -> Estimate:
-    """Estimates, variances and areas add; what one part lacks the sum lacks too, with its reason as the note."""
+    """Estimates, variances and areas add; a value missing in one part is missing in the sum, with its note."""
     if len(parts) == 1:
         return parts[0]
     seen, area = sum(part.seen for part in parts), sum(part.area_km2 for part in parts)
@@ -153,7 +159,15 @@ def _sum_of(parts: Sequence[Estimate]) -> Estimate:
     density = seen / area if area > 0 else None
     if total is not None and ground is not None:
         density = total / ground
-    whole = Estimate(parts[0].method, sum(part.n for part in parts), seen, area, density, total, stratum_km2=ground)
+    whole = Estimate(
+        method=parts[0].method,
+        n=sum(part.n for part in parts),
+        seen=seen,
+        area_km2=area,
+        density=density,
+        estimate=total,
+        stratum_km2=ground,
+    )
     known = [(part.variance, part.df) for part in parts if part.variance is not None and part.df is not None]
     if total is None or len(known) < len(parts):
         return replace(whole, note=" ".join(dict.fromkeys(part.note for part in parts if part.note)))
@@ -185,18 +199,18 @@ def _limits(whole: Estimate, samples: Sequence[StripSample], method: StripMethod
     return (low, high), note
 
 
-def _held(whole: Estimate, limits: Limits) -> Limits:
-    """Limits that hold the estimate, and are never below the animals seen."""
+def _extended_limits(whole: Estimate, limits: Limits) -> Limits:
+    """Limits extended to contain the estimate, and never below the animals seen."""
     estimate, seen = whole.estimate or 0.0, float(whole.seen)
     return max(min(limits[0], estimate), seen), max(limits[1], estimate, seen)
 
 
 def _without_spread(whole: Estimate, samples: Sequence[StripSample]) -> Estimate:
-    point = _held(whole, (whole.estimate or 0.0, whole.estimate or 0.0))
+    point = _extended_limits(whole, (whole.estimate or 0.0, whole.estimate or 0.0))
     if all(sample.unsampled == 0 for sample in samples):
         return replace(whole, ci95=point, note="Everything was flown: no sampling error.")
     note = _SAME_DENSITY[:1].upper() + _SAME_DENSITY[1:]
-    # Jolly's formula gives a single point here; it is what the method says, and the note says what it is worth.
+    # Jolly's formula gives a single point here; the method's result stays, and the note qualifies it.
     return replace(whole, ci95=point if whole.method == "jolly2" else None, note=note)
 
 

@@ -1,7 +1,7 @@
-"""False alarms by ground: how many boxes empty ground alone would have given, and what is left of a count. Pure.
+"""False alarms by ground: the boxes expected of empty ground, and a count less them. Pure.
 
-False alarms come with ground and animals do not, so that a survey with few animals has most of its boxes from rocks.
-With C boxes of one look at M megapixels and a rate of alarms known from ground without animals, C - rate M are the
+False alarms are proportional to ground and not to animals, so that in a survey with few animals most boxes are rocks.
+With C boxes of one look at M megapixels and a rate of alarms measured on ground without animals, C - rate M are the
 boxes of animals, whatever the density of animals is.
 """
 
@@ -13,18 +13,18 @@ import numpy as np
 
 from transect.census.estimates.estimate import Estimate
 from transect.census.estimates.intervals import Limits
-from transect.census.estimates.rates import rate, rate_spread
+from transect.census.estimates.rates import rate, rate_design_effect
 from transect.engine.validation import BackgroundCounts
 
 _Z = 1.959963984540054
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroundAlarms:
     """False alarms of one species a searched megapixel, with standard error and 95% limits.
 
-    `effect` is how many times as much as those of a Poisson process they scatter by image. `alarms` were found in
-    `images` of `mpx` megapixels in all, without any animal.
+    `effect` is the ratio of their variance by image to that of a Poisson process. `alarms` were found in `images` of
+    `mpx` megapixels in all, without any animal.
     """
 
     rate: float
@@ -37,20 +37,20 @@ class GroundAlarms:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """Megapixels of one look: at the `sampled` ground, and at the whole of an area that was searched as densely."""
+class SearchEffort:
+    """Megapixels of one look: at the `sampled` ground, and at the whole `area` at the same resolution."""
 
     sampled: float
     area: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Net:
-    """Boxes less those that empty ground would have given: in the sampled ground, and in the whole area.
+    """Boxes less those expected of empty ground: `seen` in the sampled ground, `value` in the whole area.
 
-    `seen` and `value` are never below zero; `surplus` is the value before that. `variance` is of `value`, `limits`
-    are its 95% limits (None where the count has none), and `sure` boxes of the sampled ground are animals, at the
-    2.5% level.
+    `seen` and `value` are never below zero; `surplus` is the unclipped value. `variance` is of `value`, `limits` are
+    its 95% limits (None where the count has none), and `sure` is the lower limit of the sampled ground's boxes that are
+    animals, at the 2.5% level.
     """
 
     seen: float
@@ -62,25 +62,25 @@ class Net:
 
 
 def ground_alarms(classes: Sequence[str], counts: BackgroundCounts) -> GroundAlarms:
-    """The alarms of `classes` taken together, with errors that know that those of one image come together (`rate`)."""
+    """The rate of alarms of `classes` taken together, with errors that allow for clusters by image (`rate`)."""
     alarms, mpx = counts.alarms(classes), np.array(counts.mpx)
-    known, spread = rate(alarms, mpx), rate_spread(alarms, mpx)
+    known, spread = rate(alarms, mpx), rate_design_effect(alarms, mpx)
     return GroundAlarms(
-        float(known.value),
-        float(known.se),
-        (float(known.low), float(known.high)),
-        float(spread.effect),
-        round(float(alarms.sum())),
-        counts.images,
-        counts.area_mpx,
+        rate=float(known.value),
+        se=float(known.se),
+        ci95=(float(known.low), float(known.high)),
+        effect=float(spread.effect),
+        alarms=round(float(alarms.sum())),
+        images=counts.images,
+        mpx=counts.area_mpx,
     )
 
 
-def less_ground(estimate: Estimate, ground: GroundAlarms, searched: Searched, own_share: float) -> Net:
-    """What is left of the boxes that `estimate` was made from.
+def less_ground(estimate: Estimate, ground: GroundAlarms, searched: SearchEffort, own_share: float) -> Net:
+    """Subtract the expected alarms from the boxes of `estimate`.
 
     The error of the rate is common to the whole area. The survey's own alarms scatter as those of the empty ground do;
-    between transects that is seen already, but for `own_share` of it, the sampled share of the ground.
+    the variance between transects contains that already, except for `own_share` of it, the sampled share of the ground.
 
     Limits: the difference of two independent values, side by side (MOVER: Donner and Zou 2012, Stat. Methods Med. Res.
     21: 347-359). Where there are fewer boxes than expected alarms, the value is zero, and the upper limit lies as far
@@ -103,11 +103,13 @@ def less_ground(estimate: Estimate, ground: GroundAlarms, searched: Searched, ow
         searched.sampled * (ground.ci95[1] - ground.rate),
         _Z * math.sqrt(ground.effect * ground.rate * searched.sampled),
     )
-    return Net(max(seen, 0.0), value, surplus, variance, limits, max(seen - doubt, 0.0))
+    return Net(
+        seen=max(seen, 0.0), value=value, surplus=surplus, variance=variance, limits=limits, sure=max(seen - doubt, 0.0)
+    )
 
 
 def _box_limits(estimate: Estimate) -> Limits | None:
-    """The sampling limits of the boxes: none is in doubt where everything was searched."""
+    """The sampling limits of the boxes; the count itself where everything was searched."""
     if estimate.method == "total" and estimate.estimate is not None:
         return estimate.estimate, estimate.estimate
     return estimate.ci95

@@ -91,7 +91,7 @@ class StripSample:
 
     @property
     def unsampled(self) -> float:
-        """1 - n / N: the finite population correction; what is only rounding is 0."""
+        """1 - n / N: the finite population correction, without rounding errors."""
         share = 1 - self.n / self.possible
         return share if share > 1e-9 else 0.0
 
@@ -100,7 +100,7 @@ class StripSample:
         """Jolly's method II: N (N - n) / n (s2_y - 2 R s_zy + R2 s2_z); None for one transect."""
         if self.n < 2:
             return None
-        # The bracket is the sample variance of y - R z; so written it cannot come out negative.
+        # The bracket is the sample variance of y - R z; in this form it cannot become negative.
         spread = float(np.var(self.counts - self.ratio * self.areas, ddof=1))
         if math.sqrt(spread) <= _NO_SPREAD * float(self.counts.max()):
             spread = 0.0
@@ -108,7 +108,7 @@ class StripSample:
 
 
 def student(estimate: float, variance: float, df: float) -> Limits:
-    """Estimate -+ t(0.975, df) SE: what surveys state (Jolly 1969; Norton-Griffiths 1978)."""
+    """Estimate -+ t(0.975, df) SE, the usual limits of surveys (Jolly 1969; Norton-Griffiths 1978)."""
     reach = float(stdtrit(df, 0.975)) * math.sqrt(variance)
     return estimate - reach, estimate + reach
 
@@ -158,9 +158,9 @@ def percentile(samples: Sequence[StripSample]) -> Limits:
 
 
 def _in_order(samples: Sequence[StripSample]) -> list[tuple[StripSample, int]]:
-    """Strata and their transects in an order of their own, so that the order of the table changes nothing.
+    """Strata and their transects in a canonical order, so that the order of the table does not matter.
 
-    The number tells strata with as many transects apart, which would else be resampled alike.
+    The number distinguishes strata with equal numbers of transects, which would otherwise draw the same resamples.
     """
     ordered = []
     for sample in samples:

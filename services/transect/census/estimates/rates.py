@@ -1,4 +1,4 @@
-"""Shares and rates that are never known without error: right at no event and at nothing but events. Pure.
+"""Shares and rates with errors and limits that are valid at no event and at nothing but events. Pure.
 
 Events are counted by image, because those of one image come together: the animals of a herd are missed together, and
 one kind of ground makes many false alarms. The effective number of animals, or the effective exposure, is the number
@@ -19,8 +19,8 @@ from scipy.special import betaincinv, gammaincinv, stdtrit
 
 FloatArray = NDArray[np.float64]
 
-# What is taken to be so until the images say otherwise, and how many events weigh as much as it. Chosen by simulation
-# (benchmarks/factor.py): on average the interval of the factor is right for correlations between 0 and 0.2.
+# Priors of the design effect, and their weight in events. Chosen by simulation (benchmarks/factor.py): on average the
+# interval of the factor is right for correlations between 0 and 0.2.
 PRIOR_CORRELATION = 0.05
 PRIOR_DISPERSION = 1.0
 PRIOR_EVENTS = 4.0
@@ -30,11 +30,11 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How much less the events tell than as many independent ones.
+class DesignEffect:
+    """The design effect of clustered events.
 
-    `effect` is the design effect, above 0; `widening` by how much the variance is raised further for the limits, since
-    the effect was itself estimated from few images (1: not at all).
+    `effect` is above 0; `widening` is a further factor on the variance for the limits, since the effect was itself
+    estimated from few images (1: none).
     """
 
     effect: FloatArray
@@ -42,7 +42,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Known:
+class IntervalEstimate:
     """A value with its standard error and 95% limits, each an array (...).
 
     `se` is the root mean square distance of the Jeffreys distribution from `value`, so it is above 0 at no event too.
@@ -57,8 +57,8 @@ class Known:
     cv: FloatArray
 
 
-def share(events: FloatArray, trials: FloatArray) -> Known:
-    """The share of `trials` (..., images) that were `events`, with events of one image alike (`share_spread`).
+def share(events: FloatArray, trials: FloatArray) -> IntervalEstimate:
+    """The share of `trials` (..., images) that were `events`, with events of one image alike (`share_design_effect`).
 
     With x events of n trials, n* = n / effect and x* = x / effect: limits are the 2.5% and 97.5% points of
     Beta(x* + 1/2, n* - x* + 1/2), where the effect includes the widening; the lower one is 0 at x = 0 and the upper
@@ -67,18 +67,18 @@ def share(events: FloatArray, trials: FloatArray) -> Known:
     _check(events, trials)
     if np.any(events > trials):
         raise ValueError("more events than trials")
-    spread, count, number = share_spread(events, trials), events.sum(axis=-1), trials.sum(axis=-1)
+    spread, count, number = share_design_effect(events, trials), events.sum(axis=-1), trials.sum(axis=-1)
     value = count / number
 
     def beta(effect: FloatArray) -> tuple[FloatArray, FloatArray]:
-        # However alike, the trials tell what one does.
+        # However correlated, the trials are worth at least one.
         effective = np.maximum(number / effect, 1.0)
         return value * effective + 0.5, (1 - value) * effective + 0.5
 
     a, b = beta(spread.effect)
     mean, variance = a / (a + b), a * b / ((a + b) ** 2 * (a + b + 1))
     wide = beta(spread.effect * spread.widening)
-    return Known(
+    return IntervalEstimate(
         value,
         np.sqrt(variance + (mean - value) ** 2),
         np.where(count == 0, 0.0, np.minimum(betaincinv(*wide, _TAIL), value)),
@@ -87,21 +87,22 @@ def share(events: FloatArray, trials: FloatArray) -> Known:
     )
 
 
-def rate(events: FloatArray, exposure: FloatArray, *, random_exposure: bool = False) -> Known:
+def rate(events: FloatArray, exposure: FloatArray, *, random_exposure: bool = False) -> IntervalEstimate:
     """Events per unit of `exposure` (..., images), such as false alarms per km2 searched, over-dispersed by image.
 
     With x events, x* = x / effect and t* = exposure / effect: limits are the 2.5% and 97.5% points of Gamma(x* + 1/2)
-    over t*, where the effect includes the widening; the lower one is 0 at x = 0. `random_exposure`: see `rate_spread`.
+    over t*, where the effect includes the widening; the lower one is 0 at x = 0. `random_exposure`: see
+    `rate_design_effect`.
     Raises ValueError where nothing was exposed.
     """
     _check(events, exposure)
-    spread = rate_spread(events, exposure, random_exposure=random_exposure)
+    spread = rate_design_effect(events, exposure, random_exposure=random_exposure)
     count, total = events.sum(axis=-1), exposure.sum(axis=-1)
     value = count / total
     shape, effective = count / spread.effect + 0.5, total / spread.effect
     mean, variance = shape / effective, shape / effective**2
     wide = spread.effect * spread.widening
-    return Known(
+    return IntervalEstimate(
         value,
         np.sqrt(variance + (mean - value) ** 2),
         np.where(count == 0, 0.0, np.minimum(gammaincinv(count / wide + 0.5, _TAIL) / (total / wide), value)),
@@ -110,14 +111,14 @@ def rate(events: FloatArray, exposure: FloatArray, *, random_exposure: bool = Fa
     )
 
 
-def share_spread(events: FloatArray, trials: FloatArray) -> Spread:
+def share_design_effect(events: FloatArray, trials: FloatArray) -> DesignEffect:
     """The design effect of a share whose events are alike within an image: 1 + rho (sum n2 / sum n - 1) (Kish 1965).
 
     rho is the correlation of two trials of one image. With residuals d = x - p n of the ratio estimator, of which
-    E(sum d2) = p (1 - p) sum n (1 - sum n2 / (sum n)2) where rho = 0, the moment estimate is what sum d2 has above
-    that, over p (1 - p) sum n (n - 1). It weighs the lesser of events and non-events, and `PRIOR_CORRELATION` weighs
-    `PRIOR_EVENTS`, so that a species without an error gets the prior. What is estimated is widened by (t / z)2 with
-    as many degrees of freedom as there are effective images, (sum n)2 / sum n2, less one.
+    E(sum d2) = p (1 - p) sum n (1 - sum n2 / (sum n)2) where rho = 0, the moment estimate is the excess of sum d2 over
+    that, over p (1 - p) sum n (n - 1). It has the weight of the lesser of events and non-events, and
+    `PRIOR_CORRELATION` that of `PRIOR_EVENTS`, so that a species without an error gets the prior. The estimated part is
+    widened by (t / z)2 with as many degrees of freedom as there are effective images, (sum n)2 / sum n2, less one.
     """
     count, number = events.sum(axis=-1), trials.sum(axis=-1)
     value, squares = count / number, (trials**2).sum(axis=-1)
@@ -128,17 +129,17 @@ def share_spread(events: FloatArray, trials: FloatArray) -> Spread:
     excess = residuals / _positive(free * scale) - number
     found = np.where(possible, np.clip(excess / _positive(pairs), 0.0, 1.0), 0.0)
     weight = np.where(possible, np.minimum(count, number - count) * free, 0.0)
-    told = weight / (weight + PRIOR_EVENTS)
-    correlation = told * found + (1 - told) * PRIOR_CORRELATION
-    return Spread(1 + correlation * pairs / number, _widening(told, number**2 / squares - 1))
+    data_weight = weight / (weight + PRIOR_EVENTS)
+    correlation = data_weight * found + (1 - data_weight) * PRIOR_CORRELATION
+    return DesignEffect(1 + correlation * pairs / number, _widening(data_weight, number**2 / squares - 1))
 
 
-def rate_spread(events: FloatArray, exposure: FloatArray, *, random_exposure: bool = False) -> Spread:
+def rate_design_effect(events: FloatArray, exposure: FloatArray, *, random_exposure: bool = False) -> DesignEffect:
     """The design effect of a rate: the ratio estimator's variance over that of independent events; at least 1.
 
     From the images it is m / (m - 1) sum d2 / sum y, with residuals d = y - R t of y events on exposure t in m images
-    (Cochran 1977, Sampling Techniques, ch. 6). It weighs the number of events; `PRIOR_EVENTS` weighs what it would be
-    for events that come with the image, negative binomial with the variance mean + `PRIOR_DISPERSION` mean2:
+    (Cochran 1977, Sampling Techniques, ch. 6). It has the weight of the number of events. The prior, of weight
+    `PRIOR_EVENTS`, is that of negative binomial events with the variance mean + `PRIOR_DISPERSION` mean2:
     1 + `PRIOR_DISPERSION` sum y / m. `random_exposure` is for exposures that are drawn with the images, as animals
     are, and not set, as areas are: it adds sum y CV2(sum t), which is 1 for one image.
     """
@@ -151,14 +152,14 @@ def rate_spread(events: FloatArray, exposure: FloatArray, *, random_exposure: bo
         varying = np.maximum((exposure**2).sum(axis=-1) / total**2 - 1 / images, 0.0) / rest
     prior = 1 + PRIOR_DISPERSION * count / images + (count * varying if random_exposure else 0.0)
     weight = count if images > 1 else np.zeros_like(count)
-    told = weight / (weight + PRIOR_EVENTS)
-    effect = np.maximum(told * residuals / np.maximum(count, 1.0) + (1 - told) * prior, 1.0)
-    return Spread(effect, _widening(told, np.full_like(total, images - 1)))
+    data_weight = weight / (weight + PRIOR_EVENTS)
+    effect = np.maximum(data_weight * residuals / np.maximum(count, 1.0) + (1 - data_weight) * prior, 1.0)
+    return DesignEffect(effect, _widening(data_weight, np.full_like(total, images - 1)))
 
 
-def _widening(told: FloatArray, degrees: FloatArray) -> FloatArray:
-    """What makes a normal quantile Student's, for the part of the effect that the images `told`."""
-    return 1 + told * ((stdtrit(np.maximum(degrees, 1.0), 1 - _TAIL) / _Z) ** 2 - 1)
+def _widening(data_weight: FloatArray, degrees: FloatArray) -> FloatArray:
+    """The factor that makes a normal quantile Student's, for the part of the effect that is estimated from images."""
+    return 1 + data_weight * ((stdtrit(np.maximum(degrees, 1.0), 1 - _TAIL) / _Z) ** 2 - 1)
 
 
 def _positive(values: FloatArray) -> FloatArray:

@@ -1,1 +1,1 @@
-"""Where photos were taken and what ground they show, in grid metres."""
+"""The poses of photos and the ground that they show, in grid metres."""

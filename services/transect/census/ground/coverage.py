@@ -1,4 +1,4 @@
-"""The ground that was looked at: footprints, transects and strata as polygons, and their areas without overlap."""
+"""Coverage: footprints, transects and strata as polygons, and their areas without overlap."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,11 +27,11 @@ from transect.census.ground.projection import Views
 from transect.census.inputs.survey import Stratum, SurveySpec
 from transect.errors import SurveyError
 
-# Ground that belongs to two strata, or a transect that shows nothing new: less than this is rounding.
+# A smaller new area of a transect is rounding.
 _NO_AREA_KM2 = 1e-6
-# A transect with a smaller share of new ground was flown over that of others again: it is no sample of its own.
+# A transect with a smaller share of new ground repeats others: it is no sample of its own.
 _LEAST_NEW = 0.2
-# By so much an area that was measured may pass one that was stated.
+# A measured area may exceed a stated one by this share.
 _AREA_TOLERANCE = 1e-3
 _THREADS = 2
 
@@ -41,25 +41,25 @@ Scale = float | Callable[[FloatArray], FloatArray]
 
 @dataclass(frozen=True)
 class Region:
-    """A stratum on the survey's grid; without a polygon it holds every position."""
+    """A stratum on the survey's grid; without a polygon it contains every position."""
 
     name: str
     area_km2: float
     polygon: BaseGeometry | None
     transects_possible: float | None
 
-    def holds(self, xy: FloatArray) -> NDArray[np.bool_]:
+    def contains(self, xy: FloatArray) -> NDArray[np.bool_]:
         """Which positions (n, 2) lie in it."""
         if self.polygon is None:
             return np.ones(len(xy), bool)
         return np.asarray(intersects_xy(self.polygon, xy[:, 0], xy[:, 1]), bool)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Unit:
     """A sampling unit: the ground of one transect in one stratum that no earlier transect of it shows.
 
-    `again` are later transects that fly over the same ground, and are no samples of their own.
+    `repeats` are later transects over the same ground, which are no samples of their own.
     """
 
     stratum: str
@@ -67,7 +67,7 @@ class Unit:
     polygon: BaseGeometry
     area_km2: float
     frames: tuple[int, ...]
-    again: tuple[str, ...] = ()
+    repeats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,54 +112,56 @@ def ground_area_km2(shape: BaseGeometry, scale: Scale) -> float:
     return float((area(parts) / local**2).sum()) / 1e6
 
 
-def cover(
+def compute_coverage(
     views: Mapping[int, GroundView],
     transects: Mapping[int, str | None],
     regions: Sequence[Region],
     spec: SurveySpec,
     scale: Scale,
 ) -> Coverage:
-    """Lay the footprints of the photos (by frame number) over the strata.
+    """Intersect the footprints of the photos (by frame number) with the strata.
 
-    A photo belongs to the stratum that holds its middle; its ground is cut at the stratum's border. A map belongs to
+    A photo belongs to the stratum that contains its middle; its ground is cut at the stratum's border. A map belongs to
     every stratum that it shows. Ground that two transects show belongs to the first of them by name, so that neither
-    area nor animals count twice. Areas are ground areas: `scale` takes the grid's out.
+    area nor animals count twice. Areas are ground areas: `scale` removes the grid's scale.
     """
     outlines = Views(list(views.values())).footprints()
     shown = {number: outline for number, outline in zip(views, outlines, strict=True) if outline is not None}
-    held = _held(shown, {number for number, view in views.items() if isinstance(view, Mosaic)}, regions)
-    grounds = _Grounds(shown, transects, held)
+    frames_by_region = _frames_by_region(
+        shown, {number for number, view in views.items() if isinstance(view, Mosaic)}, regions
+    )
+    grounds = _FootprintUnions(shown, transects, frames_by_region)
     region_of: dict[int, str] = {}
     units: list[Unit] = []
-    for row, (region, numbers) in enumerate(zip(regions, held, strict=True)):
+    for row, (region, numbers) in enumerate(zip(regions, frames_by_region, strict=True)):
         members: dict[str, list[int]] = {}
         for number in numbers:
             region_of.setdefault(number, region.name)
             transect = "all" if spec.sampling == "total" else transects[number]
             if transect is not None:
                 members.setdefault(transect, []).append(number)
-        shapes = {name: grounds.of(row, None if spec.sampling == "total" else name) for name in members}
+        shapes = {name: grounds.for_region(row, None if spec.sampling == "total" else name) for name in members}
         units += _units(region, members, shapes, scale)
     return Coverage(shown, tuple(regions), tuple(units), ground_area_km2(grounds.whole(), scale), region_of)
 
 
-class _Grounds:
-    """Unions of footprints. Each footprint is taken up once: with those of its transect in the same regions."""
+class _FootprintUnions:
+    """Cached unions of footprints. Each footprint is merged once, with those of its transect in the same regions."""
 
     def __init__(
         self,
         shown: Mapping[int, BaseGeometry],
         transects: Mapping[int, str | None],
-        held: Sequence[Sequence[int]],
+        frames_by_region: Sequence[Sequence[int]],
     ) -> None:
         inside: dict[int, tuple[int, ...]] = dict.fromkeys(shown, ())
-        for region, numbers in enumerate(held):
+        for region, numbers in enumerate(frames_by_region):
             for number in numbers:
                 inside[number] += (region,)
         members: dict[tuple[str | None, tuple[int, ...]], list[BaseGeometry]] = {}
         for number, outline in shown.items():
             members.setdefault((transects[number], inside[number]), []).append(outline)
-        # GEOS lets go of the interpreter while it works.
+        # GEOS releases the GIL.
         with ThreadPoolExecutor(_THREADS) as pool:
             self._unions = list(pool.map(union_all, members.values()))
         self._merged: dict[tuple[int, ...], BaseGeometry] = {(): Polygon()}
@@ -169,7 +171,7 @@ class _Grounds:
                 for name in {transect, None}:
                     self._parts.setdefault((region, name), []).append(part)
 
-    def of(self, region: int, transect: str | None) -> BaseGeometry:
+    def for_region(self, region: int, transect: str | None) -> BaseGeometry:
         """The ground that the frames of a region show: those of one transect, or all of them (None)."""
         return self._together(tuple(self._parts[region, transect]))
 
@@ -183,20 +185,20 @@ class _Grounds:
         return self._merged[parts]
 
 
-def _held(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[Region]) -> list[list[int]]:
-    """The frames of each region; a photo is in the first that holds its middle."""
+def _frames_by_region(shown: Mapping[int, BaseGeometry], maps: set[int], regions: Sequence[Region]) -> list[list[int]]:
+    """The frames of each region; a photo is in the first that contains its middle."""
     numbers = np.array(list(shown), np.int64)
     middles = get_coordinates(centroid(np.array(list(shown.values()), object))) if shown else np.empty((0, 2))
     free = np.ones(len(numbers), bool)
-    held = []
+    frames_by_region = []
     for region in regions:
-        inside = region.holds(middles) & free
+        inside = region.contains(middles) & free
         mine = numbers[inside].tolist()
         free &= ~inside | np.isin(numbers, list(maps))
         if region.polygon is not None:
             mine += [number for number in sorted(maps - set(mine)) if shown[number].intersects(region.polygon)]
-        held.append(mine)
-    return held
+        frames_by_region.append(mine)
+    return frames_by_region
 
 
 def _units(
@@ -211,7 +213,7 @@ def _units(
         if earlier < later:
             before[later].append(earlier)
     units: dict[int, Unit] = {}
-    # What was flown again belongs to the unit that it repeats.
+    # A repeated transect belongs to the unit that it repeats.
     unit_of: dict[int, int] = {}
     for row, name in enumerate(names):
         ground = shapes[row]
@@ -221,28 +223,28 @@ def _units(
         frames = tuple(sorted(members[name]))
         if near and ground.area < _LEAST_NEW * shapes[row].area:
             first = max(near, key=lambda unit: units[unit].polygon.intersection(shapes[row]).area)
-            units[first] = _joined(units[first], ground, scale, frames, name)
+            units[first] = _extended(units[first], ground, scale, frames, name)
             unit_of[row] = first
         elif (found_km2 := ground_area_km2(ground, scale)) > _NO_AREA_KM2:
-            units[row] = Unit(region.name, name, ground, found_km2, frames)
+            units[row] = Unit(stratum=region.name, transect=name, polygon=ground, area_km2=found_km2, frames=frames)
             unit_of[row] = row
     return list(units.values())
 
 
-def _joined(unit: Unit, ground: BaseGeometry, scale: Scale, frames: tuple[int, ...], name: str) -> Unit:
-    """The unit with what a transect that repeats it shows besides: slivers, where the aircraft flew a little aside."""
+def _extended(unit: Unit, ground: BaseGeometry, scale: Scale, frames: tuple[int, ...], name: str) -> Unit:
+    """The unit extended by the new ground of a transect that repeats it: slivers from a slightly different track."""
     polygon = unit.polygon.union(ground)
     return replace(
         unit,
         polygon=polygon,
         area_km2=ground_area_km2(polygon, scale),
         frames=tuple(sorted((*unit.frames, *frames))),
-        again=(*unit.again, name),
+        repeats=(*unit.repeats, name),
     )
 
 
 def check_against_strata(coverage: Coverage, spec: SurveySpec) -> None:
-    """Raise SurveyError where more was flown than a stratum holds: then its area or the positions are wrong."""
+    """Raise SurveyError where the sampled ground exceeds a stratum: then its area or the positions are wrong."""
     for region in coverage.regions:
         units = [unit for unit in coverage.units if unit.stratum == region.name]
         sampled = sum(unit.area_km2 for unit in units)
@@ -274,7 +276,7 @@ def assign_to_units(xy: FloatArray, coverage: Coverage, reach_m: float) -> NDArr
     for region in coverage.regions:
         numbers = np.array([row for row, one in enumerate(coverage.units) if one.stratum == region.name], np.int64)
         mine = [coverage.units[number] for number in numbers]
-        inside = np.flatnonzero(region.holds(xy))
+        inside = np.flatnonzero(region.contains(xy))
         row = nearest_polygon(
             xy[inside],
             np.array([one.polygon for one in mine], object),

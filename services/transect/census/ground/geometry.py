@@ -1,4 +1,4 @@
-"""From pixels to ground metres: a pinhole camera of any heading and tilt over flat ground, UTM grid, float64."""
+"""Pixels to ground metres: a pinhole camera of any heading and tilt over flat ground, UTM grid, float64."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pyproj import CRS, Geod, Proj, Transformer
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.lonlat import along_sides, geodesic_area_km2, middle_longitude
+from transect.census.lonlat import densify_sides, geodesic_area_km2, middle_longitude
 
 __all__ = [
     "FloatArray",
@@ -32,7 +32,7 @@ FloatArray = NDArray[np.float64]
 _WGS84 = Geod(ellps="WGS84")
 
 MOST_GRID_SCALE = 1.01
-"""A place where the grid's metre is more than a percent longer than the ground's is too far away for that grid."""
+"""Grid scale beyond which a position is too far away for its grid: distances would be off by more than a percent."""
 
 
 def ground_sample_distance(sensor_width_mm: float, focal_mm: float, height_agl_m: float, width_px: int) -> float:
@@ -48,8 +48,8 @@ def distance_m(lon1: float, lat1: float, lon2: float, lat2: float) -> float:
 class Grid:
     """One UTM zone (WGS84) for a whole survey, also for the part of it that lies in the next zone.
 
-    Beyond its own six degrees a zone stays exact (to a millimetre), but its metres grow: `factors` says by how much,
-    and MOST_GRID_SCALE is the limit.
+    Beyond its own six degrees a zone stays exact (to a millimetre), but its metres grow: `factors` gives the scale, and
+    MOST_GRID_SCALE is the limit.
 
     Usage::
 
@@ -67,13 +67,13 @@ class Grid:
 
     @classmethod
     def around(cls, longitudes: FloatArray, latitudes: FloatArray) -> "Grid":
-        """The zone that holds the middle (median) of the positions (degrees), also across the antimeridian."""
+        """The zone that contains the median of the positions (degrees), also across the antimeridian."""
         zone = int((middle_longitude(longitudes) + 180) // 6) % 60 + 1
         return cls((32600 if float(np.median(latitudes)) >= 0 else 32700) + zone)
 
     @property
     def name(self) -> str:
-        """The zone as people write it, such as `UTM 36S`."""
+        """The zone's usual name, such as `UTM 36S`."""
         return f"UTM {self.epsg % 100}{'N' if self.epsg < 32700 else 'S'}"
 
     def forward(self, longitudes: FloatArray, latitudes: FloatArray) -> FloatArray:
@@ -89,7 +89,7 @@ class Grid:
     def factors(self, longitudes: FloatArray, latitudes: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Meridian convergence in degrees (true azimuth - grid azimuth) and scale (grid m / ground m), (n,) each.
 
-        Infinite where the zone cannot be continued to.
+        Infinite where the zone's projection is not defined.
         """
         found = self._proj.get_factors(longitudes, latitudes)
         return (
@@ -104,14 +104,15 @@ class Grid:
 
     def polygon(self, corners: Sequence[tuple[float, float]]) -> Polygon:
         """A polygon of (longitude, latitude) corners on the grid; its sides are straight in degrees."""
-        points = along_sides(corners)
+        points = densify_sides(corners)
         return Polygon(self.forward(points[:, 0], points[:, 1]))
 
 
 class GroundView(Protocol):
-    """What a picture shows of the ground: a photo (Pose) or a map (orthomosaic.Mosaic).
+    """The mapping between a picture and the ground: of a photo (Pose) or a map (orthomosaic.Mosaic).
 
-    `x`, `y` is where its errors turn around, in grid metres; `position_sd_m` how well that is known (None: not said).
+    `x`, `y` is the centre of rotation of its pose errors, in grid metres; `position_sd_m` its standard deviation (None:
+    not reported).
     """
 
     @property
@@ -146,19 +147,18 @@ class GroundView(Protocol):
     def outline(self) -> BaseGeometry:
         """The ground that it shows, in grid metres."""
 
-    def turning_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
-        """Standard deviation in metres, at places (n, 2), of what errors of yaw and height do there, (n,)."""
+    def pose_error_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
+        """Standard deviation (n,) in metres that errors of yaw and height cause at places (n, 2)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where a photo was taken and how the camera was held, in grid coordinates.
+    """A photo's exterior orientation in grid coordinates.
 
     `x`, `y` is the point below the camera and `height_m` the camera's height above the ground, all in grid metres;
-    `metres_per_pixel` is that of a camera at this height that looks straight down: height / focal length in pixels.
-    `yaw_deg` is clockwise from grid north; `pitch_deg` -90 looks straight down and more than that ahead;
-    `roll_deg` is positive where the right side is down. `turn_deg` is by how much the picture's upper edge is
-    turned clockwise from the camera's (EXIF orientation).
+    `metres_per_pixel` is that of a nadir camera at this height: height / focal length in pixels. `yaw_deg` is clockwise
+    from grid north; `pitch_deg` is -90 at nadir and more than that ahead; `roll_deg` is positive where the right side
+    is down. `turn_deg` is the clockwise rotation of the picture's upper edge from the camera's (EXIF orientation).
     """
 
     x: float
@@ -183,13 +183,13 @@ class Pose:
         return image_axes(self.yaw_deg, self.pitch_deg, self.roll_deg, self.turn_deg)
 
     def rays(self, pixels: FloatArray) -> FloatArray:
-        """Directions (n, 3), east, north and down, of the light that falls on pixels (n, 2); not of length 1."""
+        """Viewing directions (n, 3), east, north and down, of pixels (n, 2); not of length 1."""
         right, up = pixels[..., 0] - self.width / 2, self.height / 2 - pixels[..., 1]
-        looking = np.stack([right, up, np.full_like(right, self.focal_px)], axis=-1)
-        return np.asarray(looking @ self._axes, np.float64)
+        viewing = np.stack([right, up, np.full_like(right, self.focal_px)], axis=-1)
+        return np.asarray(viewing @ self._axes, np.float64)
 
     def to_ground(self, pixels: FloatArray) -> FloatArray:
-        """See GroundView. NaN for a pixel that looks at or above the horizon."""
+        """See GroundView. NaN for a pixel at or above the horizon."""
         rays = self.rays(pixels)
         down = np.where(rays[..., 2] > 0, rays[..., 2], np.nan)
         return np.asarray([self.x, self.y] + rays[..., :2] * (self.height_m / down)[..., None], np.float64)
@@ -210,7 +210,7 @@ class Pose:
         return np.asarray(self.height_m * np.sqrt(self.focal_px / np.where(down > 0, down, np.nan) ** 3), np.float64)
 
     def steepest_ray_deg(self) -> float:
-        """How far from straight down the corner looks that looks furthest away."""
+        """The greatest angle in degrees between nadir and the viewing direction of a corner."""
         rays = self.rays(_corners(self.width, self.height))
         return float(np.degrees(np.arccos(rays[:, 2] / np.linalg.norm(rays, axis=1))).max())
 
@@ -218,7 +218,7 @@ class Pose:
         """See GroundView."""
         return Polygon(self.to_ground(_corners(self.width, self.height)))
 
-    def turning_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
+    def pose_error_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
         """See GroundView: both errors grow with the distance from the point below the camera."""
         distance = np.hypot(xy[..., 0] - self.x, xy[..., 1] - self.y)
         return np.asarray(
@@ -235,7 +235,7 @@ def image_axes(
     """The picture's directions right, up and into it (rows), each as east, north, down: (..., 3, 3), orthonormal.
 
     Yaw, pitch and roll turn about the down, right and forward axes in that order (Tait-Bryan angles of aviation,
-    z-y'-x''), for a camera that is fixed below the aircraft and looks straight down at pitch -90.
+    z-y'-x''), for a camera that is fixed below the aircraft, nadir at pitch -90.
     """
     yaw, pitch, roll, turn = (
         np.radians(np.asarray(angle, np.float64))

@@ -1,4 +1,4 @@
-"""GeoTIFF orthomosaics: where each pixel lies by the file's own georeference, and which of them hold ground."""
+"""GeoTIFF orthomosaics: the georeference of their pixels, and the part with ground."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ from shapely.geometry.base import BaseGeometry
 from transect.census.ground.geometry import FloatArray, Grid
 from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, said_beside
 
-# The mask of a map is read at so many pixels a side, which leaves its edges known to a two-thousandth of its side.
+# The mask of a map is read at so many pixels a side, so its edges are known to a two-thousandth of its side.
 _MASK_SIDE = 2000
-# A map that does not say which pixels are empty, and whose border holds this share of pure black or white, has some.
+# Share of pure black or white border pixels from which a map has empty pixels that its mask does not mark.
 _EMPTY_SHARE = 0.005
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Georeference:
     """A map's pixels in its own coordinate reference system.
 
@@ -48,7 +48,7 @@ class Georeference:
 
     @property
     def middle_gsd_m(self) -> float:
-        """As Placement has it: `gsd_m`."""
+        """The ground sample distance in the middle, as in Placement: `gsd_m`."""
         return self.gsd_m
 
 
@@ -105,12 +105,12 @@ class Mosaic:
         return np.asarray(np.sqrt(np.abs(right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0])), np.float64)
 
     def outline(self) -> BaseGeometry:
-        """See geometry.GroundView: the part that holds ground."""
+        """See geometry.GroundView: the part with ground."""
         fine = segmentize(self.georeference.valid, max(self.width, self.height) / 20)
         return transform(fine, self.to_ground)
 
-    def turning_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
-        """See geometry.GroundView: a map has neither a yaw nor a height that could be wrong."""
+    def pose_error_sd(self, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
+        """See geometry.GroundView: a map has no errors of yaw and height."""
         return np.zeros(xy.shape[:-1])
 
 
@@ -120,8 +120,8 @@ def _between(crs: str, epsg: int) -> Transformer:
 
 
 def read_georeference(path: Path) -> Georeference | str | None:
-    """The georeference of a TIFF; None for an ordinary photo; or a sentence that says why the map cannot be placed."""
-    # Photos as TIFF need not say where they are.
+    """The georeference of a TIFF; None for an ordinary photo; or the reason why the map cannot be placed."""
+    # Photos as TIFF need no georeference.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         with geotiff(path) as dataset:
@@ -135,7 +135,7 @@ def read_georeference(path: Path) -> Georeference | str | None:
     except RefersElsewhereError:
         return "no position: it names another file to be read in its place; export it anew."
     except (RasterioError, OSError):
-        # Whether it is an image at all is for the reader of images to say.
+        # The image reader reports files that are no images.
         return None
 
 
@@ -171,14 +171,23 @@ def _read(dataset: Any) -> Georeference | str:
     if not (np.isfinite(lon) and np.isfinite(lat) and abs(lat) <= 84):
         return "no position: its georeference does not lie between 84 S and 84 N."
     grid = Grid.around(np.array([lon]), np.array([lat]))
-    reference = Georeference(crs, (a, b, c, d, e, f), dataset.width, dataset.height, valid, float(lat), float(lon), 0.0)
+    reference = Georeference(
+        crs=crs,
+        affine=(a, b, c, d, e, f),
+        width=dataset.width,
+        height=dataset.height,
+        valid=valid,
+        latitude=float(lat),
+        longitude=float(lon),
+        gsd_m=0.0,
+    )
     scale = Mosaic(reference, grid.epsg).scale_at(np.array([middle]))[0]
     gsd = float(scale / grid.factors(np.array([lon]), np.array([lat]))[1][0])
     return replace(reference, gsd_m=gsd)
 
 
 def _valid(dataset: Any) -> BaseGeometry | str:
-    """The part of a map that holds ground, in pixels, from its mask at reduced resolution."""
+    """The part of a map with ground, in pixels, from its mask at reduced resolution; or the reason for none."""
     step = max(dataset.width, dataset.height) / _MASK_SIDE
     size = (dataset.height, dataset.width)
     if step > 1:
@@ -189,7 +198,7 @@ def _valid(dataset: Any) -> BaseGeometry | str:
         mask = np.asarray(dataset.dataset_mask(out_shape=size), np.uint8)
     if not mask.any():
         return "no area: its mask leaves nothing of it."
-    # A mask may call the border ground: alpha that is opaque everywhere, or nodata of another value.
+    # A mask may mark the border as ground: alpha that is opaque everywhere, or nodata of another value.
     share = _empty_border(dataset, mask > 0)
     if share > _EMPTY_SHARE:
         return (
@@ -202,13 +211,11 @@ def _valid(dataset: Any) -> BaseGeometry | str:
 
 
 def _empty_border(dataset: Any, ground: NDArray[np.bool_]) -> float:
-    """The share of pixels called `ground` that are pure black or white and hang together with the map's border or
-    with what is no ground.
-    """
+    """The share of pure black or white `ground` pixels that are connected to the map's border or to masked pixels."""
     colours = [band for band, colour in enumerate(dataset.colorinterp, start=1) if colour != ColorInterp.alpha]
     seen = dataset.read(colours[:3], out_shape=(len(colours[:3]), *ground.shape))
     most = np.iinfo(seen.dtype).max if seen.dtype.kind in "ui" else 1
-    # The outermost pixels, and those next to one that is no ground.
+    # The outermost pixels, and those next to a masked one.
     around = np.pad(~ground, 1, constant_values=True).astype(np.uint8)
     beside = cv2.dilate(around, np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
     empty = 0.0

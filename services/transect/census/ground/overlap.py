@@ -1,4 +1,4 @@
-"""How much of the ground the photos of a survey show more than once."""
+"""Overlap: the shares of a photo's ground that other photos show too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import FloatArray, Grid
 from transect.census.ground.placement.frames import Frame
 
-# The overlap is that of so many photos, evenly chosen; more say no more.
-_MOST_ASKED = 1000
+# The overlap is estimated from so many photos, evenly chosen; more would not change it.
+_MOST_SAMPLED = 1000
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much of a photo's ground others show too, as shares of its ground.
+    """Overlap as shares of a photo's ground.
 
     `forward` is the median share that the next photo of the same transect shows (None without transects);
-    `across` the mean share that photos of other transects show, `shared` that any other photo shows. `looks` is how
-    often a place is photographed on average.
+    `across` the mean share that photos of other transects show, `shared` that any other photo shows. `looks` is the
+    mean number of photos of a place.
     """
 
     forward: float | None
@@ -32,7 +32,7 @@ class Overlap:
 
 
 def ground_areas_m2(coverage: Coverage, grid: Grid) -> FloatArray:
-    """The ground of each footprint in m2 (n,), without the others."""
+    """The ground area of each footprint in m2 (n,)."""
     grounds = np.array(list(coverage.footprints.values()), object)
     return np.asarray(area(grounds) / grid.scale_at(get_coordinates(centroid(grounds))) ** 2, np.float64)
 
@@ -47,7 +47,7 @@ def measure_overlap(frames: Sequence[Frame], coverage: Coverage, grid: Grid) -> 
     areas = area(grounds)
     tree = STRtree(grounds)
     across, shared = [], []
-    for index in range(0, len(numbers), -(-len(numbers) // _MOST_ASKED)):
+    for index in range(0, len(numbers), -(-len(numbers) // _MOST_SAMPLED)):
         own, transect = grounds[index], frames[numbers[index]].transect
         others = np.setdiff1d(tree.query(own, predicate="intersects"), [index])
         elsewhere = [other for other in others if frames[numbers[other]].transect != transect]

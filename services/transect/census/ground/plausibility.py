@@ -1,4 +1,4 @@
-"""What the photos of a survey say that cannot all be true. Such photos count, and are named."""
+"""Plausibility checks: contradictory positions, heights and times. Such photos count, and are reported as issues."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import GroundView, distance_m
 from transect.census.ground.placement.frames import Frame, Placement
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 
 # No survey aircraft flies faster, and clocks are read to a second.
 _FASTEST_M_S = 150.0
@@ -17,7 +17,7 @@ _CLOCK_S = 1.0
 # Over hills heights differ; a zero too many, or feet for metres, differs more.
 _ODD_HEIGHT = 3.0
 _FEWEST_HEIGHTS = 5
-# Photos that stand so near one another stand at one point; so many of them, over so long, are no burst of the camera.
+# Photos within this distance are at one point; so many of them, over so long, are no burst of the camera.
 _ONE_POINT_M = 1.0
 _FEWEST_TIMED = 3
 _STILL_S = 2.0
@@ -26,31 +26,31 @@ _FEWEST_SHARED = 6
 _DIGITS = re.compile(r"(\d+)")
 
 
-def suspects(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tuple[Failure, ...]:
-    """What is remarked of single photos; those with an odd height, an order against their names, too far from the photo
-    before, or on one point with others though time went by.
+def plausibility_issues(frames: Sequence[Frame], views: Sequence[GroundView | None]) -> tuple[Issue, ...]:
+    """The remarks on single photos, and suspects: odd heights, times against the order of names, leaps, and runs of
+    photos at one point while time passes.
     """
     found = [
-        Failure(frame.name, "remark", f"{frame.name}: {one.rstrip('.')}.") for frame in frames for one in frame.remarks
+        Issue(frame.name, "remark", f"{frame.name}: {one.rstrip('.')}.") for frame in frames for one in frame.remarks
     ]
     by_transect: dict[str, list[int]] = {}
     for number, frame in enumerate(frames):
         if frame.transect is not None and frame.taken_at is not None:
             by_transect.setdefault(frame.transect, []).append(number)
     for transect, numbers in by_transect.items():
-        found += _backwards(transect, [frames[number] for number in numbers])
+        found += _reversed_times(transect, [frames[number] for number in numbers])
         found += _leaps(transect, [(frames[number], views[number]) for number in numbers])
-    return (*found, *_odd_heights(frames), *_standing_still(frames))
+    return (*found, *_odd_heights(frames), *_stationary_runs(frames))
 
 
-def _odd_heights(frames: Sequence[Frame]) -> Iterator[Failure]:
+def _odd_heights(frames: Sequence[Frame]) -> Iterator[Issue]:
     heights = {frame.name: frame.placement.height_m for frame in frames if isinstance(frame.placement, Placement)}
     if len(heights) < _FEWEST_HEIGHTS:
         return
     usual = float(np.median(list(heights.values())))
     for name, height in heights.items():
         if not usual / _ODD_HEIGHT <= height <= usual * _ODD_HEIGHT:
-            yield Failure(
+            yield Issue(
                 name,
                 "suspect",
                 f"{name} was taken from {height:.4g} m above ground, where the median of the survey is {usual:.4g} m: "
@@ -58,8 +58,8 @@ def _odd_heights(frames: Sequence[Frame]) -> Iterator[Failure]:
             )
 
 
-def _standing_still(frames: Sequence[Frame]) -> Iterator[Failure]:
-    """Photos in a row that stand on one point: a hovering aircraft, a receiver that froze, or lost decimals."""
+def _stationary_runs(frames: Sequence[Frame]) -> Iterator[Issue]:
+    """Consecutive photos at one point: a hovering aircraft, a frozen receiver, or lost decimals."""
     placed = [(frame, frame.placement) for frame in frames if isinstance(frame.placement, Placement)]
     runs: list[list[tuple[Frame, Placement]]] = []
     for frame, placement in placed:
@@ -78,7 +78,7 @@ def _standing_still(frames: Sequence[Frame]) -> Iterator[Failure]:
             seconds is not None and len(run) >= _FEWEST_TIMED and seconds >= _STILL_S
         ):
             took = "" if seconds is None else f" though {seconds:g} s lie between the first and the last"
-            yield Failure(
+            yield Issue(
                 first.name,
                 "suspect",
                 f"{first.name} to {last.name}: {len(run)} photos stand at one point, within {_ONE_POINT_M:g} m{took}: "
@@ -88,7 +88,7 @@ def _standing_still(frames: Sequence[Frame]) -> Iterator[Failure]:
     many = sum(map(len, shared))
     if many >= _FEWEST_SHARED and 2 * many >= len(placed) and max(map(len, shared)) < _FEWEST_TIMED:
         first = shared[0][0][0]
-        yield Failure(
+        yield Issue(
             first.name,
             "suspect",
             f"{first.name} is the first of {many} photos of which each stands where the photo before or after it "
@@ -106,10 +106,10 @@ def _seconds(first: Frame, last: Frame) -> float | None:
     return (last.taken_at - first.taken_at).total_seconds()
 
 
-def _backwards(transect: str, frames: Sequence[Frame]) -> Iterator[Failure]:
+def _reversed_times(transect: str, frames: Sequence[Frame]) -> Iterator[Issue]:
     for before, after in pairwise(sorted(frames, key=lambda frame: _natural(frame.name))):
         if before.taken_at is not None and after.taken_at is not None and after.taken_at < before.taken_at:
-            yield Failure(
+            yield Issue(
                 after.name,
                 "suspect",
                 f"In transect {transect} time runs backwards: {after.name} was taken at {after.taken_at}, the photo "
@@ -117,14 +117,14 @@ def _backwards(transect: str, frames: Sequence[Frame]) -> Iterator[Failure]:
             )
 
 
-def _leaps(transect: str, flown: Sequence[tuple[Frame, GroundView | None]]) -> Iterator[Failure]:
+def _leaps(transect: str, flown: Sequence[tuple[Frame, GroundView | None]]) -> Iterator[Issue]:
     timed = ((frame.taken_at, frame.name, view) for frame, view in flown if frame.taken_at is not None)
     placed = sorted(((time, name, view) for time, name, view in timed if view is not None), key=lambda one: one[:2])
     for (earlier, before, one), (later, after, other) in pairwise(placed):
         seconds = (later - earlier).total_seconds() + _CLOCK_S
         metres = float(np.hypot(other.x - one.x, other.y - one.y))
         if metres > _FASTEST_M_S * seconds:
-            yield Failure(
+            yield Issue(
                 after,
                 "suspect",
                 f"In transect {transect} {after} lies {metres / 1000:.3g} km from {before}, which was taken "
@@ -133,46 +133,46 @@ def _leaps(transect: str, flown: Sequence[tuple[Frame, GroundView | None]]) -> I
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Names in the order in which people count: 9 before 10."""
+    """A key for natural order: 9 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(name)]
 
 
-def unsampled(frames: Sequence[Frame], coverage: Coverage) -> tuple[Failure, ...]:
-    """Transects that are no sample of any stratum, and why."""
+def unsampled_transects(frames: Sequence[Frame], coverage: Coverage) -> tuple[Issue, ...]:
+    """Transects that are no sample of a stratum, with the reason."""
     members: dict[str, list[int]] = {}
     for number in coverage.footprints:
         transect = frames[number].transect
         if transect is not None:
             members.setdefault(transect, []).append(number)
     sampled = {(unit.stratum, unit.transect) for unit in coverage.units}
-    repeats = {(unit.stratum, name): unit.transect for unit in coverage.units for name in unit.again}
-    failures = []
+    repeats = {(unit.stratum, name): unit.transect for unit in coverage.units for name in unit.repeats}
+    issues = []
     for transect, numbers in sorted(members.items()):
         strata = {coverage.region_of[number] for number in numbers if number in coverage.region_of}
         if not strata and coverage.regions:
             reason = f"Transect {transect} ({len(numbers)} photos) lies in no stratum; its animals are in no estimate."
-            failures.append(Failure(transect, "transect", reason))
+            issues.append(Issue(transect, "transect", reason))
         for stratum in sorted(strata):
             if (first := repeats.get((stratum, transect))) is not None:
                 reason = (
                     f"Transect {transect} shows the ground of transect {first} in stratum {stratum} again; together "
                     f"they are one sample, and {transect} is no sample of its own."
                 )
-                failures.append(Failure(transect, "transect", reason))
+                issues.append(Issue(transect, "transect", reason))
             elif (stratum, transect) not in sampled:
                 reason = (
                     f"Transect {transect} shows no ground of stratum {stratum} that no transect before it by name "
                     "shows; it is no sample of its own."
                 )
-                failures.append(Failure(transect, "transect", reason))
-    return tuple(failures)
+                issues.append(Issue(transect, "transect", reason))
+    return tuple(issues)
 
 
-def lost(planned: Coverage, searched: Coverage) -> tuple[Failure, ...]:
-    """Transects that were to be a sample and are none, since none of their photos could be searched."""
+def unsearched_transects(planned: Coverage, searched: Coverage) -> tuple[Issue, ...]:
+    """Planned sampling units that are lost, since none of their photos could be searched."""
     left = {(unit.stratum, unit.transect) for unit in searched.units}
     return tuple(
-        Failure(
+        Issue(
             unit.transect,
             "transect",
             f"Transect {unit.transect} is no sample of stratum {unit.stratum}, since its photos there could not be "

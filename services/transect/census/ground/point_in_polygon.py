@@ -1,4 +1,4 @@
-"""Which of many polygons holds each of many places, by square cells of the ground. Pure."""
+"""Point in polygon for many points and polygons, by a grid of square cells. Pure."""
 
 from dataclasses import dataclass
 
@@ -13,23 +13,23 @@ Shapes = NDArray[np.object_]
 
 
 def nearest_polygon(xy: FloatArray, polygons: Shapes, parts: Shapes, owner: IntArray, reach_m: float) -> IntArray:
-    """For each place (n, 2) the first polygon that holds it, else the nearest within `reach_m`, else -1.
+    """For each place (n, 2) the first polygon that contains it, else the nearest within `reach_m`, else -1.
 
-    `parts` are small shapes in whose boxes the polygons lie, and `owner` says in which polygon each: a photo strip has
-    a large box, its photos have small ones.
+    `parts` are small shapes whose boxes cover the polygons, and `owner` is the polygon of each: a photo strip has a
+    large box, its photos have small ones.
     """
     found = np.full(len(xy), -1, np.int64)
     if len(polygons) == 0 or len(xy) == 0:
         return found
     prepare(polygons)
-    near = _Near.of(xy, bounds(parts), owner, reach_m)
+    near = _CandidatePairs.of(xy, bounds(parts), owner, reach_m)
     for polygon, rows in near.by_polygon(found < 0):
         held = rows[intersects_xy(polygons[polygon], xy[rows, 0], xy[rows, 1])]
         found[held] = np.where(found[held] < 0, polygon, found[held])
     apart = np.full(len(xy), np.inf)
     for polygon, rows in near.by_polygon(found < 0):
         places = points(xy[rows])
-        # A prepared polygon tells at once that a place is too far away, but not how far.
+        # A prepared polygon speeds up `dwithin`, but not `distance`.
         within = dwithin(polygons[polygon], places, reach_m)
         metres, rows_within = distance(polygons[polygon], places[within]), rows[within]
         closer = metres < apart[rows_within]
@@ -38,22 +38,22 @@ def nearest_polygon(xy: FloatArray, polygons: Shapes, parts: Shapes, owner: IntA
 
 
 @dataclass(frozen=True)
-class _Near:
-    """Pairs of a place and a polygon that share a cell, in order of polygon, then place."""
+class _CandidatePairs:
+    """Candidate pairs of a place and a polygon, which share a cell, in order of polygon, then place."""
 
     place: IntArray
     polygon: IntArray
 
     @classmethod
-    def of(cls, xy: FloatArray, boxes: FloatArray, owner: IntArray, reach_m: float) -> "_Near":
-        """`boxes` (m, 4) as least x, least y, most x, most y belong to the polygons `owner` (m,)."""
+    def of(cls, xy: FloatArray, boxes: FloatArray, owner: IntArray, reach_m: float) -> "_CandidatePairs":
+        """`boxes` (m, 4) are least x, least y, most x, most y of parts of the polygons `owner` (m,)."""
         side = float(np.median(boxes[:, 2:] - boxes[:, :2])) + 2 * reach_m + 1e-9
         low = np.floor((boxes[:, :2] - reach_m) / side).astype(np.int64)
         high = np.floor((boxes[:, 2:] + reach_m) / side).astype(np.int64)
         first, span = low.min(axis=0), high.max(axis=0) - low.min(axis=0) + 1
         many = int(owner.max()) + 1
         wide, box = high - low + 1, np.repeat(np.arange(len(boxes)), np.prod(high - low + 1, axis=1))
-        step = _counted(np.prod(wide, axis=1))
+        step = _ranges(np.prod(wide, axis=1))
         cell = low[box] - first + np.stack([step % wide[box, 0], step // wide[box, 0]], axis=-1)
         held = np.unique((cell[:, 0] * span[1] + cell[:, 1]) * many + owner[box])
         own = np.floor(xy / side)
@@ -63,19 +63,19 @@ class _Near:
         start, end = np.searchsorted(held, key), np.searchsorted(held, key + many)
         place, polygon = (
             np.repeat(inside, end - start),
-            held[np.repeat(start, end - start) + _counted(end - start)] % many,
+            held[np.repeat(start, end - start) + _ranges(end - start)] % many,
         )
         order = np.argsort(polygon, kind="stable")
         return cls(place[order], polygon[order])
 
-    def by_polygon(self, asked: NDArray[np.bool_]) -> list[tuple[int, IntArray]]:
-        """Each polygon with those of its places that are asked for."""
-        kept = asked[self.place]
+    def by_polygon(self, selected: NDArray[np.bool_]) -> list[tuple[int, IntArray]]:
+        """Each polygon with those of its candidate places that are `selected` (n,)."""
+        kept = selected[self.place]
         place, polygon = self.place[kept], self.polygon[kept]
         starts = np.flatnonzero(np.diff(polygon, prepend=-1))
         return list(zip(polygon[starts].tolist(), np.split(place, starts[1:]), strict=True)) if len(starts) else []
 
 
-def _counted(lengths: IntArray) -> IntArray:
-    """0, 1, ... for each length, one after the other."""
+def _ranges(lengths: IntArray) -> IntArray:
+    """Concatenated ranges 0, 1, ... of the given lengths."""
     return np.asarray(np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths), np.int64)

@@ -6,11 +6,11 @@ import numpy as np
 
 from transect.census.ground.geometry import MOST_GRID_SCALE, Grid, GroundView, Pose
 from transect.census.ground.orthomosaic import Mosaic
-from transect.census.ground.placement.frames import Frame, Placement, displaced
+from transect.census.ground.placement.frames import Frame, Placement, without_placement
 
 
-def put_on_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Frame, ...], tuple[GroundView | None, ...]]:
-    """The grid of a survey, its frames, and what each shows on the grid (None: it has no place).
+def project_to_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Frame, ...], tuple[GroundView | None, ...]]:
+    """The grid of a survey, its frames, and the view of each on the grid (None: no placement).
 
     A frame that lies too far from the others for one grid loses its placement, with the reason.
     """
@@ -25,7 +25,7 @@ def put_on_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Frame, ...], tuple
     for row, (number, placement) in enumerate(zip(numbers, placements, strict=True)):
         frame = frames[number]
         if not (np.isfinite(xy[row]).all() and scale[row] <= MOST_GRID_SCALE):
-            kept[number] = displaced(
+            kept[number] = without_placement(
                 frame,
                 f"no common grid: latitude {placement.latitude:g}, longitude {placement.longitude:g} is too far from "
                 f"the middle of the survey ({grid.name}); correct it, or count that part as a survey of its own.",
@@ -40,15 +40,15 @@ def put_on_grid(frames: Sequence[Frame]) -> tuple[Grid, tuple[Frame, ...], tuple
 
 def _pose(frame: Frame, placement: Placement, place: tuple[float, float], convergence_deg: float, scale: float) -> Pose:
     return Pose(
-        place[0],
-        place[1],
-        placement.yaw_deg - convergence_deg,
-        placement.height_m * scale,
-        placement.gsd_m * scale,
-        frame.width,
-        frame.height,
-        placement.pitch_deg,
-        placement.roll_deg,
-        placement.turn_deg,
-        placement.position_sd_m,
+        x=place[0],
+        y=place[1],
+        yaw_deg=placement.yaw_deg - convergence_deg,
+        height_m=placement.height_m * scale,
+        metres_per_pixel=placement.gsd_m * scale,
+        width=frame.width,
+        height=frame.height,
+        pitch_deg=placement.pitch_deg,
+        roll_deg=placement.roll_deg,
+        turn_deg=placement.turn_deg,
+        position_sd_m=placement.position_sd_m,
     )

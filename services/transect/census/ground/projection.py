@@ -1,4 +1,4 @@
-"""The pictures of a survey as arrays: places, scales and footprints of many frames at once."""
+"""Vectorised projection: positions, scales and footprints of many frames at once."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ IntArray = NDArray[np.int64]
 
 
 class Views:
-    """What every frame of a survey shows; None for a frame without a place.
+    """The views of a survey's frames; None for a frame without a placement.
 
-    Rows of the methods' arrays (n, ...) are pixels or places, `frame` (n,) says of which frame. Photos are computed
-    at once, maps one by one; rows of frames without a place are NaN.
+    Rows of the methods' arrays (n, ...) are pixels or places, and `frame` (n,) is the frame of each. Photos are
+    computed at once, maps one by one; rows of frames without a placement are NaN.
 
     Usage::
 
@@ -42,7 +42,7 @@ class Views:
         ).reshape(-1)
 
     def to_ground(self, frame: IntArray, pixels: FloatArray) -> FloatArray:
-        """Pixels (n, 2) to grid metres (n, 2), as Pose.to_ground does it."""
+        """Pixels (n, 2) to grid metres (n, 2), as Pose.to_ground."""
         rays = self._rays(frame, pixels)
         found = self._place[frame] + rays[:, :2] * (self._height[frame] / rays[:, 2])[:, None]
         for rows, view in self._maps(frame):
@@ -50,18 +50,18 @@ class Views:
         return found
 
     def scale_at(self, frame: IntArray, pixels: FloatArray) -> FloatArray:
-        """Grid metres a pixel at pixels (n, 2), (n,), as Pose.scale_at does it."""
+        """Grid metres a pixel at pixels (n, 2), (n,), as Pose.scale_at."""
         found = self._height[frame] * np.sqrt(self._focal[frame] / self._rays(frame, pixels)[:, 2] ** 3)
         for rows, view in self._maps(frame):
             found[rows] = view.scale_at(pixels[rows])
         return np.asarray(found, np.float64)
 
-    def turning_sd(self, frame: IntArray, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
-        """What errors of yaw and height do at places (n, 2), in metres (n,), as Pose.turning_sd does it."""
+    def pose_error_sd(self, frame: IntArray, xy: FloatArray, yaw_error_deg: float, height_error_m: float) -> FloatArray:
+        """Standard deviation (n,) in metres by errors of yaw and height at places (n, 2), as Pose.pose_error_sd."""
         distance = np.hypot(*(xy - self._place[frame]).T)
         found = distance * np.hypot(math.radians(yaw_error_deg), height_error_m / self._height[frame])
         for rows, view in self._maps(frame):
-            found[rows] = view.turning_sd(xy[rows], yaw_error_deg, height_error_m)
+            found[rows] = view.pose_error_sd(xy[rows], yaw_error_deg, height_error_m)
         return np.asarray(found, np.float64)
 
     def footprints(self) -> list[BaseGeometry | None]:
@@ -77,8 +77,8 @@ class Views:
 
     def _rays(self, frame: IntArray, pixels: FloatArray) -> FloatArray:
         offset = pixels - self._middle[frame]
-        looking = np.stack([offset[:, 0], -offset[:, 1], self._focal[frame]], axis=-1)
-        rays = np.einsum("ni,nij->nj", looking, self._axes[frame])
+        viewing = np.stack([offset[:, 0], -offset[:, 1], self._focal[frame]], axis=-1)
+        rays = np.einsum("ni,nij->nj", viewing, self._axes[frame])
         rays[~(rays[:, 2] > 0)] = np.nan
         return np.asarray(rays, np.float64)
 

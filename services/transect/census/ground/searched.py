@@ -1,4 +1,4 @@
-"""How much of its pictures a survey's ground has: megapixels of the network in one look at every place. Pure."""
+"""Search effort: the network's megapixels in one look at every place of the ground. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import FloatArray, GroundView
 from transect.census.ground.projection import Views
 
-# A tilted photo's pixels differ in size; the middles of so many cells along each side stand for them.
+# A tilted photo's pixels differ in size; they are sampled at the middles of so many cells along each side.
 _CELLS = 4
 
 
 @dataclass(frozen=True)
 class SearchedGround:
-    """Megapixels that one look at every place has, as the network saw them: of each sampling unit, and of all ground.
+    """The network's megapixels in one look at every place: of each sampling unit, and of all ground.
 
     A place that several photos show counts once, with the mean of their pixels.
     """
@@ -30,7 +30,7 @@ def searched_ground(
     scales: FloatArray,
     grid_scale: Callable[[FloatArray], FloatArray],
 ) -> SearchedGround:
-    """What was searched of the ground in `coverage` by the pictures `views`, which its frame numbers count.
+    """The search effort over the ground in `coverage`; its frame numbers index `views`.
 
     `scales` are the network's pixels for each pixel of a picture, along a side, one for each of `views`; `grid_scale`
     gives the grid's metres a metre of ground at places (n, 2).

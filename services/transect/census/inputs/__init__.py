@@ -1,1 +1,1 @@
-"""What a survey folder and a census configuration say, checked."""
+"""Read and validate a survey folder and a census configuration."""

@@ -1,4 +1,4 @@
-"""How a census is run: one small YAML file, every value with a default."""
+"""The configuration of a census: one small YAML file, every value with a default."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,21 +16,20 @@ Counting = Literal["matching", "division_line"]
 
 
 class CensusConfig(ConfigModel):
-    """Options of a census. A value of None means: what the settings say, else the model package.
+    """Options of a census. None stands for the value of the settings, else of the model package.
 
-    `workers` photos are decoded at a time; "auto" is two beside a network on the CPU, and as many as there are cores
-    beside one on a GPU.
+    `workers` photos are decoded at a time; "auto" is two beside a network on the CPU, and one a core beside a GPU.
 
     `gsd` is the ground sample distance in metres a pixel at which photos are searched: those that differ from it by
     more than scales.UNTOUCHED are resampled to it. "auto" is that of the images the model was trained on, None
     searches photos as they are.
 
     `gps_error_m`, `yaw_error_deg` and `height_error_m` are standard deviations of one photo's recorded
-    pose (None: estimated from the survey itself, where enough animals are in two photos, else what is usual); the
-    tolerance within which two boxes may be one animal follows from them. `counting` says how an animal in
-    several photos is counted once; photos more than `time_window_s` apart are never matched, and animals move up to
-    `animal_speed_m_s` between photos. `method` makes the 95% limits. `trust` says what happens where the model's
-    validation does not speak for the survey: "warn" gives the count without the detector's correction, "refuse" none.
+    pose (None: estimated from the survey itself where enough animals are in two photos, else the default); the
+    tolerance within which two boxes may be one animal is derived from them. `counting` is how an animal in several
+    photos is counted once; photos more than `time_window_s` apart are never matched, and animals move up to
+    `animal_speed_m_s` between photos. `method` gives the 95% limits. `trust` is for a survey to which the model's
+    validation does not apply: "warn" gives the count without the detector's correction, "refuse" none.
     """
 
     conf: float | None = Field(default=None, ge=0, le=1)
@@ -52,7 +51,7 @@ class CensusConfig(ConfigModel):
     thumbnails: int = Field(default=20, ge=0, le=40)
 
     def detect_options(self, settings: Settings) -> DetectOptions:
-        """What the detector is asked for: this file's values, else the settings'; the scale is each photo's own.
+        """The detector's options: this file's values, else the settings'; the scale is each photo's own.
 
         Raises InputError where `gsd` and `tile` contradict each other.
         """

@@ -1,4 +1,4 @@
-"""flights.csv: a table of poses that wins over what the photos say themselves."""
+"""flights.csv: a table of poses, which takes precedence over the photos' metadata."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from transect.errors import SurveyError
 from transect.imagery.metadata.times import read_time
 from transect.picture_kinds import kind_of_suffix
 
-# Lowest and highest that makes sense; beyond it a unit or a column is wrong.
+# Plausible ranges; beyond them a unit or a column is wrong.
 _LIMITS = {
     "lat": (-84.0, 84.0),
     "lon": (-180.0, 180.0),
@@ -21,17 +21,17 @@ _LIMITS = {
     "accuracy_m": (0.001, 1000.0),
 }
 COLUMNS = ("image", "transect", *_LIMITS, "time")
-# Before it there was no digital camera in an aircraft; clocks that were not set say 1970 or 1980.
+# Before it there was no digital camera in an aircraft; clocks that were not set are at 1970 or 1980.
 EARLIEST_YEAR = 1995
 _ALIASES = {"latitude": "lat", "longitude": "lon"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FlightRow:
     """One row; None where the cell is empty. Degrees, metres above ground, degrees clockwise from north.
 
-    `pitch_deg` is -90 where the camera looks straight down, `roll_deg` 0 where the horizon is level; `accuracy_m` is
-    the standard deviation of the position along each axis. `time` has an offset from UTC where the cell gives one.
+    `pitch_deg` is -90 at nadir, `roll_deg` 0 where the horizon is level; `accuracy_m` is the standard deviation of the
+    position along each axis. `time` has an offset from UTC where the cell gives one.
     """
 
     line: int
@@ -50,8 +50,8 @@ class FlightRow:
 def read_flights(path: Path) -> tuple[FlightRow, ...]:
     """Read flights.csv; a file that does not exist has no rows.
 
-    Raises SurveyError naming file, line and column for an unknown or missing column, a number that is
-    none or out of range, a time that cannot be read, or an image that stands twice.
+    Raises SurveyError naming file, line and column for an unknown or missing column, a number that is invalid or out of
+    range, a time that cannot be read, or a duplicate image.
     """
     if not path.exists():
         return ()
@@ -68,20 +68,20 @@ def read_flights(path: Path) -> tuple[FlightRow, ...]:
 def match_flights(
     path: Path, rows: Sequence[FlightRow], images: Sequence[str]
 ) -> tuple[dict[str, FlightRow], tuple[FlightRow, ...]]:
-    """Rows by photo name, and the rows that name no photo.
+    """Rows by photo name, and the rows that match no photo.
 
-    A row names a photo by its path below images/, or by its file name alone where only one photo has it. Photos that
-    no row names so are found without regard to case and form of Unicode, and then to the suffix, where one alone fits.
-    Raises SurveyError where a file name fits several photos, or two rows fit one.
+    A row matches a photo by its path below images/, or by its file name where only one photo has it. Remaining rows are
+    matched without regard to case and Unicode form, and then to the suffix, where the match is unique. Raises
+    SurveyError where a file name matches several photos, or two rows match one.
     """
-    found, waiting = dict[str, FlightRow](), list(rows)
-    for alike in (_exactly, folded, _without_suffix):
-        by_path, by_file = _grouped(images, alike, found)
+    found, unmatched = dict[str, FlightRow](), list(rows)
+    for normalise in (_exactly, folded, _without_suffix):
+        by_path, by_file = _grouped(images, normalise, found)
         left = list[FlightRow]()
-        for row in waiting:
-            wanted = alike(row.image.replace("\\", "/").removeprefix("./").removeprefix("images/"))
+        for row in unmatched:
+            wanted = normalise(row.image.replace("\\", "/").removeprefix("./").removeprefix("images/"))
             matches = by_path.get(wanted) or by_file.get(wanted, [])
-            if len(matches) > 1 and alike is _exactly:
+            if len(matches) > 1 and normalise is _exactly:
                 raise SurveyError(
                     f"{path} line {row.line}: {row.image} fits {len(matches)} photos; write its path below images/."
                 )
@@ -91,18 +91,18 @@ def match_flights(
             earlier = found.setdefault(matches[0], row)
             if earlier is not row:
                 raise SurveyError(f"{path} names photo {matches[0]} in line {earlier.line} and in line {row.line}.")
-        waiting = left
-    return found, tuple(waiting)
+        unmatched = left
+    return found, tuple(unmatched)
 
 
 def _grouped(
-    images: Sequence[str], alike: Callable[[str], str], found: dict[str, FlightRow]
+    images: Sequence[str], normalise: Callable[[str], str], found: dict[str, FlightRow]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """The photos that have no row yet, by their path and by their file name."""
     by_path, by_file = dict[str, list[str]](), dict[str, list[str]]()
     for image in images:
         if image not in found:
-            name = alike(image)
+            name = normalise(image)
             by_path.setdefault(name, []).append(image)
             by_file.setdefault(name.rsplit("/", 1)[-1], []).append(image)
     return by_path, by_file
@@ -128,7 +128,7 @@ def _row(path: Path, row: TableRow) -> FlightRow:
     if lat == 0 and lon == 0:
         raise SurveyError(f"{path} line {line}: lat 0, lon 0 is not where a photo was taken; leave both cells empty.")
     moment = _time(row)
-    return FlightRow(line, text["image"], text.get("transect") or None, time=moment, **numbers)
+    return FlightRow(line=line, image=text["image"], transect=text.get("transect") or None, time=moment, **numbers)
 
 
 def _number(row: TableRow, column: str) -> float | None:

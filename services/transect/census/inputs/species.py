@@ -1,4 +1,4 @@
-"""Which species a census reports, and how the count of each is corrected."""
+"""The species that a census reports, and the correction of each count."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from transect.errors import SurveyError
 
 @dataclass(frozen=True)
 class ReportedSpecies:
-    """The species to report, in order, and the number among them of each class of the model that is reported."""
+    """The species to report, in order, and the species number of each reported class of the model."""
 
     names: tuple[str, ...]
     of_class: Mapping[str, int]
 
 
 def reported_species(survey: Survey, classes: Sequence[str]) -> ReportedSpecies:
-    """The species of a survey; classes that survey.yaml maps to null are left out.
+    """The species of a survey; classes that survey.yaml maps to null are excluded.
 
     Raises SurveyError where survey.yaml maps a class that the model does not have.
     """
@@ -41,7 +41,7 @@ def reported_species(survey: Survey, classes: Sequence[str]) -> ReportedSpecies:
 def species_corrections(
     survey: Survey, species: ReportedSpecies, package: PackageManifest, options: DetectOptions
 ) -> dict[str, Correction]:
-    """How each species' count is corrected: for the detector's errors, and by survey.yaml's factors.
+    """The correction of each species' count: for the detector's errors, and by survey.yaml's factors.
 
     Raises SurveyError where survey.yaml has factors for a species that is not reported.
     """

@@ -1,4 +1,4 @@
-"""The survey folder: survey.yaml, the photos below images/, and what the two must agree on."""
+"""The survey folder: survey.yaml and the photos below images/, validated."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from transect.census.estimates.correction import SpeciesFactors
-from transect.census.lonlat import flat, polygon_area_km2
+from transect.census.lonlat import planar_polygon, polygon_area_km2
 from transect.config_files import read_yaml_mapping
 from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
@@ -17,7 +17,7 @@ from transect.imagery.metadata.times import read_offset
 from transect.picture_files import Aside, find_pictures
 from transect.picture_kinds import READ_NAMES
 
-# A stated area and a drawn polygon that differ by more contradict each other.
+# A stated area and a polygon's that differ by more contradict each other.
 _AREA_TOLERANCE = 0.05
 
 
@@ -44,10 +44,10 @@ def _check_place(lon: float, lat: float) -> None:
 
 
 class CameraSpec(ConfigModel):
-    """What the camera table and EXIF do not know, or know wrongly; it wins over both.
+    """Camera parameters that take precedence over the camera table and EXIF.
 
-    Width of the part of the sensor that the photo's long side shows, or the distance of two pixels; and the focal
-    length. All are real ones (not 35 mm equivalent).
+    The width of the part of the sensor that the photo's long side shows, or the pixel pitch; and the focal length. All
+    are physical (not 35 mm equivalent).
     """
 
     sensor_width_mm: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
@@ -55,19 +55,19 @@ class CameraSpec(ConfigModel):
     focal_mm: Annotated[float, Field(gt=0, le=2000, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
-    def _says_it_once(self) -> "CameraSpec":
+    def _has_one_pixel_size(self) -> "CameraSpec":
         if self.sensor_width_mm is not None and self.pixel_pitch_um is not None:
-            raise ValueError("sensor_width_mm and pixel_pitch_um say the same; give one of them")
+            raise ValueError("sensor_width_mm and pixel_pitch_um are alternatives; give one of them")
         return self
 
 
 class HeightSpec(ConfigModel):
-    """Where height above ground comes from when flights.csv does not give it.
+    """The source of height above ground where flights.csv does not give it.
 
-    `dem` is a GeoTIFF of the terrain, below the survey folder or below TRANSECT_DEM_PATH. With it, `altitude` says what
-    the camera's height is taken from: `relative` to the terrain at `take_off` (longitude, latitude; else below the
-    first photo), or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`. `dem_unit` wins over what
-    the DEM says of its unit.
+    `dem` is a GeoTIFF of the terrain, below the survey folder or below TRANSECT_DEM_PATH. With it, `altitude` is the
+    source of the camera's height: `relative` to the terrain at `take_off` (longitude, latitude; else below the first
+    photo), or `gps`, brought to the DEM's vertical datum by adding `vertical_offset_m`. `dem_unit` takes precedence
+    over the DEM's own unit.
     """
 
     source: Literal["relative_altitude", "flights", "fixed", "gps_altitude", "dem"] = "relative_altitude"
@@ -80,7 +80,7 @@ class HeightSpec(ConfigModel):
     vertical_offset_m: Annotated[float, Field(ge=-200, le=200, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")
-    def _dem_is_used(self) -> "HeightSpec":
+    def _dem_keys_are_consistent(self) -> "HeightSpec":
         if self.source == "dem" and self.dem is None:
             raise ValueError("source dem needs dem, the path of a GeoTIFF of the terrain")
         if self.source != "dem" and (self.dem or self.take_off or self.vertical_offset_m or self.dem_unit):
@@ -94,7 +94,7 @@ class HeightSpec(ConfigModel):
         return self
 
     @model_validator(mode="after")
-    def _has_what_it_needs(self) -> "HeightSpec":
+    def _source_has_its_keys(self) -> "HeightSpec":
         if self.source == "fixed" and self.height_agl_m is None:
             raise ValueError("source fixed needs height_agl_m, the height above ground in metres")
         if self.source == "gps_altitude" and self.ground_elevation_m is None:
@@ -103,7 +103,7 @@ class HeightSpec(ConfigModel):
 
 
 class Stratum(ConfigModel):
-    """A part of the study area with its own estimate. `polygon` holds [longitude, latitude] corners."""
+    """A part of the study area with its own estimate. `polygon` has [longitude, latitude] corners."""
 
     name: _Name
     area_km2: _Positive | None = None
@@ -121,7 +121,7 @@ class Stratum(ConfigModel):
             raise ValueError("a polygon needs at least three corners")
         for lon, lat in value:
             _check_place(lon, lat)
-        if not flat(value).is_valid:
+        if not planar_polygon(value).is_valid:
             raise ValueError("the polygon crosses itself")
         return value
 
@@ -146,7 +146,7 @@ class Stratum(ConfigModel):
 
 
 class TransectSpec(ConfigModel):
-    """What names a photo's transect: its folder below images/, flights.csv, or nothing."""
+    """The source of a photo's transect: its folder below images/, flights.csv, or none."""
 
     source: Literal["folder", "flights", "none"] = Field(default="folder", alias="from")
 
@@ -175,7 +175,7 @@ class SurveySpec(ConfigModel):
     @field_validator("utc_offset", mode="before")
     @classmethod
     def _offset_is_read(cls, value: object) -> object:
-        # YAML 1.1 takes an unquoted +10:30 for 630, a number to the base of 60.
+        # YAML 1.1 reads an unquoted +10:30 as 630, a number to the base of 60.
         if isinstance(value, int) and not isinstance(value, bool):
             value = f"{value:+03d}:00" if abs(value) <= 14 else f"{value // 60:+03d}:{value % 60:02d}"
         if value is not None and (not isinstance(value, str) or read_offset(value) is None):
@@ -188,7 +188,7 @@ class SurveySpec(ConfigModel):
         return None if self.utc_offset is None else read_offset(self.utc_offset)
 
     @model_validator(mode="after")
-    def _strata_are_told_apart(self) -> "SurveySpec":
+    def _strata_are_distinct(self) -> "SurveySpec":
         names = [stratum.name for stratum in self.strata]
         if len(set(names)) < len(names):
             raise ValueError("two strata have the same name")
@@ -199,13 +199,12 @@ class SurveySpec(ConfigModel):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Survey:
-    """A survey folder as it was found: `images` are the photos in order of their path.
+    """A survey folder: `images` are the photos in order of their path.
 
-    `unusable` are photos that cannot be opened as they are, which the census lists as unreadable; `left_out` are all
-    other files below images/. Each file is in one of the three. `dem_path` is the DEM that survey.yaml
-    names.
+    `unusable` are photos that cannot be opened, which the census lists as unreadable; `left_out` are all other files
+    below images/. Each file is in one of the three. `dem_path` is the DEM that survey.yaml names.
     """
 
     folder: Path
@@ -222,23 +221,23 @@ class Survey:
 
     @property
     def model(self) -> str | None:
-        """The model that survey.yaml asks for, if any: a URI, an alias, or a package folder."""
+        """The model that survey.yaml names, if any: a URI, an alias, or a package folder."""
         return self.spec.model
 
     @property
     def images_folder(self) -> Path:
-        """Where the photos are."""
+        """The folder of the photos."""
         return self.folder / "images"
 
     @property
     def flights_path(self) -> Path:
-        """The table of poses, which need not exist."""
+        """The table of poses, which is optional."""
         return self.folder / "flights.csv"
 
     def name_of(self, image: Path) -> str:
         """A photo's path below images/, with forward slashes: its name in every output.
 
-        Bytes of a file name that are no UTF-8 are written as \\xff.
+        Bytes of a file name that are not UTF-8 are written as \\xff.
         """
         name = image.relative_to(self.images_folder).as_posix()
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -247,8 +246,8 @@ class Survey:
 def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
     """Read survey.yaml and find the photos, at any depth and in any case of suffix.
 
-    `dem_folder` is TRANSECT_DEM_PATH, where a DEM may lie too. A survey comes from strangers, so nothing else that it
-    names, nor a link in place of one of its own files, may lie outside of it; photos may be linked.
+    `dem_folder` is TRANSECT_DEM_PATH, a further folder for DEMs. A survey is untrusted input, so no other file that it
+    names, nor the target of a link in place of one of its own files, may lie outside of it; photos may be links.
     Raises SurveyError in one sentence for a missing folder or file, a bad key or value, or no photos.
     """
     path = folder / "survey.yaml"
@@ -267,7 +266,7 @@ def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
     spec = check(SurveySpec, document, SurveyError, "survey.yaml", {"name": _default_name(folder)})
     _check_model(spec, folder)
     dem_path = _find_dem(spec, folder, dem_folder)
-    survey = Survey(folder, spec, ())
+    survey = Survey(folder=folder, spec=spec, images=())
     if not survey.images_folder.is_dir():
         raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
     files = find_pictures(survey.images_folder, SurveyError)
@@ -275,13 +274,20 @@ def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
         listed = [f"{survey.name_of(one.path)} {one.reason}" for one in files.unusable[:1]]
         first = f"; the first of {len(files.unusable)} that cannot be read: {listed[0]}" if listed else ""
         raise SurveyError(f"{survey.images_folder} holds no photos ({READ_NAMES}){first}.")
-    return Survey(folder, spec, files.pictures, files.left_out, files.unusable, dem_path)
+    return Survey(
+        folder=folder,
+        spec=spec,
+        images=files.pictures,
+        left_out=files.left_out,
+        unusable=files.unusable,
+        dem_path=dem_path,
+    )
 
 
 def _find_dem(spec: SurveySpec, folder: Path, dem_folder: Path | None) -> Path | None:
-    """Where the DEM lies: below the survey folder, else below `dem_folder`; a path that is missing lies in the first.
+    """The path of the DEM below the survey folder, else below `dem_folder`; below the first where it is missing.
 
-    Raises SurveyError for one that lies in neither.
+    Raises SurveyError for a path in neither.
     """
     if spec.height.dem is None:
         return None
@@ -298,7 +304,7 @@ def _find_dem(spec: SurveySpec, folder: Path, dem_folder: Path | None) -> Path |
 
 
 def _check_model(spec: SurveySpec, folder: Path) -> None:
-    """Refuse a package folder that the survey names outside of itself."""
+    """Raise SurveyError where the survey names a package folder outside of itself."""
     try:
         outside = spec.model is not None and Path(spec.model).is_dir() and not _lies_below(Path(spec.model), folder)
     except (OSError, ValueError):
@@ -311,11 +317,11 @@ def _check_model(spec: SurveySpec, folder: Path) -> None:
 
 
 def _lies_below(path: Path, folder: Path) -> bool:
-    """Whether what `path` leads to, through links and `..`, lies below `folder`."""
+    """Whether the target of `path`, through links and `..`, lies below `folder`."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):
-        # Links in a circle, or no path at all.
+        # Circular links, or an invalid path.
         return False
 
 

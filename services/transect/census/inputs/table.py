@@ -1,11 +1,11 @@
-"""Tables that people write and spreadsheets save: one reader of CSV for poses, counts and strata.
+"""The CSV reader for handwritten and spreadsheet tables: poses, counts and strata.
 
-Decided here:
-- The separator is what `sep=` says in the first line, else the header's most frequent of comma, semicolon and tab.
-- Text is UTF-8, UTF-16 where its mark or its zero bytes say so, else Windows-1252, which Latin-1 is a part of.
-- Column names are compared without regard to case and to blanks around them. Rows without content are passed over.
-- A comma is a decimal comma where commas do not separate; in a quoted cell of a table with commas too, but for three
-  digits behind it, which could be thousands.
+Rules:
+- The separator is that of `sep=` in the first line, else the header's most frequent of comma, semicolon and tab.
+- Text is UTF-8, UTF-16 by its byte order mark or zero bytes, else Windows-1252, which contains Latin-1's letters.
+- Column names are compared without regard to case and surrounding blanks. Empty rows are skipped.
+- A comma is a decimal comma where commas do not separate, and in a quoted cell of a table with commas, except before
+  three digits, which could be thousands.
 """
 
 import csv
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from transect.errors import InputError
 
-# The csv module has such a limit too, but any library may move it.
+# The csv module's own limit is global, and any library may change it.
 _LONGEST_CELL = 20_000
 _SEPARATORS = ",;\t"
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
@@ -66,13 +66,13 @@ class TableRow:
         return value
 
     def text(self, column: str) -> str:
-        """The cell of a column that must be filled. Raises `failure` for an empty one."""
+        """A required cell. Raises `failure` for an empty one."""
         if not self.cells[column]:
             raise self.problem(column, "the cell is empty")
         return self.cells[column]
 
     def amount(self, column: str) -> float:
-        """A number that must be there. Raises `failure` where it is not."""
+        """A required number. Raises `failure` for an empty cell."""
         self.text(column)
         value = self.number(column)
         return math.nan if value is None else value
@@ -106,15 +106,15 @@ def read_table(
     """The rows of a table in order. `known` are all columns that it may have, empty for any; `aliases` other names.
 
     With `whole_rows` a row must have a cell for each column; else missing ones are empty. Raises `failure`, naming
-    file and line, for a file that is no table, a missing, doubled or unknown column, and cells without a column.
+    file and line, for a file that is no table, a missing, duplicate or unknown column, and cells without a column.
     """
     text = _text(path, failure)
     first, _, rest = text.partition("\n")
-    told = re.fullmatch(r'"?sep=(.)"?[,;\t]*\r?', first, re.IGNORECASE)
-    skipped = 1 if told else 0
-    text = rest if told else text
+    marker = re.fullmatch(r'"?sep=(.)"?[,;\t]*\r?', first, re.IGNORECASE)
+    skipped = 1 if marker else 0
+    text = rest if marker else text
     header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").partition("\n")[0])
-    separator = told[1] if told else max(_SEPARATORS, key=header.count)
+    separator = marker[1] if marker else max(_SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, columns = list[TableRow](), list[str]()
     try:
@@ -138,7 +138,7 @@ def read_table(
 
 
 def folded(name: str) -> str:
-    """A name without regard to case and to how accents are composed."""
+    """A key for names that ignores case and the composition of accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -192,7 +192,7 @@ def _text(path: Path, failure: type[InputError]) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        # Some bytes are nothing in Windows-1252, and all are something in Latin-1.
+        # Some bytes are undefined in Windows-1252; Latin-1 defines all.
         text = content.decode("latin-1") if encoding == "cp1252" else ""
     if "\0" in text or (content and not text):
         raise failure(f"{path} is no text file; save the table as CSV in UTF-8.")

@@ -1,1 +1,1 @@
-"""The result as files that other programs read."""
+"""The result files for other programs."""

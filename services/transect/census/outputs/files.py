@@ -1,6 +1,6 @@
-"""The result as files that other programs read: Parquet, GeoPackage, GeoJSON, CSV, JSON. Each is whole or absent.
+"""Write the result files: Parquet, GeoPackage, GeoJSON, CSV, JSON. Each is whole or absent.
 
-Equal results are equal bytes: nothing here writes the time.
+Equal results are equal bytes: no file contains its time of writing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from transect.census.applicability.state import Applicability, overall
 from transect.census.counting.breakdown import correction_records
 from transect.census.counting.count import Census
 from transect.census.counting.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
-from transect.census.outputs.interchange import Searched, write_coco, write_megadetector
+from transect.census.outputs.interchange import SearchedPhotos, write_coco, write_megadetector
 from transect.census.outputs.writers import write_csv
 from transect.files import atomic_path, atomic_write_json, sha256_file
 
@@ -26,7 +26,7 @@ DATA_FILES = (
     *("animals.csv", "animals.geojson", "animals.gpkg", "coco.json", "counts.csv", "coverage.geojson"),
     *("detections.parquet", "estimate.csv", "estimate.json", "failures.csv", "megadetector.json", "transects.csv"),
 )
-"""What `write_outputs` writes."""
+"""The files of `write_outputs`."""
 
 _ESTIMATE_COLUMNS = (
     *("stratum", "species", "method", "n", "seen", "area_km2", "density"),
@@ -35,10 +35,10 @@ _ESTIMATE_COLUMNS = (
 
 
 def write_outputs(folder: Path, census: Census, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Write every file but the report and the manifest; the SHA-256 and size in bytes of each, by name."""
+    """Write all files except report and manifest; return the SHA-256 and size in bytes of each, by name."""
     frames, grid, observations, coverage = census.plan.frames, census.plan.grid, census.observations, census.coverage
     names = census.species.names
-    animals = animal_table(census.once.animals, names, coverage, grid)
+    animals = animal_table(census.unique.animals, names, coverage, grid)
     write_detections(folder / "detections.parquet", census)
     write_csv(folder / "animals.csv", animals.column_names, rows_of(animals))
     write_animals(folder / "animals.geojson", animals)
@@ -52,19 +52,26 @@ def write_outputs(folder: Path, census: Census, manifest: Mapping[str, Any]) -> 
         grid=grid,
     )
     write_coverage(folder / "coverage.geojson", frames, coverage, grid)
-    searched = Searched(frames, census.found, census.left_out, observations, census.once.animal_of, names)
+    searched = SearchedPhotos(
+        frames=frames,
+        found=census.found,
+        left_out=census.left_out,
+        observations=observations,
+        animal_of=census.unique.animal_of,
+        names=names,
+    )
     write_coco(folder / "coco.json", searched, manifest)
     write_megadetector(folder / "megadetector.json", searched, manifest)
-    write_tables(folder, census.tally, census.failures, census.applicability)
+    write_tables(folder, census.tally, census.issues, census.applicability)
     return {name: _identity(folder / name) for name in DATA_FILES}
 
 
 def write_detections(path: Path, census: Census) -> None:
-    """Every box of a reported species: where in which photo, where on the ground, which animal (null: none).
+    """Write every box of a reported species: its photo, pixels, ground position and animal (null: none).
 
-    `looks` is how many photos show its place.
+    The column `looks` is the number of photos that show its place.
     """
-    observations, animal_of, grid = census.observations, census.once.animal_of, census.plan.grid
+    observations, animal_of, grid = census.observations, census.unique.animal_of, census.plan.grid
     lonlat = np.full_like(observations.xy, np.nan)
     lonlat[observations.placed] = grid.inverse(observations.xy[observations.placed])
     frame = pa.array(observations.frame)
@@ -82,7 +89,7 @@ def write_detections(path: Path, census: Census) -> None:
             "lat": pa.array(lonlat[:, 1], from_pandas=True),
             "easting": pa.array(observations.xy[:, 0], from_pandas=True),
             "northing": pa.array(observations.xy[:, 1], from_pandas=True),
-            "looks": pa.array(observations.looks),
+            "looks": pa.array(observations.visits),
             "animal": pa.array(animal_of + 1, pa.int64(), mask=animal_of < 0),
         }
     )
@@ -91,8 +98,8 @@ def write_detections(path: Path, census: Census) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure], applicability: Applicability) -> None:
-    """counts.csv, transects.csv, estimate.csv, estimate.json and failures.csv."""
+def write_tables(folder: Path, tally: Tally, issues: Sequence[Issue], applicability: Applicability) -> None:
+    """Write counts.csv, transects.csv, estimate.csv, estimate.json and failures.csv."""
     counts = [_with_limits(asdict(row)) for row in tally.rows]
     names = [field.name for field in fields(SpeciesRow)]
     columns = _with_limit_columns(_with_limit_columns(names), "doubtful_ci95")
@@ -107,13 +114,11 @@ def write_tables(folder: Path, tally: Tally, failures: Sequence[Failure], applic
     atomic_write_json(
         folder / "estimate.json", {"detector": detector, "estimates": estimates, "corrections": corrections}
     )
-    write_csv(
-        folder / "failures.csv", ("file", "reason", "kind"), [(one.file, one.reason, one.kind) for one in failures]
-    )
+    write_csv(folder / "failures.csv", ("file", "reason", "kind"), [(one.file, one.reason, one.kind) for one in issues])
 
 
 def detector_record(tally: Tally, applicability: Applicability) -> dict[str, Any]:
-    """Whether the model's validation speaks for the survey, by species, and what a doubtful correction would give."""
+    """Whether the model's validation applies to the survey, by species, and the numbers of doubtful corrections."""
     return {
         "state": overall({row.species: applicability.state(row.species) for row in tally.rows}),
         "species": {

@@ -1,8 +1,8 @@
-"""The result on the map: GeoJSON in WGS84 degrees, and a GeoPackage on the survey's grid.
+"""Geodata of the result: GeoJSON in WGS84 degrees, and a GeoPackage on the survey's grid.
 
-GeoJSON is for the web and knows degrees alone (RFC 7946). The GeoPackage is for measuring: its layers are in the
-metres of the survey's UTM zone, which are those that every area was computed in, unrounded, and whole where the
-GeoJSON must be cut at the antimeridian. Any reader takes it to another system by the EPSG code in it.
+GeoJSON is for the web and has degrees alone (RFC 7946). The GeoPackage is for measuring: its layers are in the metres
+of the survey's UTM zone, in which every area is computed, unrounded, and not cut at the antimeridian. Any reader can
+transform it by its EPSG code.
 """
 
 import errno
@@ -55,7 +55,7 @@ _NO_TIME = "1970-01-01T00:00:00.000Z"
 
 
 def animal_table(animals: Animals, names: Sequence[str], coverage: Coverage, grid: Grid) -> pa.Table:
-    """One row an animal, numbered from 1: species, place, stratum and transect, how many photos, the best score."""
+    """One row an animal, numbered from 1: species, position, stratum and transect, number of photos, best score."""
     lonlat = grid.inverse(animals.xy).round(_DEGREES)
     xy = animals.xy.round(3)
     # An animal outside every unit has -1, the last of these.
@@ -79,21 +79,21 @@ def animal_table(animals: Animals, names: Sequence[str], coverage: Coverage, gri
 
 
 def rows_of(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table, with no more than some of them as Python values at a time."""
+    """The rows of a table, converted to Python values in chunks."""
     for batch in table.to_batches(max_chunksize=_CHUNK):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def write_animals(path: Path, animals: pa.Table) -> None:
-    """Every animal of `animal_table` as a point (GeoJSON)."""
+    """Write every animal of `animal_table` as a point (GeoJSON)."""
     lonlat = np.column_stack([animals["lon"].to_numpy(), animals["lat"].to_numpy()])
-    told = animals.drop_columns(["lon", "lat"])
-    properties = (dict(zip(told.column_names, row, strict=True)) for row in rows_of(told))
+    attributes = animals.drop_columns(["lon", "lat"])
+    properties = (dict(zip(attributes.column_names, row, strict=True)) for row in rows_of(attributes))
     _write_features(path, points(lonlat), properties)
 
 
 def write_coverage(path: Path, frames: Sequence[Frame], coverage: Coverage, grid: Grid) -> None:
-    """Strata, the ground of each transect, and the footprint of each photo, as WGS84 polygons (GeoJSON)."""
+    """Write strata, the ground of each transect, and the footprint of each photo, as WGS84 polygons (GeoJSON)."""
     drawn = [region for region in coverage.regions if region.polygon is not None]
     shapes = [
         *(region.polygon for region in drawn),
@@ -113,7 +113,7 @@ def write_coverage(path: Path, frames: Sequence[Frame], coverage: Coverage, grid
 
 
 def in_degrees(shapes: Shapes, grid: Grid) -> Shapes:
-    """Polygonal shapes (n,) on the grid as valid ones in degrees, as RFC 7946 wants them.
+    """Polygonal shapes (n,) on the grid as valid ones in degrees, as RFC 7946 requires.
 
     Outer rings run counterclockwise (3.1.6), and what crosses the antimeridian is in parts that do not (3.1.9).
     """
@@ -136,8 +136,8 @@ def _write_features(path: Path, shapes: Shapes, properties: Iterator[Mapping[str
         head["bbox"] = [round(limit, _DEGREES) for limit in lonlat_bounds(get_coordinates(shapes))]
     texts = (text for start in range(0, len(shapes), _CHUNK) for text in to_geojson(shapes[start : start + _CHUNK]))
     features = (
-        f'{{"type":"Feature","geometry":{shape},"properties":{encode(told)}}}'
-        for shape, told in zip(texts, properties, strict=True)
+        f'{{"type":"Feature","geometry":{shape},"properties":{encode(attributes)}}}'
+        for shape, attributes in zip(texts, properties, strict=True)
     )
     write_json(path, head, {"features": features})
 
@@ -152,9 +152,9 @@ def write_geopackage(
     counts: Sequence[UnitCount],
     grid: Grid,
 ) -> None:
-    """animals.gpkg with the layers `animals`, `photos`, `transects` and `strata`; a layer may be empty.
+    """Write animals.gpkg with the layers `animals`, `photos`, `transects` and `strata`; a layer may be empty.
 
-    `animals` is the `animal_table`, `boxes` (n,) how many boxes each frame has, `counts` the tally's. Equal results
+    `animals` is the `animal_table`, `boxes` (n,) the number of boxes of each frame, `counts` the tally's. Equal results
     are equal bytes. Raises OSError where the file cannot be written, such as on a full disk.
     """
     layers = {
@@ -183,9 +183,9 @@ def write_geopackage(
 
 
 def _is_complete(path: Path, rows: Mapping[str, int]) -> bool:
-    """Whether a GeoPackage holds so many rows a layer, their limits and their spatial indexes.
+    """Whether a GeoPackage contains the given rows by layer, their bounds and their spatial indexes.
 
-    GDAL writes the last of it on closing, and pyogrio does not hear of errors then.
+    GDAL writes the last pages on closing, and pyogrio does not report errors then.
     """
     try:
         with closing(sqlite3.connect(path)) as connection:

@@ -1,7 +1,7 @@
-"""The boxes for other people's tools: COCO, and the batch format of MegaDetector.
+"""The boxes in interchange formats: COCO, and the batch format of MegaDetector.
 
-Both hold every photo that was searched, those without an animal too. A photo that could not be searched is never one
-without animals: COCO has no word for it and does not name it, MegaDetector's format gives its reason.
+Both list every photo that was searched, those without an animal too. A photo that could not be searched is never
+listed as one without animals: COCO has no field for it and omits it, MegaDetector's format has the reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ import numpy as np
 from transect.census.ground.geometry import FloatArray
 from transect.census.ground.placement.frames import Frame
 from transect.census.outputs.writers import encode, write_json
-from transect.census.sightings.detect import Found
+from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.observations import IntArray, Observations
 
 _CHUNK = 50_000
-# The Detection contract's pixels have no more digits; a difference of two has, from rounding.
+# The Detection contract's pixels have no more digits; a difference of two has more, from rounding.
 _PIXEL_DIGITS = 3
 # A tenth of a pixel in a map of 100,000 pixels.
 _SHARE_DIGITS = 6
@@ -26,24 +26,24 @@ _SHARE_DIGITS = 6
 _MEGADETECTOR_FORMAT = "1.6"
 
 
-@dataclass(frozen=True)
-class Searched:
-    """The photos and what was found in them.
+@dataclass(frozen=True, kw_only=True)
+class SearchedPhotos:
+    """The photos and their detections.
 
     `frames` and `found` are aligned; `left_out` has a reason for each photo that was not searched. `observations` are
-    sorted by frame; `animal_of` has the animal of each, -1 for none; species number `names`.
+    sorted by frame; `animal_of` is the animal of each, -1 for none; species are indices into `names`.
     """
 
     frames: Sequence[Frame]
-    found: Sequence[Found]
+    found: Sequence[FrameDetections]
     left_out: Mapping[str, str]
     observations: Observations
     animal_of: IntArray
     names: Sequence[str]
 
 
-def write_coco(path: Path, searched: Searched, manifest: Mapping[str, Any]) -> None:
-    """coco.json (cocodataset.org, data format): images, boxes in pixels with `score` and `animal`, and species.
+def write_coco(path: Path, searched: SearchedPhotos, manifest: Mapping[str, Any]) -> None:
+    """Write coco.json (cocodataset.org, data format): images, boxes in pixels with `score` and `animal`, and species.
 
     `animal` is the number in animals.csv, null for a box that does not count there; `date_captured` is the camera's
     clock.
@@ -71,14 +71,14 @@ def write_coco(path: Path, searched: Searched, manifest: Mapping[str, Any]) -> N
     write_json(path, head, {"images": images, "annotations": _coco_annotations(searched)})
 
 
-def _coco_image(number: int, frame: Frame, found: Found) -> dict[str, Any]:
+def _coco_image(number: int, frame: Frame, found: FrameDetections) -> dict[str, Any]:
     image: dict[str, Any] = {"id": number, "file_name": frame.name, "width": found.width, "height": found.height}
     if frame.taken_at is not None:
         image["date_captured"] = frame.taken_at.isoformat(sep=" ", timespec="seconds")
     return image
 
 
-def _coco_annotations(searched: Searched) -> Iterator[str]:
+def _coco_annotations(searched: SearchedPhotos) -> Iterator[str]:
     observations, animal_of = searched.observations, searched.animal_of
     for start in range(0, len(observations), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -109,8 +109,8 @@ def _coco_annotations(searched: Searched) -> Iterator[str]:
             )
 
 
-def write_megadetector(path: Path, searched: Searched, manifest: Mapping[str, Any]) -> None:
-    """megadetector.json, which Timelapse, AddaxAI and the megadetector package read."""
+def write_megadetector(path: Path, searched: SearchedPhotos, manifest: Mapping[str, Any]) -> None:
+    """Write megadetector.json, for Timelapse, AddaxAI and the megadetector package."""
     model, conf = manifest["model"], manifest["options"]["conf"]
     info = {
         "format_version": _MEGADETECTOR_FORMAT,
@@ -125,7 +125,7 @@ def write_megadetector(path: Path, searched: Searched, manifest: Mapping[str, An
     write_json(path, head, {"images": _megadetector_images(searched)})
 
 
-def _megadetector_images(searched: Searched) -> Iterator[str]:
+def _megadetector_images(searched: SearchedPhotos) -> Iterator[str]:
     observations, left_out = searched.observations, searched.left_out
     first = np.searchsorted(observations.frame, np.arange(len(searched.frames) + 1))
     for number, (frame, one) in enumerate(zip(searched.frames, searched.found, strict=True)):
@@ -140,9 +140,9 @@ def _megadetector_images(searched: Searched) -> Iterator[str]:
 
 
 def _shares(box: FloatArray, width: int, height: int) -> FloatArray:
-    """Boxes (n, 4) xyxy in pixels as x, y, width, height in shares of the picture, which they do not leave."""
+    """Boxes (n, 4) xyxy in pixels as x, y, width, height in shares of the picture, within 0 to 1."""
     share = (box / (width, height, width, height)).clip(0, 1).round(_SHARE_DIGITS)
     corner, side = share[:, :2], (share[:, 2:] - share[:, :2]).round(_SHARE_DIGITS)
-    # Of two decimal fractions even a sum of exactly 1 may come out a rounding error above it.
+    # Floating point: a sum of two decimal fractions that is 1 may be a rounding error above it.
     side = np.where(corner + side > 1, (side - 10.0**-_SHARE_DIGITS).round(_SHARE_DIGITS), side)
     return np.hstack([corner, side])

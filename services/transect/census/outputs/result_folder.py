@@ -1,4 +1,4 @@
-"""The folder that a census works in: held by one process at a time, and free of what killed ones left half written."""
+"""The result folder of a census: locked by one process at a time, and cleared of partial files of killed ones."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,16 +14,16 @@ _RUN = "[0-9a-f]" * 12
 
 
 @contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Hold the result folder `out`, made when missing, for the length of a `with` block.
+def lock_result_folder(out: Path) -> Iterator[None]:
+    """Lock the result folder `out`, made when missing, for the length of a `with` block.
 
-    What is made meanwhile is for its owner alone, since it says where animals are.
+    Files made meanwhile are readable by their owner alone, since they contain positions of animals.
 
-    Raises InputError where another census holds it, and where it cannot be written.
+    Raises InputError where another census has the lock, and where the folder cannot be written.
     """
     with ExitStack() as held:
         held.enter_context(private_files())
-        with writing_to(out):
+        with explain_write_errors(out):
             out.mkdir(parents=True, exist_ok=True)
             free = held.enter_context(locked_if_free(out / _LOCK))
             if free:
@@ -37,8 +37,8 @@ def alone_in(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing_to(out: Path) -> Iterator[None]:
-    """Raise InputError, with what to do, for a file below `out` that the block cannot write."""
+def explain_write_errors(out: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an InputError that names the file and the remedy."""
     try:
         yield
     except OSError as error:

@@ -25,7 +25,7 @@ def encode(value: Any) -> str:
 def write_json(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) -> None:
     """Write one JSON object: the members of `head`, then lists whose items are JSON already, one a line.
 
-    The lists may be generators: no more than an item of them is held.
+    The lists may be generators: one item at a time is in memory.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         opening = "{\n"
@@ -44,16 +44,16 @@ def write_json(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterable
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A CSV file in UTF-8; None is an empty cell, and a text that a spreadsheet would compute is `guarded`."""
+    """Write a CSV file in UTF-8; None is an empty cell, and a text that a spreadsheet would compute is escaped."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(_Lines(stream))
+        writer = csv.writer(_LineFeedWriter(stream))
         writer.writerow(columns)
-        writer.writerows([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+        writer.writerows([escape_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
 
 
 @dataclass(frozen=True)
-class _Lines:
-    """Ends rows with a line feed; a writer that is told to do so itself leaves a carriage return in a cell bare."""
+class _LineFeedWriter:
+    """Ends rows with a line feed; csv's own `lineterminator` would leave a carriage return in a cell unquoted."""
 
     stream: TextIO
 
@@ -61,15 +61,15 @@ class _Lines:
         return self.stream.write(f"{row.removesuffix(_ROW_END)}\n")
 
 
-def guarded(text: str) -> str:
+def escape_formula(text: str) -> str:
     """A text as a spreadsheet shows it instead of computing it: with an apostrophe before `=`, `+`, `-`, `@` or a tab.
 
     File and folder names come from strangers, and a cell that begins so is a formula, which may fetch and send
-    (OWASP, CSV Injection). Numbers stay. `unguarded` takes it back.
+    (OWASP, CSV Injection). Numbers stay. `unescape_formula` is the inverse.
     """
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def unguarded(text: str) -> str:
-    """The text that `guarded` was given."""
+def unescape_formula(text: str) -> str:
+    """The inverse of `escape_formula`."""
     return text[1:] if _GUARDED.match(text) else text

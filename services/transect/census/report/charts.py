@@ -1,4 +1,4 @@
-"""The report's charts as SVG text: counts on transects, scores. No library, no network, sharp in print."""
+"""The report's charts as SVG text: counts on transects, scores. Without a library or network."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from transect.census.ground.geometry import FloatArray
 from transect.census.report.formatting import count_text
 from transect.imagery import PALETTE
 
-# Which colours of the palette come first: those that show both on photos and on white paper.
+# The order of the palette's colours: first those that are visible both on photos and on white paper.
 _ORDER = (2, 1, 3, 4, 5, 6, 0)
 _INK, _QUIET, _GRID, _ALERT = "#1f2a25", "#5a6761", "#dde3df", "#a3271f"
 _BINS = 25
-# So many names fit below the bars; beyond, every second or third is written.
+# So many names fit below the bars; of more, every second or third is written.
 _MOST_NAMES = 60
 
 
@@ -104,7 +104,7 @@ def _chart(width: int, height: int, body: Sequence[str], title: str) -> str:
 
 
 def _short(name: str, most: int = 12) -> str:
-    """A name that fits below a bar; its end tells transects apart."""
+    """A name shortened to fit below a bar; its end is kept, which distinguishes transects."""
     return name if len(name) <= most else "…" + name[1 - most :]
 
 

@@ -1,13 +1,13 @@
-"""The result in words and figures, as the report prints them. Pure."""
+"""Text formatting of the report: numbers, limits and sentences. Pure."""
 
 import math
 from collections.abc import Sequence
 
 from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.counting.tally import SpeciesRow
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 
-# Thin and unbreakable: thousands are told apart in every language, and a number stays on one line.
+# Thin and unbreakable: thousands are readable in every language, and a number stays on one line.
 _THIN = "\u202f"
 _DASH = "–"
 
@@ -73,7 +73,7 @@ def cv_of(value: float | None, error: float | None) -> float | None:
 
 
 def summary_sentence(row: SpeciesRow) -> tuple[str, str]:
-    """What was found of a species: the number in words, and what it rests on."""
+    """The summary of a species: the number in words, and its basis."""
     seen = f"{count_text(row.unique)} {'animal was' if row.unique == 1 else 'animals were'} counted in the photos"
     if row.unique == 0:
         unplaced = f" ({count_text(row.seen_unplaced)} in photos without a position)" if row.seen_unplaced else ""
@@ -88,34 +88,36 @@ def summary_sentence(row: SpeciesRow) -> tuple[str, str]:
 
 
 def doubt_sentences(row: SpeciesRow, reasons: Sequence[str]) -> tuple[str, ...]:
-    """What stands before and below the number where the model's validation does not speak for the survey."""
+    """The caveats of a number where the model's validation does not apply to the survey."""
     if row.detector == "validated":
         return ()
     if row.detector == "not known":
         return (
             f"Whether the detector's errors are the same here as in its validation is not known. {' '.join(reasons)}",
         )
-    told = [f"The detector is not validated here, so the count is not corrected for its errors. {' '.join(reasons)}"]
-    told.append(UNKNOWN_ERRORS)
+    sentences = [
+        f"The detector is not validated here, so the count is not corrected for its errors. {' '.join(reasons)}"
+    ]
+    sentences.append(UNKNOWN_ERRORS)
     if row.doubtful_estimate is not None:
         limits = "" if row.doubtful_ci95 is None else f", limits {limits_text(row.doubtful_ci95)}"
-        told.append(
+        sentences.append(
             f"With the errors of the validation images it would be {count_text(row.doubtful_estimate)}{limits}: not to "
             "be relied on."
         )
     elif row.doubtful is not None:
-        told.append(
+        sentences.append(
             f"With the errors of the validation images it would be {number_text(row.doubtful)}: not to be relied on."
         )
-    return tuple(told)
+    return tuple(sentences)
 
 
 def _plain(row: SpeciesRow) -> str:
     return "unique animals on the photographed ground;" if row.unique > 1 else "unique animal photographed;"
 
 
-def kinds_of(failures: Sequence[Failure]) -> list[tuple[str, int, str]]:
-    """How many files of each kind there are and what became of them: (kind, number, meaning), in order of weight."""
-    counts = {kind: sum(one.kind == kind for one in failures) for kind in dict.fromkeys(one.kind for one in failures)}
+def issue_counts(issues: Sequence[Issue]) -> list[tuple[str, int, str]]:
+    """The issues by kind: (kind, number, meaning), in order of severity."""
+    counts = {kind: sum(one.kind == kind for one in issues) for kind in dict.fromkeys(one.kind for one in issues)}
     order = [*(kind for kind in _KINDS if kind in counts), *(kind for kind in counts if kind not in _KINDS)]
     return [(kind, counts[kind], _KINDS.get(kind, "see the reasons below")) for kind in order]

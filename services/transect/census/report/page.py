@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, for reading offline and for print."""
+"""Render the report: one HTML file without external resources, for reading offline and for print."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from transect.census.ground.geometry import Grid
 from transect.census.ground.overlap import measure_overlap
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.survey import SurveySpec
-from transect.census.issues import Failure
+from transect.census.issues import Issue
 from transect.census.report import charts, survey_map, thumbnails
 from transect.census.report import formatting as wording
 from transect.census.report.remarks import remarks
@@ -26,13 +26,13 @@ from transect.census.sightings.observations import Observations
 from transect.files import atomic_write
 
 # The report names so many excluded files and transects; failures.csv and transects.csv name all.
-_MOST_FAILURES, _MOST_UNITS = 200, 400
+_MOST_ISSUES, _MOST_UNITS = 200, 400
 _NOT_PLAIN = re.compile(r"[^0-9A-Za-z]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportInput:
-    """Everything that the report shows."""
+    """The input of the report."""
 
     spec: SurveySpec
     frames: Sequence[Frame]
@@ -40,7 +40,7 @@ class ReportInput:
     observations: Observations
     animals: Animals
     tally: Tally
-    failures: Sequence[Failure]
+    issues: Sequence[Issue]
     names: Sequence[str]
     manifest: dict[str, Any]
     max_pixels: int
@@ -90,15 +90,15 @@ def render_report(content: ReportInput) -> str:
         scores=_scores(content),
         uncertain=thumbnails.least_certain(content.frames, seen, names, many, content.max_pixels),
         crowded=thumbnails.most_crowded(content.frames, seen, names, many, content.max_pixels),
-        kinds=wording.kinds_of(content.failures),
-        failures=content.failures[:_MOST_FAILURES],
-        more_failures=max(len(content.failures) - _MOST_FAILURES, 0),
+        kinds=wording.issue_counts(content.issues),
+        issues=content.issues[:_MOST_ISSUES],
+        more_issues=max(len(content.issues) - _MOST_ISSUES, 0),
     )
     return html.lstrip() + "\n"
 
 
 def manifest_sections(manifest: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Every value of the manifest as (section, [(key, text)]); what stands at its top comes first."""
+    """Every value of the manifest as (section, [(key, text)]); top-level values first."""
     top = [(key, _value_text(value)) for key, value in manifest.items() if not isinstance(value, Mapping | list)]
     sections = [("census", top)]
     for key, value in manifest.items():
@@ -110,7 +110,7 @@ def manifest_sections(manifest: Mapping[str, Any]) -> list[tuple[str, list[tuple
 
 
 def css_string(text: str) -> str:
-    """The text as the inside of a CSS string, whatever it holds: all but letters and digits as escapes."""
+    """Escape any text for the inside of a CSS string: all but letters and digits."""
     return _NOT_PLAIN.sub(lambda found: f"\\{ord(found[0]):x} ", text)
 
 
@@ -170,7 +170,7 @@ def _ticks(rows: Sequence[SpeciesRow]) -> list[float]:
 
 
 def _estimates(content: ReportInput) -> list[tuple[dict[str, Any], list[Any]]]:
-    """The estimates of each species, strata first, their sum last; with each what a doubtful correction would give."""
+    """The estimates of each species, strata first, their sum last, each with that of a doubtful correction."""
     found = []
     doubtful = {(one.stratum, one.species): one.estimate for one in content.tally.doubtful}
     for number, row in enumerate(content.tally.rows):

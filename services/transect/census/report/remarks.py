@@ -1,4 +1,4 @@
-"""What a reader must know before using the numbers, one sentence or two each. Pure."""
+"""The report's remarks: caveats on the use of the numbers, one or two sentences each. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,10 +22,10 @@ def remarks(
 
 
 def _of_estimates(rows: Sequence[SpeciesRow]) -> list[str]:
-    """The notes of the rows, each once, with the species that it is about where it is not about all."""
+    """The notes of the rows, each once, with its species where it is not about all."""
     about: dict[str, list[str]] = {}
     for row in rows:
-        # That stands beside the number itself.
+        # That note is printed beside the number itself.
         note = row.note.replace(UNKNOWN_ERRORS, "").strip()
         if note and (row.unique or row.seen_unplaced):
             about.setdefault(note, []).append(row.species)
@@ -59,8 +59,8 @@ def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
     images, cameras = manifest["images"], manifest["cameras"]
     notes = []
     if len(cameras) > 1:
-        told = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {_many(one['photos'])}" for one in cameras)
-        notes.append(f"The photos come from several cameras, each with its own scale: {told}.")
+        listed = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {_many(one['photos'])}" for one in cameras)
+        notes.append(f"The photos come from several cameras, each with its own scale: {listed}.")
     if images["suspect"]:
         notes.append(
             f"Counted although time or place contradicts that of other photos: {_many(images['suspect'])}, named among "

@@ -9,16 +9,16 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from transect.census.ground.geometry import FloatArray, Grid
-from transect.census.lonlat import unwrapped
+from transect.census.lonlat import unwrap_longitudes
 from transect.census.report.charts import colour
 
-# Beyond so many, single footprints and animals are too small to tell apart and would only swell the file.
+# Beyond so many, single footprints and animals are too small to distinguish and would only enlarge the file.
 MOST_SHAPES, MOST_ANIMALS = 2_000, 20_000
 _MOST_LABELS = 60
 # In SVG units: the drawing's width, its greatest height (a page's), and the room for degrees, scale and north.
 _WIDTH, _TALLEST, _LEFT, _BELOW, _ABOVE, _RIGHT = 1000.0, 1000.0, 66.0, 70.0, 6.0, 2.0
 _EDGE_POINTS = 33
-# What is smaller, in SVG units, cannot be seen.
+# The least visible size in SVG units.
 _FINEST = 0.15
 _STEPS_DEG = tuple(step * 10.0**power for power in range(-5, 2) for step in (1, 2, 5))
 # Marks that differ in form too, for print in black and white; each is as large as a circle of radius 3.
@@ -34,7 +34,7 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class MapLayers:
-    """What the map shows, in grid metres: strata, photos (or transects, where photos are too many), animals.
+    """The map's layers, in grid metres: strata, photos (or transects, where photos are too many), animals.
 
     `labels` are (name, x, y); `animals` (n, 2) with the numbers of their `species` (n,).
     """
@@ -146,7 +146,7 @@ def _degrees(grid: Grid, frame: _Frame) -> str:
     def edge(x: FloatArray | float, y: FloatArray | float) -> FloatArray:
         return grid.inverse(np.stack(np.broadcast_arrays(x, y), axis=-1).astype(np.float64))
 
-    below, above = (unwrapped(edge(xs, y)[:, 0]) for y in (frame.south, frame.north))
+    below, above = (unwrap_longitudes(edge(xs, y)[:, 0]) for y in (frame.south, frame.north))
     above += 360 * np.round((below[0] - above[0]) / 360)
     left, right = (edge(x, ys)[:, 1] for x in (frame.west, frame.east))
     lines, names = [], []

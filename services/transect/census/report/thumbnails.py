@@ -30,7 +30,7 @@ _MOST_TRIED = 200
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as a data URI, and what stands below it; `uri` is empty where `problem` says why there is none."""
+    """A picture as a data URI, and its caption; `uri` is empty where `problem` is the reason for none."""
 
     uri: str
     caption: str
@@ -45,7 +45,7 @@ class _Mark:
     class_name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Window:
     """A part of a photo: `middle` and `size` in its pixels, `shown` the picture's; `subject` is a row, -1 for none."""
 
@@ -68,14 +68,23 @@ def least_certain(
         side = max(_CLOSE, 3 * max(x2 - x1, y2 - y1))
         caption = f"{names[seen.species[row]]} {seen.score[row]:.2f} · {frames[seen.frame[row]].name}"
         middle = ((x1 + x2) / 2, (y1 + y2) / 2)
-        windows.append(_Window(int(seen.frame[row]), middle, (side, side), _CLOSE_SHOWN, caption, row))
+        windows.append(
+            _Window(
+                frame=int(seen.frame[row]),
+                middle=middle,
+                size=(side, side),
+                shown=_CLOSE_SHOWN,
+                caption=caption,
+                subject=row,
+            )
+        )
     return _cut(frames, seen, names, windows, max_pixels)
 
 
 def most_crowded(
     frames: Sequence[Frame], seen: Observations, names: Sequence[str], many: int, max_pixels: int
 ) -> list[Thumbnail]:
-    """The windows that hold the most detections: one a photo, and of photos that show one crowd the fullest."""
+    """The windows with the most detections: one a photo, and of photos that show one crowd the fullest."""
     per_frame = np.bincount(seen.frame, minlength=len(frames))
     busiest = [number for number in np.argsort(-per_frame, kind="stable").tolist() if per_frame[number]]
     windows = []
@@ -89,13 +98,13 @@ def most_crowded(
         held = rows[apart[best]]
         place = (float(middle[best, 0]), float(middle[best, 1]))
         caption = f"{_crowd_text(seen.species[held], names)} · {frames[number].name}"
-        windows.append((held, _Window(number, place, _CROWD, _CROWD_SHOWN, caption)))
+        windows.append((held, _Window(frame=number, middle=place, size=_CROWD, shown=_CROWD_SHOWN, caption=caption)))
     windows.sort(key=lambda one: -len(one[0]))
     chosen: list[_Window] = []
     taken = np.empty((0, 2))
     for held, window in windows:
         ground = seen.xy[held[:_MOST_TRIED]]
-        # Overlapping photos show one crowd; more than half of it known is no other crowd.
+        # Overlapping photos show one crowd; a window with more than half of its animals shown already is the same one.
         near = np.hypot(*(ground[:, None] - taken[None]).transpose(2, 0, 1)).min(axis=1, initial=np.inf)
         if len(chosen) < many and np.count_nonzero(near < _SAME_CROWD_M) <= len(ground) / 2:
             chosen.append(window)
@@ -113,7 +122,7 @@ def _cut(
     frames: Sequence[Frame], seen: Observations, names: Sequence[str], windows: Sequence[_Window], max_pixels: int
 ) -> list[Thumbnail]:
     pictures: dict[int, Thumbnail] = {}
-    # Photo by photo, so that each is decoded once and only one is held.
+    # Photo by photo, so that each is decoded once and only one is in memory.
     for number in sorted({window.frame for window in windows}):
         frame = frames[number]
         rows = np.flatnonzero(seen.frame == number)
@@ -124,7 +133,7 @@ def _cut(
                     picture = _picture(raster, seen, rows, names, windows[index])
                     pictures[index] = Thumbnail(picture, windows[index].caption)
         except ImageError as error:
-            # It was read when it was searched, so it was moved or damaged since.
+            # It was readable during the search, so it was moved or damaged since.
             logger.warning("No picture of %s in the report: %s", frame.name, error)
             for index in mine:
                 pictures[index] = Thumbnail("", windows[index].caption, str(error))

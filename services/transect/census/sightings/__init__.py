@@ -1,1 +1,1 @@
-"""From photos to boxes, from boxes to places, from places to animals, each once."""
+"""Detection in each photo, the boxes' ground positions, and the unique animals."""

@@ -1,4 +1,4 @@
-"""From boxes to animals: which boxes are one animal, and where it is."""
+"""Unique animals: which boxes show the same animal, and its position."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ import numpy as np
 from transect.census.ground.geometry import FloatArray
 from transect.census.inputs.config import CensusConfig
 from transect.census.sightings.matching import Matching, Sightings, unique_animals
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import BoolArray, IntArray, Observations
-from transect.census.sightings.pose_errors import Located, PoseErrors, pose_errors
+from transect.census.sightings.pose_errors import GroundDetections, PoseErrors, pose_errors
 
 
 @dataclass(frozen=True)
 class Animals:
     """Unique animals, one row each, in order of first sight.
 
-    `xy` (m, 2) is the mean of the positions at which each was seen, weighted by how well they are known;
-    `sightings` in how many photos; `score` the best one; `unit` the sampling unit, -1 for none.
+    `xy` (m, 2) is the mean of the positions at which each was seen, weighted by inverse variance; `sightings` the
+    number of photos; `score` the best one; `unit` the sampling unit, -1 for none.
     """
 
     xy: FloatArray
@@ -28,11 +28,11 @@ class Animals:
 
 
 @dataclass(frozen=True)
-class CountedOnce:
-    """Each animal once: `animal_of` (n,) is the animal of each box, -1 for a box that does not count; `unit` is -1.
+class UniqueCount:
+    """Each animal once: `animal_of` (n,) is the animal of each box, -1 for a box that does not count.
 
-    `repeated` animals stood on ground that belongs to another pass over it; they are not among the animals. `errors`
-    are those of the photos' poses from which the tolerance followed.
+    The animals' `unit` is -1 until they are assigned. `repeated` animals stood on ground that belongs to another pass
+    over it; they are not among the animals. `errors` are the pose errors that the tolerance was derived from.
     """
 
     animal_of: IntArray
@@ -41,23 +41,23 @@ class CountedOnce:
     errors: PoseErrors
 
 
-def count_once(observations: Observations, photographed: Photographed, config: CensusConfig) -> CountedOnce:
-    """Count by `config.counting`.
+def count_unique(observations: Observations, footprints: FootprintIndex, config: CensusConfig) -> UniqueCount:
+    """Count each animal once, by `config.counting`.
 
-    matching        boxes of one animal in photos of one pass are found and joined; ground that was flown over again
-                    later than `time_window_s` is divided between the passes, since animals have moved by then
-    division_line   a box counts in the photo whose middle is nearest, and nowhere else: one look at every place, at
-                    the price of an animal that errors of position move across the line
+    matching        boxes of one animal in photos of one pass are joined; ground that was flown over again more than
+                    `time_window_s` later is divided between the passes, since animals have moved by then
+    division_line   a box counts only in the photo whose middle is nearest: one look at every place; position errors
+                    can move an animal across the line
     """
     rows = np.flatnonzero(observations.placed & observations.inside)
-    boxes = _located(observations, photographed, rows)
+    boxes = _ground_detections(observations, footprints, rows)
     matching = Matching(config.match_sigmas, config.time_window_s, config.animal_speed_m_s)
     errors = pose_errors(
         boxes, matching, gps_m=config.gps_error_m, yaw_deg=config.yaw_error_deg, height_m=config.height_error_m
     )
     seen = boxes.sightings(errors)
     if config.counting == "division_line":
-        own = photographed.at(boxes.xy, boxes.frame).nearest == boxes.frame
+        own = footprints.at(boxes.xy, boxes.frame).nearest == boxes.frame
         rows, seen = rows[own], boxes.part(np.flatnonzero(own)).sightings(errors)
         animal = np.arange(len(rows))
     else:
@@ -67,24 +67,24 @@ def count_once(observations: Observations, photographed: Photographed, config: C
     if config.counting == "matching":
         last = np.zeros(len(kept), np.int64)
         last[animal] = seen.frame
-        kept = photographed.at(animals.xy, last).own_pass
+        kept = footprints.at(animals.xy, last).own_pass
     number = np.where(kept, np.cumsum(kept) - 1, -1)
     animal_of = np.full(len(observations), -1, np.int64)
     animal_of[rows] = number[animal]
-    return CountedOnce(animal_of, _part(animals, kept), int((~kept).sum()), errors)
+    return UniqueCount(animal_of, _part(animals, kept), int((~kept).sum()), errors)
 
 
-def _located(seen: Observations, photographed: Photographed, rows: IntArray) -> Located:
+def _ground_detections(seen: Observations, footprints: FootprintIndex, rows: IntArray) -> GroundDetections:
     frame = seen.frame[rows]
-    return Located(
-        seen.xy[rows],
-        seen.species[rows],
-        frame,
-        photographed.seconds[frame],
-        seen.lever[rows],
-        seen.rise[rows],
-        seen.said_sd[rows],
-        seen.box_sd[rows],
+    return GroundDetections(
+        xy=seen.xy[rows],
+        species=seen.species[rows],
+        frame=frame,
+        seconds=footprints.seconds[frame],
+        yaw_arm_m=seen.yaw_arm_m[rows],
+        height_arm=seen.height_arm[rows],
+        reported_sd_m=seen.reported_sd_m[rows],
+        box_sd=seen.box_sd[rows],
     )
 
 

@@ -1,4 +1,4 @@
-"""Photos to boxes, resumable: what is found in a photo is kept under its content, and never looked for twice."""
+"""Detection in every photo, resumable: results are cached by the photo's hash, so no photo is searched twice."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ from transect.progress import progress
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was found in one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
+@dataclass(frozen=True, kw_only=True)
+class FrameDetections:
+    """The detections in one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
 
-    `failure` says why the photo could not be searched; `sha256` is its content's, empty if it could not be read.
-    `scale` is how many of the network's pixels one of the photo's is; `look` (tiles, k) how some tiles look, without
-    rows where the model package has nothing to compare it with.
+    `failure` is the reason why the photo could not be searched; `sha256` is its content's, empty if it could not be
+    read. `scale` is the network's pixels a pixel of the photo; `appearance` (tiles, k) are statistics of some tiles,
+    without rows where the model package has none to compare them with.
     """
 
     sha256: str
@@ -47,23 +47,23 @@ class Found:
     failure: str = ""
     reused: bool = False
     scale: float = 1.0
-    look: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    appearance: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
-def decoding_workers(asked: int | Literal["auto"], backend: str) -> int:
-    """Photos decoded at a time: as asked, or what the network beside them leaves room for."""
-    if asked != "auto":
-        return asked
+def decoding_workers(configured: int | Literal["auto"], backend: str) -> int:
+    """Photos decoded at a time: as configured; "auto" is two beside a network on the CPU, all cores beside a GPU."""
+    if configured != "auto":
+        return configured
     return min(64, max(2, os.cpu_count() or 1)) if backend in GPU_BACKENDS else 2
 
 
 def package_identity(detector: Detector) -> str:
-    """SHA-256 of the package's manifest, which holds the hash of each of its files."""
+    """SHA-256 of the package's manifest, which contains the hash of each of its files."""
     return detector.package_sha256
 
 
 def search_key(detector: Detector, options: DetectOptions) -> str:
-    """Hash of everything but the photo that decides what is found in it, so also of what computes it and how."""
+    """Cache key: hash of everything but the photo that affects its detections, the hardware and precision too."""
     chosen = asdict(options) | {"classes": sorted(options.classes) if options.classes is not None else None}
     content = {
         "package": package_identity(detector),
@@ -79,18 +79,18 @@ def search_key(detector: Detector, options: DetectOptions) -> str:
 
 def search_frames(
     frames: Sequence[Frame], *, detector: Detector, options: DetectOptions, work: Path, workers: int, max_pixels: int
-) -> list[Found]:
+) -> list[FrameDetections]:
     """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
 
-    Each result is written to `work` whole, under the hash of the photo, its scale and the search_key(), as soon as it
-    is there: a run that was killed goes on where it was. A photo that cannot be read or decoded
-    becomes a failure, and so does one that is written to while the census runs. Memory does not grow with the
-    pixels: at most `workers` photos are decoded at a time, each of at most `max_pixels`; larger TIFFs are read in
-    windows. Raises OSError when `work` cannot be written.
+    Each result is written to `work` atomically, under the hash of the photo, its scale and the search_key(), as soon as
+    it is known: a run that was killed resumes. A photo that cannot be read or decoded, or that is written to while the
+    census runs, gives a result with a `failure`. Memory does not grow with the pixels: at most `workers` photos are
+    decoded at a time, each of at most `max_pixels`; larger TIFFs are read in windows. Raises OSError when `work`
+    cannot be written.
     """
     stop = threading.Event()
     search = _Search(detector, options, work / search_key(detector, options)[:16], max_pixels, stop)
-    results: list[Found] = []
+    results: list[FrameDetections] = []
     pool = ThreadPoolExecutor(workers)
     try:
         with progress("Detecting", len(frames)) as advance:
@@ -98,7 +98,7 @@ def search_frames(
                 results.append(found)
                 advance(resumed=found.reused)
     finally:
-        # Whoever breaks this off does not wait for the rest of a large map.
+        # After an interrupt, do not wait for the rest of a large map.
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     reused = sum(found.reused for found in results)
@@ -114,8 +114,8 @@ class _Search:
     max_pixels: int
     stop: threading.Event
 
-    def one(self, frame: Frame) -> Found:
-        """What was found in a photo earlier, or is found now and kept."""
+    def one(self, frame: Frame) -> FrameDetections:
+        """The cached result of a photo, or a new one, which is cached."""
         if frame.unreadable:
             return _failed(frame.problem)
         try:
@@ -126,7 +126,7 @@ class _Search:
             earlier = _read(kept, digest)
             if earlier is not None:
                 return earlier
-            result, look = self._detect(frame)
+            result, appearance = self._detect(frame)
             _require_unchanged(frame, stamp)
         except OSError as error:
             return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
@@ -135,7 +135,7 @@ class _Search:
         scale = (
             1.0 if result.failure else self.detector.network_scale(result.width, result.height, self._options(frame))
         )
-        return _keep(result, kept, digest, {"scale": scale, "look": look.tolist()})
+        return _keep(result, kept, digest, {"scale": scale, "look": appearance.tolist()})
 
     def _detect(self, frame: Frame) -> tuple[ImageResult, NDArray[np.float64]]:
         options = self._options(frame)
@@ -144,14 +144,14 @@ class _Search:
                 frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering
             ) as raster:
                 found = self.detector.detect(raster, name=frame.name, options=options, stop=self.stop, in_turn=True)
-                return found, self._look(raster, options)
+                return found, self._appearance(raster, options)
         except ImageError as error:
             return ImageResult.failed(frame.name, self.detector.ref, str(error)), np.empty((0, 0))
 
     def _options(self, frame: Frame) -> DetectOptions:
         return replace(self.options, scale=frame.scale)
 
-    def _look(self, raster: Raster, options: DetectOptions) -> NDArray[np.float64]:
+    def _appearance(self, raster: Raster, options: DetectOptions) -> NDArray[np.float64]:
         profile = self.detector.profile
         if profile is None:
             return np.empty((0, 0))
@@ -165,23 +165,23 @@ class _Search:
 
 
 def _shown_as(rendering: Rendering) -> str:
-    """What the name of a result says of how samples were shown; nothing for a picture as it is stored."""
+    """The part of a cache file's name for the rendering of the samples; empty for a picture as it is stored."""
     bands = "" if rendering.bands is None else "-bands" + "-".join(map(str, rendering.bands))
     return bands + ("" if rendering.depth is None else f"-{rendering.depth}bit")
 
 
 def _at(scale: float | None) -> str:
-    """What the name of a result says of the scale at which a photo was searched; nothing where none was asked for."""
+    """The part of a cache file's name for the scale at which a photo was searched; empty where none is configured."""
     return "" if scale is None else f"-scale{scale!r}"
 
 
 def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
-    """Raise ImageError if the photo was written to, since its place or its boxes are then another photo's."""
+    """Raise ImageError if the photo was written to, since its position or its boxes are then another photo's."""
     if stamp_of(frame.path) != stamp:
         raise ImageError(f"{frame.name} changed while the census ran; run it again when nothing writes to the photos.")
 
 
-def _keep(result: ImageResult, kept: Path, digest: str, more: Mapping[str, Any]) -> Found:
+def _keep(result: ImageResult, kept: Path, digest: str, more: Mapping[str, Any]) -> FrameDetections:
     if result.failure is not None:
         return _failed(result.failure, digest)
     record = {**_record(result), **more}
@@ -190,38 +190,48 @@ def _keep(result: ImageResult, kept: Path, digest: str, more: Mapping[str, Any])
 
 
 def _record(result: ImageResult) -> dict[str, Any]:
-    # The Detection contract rounds; what is kept and what is used at once must not differ.
+    # The Detection contract rounds; a cached result and a new one must not differ.
     content = result.to_json()
     return {key: content[key] for key in ("width", "height", "detections", "tiles", "truncated")}
 
 
-def _read(path: Path, digest: str) -> Found | None:
+def _read(path: Path, digest: str) -> FrameDetections | None:
     try:
         return _found(json.loads(path.read_text(encoding="utf-8")), digest, reused=True)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
-        # Damaged from outside: it is looked for again.
+        # Damaged from outside: the photo is searched again.
         return None
 
 
-def _found(record: dict[str, Any], digest: str, *, reused: bool) -> Found:
+def _found(record: dict[str, Any], digest: str, *, reused: bool) -> FrameDetections:
     detections = record["detections"]
-    return Found(
-        digest,
-        int(record["width"]),
-        int(record["height"]),
-        np.array([detection["box"] for detection in detections], np.float64).reshape(-1, 4),
-        np.array([detection["score"] for detection in detections], np.float64),
+    return FrameDetections(
+        sha256=digest,
+        width=int(record["width"]),
+        height=int(record["height"]),
+        boxes=np.array([detection["box"] for detection in detections], np.float64).reshape(-1, 4),
+        scores=np.array([detection["score"] for detection in detections], np.float64),
         # One string a class, not one a box.
-        tuple(sys.intern(str(detection["class_name"])) for detection in detections),
-        int(record["tiles"]),
-        bool(record["truncated"]),
+        classes=tuple(sys.intern(str(detection["class_name"])) for detection in detections),
+        tiles=int(record["tiles"]),
+        truncated=bool(record["truncated"]),
         reused=reused,
         scale=float(record["scale"]),
-        look=np.array(record["look"], np.float64) if record["look"] else np.empty((0, 0)),
+        appearance=np.array(record["look"], np.float64) if record["look"] else np.empty((0, 0)),
     )
 
 
-def _failed(reason: str, digest: str = "") -> Found:
-    return Found(digest, 0, 0, np.empty((0, 4)), np.empty(0), (), 0, truncated=False, failure=reason)
+def _failed(reason: str, digest: str = "") -> FrameDetections:
+    return FrameDetections(
+        sha256=digest,
+        width=0,
+        height=0,
+        boxes=np.empty((0, 4)),
+        scores=np.empty(0),
+        classes=(),
+        tiles=0,
+        truncated=False,
+        failure=reason,
+    )

@@ -1,10 +1,10 @@
-"""Each animal once: boxes of one animal in several photos are found and joined.
+"""Matching: boxes of one animal in several photos are joined.
 
-Photos are taken in the order in which they were flown. Each is laid over the animals known so far, photo by photo
-in which these were last seen: a shift between the two photos (their GPS errors, the herd's walk) is looked for that
-explains most boxes at once, then boxes and animals are joined one to one within a tolerance that follows from the
-errors that remain and from how far an animal walks in between. So two boxes of one photo are never one animal,
-whatever the chain of photos between them, errors do not add up along the chain, and the work grows with the number
+Photos are processed in the order of flight. Each is matched with the animals known so far, grouped by the photo in
+which these were last seen. First a common shift of the two photos (their GPS errors, the herd's walk) is estimated
+that explains most boxes at once; then boxes and animals are assigned one to one within a tolerance, which follows from
+the remaining errors and from how far an animal walks in between. So two boxes of one photo are never one animal,
+whatever the chain of photos between them; errors do not add up along the chain; and the work is linear in the number
 of boxes.
 """
 
@@ -22,7 +22,7 @@ BoolArray = NDArray[np.bool_]
 
 # Fewer boxes that agree on a shift could do so by chance.
 _LEAST_AGREEING = 3
-# Boxes tried for the shift of one photo; a herd of thousands says no more than some hundred of it.
+# Boxes tried for the shift of one photo; a herd of thousands determines it no better than some hundred of it.
 _MOST_TRIED = 200
 # Speeds spread evenly from 0 to v, in any direction, have this share of v as standard deviation along each axis.
 _SPEED_SD = math.sqrt(1 / 6)
@@ -31,14 +31,14 @@ _SPEED_SD = math.sqrt(1 / 6)
 _REACH = 1 + math.sqrt(2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sightings:
     """Boxes on the ground, photo by photo. All arrays have one row a box.
 
     `xy` (n, 2) is in metres; `species` and `frame` are numbers, `frame` in the order of flight; `shared_sd` is
     the standard deviation (m, each axis) of the error that all boxes of a photo share (GPS), `own_sd` of the
-    error that grows with the distance from the photo's centre (yaw, height) and of the box itself; `seconds` is when
-    the photo was taken (NaN: not known, and then of any time).
+    error that grows with the distance from the photo's centre (yaw, height) and of the box itself; `seconds` is the
+    time of the photo (NaN: not known, which matches any time).
     """
 
     xy: FloatArray
@@ -51,10 +51,10 @@ class Sightings:
 
 @dataclass(frozen=True)
 class Matching:
-    """When two boxes may be one animal.
+    """The condition for two boxes to be one animal.
 
-    Closer than `sigmas` standard deviations of the difference of their positions, in photos at most `window_s` seconds
-    apart, where an animal moves at up to `speed_m_s`.
+    They are closer than `sigmas` standard deviations of the difference of their positions, in photos at most `window_s`
+    seconds apart, where an animal moves at up to `speed_m_s`.
     """
 
     sigmas: float = 4.0
@@ -69,9 +69,9 @@ class Matching:
 def unique_animals(sightings: Sightings, matching: Matching, *, reach_m: float | None = None) -> IntArray:
     """The animal of each box: numbers from 0 without gaps, (n,), in order of first sight.
 
-    Two boxes can be one animal only if they are of one species and in different photos, and as `matching` says.
-    Animals are looked for up to `reach_m` metres away, by default matching_reach(). A greater reach, such as that of
-    the whole survey for a part of it, finds the same animals; ValueError for a smaller one, which would miss some.
+    Two boxes can be one animal only if they are of one species, in different photos, and meet `matching`. Candidates
+    are searched up to `reach_m` metres away, by default matching_reach(). A greater reach, such as that of the whole
+    survey for a part of it, gives the same animals. Raises ValueError for a smaller one, which would miss some.
     """
     animal = np.full(len(sightings.frame), -1, np.int64)
     if len(animal) == 0:
@@ -79,7 +79,7 @@ def unique_animals(sightings: Sightings, matching: Matching, *, reach_m: float |
     least = matching_reach(sightings, matching)
     if reach_m is not None and reach_m < least:
         raise ValueError(f"a reach of {reach_m} m misses animals of these boxes, which lie up to {least} m apart")
-    known = _Known(cell=least if reach_m is None else reach_m)
+    known = _AnimalIndex(cell=least if reach_m is None else reach_m)
     for rows in _by_frame(sightings.frame):
         joined = _join(sightings, rows, known, matching)
         known.update(sightings, rows, joined)
@@ -88,7 +88,7 @@ def unique_animals(sightings: Sightings, matching: Matching, *, reach_m: float |
 
 
 def matching_reach(sightings: Sightings, matching: Matching) -> float:
-    """No two boxes that unique_animals() lays over each other are further apart, in metres; 0 without boxes."""
+    """The greatest distance in metres of two boxes that unique_animals() can join; 0 without boxes."""
     if len(sightings.frame) == 0:
         return 0.0
     placed = math.sqrt(2) * float(np.hypot(sightings.shared_sd, sightings.own_sd).max())
@@ -103,8 +103,8 @@ def _by_frame(frame: IntArray) -> Iterator[IntArray]:
     yield from np.split(order, np.flatnonzero(np.diff(frame[order])) + 1)
 
 
-class _Known:
-    """The animals so far, each as its last box, and a grid of square cells to find those near a photo's boxes."""
+class _AnimalIndex:
+    """The animals so far, each as its last box, in a grid of square cells for neighbour queries."""
 
     def __init__(self, cell: float) -> None:
         self.cell = cell
@@ -121,7 +121,7 @@ class _Known:
         return np.array(sorted(found), np.int64)
 
     def update(self, seen: Sightings, rows: IntArray, joined: IntArray) -> None:
-        """Take in a photo's boxes; those joined to no animal (-1) become new ones, numbered in `joined`."""
+        """Add a photo's boxes; those joined to no animal (-1) become new animals, numbered in place in `joined`."""
         fresh = joined < 0
         joined[fresh] = np.arange(self.size, self.size + int(fresh.sum()))
         self.size += int(fresh.sum())
@@ -140,8 +140,8 @@ class _Known:
         return [(int(i), int(j)) for i, j in np.floor(xy / self.cell).tolist()]
 
 
-def _join(seen: Sightings, rows: IntArray, known: _Known, matching: Matching) -> IntArray:
-    """For each box of one photo the animal that it shows, -1 for none known."""
+def _join(seen: Sightings, rows: IntArray, known: _AnimalIndex, matching: Matching) -> IntArray:
+    """For each box of one photo the known animal that it shows, -1 for none."""
     joined = np.full(len(rows), -1, np.int64)
     animals = known.near(seen.xy[rows])
     since = seen.seconds[rows[0]] - seen.seconds[known.last[animals]]
@@ -154,7 +154,7 @@ def _join(seen: Sightings, rows: IntArray, known: _Known, matching: Matching) ->
     for photo in np.unique(last_photo)[::-1]:
         group = np.flatnonzero(last_photo == photo)
         free = np.flatnonzero(joined < 0)
-        # How many candidates lie in the cells must not decide anything: see _common_shift().
+        # The number of candidates in the cells must not affect the result: see _common_shift().
         if min(len(free), len(group)) < _LEAST_AGREEING:
             continue
         shift = _common_shift(*pairs.part(free, group))
@@ -170,13 +170,13 @@ def _join(seen: Sightings, rows: IntArray, known: _Known, matching: Matching) ->
     return joined
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Pairs:
-    """Boxes of a photo (rows) against known animals (columns): how far apart, whether and how well they fit.
+    """Boxes of a photo (rows) against known animals (columns).
 
-    `apart` (b, a, 2) in metres; `same` (b, a) says which are of one species; `limit` (b, a) is the whole tolerance
-    in metres, and `near` those of one species within it; `own` (b, a) is the standard deviation that remains when the
-    photos' common shift is taken out.
+    `apart` (b, a, 2) is their distance in metres; `same` (b, a) is true for one species; `limit` (b, a) is the whole
+    tolerance in metres, and `near` true for those of one species within it; `own` (b, a) is the standard deviation
+    that remains without the photos' common shift.
     """
 
     apart: FloatArray
@@ -194,22 +194,24 @@ class _Pairs:
         own = np.hypot(seen.own_sd[rows][:, None], np.hypot(seen.own_sd[last], walked)[None])
         shared = np.hypot(seen.shared_sd[rows][:, None], seen.shared_sd[last][None])
         limit = matching.sigmas * np.hypot(own, shared)
-        return cls(apart, same, same & (_length(apart) <= limit), limit, own, matching.sigmas)
+        return cls(
+            apart=apart, same=same, near=same & (_length(apart) <= limit), limit=limit, own=own, sigmas=matching.sigmas
+        )
 
     def part(self, boxes: IntArray, animals: IntArray) -> tuple[FloatArray, BoolArray, FloatArray]:
-        """How far apart these boxes and animals are, whether they can be the same, and `own`."""
+        """`apart`, `near` and `own` of these boxes and animals."""
         chosen = boxes[:, None], animals
         return self.apart[chosen], self.near[chosen], self.own[chosen]
 
     def assign(self, boxes: IntArray, animals: IntArray, shift: FloatArray) -> tuple[IntArray, IntArray]:
-        """One-to-one pairs of these boxes and animals, once the shift between the photos is taken out."""
+        """One-to-one pairs of these boxes and animals, without the shift between the photos."""
         chosen = boxes[:, None], animals
         distance = _length(self.apart[chosen] - shift)
         rows, columns = _assign(distance, self.same[chosen] & (distance <= self.sigmas * self.own[chosen]))
         return boxes[rows], animals[columns]
 
     def rest(self, boxes: IntArray, animals: IntArray, shifts: FloatArray) -> tuple[IntArray, IntArray]:
-        """One-to-one pairs of what is left over, within the whole tolerance; `shifts` (a, 2) is by animal."""
+        """One-to-one pairs of the remaining ones, within the whole tolerance; `shifts` (a, 2) is by animal."""
         chosen = boxes[:, None], animals
         distance = _length(self.apart[chosen] - shifts[animals])
         rows, columns = _assign(distance, self.same[chosen] & (distance <= self.limit[chosen]))
@@ -218,14 +220,14 @@ class _Pairs:
 
 def _common_shift(apart: FloatArray, possible: BoolArray, own: FloatArray) -> FloatArray | None:
     """The shift (2,) of a photo that brings most of its boxes onto an animal, or None when too few agree."""
-    # Animals that no box can be do not count: which of them are here depends on how far was looked.
+    # Animals that fit no box are ignored: which of them are candidates depends on the reach.
     if min(np.count_nonzero(possible.any(axis=axis)) for axis in (0, 1)) < _LEAST_AGREEING:
         return None
     boxes, animals = np.nonzero(possible)
     shifts, reach = apart[boxes, animals], own[boxes, animals]
     order = np.argsort(_length(shifts), kind="stable")[:_MOST_TRIED]
     close = _length(shifts[order][:, None] - shifts[None]) <= reach[None]
-    # A box that several animals would fit agrees once.
+    # A box that fits several animals votes once.
     agreeing = np.zeros((len(order), apart.shape[0]), bool)
     tried, pair = np.nonzero(close)
     agreeing[tried, boxes[pair]] = True
@@ -237,10 +239,10 @@ def _common_shift(apart: FloatArray, possible: BoolArray, own: FloatArray) -> Fl
 
 
 def _assign(distance: FloatArray, possible: BoolArray) -> tuple[IntArray, IntArray]:
-    """One-to-one pairs: as many as possible, and of those the closest in all."""
+    """One-to-one pairs: as many as possible, with the least sum of squared distances."""
     by_row, by_column = possible.sum(axis=1), possible.sum(axis=0)
     if by_row.max() <= 1 and by_column.max() <= 1:
-        # Nobody has a choice.
+        # No box and no animal has a choice.
         alone = np.nonzero(possible)
         return alone[0], alone[1]
     rows, columns = np.flatnonzero(by_row), np.flatnonzero(by_column)

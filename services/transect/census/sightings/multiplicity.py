@@ -1,9 +1,9 @@
-"""How often the survey looked at each place, and which look at it counts.
+"""The multiplicity of each place (the photos that show it), and the photo in which it counts.
 
-A place in k photos is looked at k times. Two uses: a box weighted by 1 / k counts each animal once on average without
-knowing which boxes are one animal (the multiplicity estimator: Sirken 1970, J. Am. Stat. Assoc. 65: 257-266), so that
-precision and recall, which are of one look, correct it. And ground that was flown over again much later, when its
-animals stood elsewhere, is divided between the passes: each place belongs to the photo whose middle is nearest.
+Two uses. A box weighted by 1 / k for k photos counts each animal once on average without knowing which boxes are one
+animal (the multiplicity estimator: Sirken 1970, J. Am. Stat. Assoc. 65: 257-266); precision and recall, which are of
+one look, correct that count. And ground that was flown over again much later, when its animals stood elsewhere, is
+divided between the passes: each place belongs to the photo whose middle is nearest.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ _CHUNK = 100_000
 
 
 @dataclass(frozen=True)
-class Looks:
+class Visits:
     """For each place: `count` (n,) photos that show it, and `nearest` (n,) the one whose middle is nearest (-1: none).
 
-    `own_pass` (n,) is true where the nearest photo is of the same pass over this ground as the photo asked for.
+    `own_pass` (n,) is true where the nearest photo is of the same pass over this ground as the photo of the query.
     """
 
     count: IntArray
@@ -34,8 +34,8 @@ class Looks:
     own_pass: BoolArray
 
 
-class Photographed:
-    """The footprints of a survey, to be asked which of them show a place.
+class FootprintIndex:
+    """A spatial index of the footprints: which photos show a place, and in which pass.
 
     `middles` (m, 2) in grid metres and `seconds` (m,) of each frame; a frame without a footprint is None, one without
     a time NaN. Photos of one place that are more than `window_s` apart in time, with none in between, are of different
@@ -43,7 +43,7 @@ class Photographed:
 
     Usage::
 
-        looks = Photographed(footprints, middles, seconds, window_s=60).at(xy, frame)
+        visits = FootprintIndex(footprints, middles, seconds, window_s=60).at(xy, frame)
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class Photographed:
         self.seconds = seconds
         self._middles, self._window_s = middles, window_s
 
-    def at(self, xy: FloatArray, frame: IntArray) -> Looks:
-        """Looks at places (n, 2) found in frames (n,). The own photo always shows its place."""
+    def at(self, xy: FloatArray, frame: IntArray) -> Visits:
+        """The visits of places (n, 2) detected in frames (n,). The own photo always shows its place."""
         parts = [
             self._at(xy[start : start + _CHUNK], frame[start : start + _CHUNK]) for start in range(0, len(xy), _CHUNK)
         ]
         if not parts:
-            return Looks(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool))
-        return Looks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            return Visits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool))
+        return Visits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _at(self, xy: FloatArray, frame: IntArray) -> tuple[IntArray, IntArray, BoolArray]:
         place, shape = self._tree.query(points(xy), predicate="intersects")
         photo = self._numbers[shape]
-        # Rounding at a footprint's border must not leave out the photo that shows the place.
+        # Rounding at a footprint's border must not drop the photo of the detection itself.
         other = photo != frame[place]
         place = np.concatenate([place[other], np.arange(len(xy))])
         photo = np.concatenate([photo[other], frame])

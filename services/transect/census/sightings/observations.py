@@ -1,11 +1,11 @@
-"""Boxes to places: where on the ground each detection lies, how well that is known, and whether it counts there.
+"""The ground position of each detection, its standard deviation, and whether it counts there.
 
 An animal belongs to the ground on which its middle lies. A box that the photo's edge cuts shows a part of an
 animal, and the part's middle is too far inside; counting all of them would count animals whose middle lies
 outside the footprint. So the whole box is reconstructed from the size that its species has in this survey. For
 a body of any heading, width2 + height2 of the box around it hardly changes with the heading (exactly so for an
 ellipse), so the cut side follows from the whole one. A box whose reconstructed middle is outside the photo does
-not count there; where another photo holds that middle, it counts once, there.
+not count there; where another photo contains that middle, it counts once, there.
 """
 
 import math
@@ -17,26 +17,26 @@ from numpy.typing import NDArray
 
 from transect.census.ground.geometry import FloatArray, GroundView
 from transect.census.ground.projection import Views
-from transect.census.sightings.detect import Found
-from transect.census.sightings.multiplicity import Photographed
+from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.multiplicity import FootprintIndex
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 # A box that ends this close to the photo's edge may be cut by it.
 _EDGE_PX = 4.0
-# The middle of a box is known to this share of the animal's size; less well where the box is cut.
+# Standard deviation of a box's middle as a share of the animal's size, for whole and for cut boxes.
 _BOX_SD, _CUT_BOX_SD = 0.1, 0.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observations:
     """All boxes of a survey, one row each, frame by frame.
 
     `frame` and `species` are numbers; `box` (n, 4) xyxy in pixels; `xy` (n, 2) in grid metres, NaN where the
-    photo has no position; `placed` says which have one; `cut` is true where the photo's edge cuts the box;
-    `inside` where the animal's middle lies in the photo. `lever`, `rise`, `said_sd`, `box_sd`: see
-    pose_errors.Located. `looks` is how many photos of the survey show the place; 0 for a box that does not count there.
+    photo has no position; `placed` is true where it has one; `cut` where the photo's edge cuts the box; `inside` where
+    the animal's middle lies in the photo. `yaw_arm_m`, `height_arm`, `reported_sd_m`, `box_sd`: see
+    pose_errors.GroundDetections. `visits` is the number of photos that show the place; 0 for a box that does not count.
     """
 
     frame: IntArray
@@ -48,34 +48,34 @@ class Observations:
     placed: BoolArray
     cut: BoolArray
     inside: BoolArray
-    lever: FloatArray
-    rise: FloatArray
-    said_sd: FloatArray
+    yaw_arm_m: FloatArray
+    height_arm: FloatArray
+    reported_sd_m: FloatArray
     box_sd: FloatArray
-    looks: IntArray
+    visits: IntArray
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
     def weight(self) -> FloatArray:
-        """What each box is of a single look at its place: 1 / looks, and 0 where it does not count."""
+        """The weight of each box in a single look: 1 / visits, and 0 where it does not count."""
         weight = np.zeros(len(self))
-        counts = self.looks > 0
-        weight[counts] = 1.0 / self.looks[counts]
+        counts = self.visits > 0
+        weight[counts] = 1.0 / self.visits[counts]
         return weight
 
 
 def observe(
-    found: Sequence[Found],
+    found: Sequence[FrameDetections],
     poses: Sequence[GroundView | None],
     species_of: Mapping[str, int],
-    photographed: Photographed,
+    footprints: FootprintIndex,
 ) -> Observations:
     """Put every box of a reported species on the ground.
 
     `found` and `poses` (None: no position) are aligned, one a photo; `species_of` numbers the classes that are
-    reported: boxes of other classes are left out. `photographed` are the footprints of the same photos.
+    reported: boxes of other classes are left out. `footprints` are those of the same photos.
     """
     kept = [np.array([name in species_of for name in one.classes], bool) for one in found]
     counts = [int(mask.sum()) for mask in kept]
@@ -96,13 +96,28 @@ def observe(
     inside: BoolArray = np.all((middle >= 0) & (middle <= size), axis=1)
 
     xy = views.to_ground(frame, middle)
-    lever, rise = views.turning_sd(frame, xy, math.degrees(1), 0), views.turning_sd(frame, xy, 0, 1)
+    yaw_arm_m, height_arm = views.pose_error_sd(frame, xy, math.degrees(1), 0), views.pose_error_sd(frame, xy, 0, 1)
     box_sd = np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical
     said = views.position_sd_m[frame]
-    looks = np.zeros(len(frame), np.int64)
+    visits = np.zeros(len(frame), np.int64)
     counting = placed & inside
-    looks[counting] = photographed.at(xy[counting], frame[counting]).count
-    return Observations(frame, species, names, score, box, xy, placed, cut, inside, lever, rise, said, box_sd, looks)
+    visits[counting] = footprints.at(xy[counting], frame[counting]).count
+    return Observations(
+        frame=frame,
+        species=species,
+        class_name=names,
+        score=score,
+        box=box,
+        xy=xy,
+        placed=placed,
+        cut=cut,
+        inside=inside,
+        yaw_arm_m=yaw_arm_m,
+        height_arm=height_arm,
+        reported_sd_m=said,
+        box_sd=box_sd,
+        visits=visits,
+    )
 
 
 def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:
@@ -118,7 +133,7 @@ def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut
 
 
 def _whole_middle(box: FloatArray, low: BoolArray, high: BoolArray, diagonal_px: FloatArray) -> FloatArray:
-    """The middle (n, 2) in pixels of the whole animal behind each box; `low`, `high` (n, 2) say which edges cut."""
+    """The middle (n, 2) in pixels of the whole animal of each box; `low`, `high` (n, 2) are the edges that cut it."""
     side = box[:, 2:] - box[:, :2]
     other, other_cut = side[:, ::-1], (low | high)[:, ::-1]
     # In a corner both sides are cut: the animal is taken to lie at 45 degrees.

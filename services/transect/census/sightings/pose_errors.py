@@ -1,9 +1,9 @@
-"""How well the photos' positions and headings are known, from the survey itself: animals in two photos say it.
+"""Errors of the photos' recorded positions and headings, estimated from animals that two photos share.
 
 Where two photos show the same animals, their recorded positions differ by a shift and a turn that all animals of the
-pair share. Over many pairs, the spread of the shifts is that of the positions, the spread of the turns that of the
-headings; what is left over in a pair is the boxes' own error and the animals' walk. A herd that walks as one looks
-like a shift, so it is a part of the position's error here, as it must be where boxes are joined.
+pair share. Over many pairs, the spread of the shifts estimates the position error, and the spread of the turns the
+heading error. The residual of a pair is the boxes' own error and the animals' walk. A herd that walks as one is
+indistinguishable from a shift, so it is a part of the position error here, as it must be where boxes are joined.
 """
 
 import math
@@ -17,27 +17,27 @@ from transect.census.sightings.matching import Matching, Sightings, unique_anima
 
 IntArray = NDArray[np.int64]
 
-# Where nothing else is known: what plain GPS and a compass do on a bad day. Too wide a tolerance joins too many animals
-# only where they stand thick, and there they show the errors themselves; too narrow a one counts each animal twice.
+# Defaults: plain GPS and a compass on a bad day. Too wide a tolerance joins too many animals only where they stand
+# dense, and there the errors can be estimated; too narrow a one counts each animal twice.
 USUAL_GPS_M, USUAL_YAW_DEG = 3.0, 2.0
-# The search for pairs starts from errors that few surveys pass.
+# The search for pairs starts from errors that few surveys exceed.
 _WIDE_GPS_M, _WIDE_YAW_DEG = 3.0, 3.0
-# A pair of photos says something of its shift from this many animals on; a turn needs animals that lie apart as well.
+# Least animals of a pair to estimate its shift; a turn also needs animals that lie apart.
 _LEAST_ANIMALS, _LEAST_SPREAD_M2 = 4, 500.0
-# So few pairs give an error that is itself right to a third; the tolerance has room for that.
+# From this many pairs the estimate is right to a third; the tolerance has room for that.
 _LEAST_PAIRS = 8
-# More boxes would say no more.
+# More boxes would not sharpen the estimate.
 _MOST_BOXES = 30_000
 _BLOCKS = 20
-# Nothing is known better than this, whatever a small sample says.
+# Lower limits of the estimates: a small sample may show none.
 _FLOOR_GPS_M, _FLOOR_YAW_DEG = 0.2, 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoseErrors:
     """Standard deviations of one photo's recorded position (m, each axis), heading (degrees) and height (m).
 
-    `gps` and `yaw` say where the first two come from: `given`, `estimated` from `pairs` of photos, or `assumed`.
+    `gps` and `yaw` are the sources of the first two: `given`, `estimated` from `pairs` of photos, or `assumed`.
     """
 
     gps_m: float
@@ -48,52 +48,59 @@ class PoseErrors:
     pairs: int = 0
 
 
-@dataclass(frozen=True)
-class Located:
-    """Boxes that count where they are; the first four columns are those of unique.Sightings.
+@dataclass(frozen=True, kw_only=True)
+class GroundDetections:
+    """Boxes on the ground, with what their position errors depend on; the first four columns are Sightings'.
 
-    `lever` (n,) is by how many metres a place moves when its photo's heading turns by one radian, `rise` (n,) when the
-    camera stands one metre higher; `said_sd` (n,) is what the photo itself says of its position (NaN: nothing),
-    `box_sd` (n,) the error of the box's middle, both in metres along each axis.
+    `yaw_arm_m` (n,) is the metres that a position moves by one radian of its photo's heading, `height_arm` (n,) by one
+    metre of the camera's height. `reported_sd_m` (n,) is the standard deviation that the photo itself reports of its
+    position (NaN: none), `box_sd` (n,) that of the box's middle, both in metres along each axis.
     """
 
     xy: FloatArray
     species: IntArray
     frame: IntArray
     seconds: FloatArray
-    lever: FloatArray
-    rise: FloatArray
-    said_sd: FloatArray
+    yaw_arm_m: FloatArray
+    height_arm: FloatArray
+    reported_sd_m: FloatArray
     box_sd: FloatArray
 
     def sightings(self, errors: PoseErrors) -> Sightings:
-        """With the standard deviations that follow from the errors of the poses."""
-        turning = np.hypot(self.lever * math.radians(errors.yaw_deg), self.rise * errors.height_m)
-        shared = np.where(np.isnan(self.said_sd), errors.gps_m, self.said_sd)
-        return Sightings(self.xy, self.species, self.frame, shared, np.hypot(turning, self.box_sd), self.seconds)
+        """The boxes with the standard deviations that follow from the errors of the poses."""
+        turning = np.hypot(self.yaw_arm_m * math.radians(errors.yaw_deg), self.height_arm * errors.height_m)
+        shared = np.where(np.isnan(self.reported_sd_m), errors.gps_m, self.reported_sd_m)
+        return Sightings(
+            xy=self.xy,
+            species=self.species,
+            frame=self.frame,
+            shared_sd=shared,
+            own_sd=np.hypot(turning, self.box_sd),
+            seconds=self.seconds,
+        )
 
-    def part(self, rows: IntArray) -> "Located":
-        """Some of the boxes."""
-        return Located(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+    def part(self, rows: IntArray) -> "GroundDetections":
+        """The boxes of some rows."""
+        return GroundDetections(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
 
 def pose_errors(
-    boxes: Located, matching: Matching, *, gps_m: float | None, yaw_deg: float | None, height_m: float
+    boxes: GroundDetections, matching: Matching, *, gps_m: float | None, yaw_deg: float | None, height_m: float
 ) -> PoseErrors:
-    """The errors as they are given; those that are None as the survey itself shows them, or else as is usual."""
+    """The errors as configured; those that are None estimated from the survey, or else the defaults."""
     if gps_m is not None and yaw_deg is not None:
-        return PoseErrors(gps_m, yaw_deg, height_m)
+        return PoseErrors(gps_m=gps_m, yaw_deg=yaw_deg, height_m=height_m)
     pairs = _pairs(boxes.part(_sample(boxes.frame)), matching, height_m)
     found_yaw = _yaw_sd_deg(pairs)
     used_yaw = yaw_deg if yaw_deg is not None else USUAL_YAW_DEG if found_yaw is None else found_yaw
     found_gps = _gps_sd_m(pairs, used_yaw)
     return PoseErrors(
-        gps_m if gps_m is not None else USUAL_GPS_M if found_gps is None else found_gps,
-        used_yaw,
-        height_m,
-        "given" if gps_m is not None else "assumed" if found_gps is None else "estimated",
-        "given" if yaw_deg is not None else "assumed" if found_yaw is None else "estimated",
-        len(pairs.animals),
+        gps_m=gps_m if gps_m is not None else USUAL_GPS_M if found_gps is None else found_gps,
+        yaw_deg=used_yaw,
+        height_m=height_m,
+        gps="given" if gps_m is not None else "assumed" if found_gps is None else "estimated",
+        yaw="given" if yaw_deg is not None else "assumed" if found_yaw is None else "estimated",
+        pairs=len(pairs.animals),
     )
 
 
@@ -106,25 +113,25 @@ def _sample(frame: IntArray) -> IntArray:
     return np.concatenate([block[: _MOST_BOXES // _BLOCKS] for block in blocks])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _PhotoPairs:
-    """Pairs of photos with their common animals: `animals` how many, `shift2` the squared length of their shift.
+    """Pairs of photos (n,) with common animals: `animals` their number, `shift2` the squared length of the shift.
 
-    `levers2` is the sum of the squared distances of the animals' middle from the points below the two cameras; `turn`
-    the turn in radians, `spread2` the sum of the animals' squared distances from their middle; `residual2` the variance
-    of what is left over, along each axis.
+    `yaw_arms2` is the sum of the squared distances of the animals' middle from the points below the two cameras; `turn`
+    the turn in radians; `spread2` the sum of the animals' squared distances from their middle; `residual2` the residual
+    variance along each axis, of all pairs.
     """
 
     animals: FloatArray
     shift2: FloatArray
-    levers2: FloatArray
+    yaw_arms2: FloatArray
     turn: FloatArray
     spread2: FloatArray
     residual2: float
 
 
-def _pairs(boxes: Located, matching: Matching, height_m: float) -> _PhotoPairs:
-    wide = PoseErrors(_WIDE_GPS_M, _WIDE_YAW_DEG, height_m)
+def _pairs(boxes: GroundDetections, matching: Matching, height_m: float) -> _PhotoPairs:
+    wide = PoseErrors(gps_m=_WIDE_GPS_M, yaw_deg=_WIDE_YAW_DEG, height_m=height_m)
     animal = unique_animals(boxes.sightings(wide), matching)
     order = np.lexsort((boxes.frame, animal))
     again = np.flatnonzero(np.diff(animal[order]) == 0)
@@ -136,9 +143,10 @@ def _pairs(boxes: Located, matching: Matching, height_m: float) -> _PhotoPairs:
     shift, centre = _means(apart, place, count), _means(middle, place, count)
     arm, rest = middle - centre[place], apart - shift[place]
     spread2 = np.asarray(np.bincount(place, (arm**2).sum(axis=1), len(key)), np.float64)
-    # Squared distances from a point are those from the middle and the middle's own.
-    levers2 = (
-        np.bincount(place, boxes.lever[one] ** 2 + boxes.lever[other] ** 2, len(key)) / count - 2 * spread2 / count
+    # A squared distance from a point is that from the middle plus the middle's own.
+    yaw_arms2 = (
+        np.bincount(place, boxes.yaw_arm_m[one] ** 2 + boxes.yaw_arm_m[other] ** 2, len(key)) / count
+        - 2 * spread2 / count
     )
     crossed = np.bincount(place, arm[:, 0] * rest[:, 1] - arm[:, 1] * rest[:, 0], len(key))
     turn = np.divide(crossed, spread2, out=np.zeros(len(key)), where=spread2 > 0)
@@ -146,7 +154,14 @@ def _pairs(boxes: Located, matching: Matching, height_m: float) -> _PhotoPairs:
     kept = count >= _LEAST_ANIMALS
     free = 2 * float((count[kept] - 1.5).sum())
     residual2 = float((rest[kept[place]] ** 2).sum()) / free if free > 0 else 0.0
-    return _PhotoPairs(count[kept], (shift[kept] ** 2).sum(axis=1), levers2[kept], turn[kept], spread2[kept], residual2)
+    return _PhotoPairs(
+        animals=count[kept],
+        shift2=(shift[kept] ** 2).sum(axis=1),
+        yaw_arms2=yaw_arms2[kept],
+        turn=turn[kept],
+        spread2=spread2[kept],
+        residual2=residual2,
+    )
 
 
 def _means(values: FloatArray, place: IntArray, count: FloatArray) -> FloatArray:
@@ -154,7 +169,7 @@ def _means(values: FloatArray, place: IntArray, count: FloatArray) -> FloatArray
 
 
 def _yaw_sd_deg(pairs: _PhotoPairs) -> float | None:
-    """Each turn is that of two photos: twice the variance. The median holds against pairs that were joined wrongly."""
+    """Each turn is that of two photos: twice the variance. The median is robust to pairs that were joined wrongly."""
     wide = pairs.spread2 >= _LEAST_SPREAD_M2
     if wide.sum() < _LEAST_PAIRS:
         return None
@@ -166,11 +181,11 @@ def _yaw_sd_deg(pairs: _PhotoPairs) -> float | None:
 def _gps_sd_m(pairs: _PhotoPairs, yaw_deg: float) -> float | None:
     """The squared length of a shift in two dimensions has the median 2 ln 2 times the variance along each axis.
 
-    Of that, the turns of both photos around their own middles and the boxes' own errors are taken off.
+    From that, the turns of both photos around their own middles and the boxes' own errors are subtracted.
     """
     if len(pairs.animals) < _LEAST_PAIRS:
         return None
-    turned = math.radians(yaw_deg) ** 2 * pairs.levers2 / 2
+    turned = math.radians(yaw_deg) ** 2 * pairs.yaw_arms2 / 2
     own = turned + pairs.residual2 / pairs.animals
     total = float(np.median(pairs.shift2)) / (2 * math.log(2))
     return max(math.sqrt(max(total - float(np.median(own)), 0.0) / 2), _FLOOR_GPS_M)

@@ -1,4 +1,4 @@
-"""At which scale each photo is searched, where all are to be searched at one ground sample distance."""
+"""The scale at which each photo is searched, where `gsd` sets one ground sample distance for all."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,25 +11,25 @@ from transect.census.inputs.config import CensusConfig
 from transect.engine import LEAST_SCALE, MOST_SCALE, PackageManifest
 from transect.errors import InputError, SurveyError
 
-# Photos whose ground sample distance differs by less are searched as they are, so that the height of a flight that
-# varies a little does not blur its photos. Training varies the size of animals by a fifth and more (`scale` of the
-# recipes), so a twentieth is nothing to a detector.
+# Photos whose ground sample distance differs by less are searched as they are, so that small variations of the flight's
+# height do not blur its photos. Training varies the size of animals by a fifth and more (`scale` of the recipes), so a
+# twentieth does not matter to a detector.
 UNTOUCHED = 0.05
 
 
 @dataclass(frozen=True)
 class TargetGsd:
-    """The ground sample distance to search at, in metres a pixel: as the model was trained, or given."""
+    """The ground sample distance to search at, in metres a pixel: the model's training GSD, or a configured one."""
 
     metres: float
     source: Literal["training", "given"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """What resampling did to a survey: the target as in TargetGsd, and the spread of the scales of its photos.
+    """A summary of the resampling: the target as in TargetGsd, and the range of the photos' scales.
 
-    `resampled` photos have another scale than 1. `without_gsd` photos have no place, and take the median of the others.
+    `resampled` photos have another scale than 1. `without_gsd` photos have no position and use the others' median.
     """
 
     target_gsd_m: float
@@ -45,9 +45,9 @@ class Resampling:
 
 
 def target_gsd(config: CensusConfig, package: PackageManifest) -> TargetGsd | None:
-    """What `gsd` of the configuration means for a model; None where photos are searched as they are.
+    """Resolve `gsd` of the configuration for a model; None where photos are searched as they are.
 
-    Raises InputError where the package does not know at what it was trained.
+    Raises InputError where `gsd` is auto and the package lacks the training GSD.
     """
     if config.gsd is None:
         return None
@@ -56,7 +56,7 @@ def target_gsd(config: CensusConfig, package: PackageManifest) -> TargetGsd | No
     if package.training_gsd_m is None:
         raise InputError(
             "gsd: auto needs the ground sample distance of the images that the model was trained on, and its package "
-            "does not say it; write it in metres, as in gsd: 0.05, or train again with training_gsd_m in the recipe."
+            "lacks it; write it in metres, as in gsd: 0.05, or train again with training_gsd_m in the recipe."
         )
     return TargetGsd(package.training_gsd_m, "training")
 
@@ -64,8 +64,9 @@ def target_gsd(config: CensusConfig, package: PackageManifest) -> TargetGsd | No
 def with_scales(frames: Sequence[Frame], target: TargetGsd | None) -> tuple[Frame, ...]:
     """The frames, each with the scale at which it is searched; without a target as they are.
 
-    A photo without a place takes the median of the others. One that would have to be shrunk or enlarged beyond
-    reason is not searched, with the reason. Raises SurveyError where that is so for half of the photos.
+    A photo without a position uses the median of the others. One that would have to be shrunk or enlarged beyond the
+    limits becomes `unreadable`, with the reason. Raises SurveyError where no photo has a position, or where the median
+    is beyond the limits.
     """
     if target is None:
         return tuple(frames)
@@ -87,18 +88,18 @@ def with_scales(frames: Sequence[Frame], target: TargetGsd | None) -> tuple[Fram
 
 
 def resampling(frames: Sequence[Frame], target: TargetGsd | None) -> Resampling | None:
-    """What became of the photos that are searched; None where nothing was asked for."""
+    """The summary of the photos that are searched; None without a target."""
     searched = [frame for frame in frames if frame.scale is not None and not frame.unreadable]
     scales = [frame.scale for frame in searched if frame.scale is not None]
     if target is None or not scales:
         return None
     return Resampling(
-        target.metres,
-        target.source,
-        len(searched),
-        sum(scale != 1 for scale in scales),
-        sum(frame.placement is None for frame in searched),
-        {"least": min(scales), "median": float(np.median(scales)), "most": max(scales)},
+        target_gsd_m=target.metres,
+        target=target.source,
+        photos=len(searched),
+        resampled=sum(scale != 1 for scale in scales),
+        without_gsd=sum(frame.placement is None for frame in searched),
+        scale={"least": min(scales), "median": float(np.median(scales)), "most": max(scales)},
     )
 
 
@@ -116,7 +117,7 @@ def _with_scale(frame: Frame, median: float, target: TargetGsd) -> Frame:
             problem=f"{frame.name} shows {_in_cm(gsd)} a pixel and would have to be {what} for gsd: "
             f"{_in_cm(target.metres)}; the limit is {most:g}.",
         )
-    # Three digits: the same to the last bit on every machine, and within half a percent of what was asked for.
+    # Three digits: the same to the last bit on every machine, and within half a percent of the target.
     return replace(frame, scale=1.0 if abs(scale - 1) <= UNTOUCHED else float(f"{scale:.3g}"))
 
 

@@ -1,1 +1,1 @@
-"""Made animals: species, herds, motion, how they are drawn."""
+"""Synthetic animals: species, herds, motion, sprites."""

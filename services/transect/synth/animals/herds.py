@@ -1,4 +1,4 @@
-"""Where the animals of a herd stand."""
+"""The positions of a herd's animals."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Animals that walk: each straight on at its own speed, turned back at the border of the stratum."""
+"""Motion of animals: each straight at its own speed, reflected at the border of the stratum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,32 +11,34 @@ from transect.synth.animals.species import Animal
 Floats = NDArray[np.float64]
 
 _GRAZING_HERDS = 0.25
-"""Share of the herds that stand where they are."""
+"""Share of the herds that stand."""
 _STRAY_DEG = 15.0
 _STRAY_SPEED = 0.15
 
 
-def walking(rng: np.random.Generator, herd: Sequence[Animal], fastest_m_s: float) -> list[Animal]:
-    """The same herd on its way: one heading and speed (0 to `fastest_m_s`) for all, and some of its own for each.
+def with_velocities(rng: np.random.Generator, herd: Sequence[Animal], fastest_m_s: float) -> list[Animal]:
+    """The herd with velocities: a common heading and speed (0 to `fastest_m_s`), and a deviation for each animal.
 
-    A quarter of the herds stand, and so does every animal that lies. Those that walk look ahead.
+    A quarter of the herds stand, and so does every lying animal. Walking animals face ahead.
     """
     ahead, speed = rng.uniform(0, 360), rng.uniform(0, fastest_m_s)
     if rng.random() < _GRAZING_HERDS:
         return list(herd)
-    return [animal if animal.look.lying else _walks(rng, animal, ahead, speed, fastest_m_s) for animal in herd]
+    return [
+        animal if animal.appearance.lying else _with_velocity(rng, animal, ahead, speed, fastest_m_s) for animal in herd
+    ]
 
 
-def _walks(rng: np.random.Generator, animal: Animal, ahead: float, speed: float, fastest_m_s: float) -> Animal:
+def _with_velocity(rng: np.random.Generator, animal: Animal, ahead: float, speed: float, fastest_m_s: float) -> Animal:
     heading = float((ahead + rng.normal(0, _STRAY_DEG)) % 360.0)
     own = float(np.clip(speed * rng.normal(1, _STRAY_SPEED), 0, fastest_m_s))
     velocity = (own * float(np.sin(np.radians(heading))), own * float(np.cos(np.radians(heading))))
     return replace(animal, heading_deg=heading, velocity=velocity)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tracks:
-    """Where the animals of a stratum are at any time; the arrays have a value for each animal."""
+    """The animals' trajectories in a stratum; the arrays have a value for each animal."""
 
     x: Floats
     """Metres east at second 0; `y` is metres north."""
@@ -55,10 +57,10 @@ class Tracks:
         """The tracks of animals that start inside the rectangle from (0, 0) to (width_m, height_m)."""
         rows = [(a.x, a.y, a.heading_deg, *a.velocity, a.length_m / 2) for a in animals]
         x, y, heading, vx, vy, edge = np.array(rows, dtype=np.float64).reshape(-1, 6).T.copy()
-        return cls(x, y, heading, vx, vy, (width_m, height_m), edge)
+        return cls(x=x, y=y, heading_deg=heading, vx=vx, vy=vy, room=(width_m, height_m), edge=edge)
 
     def at(self, seconds: float) -> tuple[Floats, Floats, Floats]:
-        """East and north in metres and the heading in degrees; who stands keeps its values to the last bit."""
+        """East and north in metres and the heading in degrees; a standing animal's values are bit-equal."""
         x, vx = _reflected(self.x, self.vx, seconds, self.edge, self.room[0])
         y, vy = _reflected(self.y, self.vy, seconds, self.edge, self.room[1])
         turned = (vx != self.vx) | (vy != self.vy)
@@ -66,8 +68,8 @@ class Tracks:
         return x, y, heading
 
 
-def moved(animals: Sequence[Animal], tracks: Tracks, seconds: float) -> tuple[Animal, ...]:
-    """The animals (those that `tracks` are of) where they are at that time; who stands is the same object."""
+def animals_at(animals: Sequence[Animal], tracks: Tracks, seconds: float) -> tuple[Animal, ...]:
+    """The animals of `tracks` at their positions at a time; a standing animal is the same object."""
     x, y, heading = (values.tolist() for values in tracks.at(seconds))
     return tuple(
         replace(animal, x=x[i], y=y[i], heading_deg=heading[i]) if animal.velocity != (0.0, 0.0) else animal
@@ -76,9 +78,9 @@ def moved(animals: Sequence[Animal], tracks: Tracks, seconds: float) -> tuple[An
 
 
 def _reflected(start: Floats, speed: Floats, seconds: float, edge: Floats, room: float) -> tuple[Floats, Floats]:
-    """Coordinate and speed after a straight way between two mirrors, at `edge` and at `room - edge`.
+    """Coordinate and speed of a straight motion that is reflected at `edge` and at `room - edge`.
 
-    The way is unfolded: every second of its images runs backwards.
+    The path is unfolded: every second of its mirror images runs backwards.
     """
     free = room - 2 * edge
     along = (start - edge + speed * seconds) % (2 * free)

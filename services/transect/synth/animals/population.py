@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from transect.synth.animals.herds import draw_herd
-from transect.synth.animals.motion import walking
+from transect.synth.animals.motion import with_velocities
 from transect.synth.animals.species import SPECIES, Animal
 
 _DENSITY_KM2 = (165.0, 150.0, 155.0)
@@ -19,7 +19,7 @@ def draw_population(
 ) -> tuple[Animal, ...]:
     """All animals of the rectangle from (0, 0) to (width_m, height_m).
 
-    Herds lie at random, thicker in the species' preferred parts; sizes are negative binomial
+    Herds lie at random, denser in the species' preferred parts; sizes are negative binomial
     (k = 1.5). No two animals are closer than a body length. speed_m_s: that of the fastest; the same
     seed gives the same animals at the same places, whether they walk or not. shares: for each species, its animals a
     km2 over the usual number; none at 0.
@@ -49,13 +49,13 @@ def draw_population(
             )
             inside = [a for a in herd if _inside(a, width_m, height_m)]
             ground.add(inside)
-            animals += walking(way, inside, speed_m_s) if speed_m_s > 0 else inside
+            animals += with_velocities(way, inside, speed_m_s) if speed_m_s > 0 else inside
             total += len(inside)
     return tuple(animals)
 
 
 class _Neighbours:
-    """Finds the animals around a place, by squares as wide as the look around."""
+    """An index of animals by square cells, for neighbours within _NEIGHBOUR_M."""
 
     def __init__(self) -> None:
         self._squares: dict[tuple[int, int], list[Animal]] = defaultdict(list)

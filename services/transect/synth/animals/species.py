@@ -8,9 +8,9 @@ import numpy as np
 from transect.synth.land.ground import Colour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Species:
-    """What all animals of a species share; `index` is the class number in labels."""
+    """The parameters of a species; `index` is the class number in labels."""
 
     index: int
     name: str
@@ -25,9 +25,9 @@ class Species:
 
 
 SPECIES: tuple[Species, ...] = (
-    Species(0, "sheep", length_m=1.2, height_m=0.8, half_width=0.215, herd_mean=6.0),
-    Species(1, "buffalo", length_m=2.8, height_m=1.5, half_width=0.185, herd_mean=5.0),
-    Species(2, "zebra", length_m=2.3, height_m=1.35, half_width=0.14, herd_mean=4.5),
+    Species(index=0, name="sheep", length_m=1.2, height_m=0.8, half_width=0.215, herd_mean=6.0),
+    Species(index=1, name="buffalo", length_m=2.8, height_m=1.5, half_width=0.185, herd_mean=5.0),
+    Species(index=2, name="zebra", length_m=2.3, height_m=1.35, half_width=0.14, herd_mean=4.5),
 )
 
 
@@ -42,12 +42,12 @@ class Coat:
     second_share: float
     """Share of the coat in the second colour, 0..1."""
     shag: float
-    """How ragged the outline is, in body lengths."""
+    """Raggedness of the outline, in body lengths."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What makes one animal differ from the next; lengths are in body lengths."""
+class Appearance:
+    """The individual appearance of an animal; lengths are in body lengths."""
 
     width: float
     """Factor on the species' half width."""
@@ -56,12 +56,12 @@ class Look:
     head_turn: float
     """Angle of the head to the spine, radians."""
     head_reach: float
-    """Length of neck and head as seen from above, as a factor: a lowered head looks shorter."""
+    """Length of neck and head as seen from above, as a factor: a lowered head appears shorter."""
     lying: bool
     coat: Coat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Animal:
     """One animal on the ground: position in metres (east, north), heading in degrees clockwise from north."""
 
@@ -70,7 +70,7 @@ class Animal:
     y: float
     heading_deg: float
     length_m: float
-    look: Look
+    appearance: Appearance
     seed: int
     velocity: tuple[float, float] = (0.0, 0.0)
     """Metres a second east and north, at the survey's first photo."""
@@ -84,7 +84,7 @@ def draw_animal(rng: np.random.Generator, species: int, x: float, y: float, head
         length *= rng.uniform(0.6, 0.8)  # young of the year
     lying = rng.random() < 0.15
     coat = _COATS[species](rng)
-    look = Look(
+    appearance = Appearance(
         width=float(rng.uniform(0.88, 1.14) * (1.08 if lying else 1.0)),
         bend=float(rng.normal(0, 0.3 if lying else 0.12)),
         head_turn=float(np.clip(rng.normal(0, 0.4), -1.2, 1.2)),
@@ -92,7 +92,15 @@ def draw_animal(rng: np.random.Generator, species: int, x: float, y: float, head
         lying=lying,
         coat=coat,
     )
-    return Animal(species, x, y, heading_deg % 360.0, length, look, int(rng.integers(1 << 31)))
+    return Animal(
+        species=species,
+        x=x,
+        y=y,
+        heading_deg=heading_deg % 360.0,
+        length_m=length,
+        appearance=appearance,
+        seed=int(rng.integers(1 << 31)),
+    )
 
 
 def _jitter(rng: np.random.Generator, colour: Colour, gain: float = 0.2) -> Colour:

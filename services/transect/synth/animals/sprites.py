@@ -41,7 +41,7 @@ class _Plane:
 
 
 def draw_sprite(animal: Animal, view: View) -> Sprite:
-    """Draw one animal as `view` sees it."""
+    """Draw one animal in `view`."""
     length_px = animal.length_m / view.gsd
     scale = int(np.clip(np.ceil(_DETAIL_PX / length_px), 1, 4))
     column, row = view.to_pixels(animal.x, animal.y)
@@ -49,7 +49,7 @@ def draw_sprite(animal: Animal, view: View) -> Sprite:
     left, top = int(np.floor(column)) - half, int(np.floor(row)) - half
     plane = _plane(animal, view, (column - left, row - top), 2 * half, scale)
     alpha, albedo, z, relief = _PAINTERS[animal.species](plane)
-    sprite = Sprite(left, top, alpha, albedo, z, relief)
+    sprite = Sprite(left=left, top=top, alpha=alpha, albedo=albedo, z=z, relief=relief)
     return sprite if scale == 1 else _averaged(sprite, 2 * half)
 
 
@@ -61,12 +61,12 @@ def _averaged(sprite: Sprite, side: int) -> Sprite:
     z, relief, share = cv2.split(cv2.resize(heights, (side, side), interpolation=cv2.INTER_AREA))
     weight = np.float32(1.0) / np.maximum(share, np.float32(1e-3))
     return Sprite(
-        sprite.left,
-        sprite.top,
-        np.asarray(share, dtype=np.float32),
-        np.asarray(colours * weight[..., None], dtype=np.float32),
-        np.asarray(z * weight, dtype=np.float32),
-        np.asarray(relief * weight, dtype=np.float32),
+        left=sprite.left,
+        top=sprite.top,
+        alpha=np.asarray(share, dtype=np.float32),
+        albedo=np.asarray(colours * weight[..., None], dtype=np.float32),
+        z=np.asarray(z * weight, dtype=np.float32),
+        relief=np.asarray(relief * weight, dtype=np.float32),
     )
 
 
@@ -80,7 +80,7 @@ def _plane(animal: Animal, view: View, centre: tuple[float, float], size: int, s
     unit = np.float32(step / animal.length_m)
     u: Field = ((right * sin + up * cos) * unit).astype(np.float32)
     v: Field = ((up * sin - right * cos) * unit).astype(np.float32)
-    v -= (np.float32(animal.look.bend) * (u * u - 0.05)).astype(np.float32)
+    v -= (np.float32(animal.appearance.bend) * (u * u - 0.05)).astype(np.float32)
     origin = np.array([0.5 - centre[0] * scale, centre[1] * scale - 0.5]) * step
     matrix = np.array(
         [
@@ -93,8 +93,8 @@ def _plane(animal: Animal, view: View, centre: tuple[float, float], size: int, s
 
 def _trunk(plane: _Plane, centre: float, half_length: float, power: float, taper: float) -> tuple[Field, Field]:
     """Signed distance to an egg-shaped trunk, and its radius coordinate (0 at the spine, 1 at the outline)."""
-    look = plane.animal.look
-    half_width = SPECIES[plane.animal.species].half_width * look.width
+    appearance = plane.animal.appearance
+    half_width = SPECIES[plane.animal.species].half_width * appearance.width
     along = (plane.u - np.float32(centre)) / half_length
     across = plane.v / (half_width * (1.0 - taper * np.clip(along, -1.2, 1.2)))
     radius = (np.abs(along) ** power + np.abs(across) ** power) ** np.float32(1.0 / power)
@@ -119,7 +119,7 @@ def _heights(plane: _Plane, trunk_radius: Field, distance: Field) -> tuple[Field
     """Surface height and rounded relief."""
     animal = plane.animal
     kind = SPECIES[animal.species]
-    back = kind.height_m * animal.length_m / kind.length_m * (0.6 if animal.look.lying else 1.0)
+    back = kind.height_m * animal.length_m / kind.length_m * (0.6 if animal.appearance.lying else 1.0)
     dome = np.sqrt(np.clip(1.0 - trunk_radius * trunk_radius, 0.0, 1.0))
     inside = np.clip(-distance / 0.06, 0.0, 1.0)
     z = back * (0.35 + 0.65 * np.maximum(dome, 0.4 * inside))
@@ -139,14 +139,14 @@ _Painted = tuple[Field, NDArray[np.float32], Field, Field]
 
 
 def _sheep(plane: _Plane) -> _Painted:
-    look, coat, length = plane.animal.look, plane.animal.look.coat, plane.animal.length_m
+    appearance, coat, length = plane.animal.appearance, plane.animal.appearance.coat, plane.animal.length_m
     trunk, radius = _trunk(plane, -0.09, 0.40, 2.35, 0.15)
     wool = plane.texture("mottle", 0.006 * length, 1)
     curls = plane.texture("grain", 0.009 * length, 2)
     trunk += np.float32(coat.shag) * (curls + 0.5 * wool)
-    end = _head_end(0.24, 0.24 * look.head_reach, look.head_turn)
+    end = _head_end(0.24, 0.24 * appearance.head_reach, appearance.head_turn)
     head, along = plane.capsule((0.24, 0.0), end, 0.092, 0.038)
-    ears = _ears(plane, (0.24, 0.0), end, look.head_turn, span=0.075, radius=0.017)
+    ears = _ears(plane, (0.24, 0.0), end, appearance.head_turn, span=0.075, radius=0.017)
     tail, _ = plane.capsule((-0.46, 0.0), (-0.51, 0.01), 0.035, 0.025)
     body = _union(trunk, head, 0.05)
     distance = np.minimum(np.minimum(body, ears), tail)
@@ -165,16 +165,16 @@ def _sheep(plane: _Plane) -> _Painted:
 
 
 def _buffalo(plane: _Plane) -> _Painted:
-    look, coat, length = plane.animal.look, plane.animal.look.coat, plane.animal.length_m
+    appearance, coat, length = plane.animal.appearance, plane.animal.appearance.coat, plane.animal.length_m
     trunk, radius = _trunk(plane, -0.11, 0.38, 2.6, 0.06)
     hide = plane.texture("mottle", 0.010 * length, 1)
     base = 0.22
-    end = _head_end(base, 0.26 * look.head_reach, look.head_turn)
+    end = _head_end(base, 0.26 * appearance.head_reach, appearance.head_turn)
     head, _ = plane.capsule((base, 0.0), end, 0.105, 0.055)
-    ears = _ears(plane, (base, 0.0), end, look.head_turn, span=0.10, radius=0.018)
+    ears = _ears(plane, (base, 0.0), end, appearance.head_turn, span=0.10, radius=0.018)
     tail, _ = plane.capsule((-0.48, 0.0), (-0.54, 0.02), 0.016, 0.010)
     body = _union(trunk, head, 0.05)
-    horns = _horns(plane, end, look.head_turn, base)
+    horns = _horns(plane, end, appearance.head_turn, base)
     distance = np.minimum(np.minimum(body, ears), np.minimum(tail, horns))
     z, relief = _heights(plane, radius, distance)
     dust = smoothstep(0.2, 1.6, plane.texture("cloud", 0.012 * length, 3) + np.float32(3 * coat.second_share - 0.8))
@@ -187,14 +187,17 @@ def _buffalo(plane: _Plane) -> _Painted:
 
 
 def _zebra(plane: _Plane) -> _Painted:
-    look, coat, length = plane.animal.look, plane.animal.look.coat, plane.animal.length_m
+    appearance, coat, length = plane.animal.appearance, plane.animal.appearance.coat, plane.animal.length_m
     trunk, radius = _trunk(plane, -0.14, 0.345, 2.4, -0.02)
     base = 0.14
-    poll = _head_end(base, 0.21 * look.head_reach, look.head_turn)
-    nose = (poll[0] + 0.15 * float(np.cos(1.3 * look.head_turn)), poll[1] + 0.15 * float(np.sin(1.3 * look.head_turn)))
+    poll = _head_end(base, 0.21 * appearance.head_reach, appearance.head_turn)
+    nose = (
+        poll[0] + 0.15 * float(np.cos(1.3 * appearance.head_turn)),
+        poll[1] + 0.15 * float(np.sin(1.3 * appearance.head_turn)),
+    )
     neck, along = plane.capsule((base, 0.0), poll, 0.078, 0.052)
     head, face_along = plane.capsule(poll, nose, 0.050, 0.030)
-    ears = _ears(plane, poll, nose, look.head_turn, span=0.055, radius=0.014)
+    ears = _ears(plane, poll, nose, appearance.head_turn, span=0.055, radius=0.014)
     tail, _ = plane.capsule((-0.47, 0.0), (-0.56, 0.015), 0.014, 0.016)
     body = _union(_union(trunk, neck, 0.05), head, 0.03)
     distance = np.minimum(np.minimum(body, ears), tail)

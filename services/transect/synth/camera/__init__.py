@@ -1,1 +1,1 @@
-"""Made cameras: flight, view, light, metadata."""
+"""Synthetic cameras: flight, view, light, metadata."""

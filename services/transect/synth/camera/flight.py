@@ -1,4 +1,4 @@
-"""The sample survey's camera and flight: where each frame was taken, and what the drone wrote down."""
+"""The sample survey's camera and flight: the true and the recorded pose of each frame."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from transect.synth.drawing.view import View
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that looks straight down."""
+    """A nadir camera."""
 
     make: str = "Transect"
     model: str = "Synthetic 20"
@@ -23,13 +23,15 @@ class Camera:
         """Ground sample distance, metres a pixel."""
         return self.sensor_width_mm * height_m / (self.focal_mm * self.width)
 
-    def view(self, pose: "Pose") -> View:
-        """What the camera sees from a pose."""
-        return View(pose.x, pose.y, self.gsd(pose.height_m), pose.yaw_deg, self.width, self.height)
+    def view(self, pose: "AircraftPose") -> View:
+        """The view from a pose."""
+        return View(
+            x=pose.x, y=pose.y, gsd=self.gsd(pose.height_m), yaw_deg=pose.yaw_deg, width=self.width, height=self.height
+        )
 
 
 @dataclass(frozen=True)
-class Pose:
+class AircraftPose:
     """Metres east and north, metres above ground, degrees clockwise from north."""
 
     x: float
@@ -40,7 +42,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class PositionNoise:
-    """Standard deviations of what the drone writes down against the truth."""
+    """Standard deviations of the recorded poses."""
 
     gps_m: float = 0.5
     yaw_deg: float = 0.7
@@ -48,7 +50,7 @@ class PositionNoise:
 
 
 _WIND = PositionNoise(gps_m=1.0, yaw_deg=1.5, height_m=0.5)
-"""How far the aircraft strays from its plan."""
+"""Standard deviations of the aircraft's pose from its plan."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class Shot:
 
     name: str
     transect: str
-    true: Pose
-    recorded: Pose
+    true: AircraftPose
+    recorded: AircraftPose
     taken_at: datetime
 
 
 @dataclass(frozen=True)
 class Flight:
-    """Parallel transects across a stratum that reaches from (0, 0) to (width_m east, height_m north)."""
+    """Parallel transects across a stratum from (0, 0) to (width_m east, height_m north)."""
 
     camera: Camera
     shots: tuple[Shot, ...]
@@ -84,7 +86,7 @@ _START = datetime(2025, 7, 15, 10, 0, 0)  # noqa: DTZ001  # cameras write local 
 
 @dataclass(frozen=True)
 class Route:
-    """How the lines are flown.
+    """The parameters of the lines.
 
     overlap: share of a frame that the next one of its line shows again. side_overlap: share that the next line
     shows again, where lines then cover all of the stratum; without it they are 375 m apart, a sample. transects:
@@ -102,7 +104,7 @@ class Route:
 
 
 def plan_flight(frames: int, seed: int, route: Route, *, camera: Camera, noise: PositionNoise | None = None) -> Flight:
-    """Lay `frames` frames along parallel lines, flown back and forth, and the same again for each further pass.
+    """Place `frames` frames along parallel lines, flown back and forth, and the same again for each further pass.
 
     The first pass of a line is the transect `T01`, its second `T01-2`. Photos are a tenth of a second apart or more.
     """
@@ -123,8 +125,8 @@ def plan_flight(frames: int, seed: int, route: Route, *, camera: Camera, noise: 
                 along_line = (tall - (size - 1) * step) / 2 + i * step
                 north_bound = line % 2 == 0
                 y, yaw = (along_line, 0.0) if north_bound else (tall - along_line, 180.0)
-                true = _shaken(rng, Pose(first + line * spacing, y, route.height_m, yaw), _WIND)
-                shots.append(Shot(f"{transect}_{i + 1:04d}", transect, true, _shaken(rng, true, noise), clock))
+                true = _perturbed(rng, AircraftPose(first + line * spacing, y, route.height_m, yaw), _WIND)
+                shots.append(Shot(f"{transect}_{i + 1:04d}", transect, true, _perturbed(rng, true, noise), clock))
                 clock += pause
             clock += timedelta(seconds=_TURN_S)
         clock += timedelta(seconds=route.break_s)
@@ -139,8 +141,8 @@ def _lines(count: int, across: float, side_overlap: float | None) -> tuple[float
     return across / 2 + _MARGIN_M, spacing, (count - 1) * spacing + across + 2 * _MARGIN_M
 
 
-def _shaken(rng: np.random.Generator, pose: Pose, noise: PositionNoise) -> Pose:
-    """A pose off by wind or by the errors of instruments; gusts beyond 2.5 deviations do not happen."""
+def _perturbed(rng: np.random.Generator, pose: AircraftPose, noise: PositionNoise) -> AircraftPose:
+    """A pose with normal errors by wind or instruments, clipped at 2.5 standard deviations."""
     east, north, up, turn = (float(v) for v in np.clip(rng.standard_normal(4), -2.5, 2.5))
     return replace(
         pose,

@@ -1,4 +1,4 @@
-"""Metres east and north of a place to WGS 84 longitude and latitude, exactly."""
+"""Local tangent plane (metres east and north) to WGS 84 longitude and latitude, exactly."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _E2 = _F * (2 - _F)
 class LocalFrame:
     """The plane that touches the ellipsoid at `latitude`, `longitude` (degrees), with axes east and north.
 
-    Points of the plane are carried down to the ellipsoid by geocentric coordinates; formulas of
+    Points of the plane are projected to the ellipsoid by geocentric coordinates; formulas of
     Hofmann-Wellenhof et al., GNSS (2008), sections 8.2 and 8.4. A kilometre from the origin, lengths
     agree with those on the ellipsoid within 0.1 mm.
     """

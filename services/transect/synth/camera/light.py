@@ -1,4 +1,4 @@
-"""Sun, sky and camera: shadows, shading, and what a sensor makes of them."""
+"""Sun, sky and camera: shadows, shading, and the sensor's response."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from transect.synth.land.ground import Colour
 
 @dataclass(frozen=True)
 class Light:
-    """Where the light comes from; colours are linear RGB factors."""
+    """The light sources; colours are linear RGB factors."""
 
     azimuth_deg: float
     """Direction to the sun, clockwise from north."""
@@ -28,7 +28,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Optics:
-    """What camera and file format do to the picture."""
+    """The effects of camera and file format on the picture."""
 
     exposure: float
     """Linear brightness that becomes mid grey (0.5 of the output range) before the curve."""
@@ -68,7 +68,7 @@ def illuminate(albedo: NDArray[np.float32], z: Field, relief: Field, light: Ligh
 
 
 def _openness(z: Field, view: View) -> Field:
-    """Share of the sky that a point sees, roughly: low places beside high ones are darker."""
+    """The approximate share of visible sky (ambient occlusion): low places beside high ones are darker."""
     if not z.any():
         return np.ones_like(z)
     side = int(max(3, 2 * round(0.5 / view.gsd / 2) + 1))
@@ -94,7 +94,7 @@ def _sunlit(z: Field, light: Light, view: View) -> Field:
     """1 in the sun, 0 in cast shadow.
 
     The highest obstacle towards the sun, max over t of z(p + t*s) - t*tan(elevation), is found by
-    doubling the distance: each pass joins two stretches, so n passes see 2^n pixels far.
+    doubling the distance: each pass joins two stretches, so n passes reach 2^n pixels.
     """
     rise = view.gsd * float(np.tan(np.radians(light.elevation_deg)))
     reach = float(z.max()) / rise
@@ -112,7 +112,7 @@ def _sunlit(z: Field, light: Light, view: View) -> Field:
 
 
 def develop(radiance: NDArray[np.float32], optics: Optics, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Linear RGB to an 8-bit RGB picture as a camera would deliver it."""
+    """Linear RGB to an 8-bit RGB picture like a camera's."""
     mid_grey = 0.5**2.2  # the sRGB curve is close to the power 1 / 2.2
     gain = np.array(optics.white, np.float32) * np.float32(mid_grey / optics.exposure)
     image = radiance * gain

@@ -1,4 +1,4 @@
-"""EXIF and XMP as a drone writes them into its pictures."""
+"""EXIF and XMP in the form of a drone's pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 
 @dataclass(frozen=True)
 class Site:
-    """Where the flight's plane touches the earth, the height of the ground above sea level, and the camera."""
+    """The origin of the flight's plane, the height of the ground above sea level, and the camera."""
 
     place: LocalFrame
     elevation_m: float

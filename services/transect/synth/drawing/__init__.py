@@ -1,1 +1,1 @@
-"""Drawing: the view of a camera, the canvas that animals and ground are put on, noise."""
+"""Drawing: the view, the canvas of ground and animals, noise."""

@@ -1,4 +1,4 @@
-"""The picture while it is painted."""
+"""The canvas of a picture, and the sprites that are painted on it."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from transect.synth.drawing.noise import Field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sprite:
-    """A patch to lay on a canvas: its top left pixel, and one value (albedo: three) a pixel."""
+    """A patch to paint on a canvas: its top left pixel, and one value (albedo: three) a pixel."""
 
     left: int
     top: int
@@ -32,7 +32,7 @@ class Canvas:
     relief: Field
 
     def lay(self, sprite: Sprite) -> Field | None:
-        """Lay a patch over the canvas; return its alpha where it meets the canvas, or None outside."""
+        """Paint a patch on the canvas; return its alpha where it overlaps the canvas, or None outside."""
         rows, columns = self.z.shape
         alpha, left, top = sprite.alpha, sprite.left, sprite.top
         y0, x0 = max(top, 0), max(left, 0)

@@ -1,4 +1,4 @@
-"""Endless random textures in world coordinates, from a few tileable fields made once."""
+"""Unbounded random textures in world coordinates, from a few cached tileable fields."""
 
 from collections.abc import Callable
 from functools import cache

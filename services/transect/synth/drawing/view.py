@@ -1,4 +1,4 @@
-"""Where a picture lies on the ground: metres (east, north) to pixels and back."""
+"""The view of a picture on the ground: metres (east, north) to pixels and back."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Number = TypeVar("Number", float, NDArray[np.float64])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """A nadir picture: `yaw_deg` is the direction of the picture's top, clockwise from north."""
 
@@ -69,7 +69,7 @@ class View:
             ]
         )
 
-    def holds(self, x: float, y: float) -> bool:
+    def contains(self, x: float, y: float) -> bool:
         """Whether a ground point lies in the picture."""
         column, row = self.to_pixels(x, y)
         return 0 <= column < self.width and 0 <= row < self.height

@@ -1,1 +1,1 @@
-"""Made land: biomes, ground, cover, litter."""
+"""Synthetic land: biomes, ground, cover, litter."""

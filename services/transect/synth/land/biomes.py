@@ -1,4 +1,4 @@
-"""Land of many kinds, for training pictures that leave nothing to habit."""
+"""Biomes: random land of many kinds, for varied training pictures."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ _Biome = tuple[Ground, Cover]
 
 
 def draw_biome(rng: np.random.Generator, view: View) -> tuple[Ground, Cover]:
-    """A ground and what stands on it, with details that suit the resolution of `view`."""
+    """A ground and its cover, with details at the resolution of `view`."""
     kind = int(rng.choice(len(_BIOMES), p=[weight for weight, _ in _BIOMES]))
     return _BIOMES[kind][1](rng, view)
 
@@ -46,7 +46,7 @@ def _ground(
     return replace(ground, **changes)  # type: ignore[arg-type]  # fields of Ground, by name
 
 
-def _decoys(rng: np.random.Generator, view: View, **changes: object) -> Cover:
+def _cover_objects(rng: np.random.Generator, view: View, **changes: object) -> Cover:
     """Rocks, dead wood and dark patches of animal size, some tens a picture at most."""
     hectares = (view.width * view.gsd) ** 2 / 1e4
     length = float(np.exp(rng.uniform(np.log(8), np.log(150)))) * view.gsd
@@ -94,13 +94,13 @@ def _plants(rng: np.random.Generator, view: View, share: float, leaf: Colour, ot
 def _savanna(rng: np.random.Generator, view: View) -> _Biome:
     ground = _ground(rng, view, rgb(176, 148, 104), rgb(134, 126, 78), rgb(98, 96, 56))
     plants = _plants(rng, view, float(rng.exponential(0.10)), rgb(74, 84, 52), rgb(116, 114, 70))
-    return ground, _decoys(rng, view, **plants)
+    return ground, _cover_objects(rng, view, **plants)
 
 
 def _grass(rng: np.random.Generator, view: View) -> _Biome:
     ground = _ground(rng, view, rgb(112, 130, 62), rgb(142, 142, 84), rgb(74, 96, 44))
     share = float(rng.exponential(0.05)) if rng.random() < 0.5 else 0.0
-    return ground, _decoys(rng, view, **_plants(rng, view, share, rgb(64, 88, 46), rgb(98, 110, 58)))
+    return ground, _cover_objects(rng, view, **_plants(rng, view, share, rgb(64, 88, 46), rgb(98, 110, 58)))
 
 
 def _pasture(rng: np.random.Generator, view: View) -> _Biome:
@@ -110,7 +110,7 @@ def _pasture(rng: np.random.Generator, view: View) -> _Biome:
         tuft_m=float(view.gsd * rng.uniform(0.3, 1.0)), tuft_share=float(rng.uniform(0.2, 0.6)),
         grain=float(rng.uniform(0.15, 0.6)),
     )  # fmt: skip
-    return ground, _decoys(rng, view)
+    return ground, _cover_objects(rng, view)
 
 
 def _sand(rng: np.random.Generator, view: View) -> _Biome:
@@ -118,14 +118,14 @@ def _sand(rng: np.random.Generator, view: View) -> _Biome:
         rng, view, rgb(208, 186, 150), rgb(188, 160, 122), rgb(150, 130, 100),
         tuft_share=float(rng.uniform(0, 0.25)), grain=float(rng.uniform(0.02, 0.15)),
     )  # fmt: skip
-    return ground, _decoys(
+    return ground, _cover_objects(
         rng, view, **_plants(rng, view, float(rng.exponential(0.03)), rgb(92, 96, 68), rgb(130, 124, 88))
     )
 
 
 def _mud(rng: np.random.Generator, view: View) -> _Biome:
     ground = _ground(rng, view, rgb(98, 84, 68), rgb(124, 108, 88), rgb(60, 52, 44), stretch=float(rng.uniform(1, 3)))
-    return ground, _decoys(rng, view)
+    return ground, _cover_objects(rng, view)
 
 
 def _snow(rng: np.random.Generator, view: View) -> _Biome:
@@ -140,7 +140,7 @@ def _snow(rng: np.random.Generator, view: View) -> _Biome:
         grain=float(rng.uniform(0.03, 0.2)), stretch=float(rng.uniform(1, 3)),
         trails=trails, trail_colour=_vary(rng, dark),
     )  # fmt: skip
-    return ground, _decoys(rng, view)
+    return ground, _cover_objects(rng, view)
 
 
 def _scrub(rng: np.random.Generator, view: View) -> _Biome:
@@ -154,7 +154,7 @@ def _scrub(rng: np.random.Generator, view: View) -> _Biome:
         small = large / float(rng.uniform(1.5, 3.0))
         mean = small * (large / small) ** 0.43
         plants |= {"bush_radius": (small, large), "bushes": share * 1e4 / (np.pi * mean**2 * 1.25)}
-    return ground, _decoys(rng, view, **plants)
+    return ground, _cover_objects(rng, view, **plants)
 
 
 _BIOMES = (

@@ -6,17 +6,17 @@ import numpy as np
 from transect.synth.drawing.canvas import Canvas
 from transect.synth.drawing.noise import Field, sample, smoothstep, texel_for
 from transect.synth.drawing.view import View
-from transect.synth.land.cover import Cover, Placed
+from transect.synth.land.cover import Cover, CoverObject
 
 _BLOCK_PX = 256
 _REACH = 1.6  # crowns reach this many radii at most
 
 
-def lay_canopy(cover: Cover, things: list[Placed], canvas: Canvas, view: View, seed: int) -> Field:
-    """Paint bushes and trees over everything; return how much of the view they hide, 0..1 a pixel."""
+def paint_canopy(cover: Cover, things: list[CoverObject], canvas: Canvas, view: View, seed: int) -> Field:
+    """Paint bushes and trees over everything; return their opacity, 0..1 a pixel."""
     hidden = np.zeros_like(canvas.z)
     bushes = [thing for thing in things if thing.kind == "bush"]
-    # Most blocks of open country hold no plant and cost nothing.
+    # Most blocks of open country have no plant and are skipped.
     for top in range(0, view.height, _BLOCK_PX):
         for left in range(0, view.width, _BLOCK_PX):
             part = view.part(left, top, min(_BLOCK_PX, view.width - left), min(_BLOCK_PX, view.height - top))
@@ -28,13 +28,13 @@ def lay_canopy(cover: Cover, things: list[Placed], canvas: Canvas, view: View, s
     return hidden
 
 
-def _reaches(bush: Placed, view: View) -> bool:
+def _reaches(bush: CoverObject, view: View) -> bool:
     column, row = view.to_pixels(bush.x, bush.y)
     reach = _REACH * bush.size / view.gsd + 1
     return -reach < column < view.width + reach and -reach < row < view.height + reach
 
 
-def _paint(cover: Cover, bushes: list[Placed], canvas: Canvas, view: View, seed: int) -> Field:
+def _paint(cover: Cover, bushes: list[CoverObject], canvas: Canvas, view: View, seed: int) -> Field:
     shape, matrix = (view.height, view.width), view.matrix()
     mean = float(np.sqrt(cover.bush_radius[0] * cover.bush_radius[1]))
     lobes = sample("cloud", matrix, shape, texel_for(view.gsd * 0.2, mean * 0.03), seed + 0.11)
@@ -48,7 +48,7 @@ def _paint(cover: Cover, bushes: list[Placed], canvas: Canvas, view: View, seed:
     alpha *= depth > 0
     leaf, other = np.array(cover.leaf, np.float32), np.array(cover.leaf_other, np.float32)
     colour = leaf + (other - leaf) * np.clip(tint + 0.25 * lobes, 0, 1)[..., None]
-    # Between the leaves one looks into the dark of the crown.
+    # Between the leaves the dark inside of the crown is visible.
     lit = 1.0 + np.float32(1.45 * cover.hollow) * (smoothstep(-1.3, 0.9, texture + np.float32(0.8) * depth) - 0.69)
     colour = colour * (lit * (1 + 0.15 * leaves).clip(0.5, 1.6))[..., None]
     shine = np.float32(0.30 * cover.gloss) * smoothstep(0.3, 1.8, leaves + 0.5 * twigs)
@@ -57,7 +57,7 @@ def _paint(cover: Cover, bushes: list[Placed], canvas: Canvas, view: View, seed:
         np.float32(cover.roundness) * dome + np.float32(0.04 * mean) * clumps + np.float32(0.5 * leaf_texel) * leaves
     )
     canvas.albedo[...] += (colour - canvas.albedo) * alpha[..., None]
-    # Single leaves cast no shadows that one could tell apart.
+    # Single leaves cast no distinct shadows.
     side = int(min(max(0.16 * mean / view.gsd, 1), _BLOCK_PX / 4)) | 1
     height, share = cv2.blur(dome * alpha, (side, side)), cv2.blur(alpha, (side, side))
     canvas.z[...] += height - canvas.z * share
@@ -65,7 +65,7 @@ def _paint(cover: Cover, bushes: list[Placed], canvas: Canvas, view: View, seed:
     return alpha
 
 
-def _domes(bushes: list[Placed], cover: Cover, view: View, lobes: Field) -> tuple[Field, Field, Field]:
+def _domes(bushes: list[CoverObject], cover: Cover, view: View, lobes: Field) -> tuple[Field, Field, Field]:
     """Height of the crowns (m), depth inside their outline (0..1), and a colour number (0..1) a pixel."""
     shape = (view.height, view.width)
     dome = np.zeros(shape, np.float32)

@@ -1,4 +1,4 @@
-"""What stands and lies on the ground besides animals, and where: bushes, trees, rocks, dead wood, dark patches."""
+"""The cover of the ground and its positions: bushes, trees, rocks, dead wood, dark patches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ _CELL_M = 16.0
 
 @dataclass(frozen=True)
 class Cover:
-    """A recipe; densities are objects a hectare, lengths metres, colours linear RGB."""
+    """The parameters of cover; densities are objects a hectare, lengths metres, colours linear RGB."""
 
     bushes: float = 0.0
     bush_radius: tuple[float, float] = (0.5, 1.6)
@@ -24,17 +24,17 @@ class Cover:
     leaf: Colour = (0.06, 0.08, 0.04)
     leaf_other: Colour = (0.10, 0.11, 0.06)
     gloss: float = 0.3
-    """How strongly single leaves shine."""
+    """Strength of the shine of single leaves."""
     leaf_m: float = 0.02
     """Texel of the leaves."""
     open_leaf: float = 0.3
-    """0: closed crowns; 1: one sees through."""
+    """0: closed crowns; 1: transparent ones."""
     roundness: float = 0.4
-    """How much of a crown's height the sun picks out; 0 looks flat."""
+    """Share of a crown's height in the shading; 0 is flat."""
     ragged: float = 0.27
-    """How far the outline departs from a circle, in radii."""
+    """Deviation of the outline from a circle, in radii."""
     hollow: float = 0.65
-    """How dark it is between the leaves, 0..0.9."""
+    """Darkness between the leaves, 0..0.9."""
     rocks: float = 0.0
     rock_length: tuple[float, float] = (0.3, 1.6)
     rock: Colour = (0.35, 0.33, 0.31)
@@ -51,7 +51,7 @@ _KINDS: tuple[Thing, ...] = ("bush", "rock", "log", "patch")
 
 
 @dataclass(frozen=True)
-class Placed:
+class CoverObject:
     """One object: centre, half length and a few random numbers of its own in 0..1."""
 
     kind: Thing
@@ -61,12 +61,12 @@ class Placed:
     dice: tuple[float, float, float, float]
 
 
-def place_cover(cover: Cover, view: View, seed: int, margin_m: float) -> list[Placed]:
-    """All objects near `view`; the same ground gives the same objects whatever the view."""
+def place_cover(cover: Cover, view: View, seed: int, margin_m: float) -> list[CoverObject]:
+    """All objects near `view`; the same ground gives the same objects in every view."""
     reach = view.radius_m + margin_m
     first_x, last_x = int(np.floor((view.x - reach) / _CELL_M)), int(np.floor((view.x + reach) / _CELL_M))
     first_y, last_y = int(np.floor((view.y - reach) / _CELL_M)), int(np.floor((view.y + reach) / _CELL_M))
-    out: list[Placed] = []
+    out: list[CoverObject] = []
     right, up = view.right, view.up
     half_w, half_h = view.width / 2 * view.gsd + margin_m, view.height / 2 * view.gsd + margin_m
     for cell_x in range(first_x, last_x + 1):
@@ -80,7 +80,7 @@ def place_cover(cover: Cover, view: View, seed: int, margin_m: float) -> list[Pl
     return out
 
 
-def _cell(cover: Cover, cell_x: int, cell_y: int, seed: int) -> list[Placed]:
+def _cell(cover: Cover, cell_x: int, cell_y: int, seed: int) -> list[CoverObject]:
     rng = np.random.default_rng((seed, cell_x + (1 << 20), cell_y + (1 << 20)))
     hectares = _CELL_M * _CELL_M / 1e4
     thick = float(np.exp(rng.normal(0, cover.clumped) - cover.clumped**2 / 2))
@@ -90,14 +90,14 @@ def _cell(cover: Cover, cell_x: int, cell_y: int, seed: int) -> list[Placed]:
         ("log", cover.logs, (0.4, 2.6)),
         ("patch", cover.patches, (cover.patch_length[0] / 2, cover.patch_length[1] / 2)),
     )
-    out: list[Placed] = []
+    out: list[CoverObject] = []
     for kind, density, (small, large) in plan:
         count = int(rng.poisson(density * hectares))
         places = (np.array([cell_x, cell_y]) + rng.random((count, 2))) * _CELL_M
         sizes = small * (large / small) ** (rng.random(count) ** 1.3)
         dice = rng.random((count, 4))
         out += [
-            Placed(kind, float(p[0]), float(p[1]), float(s), (float(d[0]), float(d[1]), float(d[2]), float(d[3])))
+            CoverObject(kind, float(p[0]), float(p[1]), float(s), (float(d[0]), float(d[1]), float(d[2]), float(d[3])))
             for p, s, d in zip(places, sizes, dice, strict=True)
         ]
     return out

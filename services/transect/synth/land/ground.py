@@ -25,7 +25,7 @@ def luminance(colour: Colour) -> float:
 
 @dataclass(frozen=True)
 class Ground:
-    """A recipe; colours are linear RGB in 0..1, lengths in metres, strengths relative."""
+    """The parameters of a ground; colours are linear RGB in 0..1, lengths in metres, strengths relative."""
 
     base: Colour
     patch: Colour
@@ -47,9 +47,9 @@ class Ground:
     grain: float
     """Strength of brightness changes at the finest scale."""
     bump_m: float
-    """Height of the small relief that the sun picks out."""
+    """Height of the small relief in the shading."""
     stretch: float
-    """How much spots are drawn out in one direction; 1 is not at all."""
+    """Elongation of the spots in one direction; 1 is none."""
     stretch_deg: float
     trails: int = 0
     """Animal trails in the picture, each a string of dark hoof prints."""

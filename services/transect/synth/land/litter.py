@@ -1,4 +1,4 @@
-"""Rocks, dead wood and dark patches: what animals stand on, and what is mistaken for them."""
+"""Rocks, dead wood and dark patches: objects below the animals, some of which are mistaken for them."""
 
 import cv2
 import numpy as np
@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from transect.synth.drawing.canvas import Canvas, Sprite
 from transect.synth.drawing.noise import Field, sample, smoothstep, texel_for
 from transect.synth.drawing.view import View
-from transect.synth.land.cover import Cover, Placed
+from transect.synth.land.cover import Cover, CoverObject
 
 
-def lay_low(cover: Cover, things: list[Placed], canvas: Canvas, view: View) -> None:
-    """Paint rocks, dead wood and patches: what animals stand on."""
+def paint_litter(cover: Cover, things: list[CoverObject], canvas: Canvas, view: View) -> None:
+    """Paint rocks, dead wood and patches, below the animals."""
     for kind, paint in (("patch", _patch), ("log", _log), ("rock", _rock)):
         for thing in things:
             if thing.kind == kind:
@@ -19,7 +19,7 @@ def lay_low(cover: Cover, things: list[Placed], canvas: Canvas, view: View) -> N
 
 
 def _outline(
-    thing: Placed, view: View, points: int, rough: float, slim: float
+    thing: CoverObject, view: View, points: int, rough: float, slim: float
 ) -> tuple[Field, int, int, NDArray[np.float64]]:
     """Soft mask of an irregular polygon, its top left pixel, and a matrix from its pixels to metres."""
     rng = np.random.default_rng(int(thing.dice[0] * 1e9))
@@ -39,7 +39,7 @@ def _outline(
     return np.asarray(mask / np.float32(255), dtype=np.float32), left, top, matrix
 
 
-def _rock(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
+def _rock(cover: Cover, thing: CoverObject, canvas: Canvas, view: View) -> None:
     mask, left, top, matrix = _outline(thing, view, 11, 0.22, 0.45 + 0.5 * thing.dice[2])
     worn = cv2.GaussianBlur(mask, (0, 0), max(thing.size / view.gsd * (0.04 + 0.12 * thing.dice[1]), 0.5))
     ragged = sample("mottle", matrix, mask.shape, texel_for(0.5 * view.gsd, thing.size * 0.02), thing.dice[3] * 733)
@@ -51,10 +51,19 @@ def _rock(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
     shade = np.clip(1 + 0.22 * lichen + 0.22 * facets, 0.25, 1.7)
     z = thing.size * (0.35 + 0.5 * thing.dice[2]) * inside
     relief = thing.size * 0.45 * (inside + 0.14 * facets + 0.05 * lichen)
-    canvas.lay(Sprite(left, top, mask, (colour * shade[..., None]).astype(np.float32), z, relief.astype(np.float32)))
+    canvas.lay(
+        Sprite(
+            left=left,
+            top=top,
+            alpha=mask,
+            albedo=(colour * shade[..., None]).astype(np.float32),
+            z=z,
+            relief=relief.astype(np.float32),
+        )
+    )
 
 
-def _patch(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
+def _patch(cover: Cover, thing: CoverObject, canvas: Canvas, view: View) -> None:
     mask, left, top, matrix = _outline(thing, view, 8, 0.4, 0.35 + 0.6 * thing.dice[2])
     soft = cv2.GaussianBlur(mask, (0, 0), max(thing.size / view.gsd * 0.22, 0.5))
     ragged = sample("mottle", matrix, mask.shape, texel_for(view.gsd, 0.02), thing.dice[3] * 997)
@@ -62,10 +71,19 @@ def _patch(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
     colour = np.array(cover.patch, np.float32) * np.float32(0.5 + thing.dice[3])
     shade = np.clip(1 + 0.25 * ragged, 0.3, 1.8)
     flat = np.zeros_like(mask)
-    canvas.lay(Sprite(left, top, alpha, (colour * shade[..., None]).astype(np.float32), flat, 0.02 * ragged))
+    canvas.lay(
+        Sprite(
+            left=left,
+            top=top,
+            alpha=alpha,
+            albedo=(colour * shade[..., None]).astype(np.float32),
+            z=flat,
+            relief=0.02 * ragged,
+        )
+    )
 
 
-def _log(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
+def _log(cover: Cover, thing: CoverObject, canvas: Canvas, view: View) -> None:
     rng = np.random.default_rng(int(thing.dice[0] * 1e9))
     column, row = view.to_pixels(thing.x, thing.y)
     radius = thing.size / view.gsd
@@ -92,7 +110,9 @@ def _log(cover: Cover, thing: Placed, canvas: Canvas, view: View) -> None:
     colour = np.array(cover.log, np.float32) * np.float32(0.4 + 0.9 * thing.dice[3])
     round_ = cv2.GaussianBlur(alpha, (0, 0), max(girth * 0.3, 0.5))
     albedo = colour * np.clip(1 + 0.25 * bark, 0.3, 1.6)[..., None]
-    canvas.lay(Sprite(left, top, alpha, albedo.astype(np.float32), 0.22 * alpha, 0.12 * round_))
+    canvas.lay(
+        Sprite(left=left, top=top, alpha=alpha, albedo=albedo.astype(np.float32), z=0.22 * alpha, relief=0.12 * round_)
+    )
 
 
 def _fixed(point: NDArray[np.float64]) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""Where each photo was taken, at what height and angle, and why not."""
+"""The position, height and attitude of each photo, or the reason why it has none."""

@@ -1,4 +1,4 @@
-"""How the camera was held: yaw, pitch and roll from flights.csv or XMP, and how EXIF turns the picture."""
+"""The camera's attitude: yaw, pitch and roll from flights.csv or XMP, and the rotation by EXIF orientation."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from transect.census.inputs.flights import FlightRow
 from transect.imagery import FrameMetadata
 
-# By how much the upright picture's upper edge is turned clockwise from the stored one's; the others are mirrored.
+# Clockwise rotation in degrees of the upright picture's upper edge from the stored one's; the others are mirrored.
 _TURNS = {1: 0.0, 3: 180.0, 6: -90.0, 8: 90.0}
-# A gimbal that says this much roll says that it looks down over the back.
+# A gimbal that reports more roll than this points down over its back.
 _UPSIDE_DOWN_DEG = 90.0
 
 
@@ -34,11 +34,10 @@ class Attitude:
 
 
 def attitude_of(metadata: FrameMetadata, row: FlightRow) -> Attitude | str:
-    """The attitude of a photo, or a sentence that says what it lacks. flights.csv wins cell by cell.
+    """The attitude of a photo, or the reason why it has none. flights.csv takes precedence cell by cell.
 
-    Without a pitch the camera is taken to look straight down, but not where XMP has an angle that cannot be read and
-    flights.csv does not give it. A yaw that XMP gives, or flights.csv, is that of the
-    picture as the camera stored it.
+    Without a pitch the camera is taken to be at nadir, except where XMP has an angle that cannot be read and
+    flights.csv does not give it. A yaw is that of the picture as the camera stored it.
     """
     turn = _TURNS.get(metadata.orientation)
     if turn is None:
@@ -66,15 +65,15 @@ def _gimbal(metadata: FrameMetadata, row: FlightRow) -> tuple[float | None, ...]
         (row.pitch_deg, metadata.gimbal_pitch_deg),
         (row.roll_deg, metadata.gimbal_roll_deg),
     )
-    return tuple(written if written is not None else told for written, told in pairs)
+    return tuple(written if written is not None else reported for written, reported in pairs)
 
 
 def _half_turn(metadata: FrameMetadata, row: FlightRow) -> float | str:
-    """What to add to the yaw of a gimbal that writes a roll of 180 degrees while it looks down.
+    """The correction of the yaw of a gimbal that writes a roll of 180 degrees at nadir, or the reason for none.
 
-    Straight down, roll and yaw turn about one axis. Some gimbals write such a roll together with a yaw that is turned
-    by half a circle (DJI H30T, compared with poses from photogrammetry: issue 36 of leftfield-geospatial/orthority),
-    others with the right yaw. The aircraft's own heading tells which.
+    At nadir, roll and yaw turn about one axis. Some gimbals write such a roll together with a yaw that is off by half a
+    circle (DJI H30T, compared with poses from photogrammetry: issue 36 of leftfield-geospatial/orthority), others with
+    the right yaw. The aircraft's own heading decides.
     """
     if row.yaw_deg is not None:
         return 0.0

@@ -1,7 +1,7 @@
-"""Which camera took a photo: the distance of its pixels on the sensor, and its focal length.
+"""The interior orientation of each photo's camera: pixel pitch and focal length.
 
-survey.yaml wins, then the table of known cameras (cameras.csv), then what EXIF says about the focal plane. A camera
-that none of them knows is a sentence that says what to write into survey.yaml, never a guess.
+survey.yaml takes precedence, then the table of known cameras (cameras.csv), then EXIF's focal plane tags. A camera
+that is in none of them gives a sentence with the keys to write into survey.yaml, never a guess.
 """
 
 import csv
@@ -15,14 +15,14 @@ from typing import Any
 from transect.census.inputs.survey import CameraSpec, SurveySpec
 from transect.imagery import FrameMetadata
 
-# A focal length in EXIF is rounded; one of a known camera that is further off is another lens of it.
+# A focal length in EXIF is rounded; a larger deviation from a known camera's is another lens.
 _FOCAL_TOLERANCE = 0.03
 # Two shapes of picture are the same up to the rounding of their sides.
 _SHAPE_TOLERANCE = 0.01
 _SAME_SIDE = 0.005
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KnownCamera:
     """A row of cameras.csv: the whole sensor in mm and pixels; `focal_mm` None for lenses that are changed."""
 
@@ -38,7 +38,7 @@ class KnownCamera:
 
 @dataclass(frozen=True)
 class Camera:
-    """What turns the pixels of one photo into angles; `source` says where it comes from."""
+    """The interior orientation of one photo; `source` is where the pixel pitch comes from."""
 
     name: str
     pixel_pitch_mm: float
@@ -57,14 +57,14 @@ def known_cameras() -> tuple[KnownCamera, ...]:
     text = resources.files("transect.census.ground").joinpath("cameras.csv").read_text(encoding="utf-8")
     return tuple(
         KnownCamera(
-            row["make"],
-            row["model"],
-            row["name"],
-            float(row["sensor_width_mm"]),
-            float(row["sensor_height_mm"]),
-            int(row["width_px"]),
-            int(row["height_px"]),
-            float(row["focal_mm"]) if row["focal_mm"] else None,
+            make=row["make"],
+            model=row["model"],
+            name=row["name"],
+            sensor_width_mm=float(row["sensor_width_mm"]),
+            sensor_height_mm=float(row["sensor_height_mm"]),
+            width_px=int(row["width_px"]),
+            height_px=int(row["height_px"]),
+            focal_mm=float(row["focal_mm"]) if row["focal_mm"] else None,
         )
         for row in csv.DictReader(text.splitlines())
     )
@@ -79,7 +79,7 @@ def camera_name(metadata: FrameMetadata) -> str:
 
 
 def cameras_of(placements: Iterable[Any]) -> list[dict[str, Any]]:
-    """Each camera with its parameters, their source and how many photos it took; maps have none."""
+    """Each camera with its parameters, their source and its number of photos; maps have none."""
     counts = Counter(camera for camera in (getattr(one, "camera", None) for one in placements) if camera is not None)
     return [
         {
@@ -94,7 +94,7 @@ def cameras_of(placements: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def camera_of(metadata: FrameMetadata, spec: SurveySpec) -> Camera | str:
-    """The camera of a photo, or a sentence that says what it lacks."""
+    """The camera of a photo, or the reason why it has none."""
     if not metadata.width or not metadata.height:
         return "no image size."
     if (metadata.make or "").lower() == "gopro":
@@ -105,14 +105,14 @@ def camera_of(metadata: FrameMetadata, spec: SurveySpec) -> Camera | str:
         return (
             f"no usable camera: it was taken with a digital zoom of {metadata.digital_zoom:g}, which hides its scale."
         )
-    given = spec.cameras.get(metadata.model or "") or spec.camera
+    configured = spec.cameras.get(metadata.model or "") or spec.camera
     named = camera_name(metadata)
     found = _known(metadata)
-    pitch, source = _pitch(metadata, given, found)
+    pitch, source = _pitch(metadata, configured, found)
     if pitch is None:
         return source
     known_focal = found.focal_mm if isinstance(found, KnownCamera) else None
-    focal = (given.focal_mm if given else None) or metadata.focal_mm or known_focal
+    focal = (configured.focal_mm if configured else None) or metadata.focal_mm or known_focal
     if focal is None:
         return (
             f"no focal length: neither EXIF nor the table of cameras gives that of {named}; add focal_mm (in real "
@@ -122,15 +122,15 @@ def camera_of(metadata: FrameMetadata, spec: SurveySpec) -> Camera | str:
 
 
 def _pitch(
-    metadata: FrameMetadata, given: CameraSpec | None, found: KnownCamera | str
+    metadata: FrameMetadata, configured: CameraSpec | None, found: KnownCamera | str
 ) -> tuple[float, str] | tuple[None, str]:
-    """Millimetres a pixel and where they come from, or None and what is missing."""
+    """The pixel pitch in millimetres and its source, or None and the reason."""
     longer = max(metadata.width or 0, metadata.height or 0)
-    if given is not None and given.pixel_pitch_um is not None:
-        return given.pixel_pitch_um / 1000, "survey.yaml"
-    if given is not None and given.sensor_width_mm is not None:
+    if configured is not None and configured.pixel_pitch_um is not None:
+        return configured.pixel_pitch_um / 1000, "survey.yaml"
+    if configured is not None and configured.sensor_width_mm is not None:
         # The sensor's width is its long side, also for a photo that is stored upright.
-        return given.sensor_width_mm / longer, "survey.yaml"
+        return configured.sensor_width_mm / longer, "survey.yaml"
     if isinstance(found, KnownCamera):
         scale = _scale(found, longer, min(metadata.width or 0, metadata.height or 0))
         if scale is not None:
@@ -146,7 +146,7 @@ def _pitch(
 
 
 def _known(metadata: FrameMetadata) -> KnownCamera | str:
-    """The camera in the table, or a sentence that says that it is not there."""
+    """The camera in the table, or the reason why it is not found."""
     model = (metadata.model or "").lower()
     rows = [row for row in known_cameras() if row.model.lower() == model]
     fixed = [row for row in rows if row.focal_mm is not None]
@@ -166,7 +166,7 @@ def _known(metadata: FrameMetadata) -> KnownCamera | str:
 
 
 def _scale(camera: KnownCamera, longer: int, shorter: int) -> float | None:
-    """Pixels of the picture a pixel of the sensor; None where the picture could be anything."""
+    """Pixels of the picture a pixel of the sensor; None where it is neither the sensor, a strip nor a smaller copy."""
     across, down = longer / camera.width_px, shorter / camera.height_px
     if abs(across - 1) <= _SAME_SIDE or abs(down - 1) <= _SAME_SIDE:
         # The whole sensor, or a strip of it (16:9 for example) at its own scale.

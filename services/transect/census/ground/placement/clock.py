@@ -1,9 +1,9 @@
-"""When each photo was taken, on one clock for the whole survey. Pure.
+"""The time of each photo, on one clock for the whole survey. Pure.
 
-`flights.csv` wins over the photo. A time with an offset from UTC is a moment; one without is what a clock showed that
-nobody named. Moments are written with the offset that most of them have. A clock without a name is set by the photos
-for which both the camera and flights.csv give a time, by survey.yaml's `utc_offset`, or by the offset that the other
-times are written with; whatever was done is said.
+`flights.csv` takes precedence over the photo. A time with an offset from UTC is absolute; one without is local to an
+unknown zone. Absolute times are written with the offset that most of them have. The offset of a local clock follows
+from photos for which both the camera and flights.csv give a time, from survey.yaml's `utc_offset`, or from the offset
+of the other times; each decision is reported in a note.
 """
 
 from collections import Counter
@@ -13,17 +13,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from statistics import median
 
-from transect.census.ground.placement.frames import Reading
+from transect.census.ground.placement.frames import SourceFile
 from transect.census.inputs.flights import EARLIEST_YEAR
 from transect.errors import SurveyError
 
-# A clock that shows a later year was never set; near its last year datetime has no room for offsets.
+# A clock with a later year was never set; offsets would overflow near datetime's last year.
 _LATEST_YEAR = 2100
-# Clocks that are read to a second keep their distance this well, but for a few slips.
+# The difference of two clocks that are read to a second is constant within this, for this share of the photos.
 _STEADY_S = 5.0
 _STEADY_SHARE = 0.9
 _QUARTER_S = 900.0
-# Where a note is of times that the photos alone give.
+# The file of a note on times that only the photos give.
 _PHOTOS = "images"
 
 Note = tuple[str, str]
@@ -31,9 +31,9 @@ Note = tuple[str, str]
 
 @dataclass(frozen=True)
 class Clock:
-    """Times by photo, all with an offset from UTC or all without; why a photo has none; and what was decided.
+    """Times by photo, all with an offset from UTC or all without; the reason why a photo has none; and decisions.
 
-    Each of `notes` is where the times stand that it is about (flights.csv or the photos' folder), and a sentence.
+    Each of `notes` is the source of the times (flights.csv or the photos' folder), and a sentence.
     """
 
     times: Mapping[str, datetime]
@@ -42,8 +42,8 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What flights.csv and the photo say of one photo's time, and the camera whose clock the photo's time is of."""
+class _PhotoTimes:
+    """The times of one photo by flights.csv and by its metadata, and the camera whose clock the latter is of."""
 
     by_row: datetime | None
     by_photo: datetime | None
@@ -61,42 +61,44 @@ def sortable(moment: datetime | None) -> tuple[bool, datetime]:
     return moment is None, datetime.min.replace(tzinfo=UTC) if moment is None else _utc(moment)
 
 
-def one_clock(reads: Sequence[Reading], flights: Path, utc_offset: timezone | None = None) -> Clock:
+def unify_clocks(files: Sequence[SourceFile], flights: Path, utc_offset: timezone | None = None) -> Clock:
     """The times of all photos on one clock. `utc_offset` is that of every time that is written without one.
 
-    Raises SurveyError where rows of `flights` lack the offset that other times have, and nothing tells it.
+    Raises SurveyError where rows of `flights` lack the offset that other times have, and it cannot be derived.
     """
-    told = {read.name: _told(read, utc_offset) for read in reads}
-    used = {name: time for name, one in told.items() if (time := one.time) is not None}
-    remarks = {name: one.remark for name, one in told.items() if one.remark and name not in used}
-    aware = [time for time in used.values() if _named(time)]
+    photo_times = {file.name: _photo_times(file, utc_offset) for file in files}
+    used = {name: time for name, one in photo_times.items() if (time := one.time) is not None}
+    remarks = {name: one.remark for name, one in photo_times.items() if one.remark and name not in used}
+    aware = [time for time in used.values() if _has_offset(time)]
     if not aware:
-        times, beside = _beside_flights(told, used)
+        times, beside = _align_to_flights(photo_times, used)
         return Clock(times, remarks, tuple((flights.name, one) for one in beside))
     zone, several = _common_zone(aware)
     source = (
-        flights.name if any(told[name].by_row is not None for name, time in used.items() if _named(time)) else _PHOTOS
+        flights.name
+        if any(photo_times[name].by_row is not None for name, time in used.items() if _has_offset(time))
+        else _PHOTOS
     )
     notes: tuple[Note, ...] = tuple((source, one) for one in several)
     if len(aware) < len(used):
-        used, lost, more = _named_clocks(told, used, flights, zone)
-        remarks, notes = remarks | lost, (*notes, *more)
+        used, without_time, more = _resolve_offsets(photo_times, used, flights, zone)
+        remarks, notes = remarks | without_time, (*notes, *more)
     return Clock({name: time.astimezone(zone) for name, time in used.items()}, remarks, notes)
 
 
-def _told(read: Reading, utc_offset: timezone | None) -> _Told:
-    row, metadata = read.row, read.metadata
+def _photo_times(file: SourceFile, utc_offset: timezone | None) -> _PhotoTimes:
+    row, metadata = file.row, file.metadata
     by_row = row.time if row is not None else None
-    # The date in a map is that of its making.
-    by_photo = metadata.taken_at if read.map is None and not read.failure else None
+    # The date in a map is that of its creation.
+    by_photo = metadata.taken_at if file.map is None and not file.failure else None
     remark = ""
     if by_photo is not None and not EARLIEST_YEAR <= by_photo.year <= _LATEST_YEAR:
         remark = f"it says that it was taken on {by_photo:%Y-%m-%d}: the camera's clock was not set, so it has no time."
         by_photo = None
-    elif by_photo is None and read.map is None and metadata.time_problem:
+    elif by_photo is None and file.map is None and metadata.time_problem:
         remark = f"it has no time: {metadata.time_problem}."
     camera = f"{metadata.make or ''} {metadata.model or ''}".strip() or "the camera"
-    return _Told(
+    return _PhotoTimes(
         _with_offset(by_row, utc_offset),
         _with_offset(by_photo, utc_offset),
         camera,
@@ -106,16 +108,16 @@ def _told(read: Reading, utc_offset: timezone | None) -> _Told:
 
 
 def _with_offset(moment: datetime | None, offset: timezone | None) -> datetime | None:
-    return moment if moment is None or offset is None or _named(moment) else moment.replace(tzinfo=offset)
+    return moment if moment is None or offset is None or _has_offset(moment) else moment.replace(tzinfo=offset)
 
 
-def _named(moment: datetime) -> bool:
+def _has_offset(moment: datetime) -> bool:
     return moment.utcoffset() is not None
 
 
 def _utc(moment: datetime) -> datetime:
-    """The moment in UTC; a clock without a name as if it showed UTC."""
-    return moment.astimezone(UTC) if _named(moment) else moment.replace(tzinfo=UTC)
+    """The time in UTC; a local time as if it were UTC."""
+    return moment.astimezone(UTC) if _has_offset(moment) else moment.replace(tzinfo=UTC)
 
 
 def _offset_text(zone: timezone) -> str:
@@ -135,33 +137,37 @@ def _common_zone(aware: Sequence[datetime]) -> tuple[timezone, tuple[str, ...]]:
     )
 
 
-def _named_clocks(
-    told: Mapping[str, _Told], used: Mapping[str, datetime], flights: Path, zone: timezone
+def _resolve_offsets(
+    photo_times: Mapping[str, _PhotoTimes], used: Mapping[str, datetime], flights: Path, zone: timezone
 ) -> tuple[dict[str, datetime], dict[str, str], tuple[Note, ...]]:
-    """Times without an offset as moments: the times, why a photo has none, and what was decided."""
-    times = {name: time for name, time in used.items() if _named(time)}
-    lost, notes = dict[str, str](), list[Note]()
-    from_rows = [name for name, time in used.items() if not _named(time) and told[name].by_row is not None]
+    """Times without an offset made absolute: the times, the reason why a photo has none, and the decisions."""
+    times = {name: time for name, time in used.items() if _has_offset(time)}
+    without_time, notes = dict[str, str](), list[Note]()
+    from_rows = [name for name, time in used.items() if not _has_offset(time) and photo_times[name].by_row is not None]
     if from_rows:
-        shift = _steady(-apart for apart in _apart(told.values(), row_named=False, photo_named=True))
+        shift = _constant_shift(
+            -seconds
+            for seconds in _clock_differences(photo_times.values(), row_has_offset=False, photo_has_offset=True)
+        )
         if shift is None:
+            line = photo_times[from_rows[0]].line
             raise SurveyError(
-                f"{flights} line {told[from_rows[0]].line} gives a time without an offset from UTC, and other times of "
+                f"{flights} line {line} gives a time without an offset from UTC, and other times of "
                 f"the survey have one; write it with its offset, such as 2026-07-14T09:30:00+03:00, or set utc_offset "
                 "in survey.yaml."
             )
-        times |= {name: _moved(used[name], shift) for name in from_rows}
+        times |= {name: _shifted(used[name], shift) for name in from_rows}
         how = f"by the photos that have both, its clock shows {_offset_text(_zone_of(shift))}"
         notes.append((flights.name, f"Its times have no offset from UTC, and those of photos have one; {how}."))
     cameras: dict[str, list[str]] = {}
     for name, time in used.items():
-        if not _named(time) and told[name].by_row is None:
-            cameras.setdefault(told[name].camera, []).append(name)
-    local = [time for name, time in times.items() if told[name].by_row is None]
+        if not _has_offset(time) and photo_times[name].by_row is None:
+            cameras.setdefault(photo_times[name].camera, []).append(name)
+    local = [time for name, time in times.items() if photo_times[name].by_row is None]
     for camera, names in sorted(cameras.items()):
         who = f"{_many(len(names), 'photo')} of {camera}"
-        alike = (one for one in told.values() if one.camera == camera)
-        shift = _steady(_apart(alike, row_named=True, photo_named=False))
+        alike = (one for one in photo_times.values() if one.camera == camera)
+        shift = _constant_shift(_clock_differences(alike, row_has_offset=True, photo_has_offset=False))
         source = flights.name if shift is not None or not local else _PHOTOS
         if shift is not None:
             how = f"by the photos that have both, that clock shows {_offset_text(_zone_of(shift))}"
@@ -171,34 +177,34 @@ def _named_clocks(
             how = f"they are taken to show {_offset_text(assumed)}, as most others do; if not, set utc_offset"
         else:
             for name in names:
-                lost[name] = (
+                without_time[name] = (
                     "it has no time: the camera's clock names no offset from UTC, and other times of the survey are in "
                     "UTC; set utc_offset in survey.yaml."
                 )
             continue
-        times |= {name: _moved(used[name], shift) for name in names}
+        times |= {name: _shifted(used[name], shift) for name in names}
         notes.append((source, f"The times of {who} have no offset from UTC, and others have one; {how}."))
-    return times, lost, tuple(notes)
+    return times, without_time, tuple(notes)
 
 
-def _beside_flights(
-    told: Mapping[str, _Told], used: Mapping[str, datetime]
+def _align_to_flights(
+    photo_times: Mapping[str, _PhotoTimes], used: Mapping[str, datetime]
 ) -> tuple[dict[str, datetime], tuple[str, ...]]:
-    """Times without offsets, those of cameras on the clock of flights.csv where some photos have theirs from it."""
+    """Times without offsets, with cameras' times shifted to the clock of flights.csv where it has times of photos."""
     times, notes = dict(used), list[str]()
-    if all(one.by_row is None for one in told.values()):
+    if all(one.by_row is None for one in photo_times.values()):
         return times, ()
     cameras: dict[str, list[str]] = {}
     for name in used:
-        if told[name].by_row is None:
-            cameras.setdefault(told[name].camera, []).append(name)
+        if photo_times[name].by_row is None:
+            cameras.setdefault(photo_times[name].camera, []).append(name)
     for camera, names in sorted(cameras.items()):
-        alike = (one for one in told.values() if one.camera == camera)
-        apart = _apart(alike, row_named=False, photo_named=False)
-        if not apart or median(map(abs, apart)) <= _STEADY_S:
+        alike = (one for one in photo_times.values() if one.camera == camera)
+        differences = _clock_differences(alike, row_has_offset=False, photo_has_offset=False)
+        if not differences or median(map(abs, differences)) <= _STEADY_S:
             continue
         who = f"{_many(len(names), 'photo')} of {camera}"
-        shift = _steady(apart)
+        shift = _constant_shift(differences)
         if shift is None:
             notes.append(
                 f"{who} have no time in flights.csv, and their own clock keeps no steady distance from that of "
@@ -213,21 +219,23 @@ def _beside_flights(
     return times, tuple(notes)
 
 
-def _apart(told: Iterable[_Told], *, row_named: bool, photo_named: bool) -> list[float]:
-    """By how many seconds flights.csv is ahead of the camera, for photos whose two times are of such clocks."""
+def _clock_differences(
+    photo_times: Iterable[_PhotoTimes], *, row_has_offset: bool, photo_has_offset: bool
+) -> list[float]:
+    """Seconds that flights.csv is ahead of the camera, for photos whose two times have or lack offsets as given."""
     return [
         (_utc(one.by_row) - _utc(one.by_photo)).total_seconds()
-        for one in told
+        for one in photo_times
         if one.by_row is not None
         and one.by_photo is not None
-        and _named(one.by_row) is row_named
-        and _named(one.by_photo) is photo_named
+        and _has_offset(one.by_row) is row_has_offset
+        and _has_offset(one.by_photo) is photo_has_offset
     ]
 
 
-def _steady(apart: Iterable[float]) -> float | None:
-    """The distance of two clocks in seconds, whole quarters of an hour where it is close to one; None if unsteady."""
-    seconds = list(apart)
+def _constant_shift(differences: Iterable[float]) -> float | None:
+    """The difference of two clocks in seconds, a whole quarter of an hour if close to one; None if not constant."""
+    seconds = list(differences)
     if not seconds:
         return None
     middle = median(seconds)
@@ -237,7 +245,7 @@ def _steady(apart: Iterable[float]) -> float | None:
     return whole if abs(middle - whole) <= _STEADY_S else middle
 
 
-def _moved(moment: datetime, seconds: float) -> datetime:
+def _shifted(moment: datetime, seconds: float) -> datetime:
     return _utc(moment) + timedelta(seconds=seconds)
 
 

@@ -27,10 +27,10 @@ _LOWEST_M, _HIGHEST_M = -500.0, 9000.0
 
 
 @dataclass(frozen=True)
-class Ground:
+class PhotoTerrain:
     """The terrain below one photo, and at the take-off where that is needed: metres in the DEM's vertical datum.
 
-    The problems say why either is not known: texts without a full stop.
+    The problems are the reasons why either is not known, without a full stop.
     """
 
     below_m: float
@@ -41,7 +41,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Terrain:
-    """Elevations (n,) in metres, NaN where there is none; why there is none, by point; and what was decided."""
+    """Elevations (n,) in metres, NaN where there is none; the reason by point; notes on the DEM's unit and datum."""
 
     elevations_m: FloatArray
     problems: tuple[str, ...]
@@ -49,13 +49,12 @@ class Terrain:
 
 
 def sample_terrain(path: Path, longitudes: FloatArray, latitudes: FloatArray, rule: HeightSpec) -> Terrain:
-    """Elevations at positions (n,) in degrees, between the four cells around each (bilinear).
+    """Elevations at positions (n,) in degrees, by bilinear interpolation.
 
-    There is none outside the DEM, and where one of the four cells holds no data or no height that is found on Earth.
-    Raises SurveyError, naming the file, when it is missing, no raster of elevations, or does not say where on Earth it
-    lies and in which unit.
+    There is none outside the DEM, and where one of the four cells has no data or no height that exists on Earth.
+    Raises SurveyError, naming the file, when it is missing, no raster of elevations, or lacks its georeference or unit.
     """
-    # What a raster without a georeference means is said below.
+    # A raster without a georeference raises below.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         with geotiff(path) as dem:
@@ -94,12 +93,12 @@ def sample_terrain(path: Path, longitudes: FloatArray, latitudes: FloatArray, ru
 def _own_coordinates(
     dem: Any, crs: CRS, longitudes: FloatArray, latitudes: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Positions in the DEM's own coordinates; outside of what its projection can show they are far away."""
+    """Positions in the DEM's own coordinates; far away where its projection is not defined."""
     plane = crs.sub_crs_list[0] if crs.is_compound else crs.to_2d()
     moved = Transformer.from_crs("EPSG:4326", plane, always_xy=True).transform(longitudes, latitudes)
     x, y = (np.nan_to_num(np.asarray(one, np.float64), nan=1e30, posinf=1e30, neginf=1e30) for one in moved)
     if crs.is_geographic:
-        # Some count longitudes from 0 to 360.
+        # Some DEMs have longitudes from 0 to 360.
         middle = (dem.bounds.left + dem.bounds.right) / 2
         x = middle + (x - middle + 180) % 360 - 180
     return x, y
@@ -138,7 +137,7 @@ def _interpolated(dem: Any, x: FloatArray, y: FloatArray, vertical: Vertical, na
 
 
 def _corners(dem: Any, left: NDArray[np.int64], top: NDArray[np.int64]) -> FloatArray:
-    """The cells (n, 2, 2) at and right of and below the given ones; NaN where they hold nothing."""
+    """The cells (n, 2, 2) at, right of and below the given ones; NaN where they have no data."""
     width, height = min(2, dem.width), min(2, dem.height)
     columns, rows = int(left.max() - left.min()) + width, int(top.max() - top.min()) + height
     if columns * rows <= _MOST_CELLS:
@@ -148,7 +147,7 @@ def _corners(dem: Any, left: NDArray[np.int64], top: NDArray[np.int64]) -> Float
             -1, 2, 2
         )
     found = np.empty((len(left), 2, 2))
-    # In the file's order, so that GDAL's cache holds what the next point needs.
+    # In the file's order, so that GDAL's cache serves the next point.
     for number in np.lexsort((left, top)):
         found[number] = _read(dem, Window(int(left[number]), int(top[number]), width, height))
     return found
@@ -159,8 +158,8 @@ def _read(dem: Any, window: Window) -> FloatArray:
     return np.asarray(cells * dem.scales[0] + dem.offsets[0], np.float64)
 
 
-def height_above(ground: Ground | None, rule: HeightSpec, metadata: FrameMetadata) -> float | str:
-    """Height of a camera above the terrain by a DEM in metres, or a sentence that says what is missing."""
+def height_above(ground: PhotoTerrain | None, rule: HeightSpec, metadata: FrameMetadata) -> float | str:
+    """Height of a camera above the terrain by a DEM in metres, or the reason why it is not known."""
     name = rule.dem or ""
     if ground is None or not np.isfinite(ground.below_m):
         why = f"{name} holds no elevation for its position" if ground is None or not ground.problem else ground.problem
@@ -179,8 +178,8 @@ def height_above(ground: Ground | None, rule: HeightSpec, metadata: FrameMetadat
     return metadata.relative_altitude_m + ground.take_off_m - ground.below_m
 
 
-def reckoning(ground: Ground, rule: HeightSpec, metadata: FrameMetadata) -> str:
-    """How a height came about, and what to look at where it cannot be."""
+def explain_height(ground: PhotoTerrain, rule: HeightSpec, metadata: FrameMetadata) -> str:
+    """The terms of a computed height, and the keys to check where it is impossible."""
     terrain = f"{rule.dem} says {ground.below_m:.5g} m of terrain below it"
     if rule.altitude == "gps":
         return (

@@ -14,11 +14,11 @@ from transect.imagery import AS_STORED, FrameMetadata, Rendering
 Stamp = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Placement:
     """Camera position (WGS84 degrees), height above ground (m) and attitude as in geometry.Pose, but from true north.
 
-    `gsd_m` is the ground sample distance straight below the camera (m/px).
+    `gsd_m` is the ground sample distance at nadir (m/px).
     """
 
     latitude: float
@@ -41,19 +41,19 @@ class Placement:
     def middle_gsd_m(self) -> float:
         """The ground sample distance in the middle of the picture (m/px): more than `gsd_m` where it is tilted.
 
-        The root of the ground that a pixel covers there, as Pose.scale_at has it.
+        The root of the ground that a pixel covers there, as in Pose.scale_at.
         """
         return self.gsd_m / math.pow(math.cos(math.radians(self.off_nadir_deg)), 1.5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One photo or map. `placement` is None where `problem` says why; `unreadable` where it is no image at all.
+    """One photo or map. `placement` is None with the reason in `problem`.
 
-    `remarks` say what is odd about one that counts all the same. `stamp` is the file's when its position was read. The
-    times of a survey have an offset from UTC all, or none has. `is_map` tells a map that has no placement from a photo.
-    `rendering` is how its samples are shown. `scale` is by how much it is resampled to be searched, 1 for not at all,
-    and None where no ground sample distance was asked for.
+    `unreadable` is true for a file that is no image; `remarks` are oddities of one that counts. `stamp` is the file's
+    when its position was read. Either all times of a survey have an offset from UTC, or none has. `is_map` is true for
+    a map, also without a placement. `rendering` is how its samples are shown. `scale` is the factor of resampling for
+    the search, 1 for none, and None without a target ground sample distance.
     """
 
     name: str
@@ -72,11 +72,12 @@ class Frame:
     scale: float | None = None
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A file before it is placed: what it says, its row of flights.csv, and its georeference if it is a map.
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file before it is placed: its metadata, its row of flights.csv, and its georeference if it is a map.
 
-    `depth` is the number of bits that its 16-bit samples use, `remarks` say how its samples are read.
+    `map` is the reason where a map cannot be placed. `depth` is the number of bits that its 16-bit samples use;
+    `remarks` are on how its samples are read.
     """
 
     name: str
@@ -90,12 +91,12 @@ class Reading:
     remarks: tuple[str, ...] = ()
 
 
-def displaced(frame: Frame, problem: str) -> Frame:
-    """The frame without its placement, for the reason given."""
+def without_placement(frame: Frame, problem: str) -> Frame:
+    """The frame without its placement, with `problem` as the reason."""
     return replace(frame, placement=None, problem=problem)
 
 
 def stamp_of(path: Path) -> Stamp:
-    """When a file was last written, in ns, and its size: another stamp is another content. Raises OSError."""
+    """Modification time in ns and size of a file, to detect a change of content. Raises OSError."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size

@@ -1,28 +1,28 @@
-"""Positions whose hemisphere the file does not write: settled by the survey's polygons, or not at all."""
+"""Positions without a hemisphere in the file: resolved by the survey's polygons, or not at all."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from transect.census.ground.placement.frames import Reading
+from transect.census.ground.placement.frames import SourceFile
 from transect.census.inputs.survey import Stratum
 from transect.census.lonlat import metres_to_polygon
 
-# Photos of the way to a stratum, or of its border, lie this near.
+# Photos on the way to a stratum, or of its border, lie this near.
 NEAR_M = 2000.0
 
 
-def settle_hemispheres(reads: Sequence[Reading], strata: Sequence[Stratum]) -> list[Reading]:
-    """The photos, with the position of those for which one candidate alone lies in or near a stratum's polygon.
+def settle_hemispheres(files: Sequence[SourceFile], strata: Sequence[Stratum]) -> list[SourceFile]:
+    """The photos, with the position of those for which exactly one candidate lies in or near a stratum's polygon.
 
-    The others keep none; what is wrong with their position then says what would settle it.
+    The others have none, and their `position_problem` contains the remedy.
     """
-    return [_settled(read, strata) if read.metadata.possible_positions else read for read in reads]
+    return [_settle(file, strata) if file.metadata.possible_positions else file for file in files]
 
 
-def _settled(read: Reading, strata: Sequence[Stratum]) -> Reading:
-    metadata = read.metadata
-    if metadata.latitude is not None or (read.row is not None and read.row.lat is not None):
-        return read
+def _settle(file: SourceFile, strata: Sequence[Stratum]) -> SourceFile:
+    metadata = file.metadata
+    if metadata.latitude is not None or (file.row is not None and file.row.lat is not None):
+        return file
     polygons = [stratum.polygon for stratum in strata if stratum.polygon is not None]
     near = [
         (latitude, longitude)
@@ -37,7 +37,7 @@ def _settled(read: Reading, strata: Sequence[Stratum]) -> Reading:
             f"{len(metadata.possible_positions)} possible places that lies in or near a stratum's polygon."
         )
         return replace(
-            read,
+            file,
             metadata=replace(
                 metadata,
                 latitude=latitude,
@@ -50,4 +50,4 @@ def _settled(read: Reading, strata: Sequence[Stratum]) -> Reading:
         found = "several" if near else "none"
         problem += f", and {found} of its possible places lie in or near the strata's polygons"
     advice = "give lat and lon in flights.csv" if polygons else "give lat and lon in flights.csv, or polygons of strata"
-    return replace(read, metadata=replace(metadata, position_problem=f"{problem}; {advice}"))
+    return replace(file, metadata=replace(metadata, position_problem=f"{problem}; {advice}"))

@@ -1,4 +1,4 @@
-"""Where each photo was taken: flights.csv first, then XMP and EXIF. Nothing is guessed.
+"""Place every photo: its pose from flights.csv, else from XMP and EXIF, and its time. Never a guess.
 
 A photo without a usable pose keeps the reason; its animals are counted apart.
 """
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transect.census.ground.orthomosaic import Georeference, read_georeference
-from transect.census.ground.placement.clock import Clock, one_clock, sortable
-from transect.census.ground.placement.elevation import Ground
-from transect.census.ground.placement.frames import Frame, Reading, stamp_of
+from transect.census.ground.placement.clock import Clock, sortable, unify_clocks
+from transect.census.ground.placement.elevation import PhotoTerrain
+from transect.census.ground.placement.frames import Frame, SourceFile, stamp_of
 from transect.census.ground.placement.hemispheres import settle_hemispheres
-from transect.census.ground.placement.placing import place
+from transect.census.ground.placement.placing import place_photo
 from transect.census.ground.placement.requirements import require_one_camera, require_one_kind, require_positions
-from transect.census.ground.placement.terrain import terrain_below
+from transect.census.ground.placement.terrain import survey_terrain
 from transect.census.inputs.flights import FlightRow, match_flights, read_flights
 from transect.census.inputs.survey import Survey, SurveySpec
 from transect.errors import ImageError
@@ -32,39 +32,41 @@ class PlacedSurvey:
 
 
 def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
-    """Every photo of a survey with its pose and its time on the survey's one clock.
+    """Every photo of a survey with its pose and its time on the survey's clock.
 
     Raises SurveyError when flights.csv or the DEM cannot be used, photos and maps are mixed, one `camera` is given for
-    several, or no photo has a usable position.
+    several models, or no photo has a usable position.
     """
     names = [survey.name_of(path) for path in survey.images]
     unusable = {survey.name_of(one.path): one for one in survey.unusable}
     rows, unused = match_flights(survey.flights_path, read_flights(survey.flights_path), [*names, *unusable])
     with ThreadPoolExecutor(4) as pool, progress("Reading positions", len(names)) as advance:
-        reads = []
+        files = []
         bands = survey.spec.bands
-        for read in pool.map(lambda name, path: _read(name, path, rows.get(name), bands), names, survey.images):
-            reads.append(read)
+        for file in pool.map(lambda name, path: _read(name, path, rows.get(name), bands), names, survey.images):
+            files.append(file)
             advance()
-    reads += [
-        Reading(name, one.path, rows.get(name), FrameMetadata(), failure=f"{name} {one.reason}.")
+    files += [
+        SourceFile(
+            name=name, path=one.path, row=rows.get(name), metadata=FrameMetadata(), failure=f"{name} {one.reason}."
+        )
         for name, one in unusable.items()
     ]
-    require_one_kind(survey, reads)
-    require_one_camera(survey, reads)
-    reads = settle_hemispheres(reads, survey.spec.strata)
-    clock = one_clock(reads, survey.flights_path, survey.spec.clock_offset)
-    terrain = terrain_below(survey, reads, clock)
-    # One brightness for all of them: a dark one among maps of 12 bits is no map of 9.
+    require_one_kind(survey, files)
+    require_one_camera(survey, files)
+    files = settle_hemispheres(files, survey.spec.strata)
+    clock = unify_clocks(files, survey.flights_path, survey.spec.clock_offset)
+    terrain = survey_terrain(survey, files, clock)
+    # One depth for all of them: a dark map among maps of 12 bits is not one of 9 bits.
     rendering = Rendering(
-        survey.spec.bands, max((read.depth for read in reads if read.depth is not None), default=None)
+        survey.spec.bands, max((file.depth for file in files if file.depth is not None), default=None)
     )
     frames = [
         replace(
-            _frame(read, survey.spec, max_off_nadir_deg, terrain.grounds.get(read.name), clock),
-            rendering=Rendering(survey.spec.bands) if read.depth is None else rendering,
+            _frame(file, survey.spec, max_off_nadir_deg, terrain.by_photo.get(file.name), clock),
+            rendering=Rendering(survey.spec.bands) if file.depth is None else rendering,
         )
-        for read in reads
+        for file in files
     ]
     require_positions(survey, frames, unused)
     notes = (
@@ -74,10 +76,12 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     return PlacedSurvey(tuple(sorted(frames, key=lambda frame: (sortable(frame.taken_at), frame.name))), unused, notes)
 
 
-def _read(name: str, path: Path, row: FlightRow | None, bands: tuple[int, ...] | None) -> Reading:
+def _read(name: str, path: Path, row: FlightRow | None, bands: tuple[int, ...] | None) -> SourceFile:
     if path.exists() and not path.is_file():
-        # A pipe would be waited for.
-        return Reading(name, path, row, FrameMetadata(), failure=f"{name} is no regular file.")
+        # Reading a pipe would block.
+        return SourceFile(
+            name=name, path=path, row=row, metadata=FrameMetadata(), failure=f"{name} is no regular file."
+        )
     try:
         stamp = stamp_of(path)
         facts = inspect_picture(path, name=name, rendering=Rendering(bands)) if is_tiff(path) else None
@@ -89,40 +93,67 @@ def _read(name: str, path: Path, row: FlightRow | None, bands: tuple[int, ...] |
                 raise
             metadata = FrameMetadata(width=facts.width, height=facts.height, orientation=facts.orientation)
     except OSError as error:
-        return Reading(name, path, row, FrameMetadata(), failure=f"{name} cannot be read: {error.strerror or error}.")
+        return SourceFile(
+            name=name,
+            path=path,
+            row=row,
+            metadata=FrameMetadata(),
+            failure=f"{name} cannot be read: {error.strerror or error}.",
+        )
     except ImageError as error:
-        return Reading(name, path, row, FrameMetadata(), failure=str(error))
+        return SourceFile(name=name, path=path, row=row, metadata=FrameMetadata(), failure=str(error))
     georeference = read_georeference(path) if facts is not None else None
     if isinstance(georeference, Georeference) and metadata.orientation != 1:
         georeference = (
             "no position: it is a map with an EXIF orientation, so it could be meant either way; export it anew."
         )
     if facts is None:
-        return Reading(name, path, row, metadata, stamp=stamp)
-    return Reading(name, path, row, metadata, georeference, stamp=stamp, depth=facts.depth, remarks=facts.remarks)
+        return SourceFile(name=name, path=path, row=row, metadata=metadata, stamp=stamp)
+    return SourceFile(
+        name=name,
+        path=path,
+        row=row,
+        metadata=metadata,
+        map=georeference,
+        stamp=stamp,
+        depth=facts.depth,
+        remarks=facts.remarks,
+    )
 
 
-def _frame(read: Reading, spec: SurveySpec, max_off_nadir_deg: float, ground: Ground | None, clock: Clock) -> Frame:
-    row, metadata, is_map = read.row, read.metadata, read.map is not None
-    transect = _transect(read.name, row, spec)
-    if read.failure:
-        return Frame(read.name, read.path, transect, None, 0, 0, None, read.failure, unreadable=True)
-    found = read.map if read.map is not None else place(metadata, row, spec, max_off_nadir_deg, ground)
+def _frame(
+    file: SourceFile, spec: SurveySpec, max_off_nadir_deg: float, ground: PhotoTerrain | None, clock: Clock
+) -> Frame:
+    row, metadata, is_map = file.row, file.metadata, file.map is not None
+    transect = _transect(file.name, row, spec)
+    if file.failure:
+        return Frame(
+            name=file.name,
+            path=file.path,
+            transect=transect,
+            taken_at=None,
+            width=0,
+            height=0,
+            placement=None,
+            problem=file.failure,
+            unreadable=True,
+        )
+    found = file.map if file.map is not None else place_photo(metadata, row, spec, max_off_nadir_deg, ground)
     problem, placement = (found, None) if isinstance(found, str) else ("", found)
-    size = (metadata.width or 0, metadata.height or 0)
     remarks = tuple(
-        one for one in (clock.remarks.get(read.name), *read.remarks, *(() if is_map else metadata.remarks)) if one
+        one for one in (clock.remarks.get(file.name), *file.remarks, *(() if is_map else metadata.remarks)) if one
     )
     return Frame(
-        read.name,
-        read.path,
-        transect,
-        clock.times.get(read.name),
-        *size,
-        placement,
-        problem,
+        name=file.name,
+        path=file.path,
+        transect=transect,
+        taken_at=clock.times.get(file.name),
+        width=metadata.width or 0,
+        height=metadata.height or 0,
+        placement=placement,
+        problem=problem,
         remarks=remarks,
-        stamp=read.stamp,
+        stamp=file.stamp,
         is_map=is_map,
     )
 

@@ -1,9 +1,9 @@
-"""What the photos of a survey must have in common before anything is counted."""
+"""Requirements on all photos of a survey, checked before anything is counted."""
 
 from collections.abc import Sequence
 
 from transect.census.ground.placement.cameras import camera_name
-from transect.census.ground.placement.frames import Frame, Reading
+from transect.census.ground.placement.frames import Frame, SourceFile
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import Survey
 from transect.errors import SurveyError
@@ -11,10 +11,10 @@ from transect.errors import SurveyError
 _MOST_NAMED = 5
 
 
-def require_one_kind(survey: Survey, reads: Sequence[Reading]) -> None:
-    """Raise SurveyError where a survey holds both photos and maps."""
-    maps = [read.name for read in reads if read.map is not None]
-    photos = [read.name for read in reads if read.map is None and not read.failure]
+def require_one_kind(survey: Survey, files: Sequence[SourceFile]) -> None:
+    """Raise SurveyError where a survey mixes photos and maps."""
+    maps = [file.name for file in files if file.map is not None]
+    photos = [file.name for file in files if file.map is None and not file.failure]
     if maps and photos:
         raise SurveyError(
             f"Survey {survey.folder} mixes orthomosaics ({maps[0]}) and photos ({photos[0]}): a map is made of photos, "
@@ -22,15 +22,15 @@ def require_one_kind(survey: Survey, reads: Sequence[Reading]) -> None:
         )
 
 
-def require_one_camera(survey: Survey, reads: Sequence[Reading]) -> None:
-    """One sensor for all is wrong where several models took the photos."""
+def require_one_camera(survey: Survey, files: Sequence[SourceFile]) -> None:
+    """Raise SurveyError where survey.yaml gives one camera for photos of several models."""
     spec = survey.spec
     if spec.camera is None:
         return
     models = {
-        read.metadata.model: camera_name(read.metadata)
-        for read in reads
-        if read.map is None and read.metadata.model and read.metadata.model not in spec.cameras
+        file.metadata.model: camera_name(file.metadata)
+        for file in files
+        if file.map is None and file.metadata.model and file.metadata.model not in spec.cameras
     }
     if len(models) > 1:
         first, second, *_ = sorted(models.values())
@@ -42,7 +42,7 @@ def require_one_camera(survey: Survey, reads: Sequence[Reading]) -> None:
 
 
 def require_positions(survey: Survey, frames: Sequence[Frame], unused: Sequence[FlightRow]) -> None:
-    """Raise SurveyError where no photo can be placed, with the reason of the first and what mends it.
+    """Raise SurveyError where no photo can be placed, with the reason of the first and the remedy.
 
     `unused` are the rows of flights.csv that name no photo.
     """
@@ -57,7 +57,7 @@ def require_positions(survey: Survey, frames: Sequence[Frame], unused: Sequence[
 
 
 def _advice(survey: Survey, frame: Frame, unused: Sequence[FlightRow]) -> str:
-    """What flights.csv could do for a photo without a place; reasons of maps and terrain say what to do."""
+    """How flights.csv can place the photo; empty for reasons of maps and terrain, which contain the remedy."""
     if frame.is_map or not frame.problem.startswith(("no position", "no height", "no heading")):
         return ""
     table = survey.flights_path.name
@@ -65,12 +65,12 @@ def _advice(survey: Survey, frame: Frame, unused: Sequence[FlightRow]) -> str:
         named = ", ".join(f"line {row.line}: {row.image}" for row in unused[:_MOST_NAMED])
         more = f" and {len(unused) - _MOST_NAMED} more" if len(unused) > _MOST_NAMED else ""
         return (
-            f"; {table} stands there, but {len(unused)} of its rows name no photo ({named}{more}): write the photos' "
+            f"; {table} exists, but {len(unused)} of its rows name no photo ({named}{more}): write the photos' "
             "paths below images/"
         )
     if survey.flights_path.exists():
-        return f"; {table} stands there, but does not say it: fill in that photo's row"
-    # Such reasons say what to do.
+        return f"; {table} exists, but does not give it: fill in that photo's row"
+    # Such reasons contain the remedy.
     if survey.spec.height.source == "dem" and frame.problem.startswith("no height"):
         return ""
     return f"; add {table} with columns image, transect, lat, lon, height_agl_m, yaw_deg"

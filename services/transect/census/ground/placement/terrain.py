@@ -1,4 +1,4 @@
-"""The terrain below the photos of a survey, and which of it cannot be."""
+"""The terrain below the photos of a survey, without voids and faults of the DEM."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,40 +8,40 @@ from numpy.typing import NDArray
 from shapely import STRtree, points
 
 from transect.census.ground.placement.clock import Clock, sortable
-from transect.census.ground.placement.elevation import FloatArray, Ground, Terrain, sample_terrain
-from transect.census.ground.placement.frames import Reading
+from transect.census.ground.placement.elevation import FloatArray, PhotoTerrain, Terrain, sample_terrain
+from transect.census.ground.placement.frames import SourceFile
 from transect.census.ground.placement.placing import position_of
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import Survey
 from transect.census.lonlat import middle_longitude
 
-# The highest cliffs stand about 1,200 m above what lies before them, but nobody surveys both with one flight: terrain
-# that leaves that of the other photos by more than this, and a slope of 45 degrees, is a void or a fault.
+# The highest cliffs are about 1,200 m high, but no flight surveys both sides of one: terrain that differs from that of
+# the other photos by more than this, and a slope of 45 degrees, is a void or a fault.
 _CLIFF_M = 500.0
 _FEWEST = 3
 _DEGREE_M = 111_195.0
 
 
 @dataclass(frozen=True)
-class TerrainBelow:
+class SurveyTerrain:
     """The terrain by photo, for those that need it, and sentences on how the DEM was read."""
 
-    grounds: Mapping[str, Ground]
+    by_photo: Mapping[str, PhotoTerrain]
     notes: tuple[str, ...] = ()
 
 
-def terrain_below(survey: Survey, reads: Sequence[Reading], clock: Clock) -> TerrainBelow:
+def survey_terrain(survey: Survey, files: Sequence[SourceFile], clock: Clock) -> SurveyTerrain:
     """The terrain below each photo that has a position. Raises SurveyError where the DEM cannot be used."""
     rule = survey.spec.height
     if survey.dem_path is None:
-        return TerrainBelow({})
+        return SurveyTerrain({})
     known = []
-    for read in reads:
-        position = position_of(read.metadata, read.row or FlightRow(0, ""))
-        if not isinstance(position, str) and read.map is None and not read.failure:
-            known.append((read, position))
+    for file in files:
+        position = position_of(file.metadata, file.row or FlightRow(line=0, image=""))
+        if not isinstance(position, str) and file.map is None and not file.failure:
+            known.append((file, position))
     if not known:
-        return TerrainBelow({})
+        return SurveyTerrain({})
     places = np.array([(lon, lat) for _, (lat, lon) in known])
     if rule.altitude == "relative":
         first = min(known, key=lambda one: (sortable(clock.times.get(one[0].name)), one[0].name))[1]
@@ -51,17 +51,17 @@ def terrain_below(survey: Survey, reads: Sequence[Reading], clock: Clock) -> Ter
     start, start_problem = None, ""
     if rule.altitude == "relative":
         start, start_problem = float(terrain.elevations_m[-1]), terrain.problems[-1]
-    return TerrainBelow(
+    return SurveyTerrain(
         {
-            read.name: Ground(float(below), start, problem, start_problem)
-            for (read, _), below, problem in zip(known, terrain.elevations_m, terrain.problems, strict=False)
+            file.name: PhotoTerrain(float(below), start, problem, start_problem)
+            for (file, _), below, problem in zip(known, terrain.elevations_m, terrain.problems, strict=False)
         },
         terrain.notes,
     )
 
 
 def _without_jumps(terrain: Terrain, places: FloatArray) -> Terrain:
-    """The terrain without elevations that leave those of most places (n, 2) in degrees by more than terrain can."""
+    """The terrain without implausible jumps against most places (n, 2), in degrees."""
     elevations = terrain.elevations_m.copy()
     known = np.flatnonzero(np.isfinite(elevations))
     if len(known) < _FEWEST:
@@ -87,7 +87,7 @@ def _without_jumps(terrain: Terrain, places: FloatArray) -> Terrain:
 
 
 def _metres(places: FloatArray) -> NDArray[np.float64]:
-    """Positions in degrees on a plane that is good to some percent around their middle."""
+    """Positions in degrees on a local plane in metres, good to some percent around their middle."""
     middle = middle_longitude(places[:, 0])
     east = (places[:, 0] - middle + 180) % 360 - 180
     return np.column_stack([east * np.cos(np.radians(np.median(places[:, 1]))), places[:, 1]]) * _DEGREE_M

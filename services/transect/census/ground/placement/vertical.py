@@ -1,4 +1,4 @@
-"""In which unit and above which surface a DEM counts its heights."""
+"""The vertical unit and datum of a DEM."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _NAMES = {
 _METRES = {name: metres for metres, names in _NAMES.items() for name in names}
 _LABELS = {1.0: "metres", 0.01: "centimetres", 0.1: "decimetres", 0.001: "millimetres", 1000.0: "kilometres",
            _FOOT_M: "feet", _SURVEY_FOOT_M: "US survey feet", 0.9144: "yards"}  # fmt: skip
-# What a unit may be followed by: above which surface.
+# A surface may follow the unit.
 _SURFACE = re.compile(r"\b(above|over|asl|amsl|msl|a s l|a m s l|navd|egm|ell|orthometric)\b.*")
 _ALIKE = 1e-3
 _FEET_IN_WORDS = re.compile(r"\b(feet|foot|ft)\b", re.IGNORECASE)
@@ -36,14 +36,14 @@ _FEET_IN_WORDS = re.compile(r"\b(feet|foot|ft)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Vertical:
-    """Metres a unit of a DEM, and sentences on what was decided."""
+    """Metres a unit of a DEM, and notes on the decisions."""
 
     metres: float
     notes: tuple[str, ...]
 
 
 def unit_m(text: str) -> float | None:
-    """Metres a unit, from its name as programs write it (`ft`, `US survey foot`, `metres above sea level`)."""
+    """Metres a unit, from its name in a file (`ft`, `US survey foot`, `metres above sea level`)."""
     plain = re.sub(r"[^a-z]+", " ", text.lower()).strip()
     return _METRES.get(plain, _METRES.get(_SURFACE.sub("", plain).strip()))
 
@@ -51,10 +51,10 @@ def unit_m(text: str) -> float | None:
 def vertical_of(dem: Any, crs: CRS, rule: HeightSpec, path: Path) -> Vertical:
     """The unit of an open DEM: survey.yaml's `dem_unit`, else the band's, else the vertical axis', else metres.
 
-    Raises SurveyError where band and axis contradict each other, where the unit is unknown, or where feet are likely
-    and not said, each with the key to set.
+    Raises SurveyError where band and axis contradict each other, where the unit is unknown, or where it is missing and
+    feet are likely, each with the key to set.
     """
-    ask = "set height: {dem_unit: m} or ft or us-ft in survey.yaml"
+    remedy = "set height: {dem_unit: m} or ft or us-ft in survey.yaml"
     axis = next((axis for axis in crs.axis_info if axis.direction in ("up", "down")), None)
     if axis is not None and axis.direction == "down":
         raise SurveyError(f"{path} holds depths, not heights, by its coordinate reference system ({crs.name}).")
@@ -65,18 +65,18 @@ def vertical_of(dem: Any, crs: CRS, rule: HeightSpec, path: Path) -> Vertical:
     if rule.dem_unit is not None:
         metres, source = _METRES[rule.dem_unit.replace("-", " ")], "height: dem_unit"
     elif written and by_band is None and by_axis is None:
-        raise SurveyError(f"{path} gives its elevations in {written!r}, which is no known unit; {ask}.")
+        raise SurveyError(f"{path} gives its elevations in {written!r}, which is no known unit; {remedy}.")
     elif by_band is not None and by_axis is not None and abs(by_band / by_axis - 1) > _ALIKE:
         raise SurveyError(
             f"{path} contradicts itself: its band is in {_label(by_band)}, the vertical axis of its coordinate "
-            f"reference system in {_label(by_axis)}; {ask}."
+            f"reference system in {_label(by_axis)}; {remedy}."
         )
     elif by_axis is not None:
         metres, source = by_axis, "the vertical axis of its coordinate reference system"
     elif by_band is not None:
         metres, source = by_band, f"its band's unit, {written}"
     elif _likely_feet(dem, crs):
-        raise SurveyError(f"{path} does not say whether its elevations are metres, and feet stand in it; {ask}.")
+        raise SurveyError(f"{path} does not say whether its elevations are metres, and feet stand in it; {remedy}.")
     else:
         metres, source = 1.0, "no unit is written"
     if metres != 1.0:
@@ -94,7 +94,7 @@ def vertical_of(dem: Any, crs: CRS, rule: HeightSpec, path: Path) -> Vertical:
 
 
 def datum_of(crs: CRS) -> str:
-    """The surface that heights count from, as the coordinate reference system names it; empty where it does not."""
+    """The vertical datum, as the coordinate reference system names it; empty where it does not."""
     if crs.is_compound:
         return next((one.name for one in crs.sub_crs_list if one.is_vertical), "")
     if any(axis.direction == "up" for axis in crs.axis_info):
@@ -103,7 +103,7 @@ def datum_of(crs: CRS) -> str:
 
 
 def _likely_feet(dem: Any, crs: CRS) -> bool:
-    """A plane that is measured in feet, or a band that is described in feet, may hold heights in feet."""
+    """Whether horizontal units or the band's description are in feet, so that heights may be too."""
     plane_in_metres = crs.is_geographic or all(abs(axis.unit_conversion_factor - 1) < _ALIKE for axis in crs.axis_info)
     return not plane_in_metres or bool(_FEET_IN_WORDS.search(dem.descriptions[0] or ""))
 
