@@ -77,7 +77,7 @@ def open_gpu(place: Place, precision: "Precision" = "fp32") -> "Backend":
     """
     from transect.engine import read_manifest
     from transect.engine.backends import open_backend
-    from transect.engine.backends.cuda.session import Gpu, gpu_is_offered
+    from transect.engine.backends.cuda.session import Gpu, gpu_is_supported
 
     package = place.package()
     manifest = read_manifest(package)
@@ -85,7 +85,7 @@ def open_gpu(place: Place, precision: "Precision" = "fp32") -> "Backend":
     if place.rehearse:
         providers = [("CPUExecutionProvider", dict[str, object]())]
         return Gpu("cuda", model, size, precision, providers=providers, device="cpu", max_batch=MAX_BATCH, wait_s=0.002)
-    if not gpu_is_offered("cuda"):
+    if not gpu_is_supported("cuda"):
         raise Skipped("The ONNX Runtime for NVIDIA GPUs (onnxruntime-gpu) is not installed here.")
     return open_backend(model, size, backend="cuda", precision=precision, max_batch=MAX_BATCH)
 

@@ -1,4 +1,4 @@
-"""What every test stands on: an environment without the developer's own settings."""
+"""Common set-up of all tests: an environment without the developer's own settings."""
 
 import os
 import runpy
@@ -15,7 +15,7 @@ from make_variables import forget_make
 from rotation import rest_of_the_day
 
 # Fixtures that make small real model packages.
-pytest_plugins = ["packages"]
+pytest_plugins = ["package_fixtures"]
 
 # Whoever asks oneDNN for less than AVX2 (`ONEDNN_MAX_CPU_ISA=SSE41 make test`) means torch: see tests/cpus.
 if os.environ.get("ONEDNN_MAX_CPU_ISA") in ("SSE41", "AVX"):
@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has its turn on another day."""
+    """Skip tests that rotate to another day."""
     if config.getoption("--rotate"):
         rest_of_the_day(items)
 
@@ -67,13 +67,13 @@ class _Scheduling(LoadFileScheduling):  # type: ignore[misc]  # untyped
 
 @pytest.hookimpl(optionalhook=True)  # where xdist is left out: -p no:xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
-    """Deal the tests out, if there are several processes."""
+    """Distribute the tests, if there are several processes."""
     return _Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
 def clean_environment() -> Iterator[None]:
-    """Take out every variable that configures the program: a test sets what it needs.
+    """Remove every variable that configures the program: a test sets what it needs.
 
     After the test too: the program names its MLflow in the environment, where the fixtures of the next
     module, which are made before any fixture of a single test, would find it.

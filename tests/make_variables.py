@@ -1,4 +1,4 @@
-"""What `make test` hands down to the processes below it, and no test may see."""
+"""Variables of `make test` in its child processes, which tests must not see."""
 
 import os
 
@@ -12,6 +12,6 @@ EXPORTED_BY_MAKE = (
 
 
 def forget_make() -> None:
-    """Take these variables out of the environment of this process."""
+    """Remove these variables from the environment of this process."""
     for name in (*OF_MAKE, *EXPORTED_BY_MAKE):
         os.environ.pop(name, None)

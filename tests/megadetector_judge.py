@@ -1,4 +1,4 @@
-"""What the megadetector package says about a file in its format."""
+"""Validate a file with the megadetector package."""
 
 import json
 import subprocess

@@ -20,13 +20,13 @@ _LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
 
 @dataclass(frozen=True)
 class Expression:
-    """One expression and where it stands."""
+    """One expression and its location."""
 
     place: str
     text: str
 
     def selectors(self) -> list[tuple[str, set[str]]]:
-        """The metrics that it reads, each with the labels that it chooses by."""
+        """The metrics that it reads, each with the labels of its selectors."""
         return [(name, set(_LABEL.findall(inside))) for name, inside in _SELECTOR.findall(self.text)]
 
 

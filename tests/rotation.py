@@ -1,4 +1,4 @@
-"""Long tests that take turns by the date, so that continuous integration stays under an hour."""
+"""Rotate long tests by the date, so that continuous integration stays under an hour."""
 
 from datetime import UTC, date, datetime
 
@@ -13,12 +13,12 @@ def has_its_turn(number: int, day: date) -> bool:
 
 
 def turn_of_the_day(day: date | None = None) -> int:
-    """Which part, from 0, of a test in DAYS parts has its turn on `day` (default: today)."""
+    """The part, from 0, of a test in DAYS parts that runs on `day` (default: today)."""
     return (day or datetime.now(UTC).date()).toordinal() % DAYS
 
 
 def rest_of_the_day(items: list[pytest.Item], day: date | None = None) -> None:
-    """Skip the tests marked `rotating` whose turn is on another day."""
+    """Skip the tests marked `rotating` that run on another day."""
     today = day or datetime.now(UTC).date()
     rotating = [item for item in items if item.get_closest_marker("rotating")]
     for number, item in enumerate(rotating):

@@ -34,7 +34,9 @@ class OneModel:
     def resolve(self) -> ResolvedVersion:
         if self.package is None:
             raise NotRegisteredError("No version of detector has the alias production; promote one: make promote.")
-        return ResolvedVersion("detector", "7", "run-7", "runs:/run-7/model", "7" * 64)
+        return ResolvedVersion(
+            name="detector", version="7", run_id="run-7", source="runs:/run-7/model", package_sha256="7" * 64
+        )
 
     def fetch(self, resolved: ResolvedVersion) -> Path:
         assert self.package is not None

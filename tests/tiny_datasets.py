@@ -1,4 +1,4 @@
-"""Training sets of a few pictures, made on the spot."""
+"""Generate training sets of a few pictures."""
 
 from collections.abc import Callable
 from pathlib import Path

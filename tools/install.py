@@ -1,9 +1,9 @@
-"""Installs a list of packages with uv and shows one line of progress. Standard library alone: nothing is installed yet.
+"""Install packages with uv and show one line of progress. Standard library only: nothing is installed yet.
 
 usage: python3 tools/install.py UV ARGUMENT ...      such as  tools/install.py .venv/bin/uv pip install -r LIST
 
-uv draws a bar for each package that it downloads, and prints a line for each of 210 that it installed. It is run in a
-terminal of its own here, and its bars are added up. What uv says beside them is shown whole if it fails.
+uv draws a bar for each download, and prints a line for each of 210 installed packages. This program runs it in a
+pseudo-terminal and sums its bars. uv's other output is shown completely if it fails.
 """
 
 import os
@@ -25,7 +25,7 @@ _READY = re.compile(r"\((\d+)/(\d+)\)")
 _INSTALLING = re.compile(r"\[(\d+)/(\d+)\]")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()].")
 _SPINNER = re.compile(r"^[\u2800-\u28ff]|^[\u2588\u2591]")
-# What uv lists when all is well: every package, and what it found out about Python.
+# uv's normal output: every package, and information on Python.
 _LISTING = re.compile(
     r"^ [+~-] \S+==|^ [+~-] \S+ \(from |^(Using Python|Resolved|Prepared|Installed|Uninstalled|Audited) "
 )
@@ -37,25 +37,25 @@ _REDRAW_EVERY_S = 0.25
 
 @dataclass
 class Seen:
-    """What uv's screen has shown: bytes by package, and how many packages are ready."""
+    """The state of uv's screen: bytes by package, and the number of packages ready."""
 
     bars: dict[str, tuple[float, float]] = field(default_factory=dict)
     looked_up: set[str] = field(default_factory=set)
     ready: int = 0
     packages: int = 0
     installed: int = 0
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     _rest: str = ""
 
     def read(self, text: str) -> None:
-        """Take what uv wrote; a bar that is cut in two waits for its other half."""
+        """Parse uv's output; an incomplete line waits for its rest."""
         text = _CONTROL.sub("\n", self._rest + text)
         text, _, self._rest = text.rpartition("\n")
         for line in re.split(r"[\r\n]+", text):
             self._line(line)
 
     def close(self) -> None:
-        """Take what was left of the last line."""
+        """Parse the rest of the last line."""
         self._line(self._rest)
 
     def _line(self, line: str) -> None:
@@ -72,21 +72,21 @@ class Seen:
         elif spinning and (found := _LOOKED_UP.match(line)):
             self.looked_up.add(found[1])
         elif not bars and not spinning and line.strip() and not _LISTING.match(line):
-            self.said.append(line.rstrip())
+            self.messages.append(line.rstrip())
 
     @property
     def downloaded(self) -> float:
-        """Bytes that have come."""
+        """Bytes downloaded."""
         return sum(done for done, _ in self.bars.values())
 
     @property
     def announced(self) -> float:
-        """Bytes of all downloads that began; more may be to come."""
+        """Total bytes of all started downloads; more may follow."""
         return sum(size for _, size in self.bars.values())
 
 
 def sentence(seen: Seen, rate: float) -> str:
-    """One line: how many packages are ready, how much has come of how much, how fast, and how long it will take."""
+    """One line: packages ready, bytes downloaded and announced, rate, and remaining time."""
     if seen.installed:
         return f"Installing: {seen.installed} of {seen.packages} packages are in place"
     if not seen.packages:
@@ -109,17 +109,17 @@ def _duration(seconds: float) -> str:
 
 
 class Line:
-    """One line that is drawn over on a terminal, and a plain line every so often in a log."""
+    """A progress line: redrawn on a terminal, printed at intervals in a log."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._terminal = out.isatty()
-        # What takes no longer than a line's time needs none in a log.
+        # In a log, work shorter than the interval needs no line.
         self._last = 0.0 if self._terminal else time.monotonic()
         self._history: list[tuple[float, float]] = []
 
     def show(self, seen: Seen, now: float) -> None:
-        """Show how far it has come, if it is time to."""
+        """Show the progress, if the interval has passed."""
         self._history.append((now, seen.downloaded))
         self._history = [one for one in self._history if now - one[0] <= _RATE_OVER_S]
         if now - self._last < (_REDRAW_EVERY_S if self._terminal else _LOG_EVERY_S):
@@ -135,7 +135,7 @@ class Line:
             print(text, file=self._out, flush=True)
 
     def end(self, text: str = "") -> None:
-        """Take the line away, and leave `text`."""
+        """Remove the line, and print `text`."""
         if self._terminal:
             print("\r\x1b[K", end="", file=self._out, flush=True)
         if text:
@@ -143,20 +143,20 @@ class Line:
 
 
 def _output(command: list[str]) -> Iterator[str | int]:
-    """What the program writes on a terminal of its own, "" every quarter of a second, and its exit code at the end."""
+    """Yield the program's pseudo-terminal output, "" every quarter of a second, and its exit code at the end."""
     import fcntl
     import pty
     import select
     import termios
 
     ours, its = pty.openpty()
-    # So many rows that no bar is left out, and so many columns that no line is broken.
+    # Enough rows for all bars, and enough columns for unbroken lines.
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 250, 250, 0, 0))
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm"}
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=environment)
     os.close(its)
     try:
-        # On Linux the other end is gone with an error.
+        # On Linux a closed other end raises an error.
         with suppress(OSError):
             while True:
                 readable, _, _ = select.select([ours], [], [], _REDRAW_EVERY_S)
@@ -172,7 +172,7 @@ def _output(command: list[str]) -> Iterator[str | int]:
 
 
 def install(command: list[str], out: TextIO) -> int:
-    """Run uv's `command`; its exit code. `out` gets one line of progress, and everything that uv said if it failed."""
+    """Run uv's `command`; returns its exit code. Writes progress to `out`, and uv's other output if it failed."""
     seen, line, start = Seen(), Line(out), time.monotonic()
     code = 1
     try:
@@ -183,11 +183,11 @@ def install(command: list[str], out: TextIO) -> int:
                 seen.read(read)
                 line.show(seen, time.monotonic())
     except KeyboardInterrupt:
-        line.end("Stopped; what was downloaded whole is kept, and make setup goes on from there.")
+        line.end("Stopped; complete downloads are kept, and make setup resumes from there.")
         return 130
     seen.close()
     if code:
-        line.end("\n".join(seen.said) or f"{command[0]} ended with {code} and said nothing.")
+        line.end("\n".join(seen.messages) or f"{command[0]} ended with {code} and no message.")
     elif seen.installed or seen.packages:
         line.end(f"{seen.packages} packages are in place ({_duration(time.monotonic() - start)}).")
     else:

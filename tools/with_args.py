@@ -1,10 +1,10 @@
-"""Becomes a program, with the words of the environment variable ARGS after its own arguments.
+"""Execute a program, with the words of the environment variable ARGS after its own arguments.
 
 usage: ARGS="--one 'and two'" python3 tools/with_args.py PROGRAM ARGUMENT ...
 
-Quotes and backslashes in ARGS count as in a shell; nothing in it is expanded or run. Standard library alone: it runs
-before anything is installed. It exits with 2, and one sentence, for ARGS with an open quote and for a program that
-cannot be started.
+Quotes and backslashes in ARGS have their shell meaning; nothing is expanded or executed. Standard library only: it
+runs before anything is installed. It exits with 2 and one sentence if ARGS has an open quote or the program cannot be
+started.
 """
 
 import os
@@ -13,13 +13,14 @@ import sys
 
 
 def main(command: "list[str]") -> int:
-    """Become `command` with ARGS; a status only where that fails."""
-    given = os.environ.get("ARGS", "")
+    """Execute `command` with ARGS; returns a status only if that fails."""
+    arguments = os.environ.get("ARGS", "")
     try:
-        words = shlex.split(given)
+        words = shlex.split(arguments)
     except ValueError:
         print(
-            f"transect: ARGS={given} ends within quotes or after a backslash; close the quotes, or write \\' and \\\\.",
+            f"transect: ARGS={arguments} ends within quotes or after a backslash; "
+            "close the quotes, or write \\' and \\\\.",
             file=sys.stderr,
         )
         return 2

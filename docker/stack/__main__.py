@@ -1,11 +1,11 @@
-"""What the Makefile does with the Compose stack. Standard library alone: it runs before anything is installed.
+"""Make targets that use the Compose stack. Standard library only: it runs before anything is installed.
 
 usage: python3 docker/stack up | observe | train | sweep | reproduce | sync | promote | rollback | census | models
 
 Arguments come as environment variables from make: MODEL, DATA, DATA_ALSO, EPOCHS, CONFIG, ARGS, RUN, SURVEY, REASON,
 GPU.
-RUNTIME says where the work runs: stack (containers), local (.venv with the embedded store), or auto,
-which is the stack when a service of it is running.
+RUNTIME selects where the work runs: stack (containers), local (.venv with the embedded store), or auto,
+which is the stack if one of its services is running.
 """
 
 import itertools
@@ -24,12 +24,12 @@ from compose import (
     StackError,
     accelerator,
     address,
-    answer,
     compose,
     compose_value,
     image_exists,
     need_docker,
     option,
+    output_of,
     project,
     replace_by,
     run,
@@ -41,17 +41,17 @@ from compose import (
 )
 from fill_env import PlaceholderError, empty_secrets, fill_file
 from mounts import Mounts, census_home
-from origin import origin
+from provenance_env import provenance_options
 
 OWN_MINIO = "transect-minio:local"
 IMAGE_USER = 10001
 SWAP_WITHIN_S = 180
-# How a census names the folder of a run.
+# Names of a census' run folders.
 _RUN = re.compile("[0-9a-f]{12}")
 
 
 def main(command: str) -> int:
-    """Run one command; its exit status."""
+    """Run one command and return its exit status."""
     commands = {
         "up": up,
         "observe": observe,
@@ -77,7 +77,7 @@ def main(command: str) -> int:
 
 
 def up() -> int:
-    """Write .env, build, start, wait until all is healthy, and say where things are."""
+    """Write .env, build, start, wait until all services are healthy, and print their addresses."""
     write_secrets()
     if (status := build_services()) != 0:
         raise StackError(f"an image could not be built (exit {status}); the lines above say why.")
@@ -91,7 +91,7 @@ def up() -> int:
 
 
 def observe() -> int:
-    """Start Prometheus and Grafana beside the stack, and say where they are."""
+    """Start Prometheus and Grafana beside the stack, and print their addresses."""
     write_secrets()
     start("prometheus", "grafana")
     print(f"Prometheus  {address('prometheus', 9090)}  (alerts: {address('prometheus', 9090)}/alerts)")
@@ -102,7 +102,7 @@ def observe() -> int:
 
 
 def write_secrets() -> None:
-    """Make .env ready, unless the database was made with another one."""
+    """Prepare .env, unless the database was created with another one."""
     need_docker()
     if "POSTGRES_PASSWORD" in empty_secrets(ROOT, os.environ) and volume_exists("postgres"):
         raise StackError(
@@ -114,7 +114,7 @@ def write_secrets() -> None:
 
 
 def start(*arguments: str) -> None:
-    """Start services, every one by default, and wait until they are healthy."""
+    """Start services (default: all), and wait until they are healthy."""
     status = run(compose("up", "--detach", "--wait", "--wait-timeout", "600", *arguments))
     if status != 0:
         show_failure()
@@ -122,7 +122,7 @@ def start(*arguments: str) -> None:
 
 
 def build_services() -> int:
-    """Build what `up` starts; an object store of one's own choice is pulled instead."""
+    """Build the images of `up`; a custom object store image is pulled instead."""
     minio = os.environ.get("MINIO_IMAGE") or compose_value("minio", "image")
     services = ["mlflow", "detector"]
     if minio == OWN_MINIO:
@@ -133,10 +133,10 @@ def build_services() -> int:
 
 
 def show_failure() -> None:
-    """Print the state of every service, and the last lines of those that are not well."""
+    """Print the state of all services, and the last log lines of unhealthy ones."""
     run(compose("ps", "--all"))
-    for service in (answer(compose("--profile", "*", "config", "--services")) or "").split():
-        state = answer(compose("ps", "--all", "--format", "{{.State}} {{.Health}} {{.ExitCode}}", service)) or ""
+    for service in (output_of(compose("--profile", "*", "config", "--services")) or "").split():
+        state = output_of(compose("ps", "--all", "--format", "{{.State}} {{.Health}} {{.ExitCode}}", service)) or ""
         if state and not re.match(r"running (healthy )?0|exited +0", state):
             run(compose("logs", "--tail", "25", service))
 
@@ -145,17 +145,17 @@ def show_failure() -> None:
 
 
 def train() -> NoReturn:
-    """Train, register, set the alias candidate; ARGS=--resume goes on with what was cut short."""
-    teach("train", value("CONFIG", "configs/train/wildlife.yaml"))
+    """Train, register, set the alias candidate; ARGS=--resume resumes an interrupted run."""
+    train_or_sweep("train", value("CONFIG", "configs/train/wildlife.yaml"))
 
 
 def sweep() -> NoReturn:
-    """Search the best settings; the best of the trainings becomes the candidate."""
-    teach("sweep", value("CONFIG", "configs/sweep/wildlife.yaml"))
+    """Search for the best settings; the best training becomes the candidate."""
+    train_or_sweep("sweep", value("CONFIG", "configs/sweep/wildlife.yaml"))
 
 
-def teach(command: str, config: str) -> NoReturn:
-    """Become `transect COMMAND` on the training set DATA, which a promotion will find again."""
+def train_or_sweep(command: str, config: str) -> NoReturn:
+    """Replace this process by `transect COMMAND` on the training set DATA, which is remembered for a promotion."""
     model, data = value("MODEL"), value("DATA")
     overrides = [f"epochs={word('EPOCHS')}"] if word("EPOCHS") else []
     overrides += words("ARGS")
@@ -172,7 +172,7 @@ def teach(command: str, config: str) -> NoReturn:
 
 
 def reproduce() -> NoReturn:
-    """Train a run once more, as it was, and compare."""
+    """Repeat a training, and compare."""
     if not word("RUN"):
         raise StackError("say which run: make reproduce RUN=ID")
     data, arguments = value("DATA"), [word("RUN"), *words("ARGS")]
@@ -185,7 +185,7 @@ def reproduce() -> NoReturn:
 
 
 def sync() -> NoReturn:
-    """Deliver what trainings could not tell MLflow."""
+    """Deliver what trainings logged while MLflow was unavailable."""
     if runtime() == "local":
         replace_by([*local_transect(), "runs", "sync"])
     build_once("trainer")
@@ -193,7 +193,7 @@ def sync() -> NoReturn:
 
 
 def promote() -> int:
-    """Put the candidate through the gate; wait until the detector serves what is production now."""
+    """Promote the candidate through the gate; wait until the detector serves the production version."""
     data, arguments = value("DATA"), [*option("--reason", value("REASON")), *words("ARGS")]
     if runtime() == "local":
         replace_by([*local_transect(), "models", "promote", *option("--data", data), *arguments])
@@ -266,13 +266,13 @@ def census() -> NoReturn:
 
 
 def wait_for_detector() -> int:
-    """Ask the detector to look at once, and wait until it serves what the alias names."""
+    """Trigger a refresh of the detector, and wait until it serves the version of the alias."""
     base = address("detector", 8000)
     if base is None:
         print("The detector is not running; it serves the production version after the next make up.")
         return 0
     deadline = time.monotonic() + SWAP_WITHIN_S
-    reason = "it did not answer"
+    reason = "it did not respond"
     while time.monotonic() < deadline:
         try:
             request = urllib.request.Request(  # noqa: S310 - our own address
@@ -295,7 +295,7 @@ def wait_for_detector() -> int:
 
 
 def token_header() -> dict[str, str]:
-    """What the detector asks of those who make it look; nothing where .env has no token."""
+    """The Authorization header for the detector's refresh; empty if .env has no token."""
     token = setting("TRANSECT_TOKENS", "").split(",")[0].strip()
     return {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -311,12 +311,12 @@ def compose_run(
         options += ["--user", user]
     for name, text in (environment or {}).items():
         options += ["--env", f"{name}={text}"]
-    options += origin(compose_value(service, "image"))
+    options += provenance_options(compose_value(service, "image"))
     return compose("run", *options, *mounts.arguments(), service, "transect", *command)
 
 
 def build_once(service: str) -> None:
-    """Build the image of a one-shot service; quiet when there is an older one, since that takes seconds."""
+    """Build the image of a one-shot service; quietly if there is an older one, since that takes seconds."""
     image = compose_value(service, "image")
     quiet = ["--quiet"] if image_exists(image) else []
     if not quiet:
@@ -326,9 +326,9 @@ def build_once(service: str) -> None:
 
 
 def writer(results: Path) -> str:
-    """Who writes the results: the calling user; for root, the user of the image, who is given what is a census' own.
+    """The user that writes the results: the caller, or for root the image's user, who becomes owner of a census' files.
 
-    Raises StackError where root names a folder that holds other things: it must not become another user's.
+    Raises StackError if root names a folder with other files, which must not change their owner.
     """
     uid, gid = os.getuid(), os.getgid()
     if uid == 0 and "SUDO_UID" in os.environ:
@@ -342,7 +342,7 @@ def writer(results: Path) -> str:
 
 
 def results_of_a_census(results: Path) -> list[Path]:
-    """The folder and all that a census made in it; the folder alone where it is empty."""
+    """The folder and all files of a census in it; only the folder if it is empty."""
     if any(results.iterdir()) and not (results / ".lock").is_file():
         raise StackError(
             f"OUT={results} holds other files than results of a census, and as root all of it would be given to "
@@ -354,7 +354,7 @@ def results_of_a_census(results: Path) -> list[Path]:
 
 
 def runtime() -> str:
-    """Where the work runs, said in one line."""
+    """The runtime of the work, which is also printed in one line."""
     wanted = word("RUNTIME", "auto")
     if wanted not in ("auto", "stack", "local"):
         raise StackError(f"RUNTIME={wanted} is not one of auto, stack, local.")
@@ -369,12 +369,12 @@ def runtime() -> str:
 
 
 def stack_is_running() -> bool:
-    """Whether a service of the stack is up: a training needs no MLflow to begin, and finds the stack's own later."""
-    return bool((answer(compose("ps", "--services", "--status", "running")) or "").split())
+    """Whether any service of the stack is up: a training does not need MLflow to start, and connects to it later."""
+    return bool((output_of(compose("ps", "--services", "--status", "running")) or "").split())
 
 
 def local_transect() -> list[str]:
-    """The command of .venv, which is made when missing."""
+    """The command of .venv, which is created if missing."""
     if run(["make", "--silent", "--directory", str(ROOT), "setup"]) != 0:
         raise StackError("make setup failed; the lines above say why.")
     return [str(ROOT / ".venv" / "bin" / "transect")]

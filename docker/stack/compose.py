@@ -1,4 +1,4 @@
-"""Asking Docker, Compose and the environment; running programs."""
+"""Query Docker, Compose and the environment; run programs."""
 
 import hashlib
 import json
@@ -24,17 +24,17 @@ _GPU = re.compile(rf"0|[1-9][0-9]*|(GPU|MIG)-{_UUID}", re.ASCII)
 
 
 class StackError(Exception):
-    """A failure in one sentence that says what to do."""
+    """A failure, as one sentence with advice."""
 
 
 def value(name: str, default: str = "") -> str:
-    """A variable that make passes on, as it was typed; nothing but blanks means the default."""
+    """A variable that make passes on, as it was typed; blank means the default."""
     typed = os.environ.get(name, "")
     return typed if typed.strip() else default
 
 
 def word(name: str, default: str = "") -> str:
-    """A variable that make passes on and that is one word or number: without the blanks around it."""
+    """A variable that make passes on and that is one word or number, stripped."""
     return value(name, default).strip()
 
 
@@ -54,12 +54,12 @@ def words(name: str) -> list[str]:
 def setting(name: str, default: str) -> str:
     """A variable as Compose sees it: from the environment, else from .env."""
     file = ROOT / ".env"
-    given = os.environ.get(name) or (assignments(file.read_text(encoding="utf-8")) if file.is_file() else {}).get(name)
-    return given or default
+    text = os.environ.get(name) or (assignments(file.read_text(encoding="utf-8")) if file.is_file() else {}).get(name)
+    return text or default
 
 
 def accelerator() -> str:
-    """What the detector and the census run on: cuda with GPU=1, or with ACCELERATOR=cuda in .env."""
+    """The accelerator of the detector and the census: cuda with GPU=1, or with ACCELERATOR=cuda in .env."""
     chosen = "cuda" if word("GPU") in ("1", "true", "yes") else setting("ACCELERATOR", "cpu")
     if chosen not in ACCELERATORS:
         raise StackError(f"ACCELERATOR={chosen} is not one of {', '.join(ACCELERATORS)}.")
@@ -67,24 +67,24 @@ def accelerator() -> str:
 
 
 def named_gpus() -> tuple[str, ...]:
-    """The GPUs that TRANSECT_GPUS names; none means all of this machine.
+    """The GPUs of TRANSECT_GPUS; empty means all of this machine.
 
-    Raises StackError for an item that nvidia-smi would not list, an empty or a doubled one, and where
-    CUDA_VISIBLE_DEVICES chooses as well.
+    Raises StackError for an item that nvidia-smi would not list, an empty or duplicate one, and if
+    CUDA_VISIBLE_DEVICES is set too.
     """
-    given = setting("TRANSECT_GPUS", "").strip()
-    if not given:
+    text = setting("TRANSECT_GPUS", "").strip()
+    if not text:
         return ()
-    gpus = tuple(item.strip() for item in given.split(","))
+    gpus = tuple(item.strip() for item in text.split(","))
     for place, gpu in enumerate(gpus):
         if not gpu:
-            raise StackError(f"TRANSECT_GPUS={given} has an empty item; put one comma between two GPUs, as in 0,2.")
+            raise StackError(f"TRANSECT_GPUS={text} has an empty item; put one comma between two GPUs, as in 0,2.")
         if not _GPU.fullmatch(gpu):
-            raise StackError(f"TRANSECT_GPUS={given}: {gpu} is no index or UUID of a GPU; `nvidia-smi -L` lists them.")
+            raise StackError(f"TRANSECT_GPUS={text}: {gpu} is no index or UUID of a GPU; `nvidia-smi -L` lists them.")
         if gpu in gpus[:place]:
-            raise StackError(f"TRANSECT_GPUS={given} names {gpu} twice; name each GPU once.")
+            raise StackError(f"TRANSECT_GPUS={text} names {gpu} twice; name each GPU once.")
     if setting("CUDA_VISIBLE_DEVICES", ""):
-        # It would count among those that TRANSECT_GPUS leaves over, so that the same index means another GPU.
+        # Its indices would refer to the remaining GPUs, so the same index would mean another GPU.
         raise StackError("TRANSECT_GPUS and CUDA_VISIBLE_DEVICES both choose GPUs; set one of them only.")
     return gpus
 
@@ -92,9 +92,9 @@ def named_gpus() -> tuple[str, ...]:
 def gpu_file() -> str:
     """The Compose file that reserves GPUs: compose.gpu.yaml, or a copy of it for those that TRANSECT_GPUS names.
 
-    Compose's variables hold text and no lists, and a list of another file adds devices to `count: all`
-    instead of replacing it. The copy has a name of its own for each choice, since commands with different
-    ones may run at the same time.
+    Compose's variables cannot be lists, and a list in another file adds devices to `count: all` instead of
+    replacing it. The copy's name depends on the choice, since commands with different ones may run
+    concurrently.
     """
     gpus = named_gpus()
     if not gpus:
@@ -122,35 +122,35 @@ def gpu_file() -> str:
 
 
 def compose(*arguments: str) -> list[str]:
-    """The command line of `docker compose`, with the GPUs of this machine where they are asked for."""
+    """The command line of `docker compose`, with the GPUs of this machine if requested."""
     command = ["docker", "compose"]
     if accelerator() == "cuda":
         command += ["--file", "compose.yaml", "--file", gpu_file()]
-        # Compose looks for this one by itself only where no file is named.
+        # Compose reads this one by default only if no file is named.
         if (ROOT / "compose.override.yaml").is_file():
             command += ["--file", "compose.override.yaml"]
     return [*command, *arguments]
 
 
 def option(name: str, text: str) -> list[str]:
-    """An option for a command line; none where the value is empty."""
+    """An option for a command line; empty if the value is empty."""
     return [name, text] if text else []
 
 
 def run(command: Sequence[str]) -> int:
-    """Run a program with our own standard streams; its exit status."""
+    """Run a program with our standard streams; returns its exit status."""
     sys.stdout.flush()
     return subprocess.run(command, check=False).returncode
 
 
 def replace_by(command: Sequence[str]) -> NoReturn:
-    """Become that program, so that signals and its exit status are its own."""
+    """Replace this process by the program (exec), which then gets signals and sets the exit status."""
     sys.stdout.flush()
     os.execvp(command[0], list(command))  # noqa: S606 - an argument list, no shell
 
 
-def answer(command: Sequence[str]) -> str | None:
-    """What a program prints; None when it fails or is not there."""
+def output_of(command: Sequence[str]) -> str | None:
+    """The output of a program; None if it fails or does not exist."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
@@ -159,10 +159,10 @@ def answer(command: Sequence[str]) -> str | None:
 
 
 def need_docker() -> None:
-    """Say in one sentence when there is no engine."""
-    if answer(["docker", "info", "--format", "{{.ServerVersion}}"]) is None:
+    """Raise StackError if Docker or Compose is not available."""
+    if output_of(["docker", "info", "--format", "{{.ServerVersion}}"]) is None:
         raise StackError("no Docker engine answers; start it, or use `make demo`, which needs none.")
-    if answer(["docker", "compose", "version"]) is None:
+    if output_of(["docker", "compose", "version"]) is None:
         raise StackError("Docker has no Compose v2; install the docker-compose plugin.")
 
 
@@ -172,24 +172,24 @@ def project() -> str:
 
 
 def volume_exists(name: str) -> bool:
-    """Whether the project has that named volume already."""
-    return answer(["docker", "volume", "inspect", f"{project()}_{name}"]) is not None
+    """Whether the project has this named volume."""
+    return output_of(["docker", "volume", "inspect", f"{project()}_{name}"]) is not None
 
 
 def image_exists(name: str) -> bool:
-    """Whether the engine has that image."""
-    return answer(["docker", "image", "inspect", name]) is not None
+    """Whether the engine has this image."""
+    return output_of(["docker", "image", "inspect", name]) is not None
 
 
 def compose_value(service: str, key: str) -> str:
-    """One value of a service, with .env filled in."""
-    config = answer(compose("--profile", "*", "config", "--format", "json"))
+    """A value of a service's configuration, with .env interpolated."""
+    config = output_of(compose("--profile", "*", "config", "--format", "json"))
     if config is None:
         raise StackError("compose.yaml or .env cannot be read; `docker compose config` says why.")
     return str(json.loads(config)["services"][service][key])
 
 
 def address(service: str, port: int) -> str | None:
-    """Where a service of the stack listens on this machine."""
-    found = answer(compose("port", service, str(port)))
+    """The address of a service on this machine; None if it is not running."""
+    found = output_of(compose("port", service, str(port)))
     return f"http://{found}" if found else None

@@ -1,7 +1,7 @@
-"""Writes .env: copied from .env.example when missing, its empty secrets filled with random ones.
+"""Create .env from .env.example if missing, and fill its empty secrets with random values.
 
-Standard library alone, since it runs before anything is installed. A secret is a variable that
-.env.example leaves uncommented and empty. The file is written whole or not at all, mode 600.
+Standard library only, since it runs before anything is installed. A secret is a variable that is
+uncommented and empty in .env.example. The file is written atomically, with mode 600.
 """
 
 import base64
@@ -13,15 +13,15 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-# What people write when they mean to come back; a few defaults of the programs themselves too.
+# Common placeholders, and a few defaults of the programs.
 PLACEHOLDERS = re.compile(
     r"change[-_ ]?(me|this|it)?|(your|my|a|the)?[-_ ]?(password|passwd|secret|key|token)\d*"
     r"|admin\d*|minioadmin|postgres|mlflow|transect|example|placeholder|default|todo|fixme|test\d*|x{3,}|\*{3,}|<.*>"
     r"|1234567\d*|qwerty.*|password1234",
     re.IGNORECASE,
 )
-LEAST_LENGTH = 12  # what MLflow asks of a password
-# These are keys of Fernet: 32 bytes in URL-safe base64, padding included. Any other text stops MLflow.
+LEAST_LENGTH = 12  # MLflow's minimum for passwords
+# Fernet keys: 32 bytes in URL-safe base64, with padding. MLflow fails with any other text.
 FERNET_KEYS = frozenset({"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"})
 FERNET_BYTES = 32
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Z][A-Z0-9_]*)=(.*)$")
@@ -39,8 +39,8 @@ def secret_names(example: str) -> list[str]:
 def fill(text: str, example: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
     """The text of .env with every empty secret filled, and the names of those that were.
 
-    A secret that `environ` holds is left alone: a real environment variable wins. Raises
-    PlaceholderError for a secret that somebody wrote and that protects nothing.
+    A secret in `environ` is not filled, because environment variables take precedence. Raises
+    PlaceholderError for a user-written secret that is a placeholder.
     """
     present = assignments(text)
     filled = []
@@ -59,7 +59,7 @@ def fill(text: str, example: str, environ: Mapping[str, str]) -> tuple[str, list
 
 
 def fill_file(folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """Make `folder`/.env ready for the stack; the names of the secrets that were made."""
+    """Prepare `folder`/.env for the stack; returns the names of the generated secrets."""
     target = folder / ".env"
     example = (folder / ".env.example").read_text(encoding="utf-8")
     old = target.read_text(encoding="utf-8") if target.exists() else example
@@ -72,7 +72,7 @@ def fill_file(folder: Path, environ: Mapping[str, str]) -> list[str]:
 
 
 def empty_secrets(folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """The secrets that `fill_file` would make; nothing is written."""
+    """The secrets that `fill_file` would generate; writes nothing."""
     example, target = folder / ".env.example", folder / ".env"
     present = assignments((target if target.exists() else example).read_text(encoding="utf-8"))
     names = secret_names(example.read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def _is_fernet_key(value: str) -> bool:
 
 
 def _write_private(target: Path, text: str) -> None:
-    # mkstemp makes the file readable by its owner alone, before there is a secret in it.
+    # mkstemp makes the file private before it contains a secret.
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".env.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""Which folders of this machine a one-shot container sees."""
+"""Bind mounts of one-shot containers."""
 
 import os
 import re
@@ -13,10 +13,10 @@ HOMES = ROOT / "runs" / "stack"
 
 
 class Mounts:
-    """Folders of this machine that a container sees, each at its own path.
+    """Folders of this machine that are mounted into a container, each at its own path.
 
-    The same path inside and outside keeps absolute paths in a data.yaml true, and a later promotion
-    finds the test split where the version's tag says it is.
+    With the same path inside and outside, absolute paths in a data.yaml stay valid, and a later promotion
+    finds the test split at the path in the version's tag.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Mounts:
 
     @classmethod
     def remembered(cls) -> "Mounts":
-        """The data folders of earlier trainings that are still there."""
+        """The data folders of earlier trainings that still exist."""
         mounts = cls()
         if REMEMBERED.is_file():
             for line in REMEMBERED.read_text(encoding="utf-8").splitlines():
@@ -33,17 +33,17 @@ class Mounts:
         return mounts
 
     def remember(self) -> None:
-        """Keep the data folders for the promotion, which evaluates on the same test split."""
+        """Store the data folders for the promotion, which evaluates on the same test split."""
         known = REMEMBERED.read_text(encoding="utf-8").splitlines() if REMEMBERED.is_file() else []
         REMEMBERED.parent.mkdir(parents=True, exist_ok=True)
         lines = dict.fromkeys([*known, *map(str, self.folders)])
         REMEMBERED.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def add(self, folder: Path, *, writable: bool = False, as_caller: bool = False) -> None:
-        """Mount `folder`, unless it lies in one that is mounted already.
+        """Mount `folder`, unless it is inside a mounted one.
 
-        Unless the container runs `as_caller`, its user is a stranger here: what is closed to others
-        is refused now, in one sentence.
+        Unless the container runs `as_caller`, its user is another one: raises StackError for a folder
+        that is not readable by others.
         """
         if any(folder.is_relative_to(known) for known in self.folders) and not writable:
             return
@@ -53,11 +53,11 @@ class Mounts:
             raise StackError(f"{folder} is closed to the container's user; open it (chmod o+rx) or say RUNTIME=local.")
         self.folders[folder] = writable
 
-    def file(self, given: str) -> str:
-        """The path of a file as the container sees it; a name that is no file stays what it is."""
-        path = Path(given).resolve()
+    def file(self, name: str) -> str:
+        """The path of a file inside the container; a name that is not a file stays unchanged."""
+        path = Path(name).resolve()
         if not path.is_file():
-            return given
+            return name
         if path.is_relative_to(ROOT / "configs"):
             return str(path.relative_to(ROOT))  # compose.yaml mounts the recipes
         self.add(path.parent)
@@ -66,8 +66,8 @@ class Mounts:
     def dataset(self, data_yaml: Path, also: Sequence[str] = ()) -> str:
         """Mount a training set: the folder of its data.yaml, and the folders `also` (DATA_ALSO); nothing else.
 
-        A data.yaml comes from strangers, so it is not asked what to mount. Raises StackError where it is missing, or
-        where it names something that lies in none of these folders.
+        A data.yaml is untrusted, so it does not decide what is mounted. Raises StackError if it is missing, or refers
+        to something outside these folders.
         """
         path = data_yaml.resolve()
         if not path.is_file():
@@ -83,8 +83,8 @@ class Mounts:
             if _is_there(target) and not any(target.is_relative_to(folder) for folder in self.folders):
                 folder = target if target.is_dir() else target.parent
                 raise StackError(
-                    f"{data_yaml} names {key}: {target}, outside of its folder, which the trainer does not see; if it "
-                    f"shall, add DATA_ALSO={shlex.quote(str(folder))}."
+                    f"{data_yaml} names {key}: {target}, outside of its folder, which the trainer does not see; to "
+                    f"mount it, add DATA_ALSO={shlex.quote(str(folder))}."
                 )
         return str(path)
 
@@ -97,21 +97,21 @@ class Mounts:
 
 
 def _named(data_yaml: Path) -> list[tuple[str, Path]]:
-    """What a data.yaml names as path, train, val and test, with its key: absolute, links followed.
+    """The paths of path, train, val and test in a data.yaml with their keys: absolute, links resolved.
 
-    Read without a YAML parser, which comes with the packages: top-level keys with one plain value, or a list of them.
-    What is written in another way is mounted no more than the rest, and the trainer says that it is not there.
+    Parsed without a YAML library, which is not installed yet: top-level keys with one plain value, or a list of them.
+    Values in other forms are not mounted, and the trainer reports them as missing.
     """
     text = data_yaml.read_text(encoding="utf-8", errors="replace").replace("\0", "")
     values: dict[str, list[str]] = {}
     for key, inline, below in re.findall(r"(?m)^[\"']?(path|train|val|test)[\"']?[ \t]*:(.*)((?:\n[ \t-].*)*)", text):
         if inline.strip().startswith("["):
-            given = re.split(r"[\[\],\n]", inline + below)
+            items = re.split(r"[\[\],\n]", inline + below)
         elif _plain(inline):
-            given = [inline]
+            items = [inline]
         else:
-            given = [line.strip().removeprefix("-") for line in below.split("\n")]
-        values[key] = [name for name in map(_plain, given) if name]
+            items = [line.strip().removeprefix("-") for line in below.split("\n")]
+        values[key] = [name for name in map(_plain, items) if name]
     root = data_yaml.parent.joinpath(*values.pop("path", [])[:1])
     named = [(key, (root / name).resolve()) for key, names in values.items() for name in names]
     return named or [("path", root.resolve())]
@@ -125,7 +125,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _plain(text: str) -> str:
-    """A value of YAML without its quotes and comment."""
+    """A YAML value without its quotes and comment."""
     text = text.strip()
     if quoted := re.match(r"""(["'])(.*?)\1""", text):
         return quoted[2]
@@ -133,11 +133,11 @@ def _plain(text: str) -> str:
 
 
 def census_home(user: str) -> Path:
-    """The folder that outlives the censuses of `user` (UID:GID), with their models and TensorRT's engines.
+    """The persistent folder of the censuses of `user` (UID:GID), with their models and TensorRT's engines.
 
-    A named volume belongs to the image's user, and a census runs as whoever calls it: only a folder of this
-    machine can belong to any of them. Each has one of its own, since nobody else may write models into it.
-    Raises StackError when it cannot be made.
+    A named volume belongs to the image's user, but a census runs as the caller, so a folder of this machine is
+    needed. Each user has one, since no other user may write models into it. Raises StackError if it cannot
+    be created.
     """
     uid, gid = (int(number) for number in user.split(":"))
     home = HOMES / f"census-{uid}"

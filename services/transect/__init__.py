@@ -12,8 +12,8 @@ __all__ = ["__version__", "estimate", "load_registry", "open_detector", "open_mo
 
 __version__ = "0.1.0"
 
-# Libraries that report their use to their makers. MLflow and ONNX Runtime look at these when they are imported, and one
-# import gives whoever runs it an identity, in a file of the home directory: so before any module of ours imports them.
+# Disable telemetry. MLflow and ONNX Runtime read these when they are imported, and one of them then stores a user id in
+# the home directory, so they must be set before any module of ours imports them.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

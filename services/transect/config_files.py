@@ -1,14 +1,14 @@
-"""YAML that people write: read once and strictly, with the line and the column of everything that is said about it.
+"""Strict reader of user-written YAML, with line and column for every error.
 
-The dialect is YAML 1.1 as PyYAML parses it, with these decisions:
+The dialect is YAML 1.1 as PyYAML parses it, with these rules:
 
-    a key given twice       refused at every depth, also `a` and "a", 1 and "1", 10 and 1_0, and two merges (`<<`)
+    duplicate keys          rejected at every depth, also `a` and "a", 1 and "1", 10 and 1_0, and two merges (`<<`)
     keys                    whole numbers are numbers, all others are text as written (`no: x` has the key no)
-    values                  true/false, yes/no, on/off; numbers also as 1e-7, which YAML 1.1 takes for a word
-    0123                    refused: 83 to one reader, 123 to another
+    values                  true/false, yes/no, on/off; numbers also as 1e-7, which is a word in YAML 1.1
+    0123                    rejected: readers disagree whether it is 83 or 123
     dates, 12:30, 1.2.3     text as written
-    anchors, aliases, `<<`  as in YAML; a value that contains itself, or grows beyond _MOST_VALUES, is refused
-    tags                    those of plain values; any other (`!!python/...`) is refused and nothing is run
+    anchors, aliases, `<<`  as in YAML; a value that contains itself, or expands beyond _MOST_VALUES, is rejected
+    tags                    those of plain values; any other (`!!python/...`) is rejected, and no code is executed
 """
 
 import codecs
@@ -35,15 +35,15 @@ _MERGE = _TAG + "merge"
 _PLAIN_TAGS = frozenset(
     _TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge", "value")
 )
-# YAML 1.2, section 10.3.2 (core schema), which takes 1e-7 for a number; YAML 1.1 wants 1.0e-7.
+# YAML 1.2, section 10.3.2 (core schema), in which 1e-7 is a number; YAML 1.1 requires 1.0e-7.
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9][0-9_]*")
-# What YAML 1.1 calls a whole number or a date, and people mean as text: 12:30 (sexagesimal), 2025-07-15.
+# Integers and dates of YAML 1.1 that users mean as text: 12:30 (sexagesimal), 2025-07-15.
 _TEXT_AS_WRITTEN = frozenset({_TAG + "timestamp", _TAG + "value"})
 
-# The parser's words for what people do most often, in words of theirs.
-_PLAINER = (
+# Clearer messages for the most frequent errors of the parser.
+_CLEARER_MESSAGES = (
     (re.compile(r"found character '\\t'"), "a tab stands where only spaces may; indent with spaces"),
     (
         re.compile(r"mapping values are not allowed"),
@@ -72,7 +72,7 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class _Written:
-    """Where a value stands, and its text where it is a single one; lines and columns count from 1."""
+    """The position of a value, and its text if it is a scalar; lines and columns count from 1."""
 
     line: int
     column: int
@@ -80,7 +80,7 @@ class _Written:
 
 
 class YamlMapping(dict[str, Any]):
-    """What a file says, with the place of each value; plain dicts, lists and values inside."""
+    """The content of a file with the position of each value; contains plain dicts, lists and values."""
 
     def __init__(self, path: Path, content: Mapping[str, Any], written: Mapping[Keys, _Written]) -> None:
         super().__init__(content)
@@ -88,7 +88,7 @@ class YamlMapping(dict[str, Any]):
         self._written = written
 
     def where(self, *keys: str | int) -> str:
-        """`line 3, column 7` of the value that `keys` lead to, or of the nearest one around it; "" for the whole."""
+        """`line 3, column 7` of the value at `keys`, or of the nearest enclosing one; "" for the whole."""
         for count in range(len(keys), 0, -1):
             found = self._written.get(keys[:count])
             if found is not None:
@@ -96,17 +96,17 @@ class YamlMapping(dict[str, Any]):
         return ""
 
     def text(self, *keys: str | int) -> str | None:
-        """A single value as it is written, such as 1.10; None for a list, a mapping or what is not there."""
+        """A scalar as written, such as 1.10; None for a list, a mapping or a missing value."""
         found = self._written.get(keys)
         return None if found is None else found.text
 
     def placed(self, message: str, *keys: str | int) -> str:
-        """`message` with the place of `keys` behind it, as a sentence."""
+        """`message` as a sentence with the position of `keys`."""
         return placed(message, self.where(*keys))
 
 
 def placed(message: str, where: str) -> str:
-    """`message` as a sentence that ends with where it is: `... (line 3, column 7).`."""
+    """`message` as a sentence that ends with a position: `... (line 3, column 7).`."""
     message = message.removesuffix(".")
     if not where:
         return message if message.endswith("?") else f"{message}."
@@ -114,10 +114,10 @@ def placed(message: str, where: str) -> str:
 
 
 def read_yaml_mapping(path: Path, failure: type[TransectError], what: str = "", hint: str = "") -> YamlMapping:
-    """Read a YAML file that holds a mapping; an empty one is an empty mapping.
+    """Read a YAML file that contains a mapping; an empty file is an empty mapping.
 
-    `what` the file is (Recipe) and `hint`, what to do when it cannot be opened, stand in the sentence.
-    Raises `failure` in one sentence, with the line and the column where the file has them.
+    Errors include `what`, the kind of file (Recipe), and `hint`, the advice if it cannot be opened. Raises
+    `failure` in one sentence, with line and column if available.
     """
     name = f"{what} {path}".strip()
     text = _decode(_read_bytes(path, name, failure, hint), name, failure)
@@ -128,8 +128,8 @@ def read_yaml_mapping(path: Path, failure: type[TransectError], what: str = "", 
     if read.value is None:
         return YamlMapping(path, {}, {})
     if not isinstance(read.value, dict):
-        given = "a list" if isinstance(read.value, list) else repr(read.value)
-        raise failure(f"{name} must be a mapping: it must hold `key: value` lines, not {given} ({read.start}).")
+        actual = "a list" if isinstance(read.value, list) else repr(read.value)
+        raise failure(f"{name} must be a mapping: it must hold `key: value` lines, not {actual} ({read.start}).")
     return YamlMapping(path, read.value, read.written)
 
 
@@ -142,7 +142,7 @@ def read_yaml_value(text: str, name: str, failure: type[TransectError] = InputEr
 
 
 def unknown_key(key: object, known: Collection[str], what: str) -> str:
-    """A clause that says that `key` is none of `what`, with the nearest that is: people mistype."""
+    """A clause that `key` is not a key of `what`, with the nearest known key as a suggestion."""
     shown = key if isinstance(key, str) else str(key)
     by_lower = {name.lower(): name for name in sorted(known)}
     near = difflib.get_close_matches(shown.lower(), by_lower, n=1)
@@ -151,7 +151,7 @@ def unknown_key(key: object, known: Collection[str], what: str) -> str:
 
 
 class _ProblemError(Exception):
-    """What is wrong with a text, and where; `valid` where it is YAML all the same, and only not for us."""
+    """A problem of a text with its position; `valid` if it is valid YAML that our rules reject."""
 
     def __init__(self, problem: str, mark: yaml.Mark | None = None, *, valid: bool = False) -> None:
         super().__init__(problem)
@@ -178,7 +178,7 @@ def _read_bytes(path: Path, name: str, failure: type[TransectError], hint: str) 
 
 def _decode(content: bytes, name: str, failure: type[TransectError]) -> str:
     encoding = "utf-8-sig"
-    # YAML 1.1, section 5.2: UTF-16 is told by its mark.
+    # YAML 1.1, section 5.2: UTF-16 is detected by its byte order mark.
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     try:
@@ -197,7 +197,7 @@ def _decode(content: bytes, name: str, failure: type[TransectError]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser up to the tree of nodes, no deeper than people write."""
+    """PyYAML's parser up to the node tree, with a limit of depth."""
 
     depth = 0
 
@@ -223,34 +223,34 @@ def _compose(text: str) -> Node | None:
     except yaml.composer.ComposerError as error:
         if "single document" in str(error.context):
             raise _ProblemError("holds several documents (---); keep one", error.problem_mark, valid=True) from error
-        raise _ProblemError(_plainly(error), error.problem_mark) from error
+        raise _ProblemError(_clear_message(error), error.problem_mark) from error
     except yaml.MarkedYAMLError as error:
-        raise _ProblemError(_plainly(error), error.problem_mark or error.context_mark) from error
+        raise _ProblemError(_clear_message(error), error.problem_mark or error.context_mark) from error
     except yaml.YAMLError as error:
         raise _ProblemError(" ".join(str(error).split())) from error
     except (ValueError, OverflowError) as error:
-        # An escape such as "\UFFFFFFFF", which no character has.
+        # An escape such as "\UFFFFFFFF", which is not a character.
         raise _ProblemError(f"a character that does not exist ({error})", loader.get_mark()) from error
     finally:
         loader.dispose()
 
 
-def _plainly(error: yaml.MarkedYAMLError) -> str:
-    said = " ".join(f"{error.problem or error.context or 'it cannot be parsed'}".split())
-    for pattern, words in _PLAINER:
-        if found := pattern.search(said):
+def _clear_message(error: yaml.MarkedYAMLError) -> str:
+    message = " ".join(f"{error.problem or error.context or 'it cannot be parsed'}".split())
+    for pattern, words in _CLEARER_MESSAGES:
+        if found := pattern.search(message):
             return found.expand(words)
-    return said
+    return message
 
 
 def _spelling_tag(text: str) -> str:
-    """The tag that YAML 1.1 gives a word without quotes."""
+    """The YAML 1.1 tag of an unquoted word."""
     resolve: Callable[..., str] = yaml.resolver.Resolver().resolve
     return resolve(ScalarNode, text, (True, False))
 
 
 class _Reader:
-    """Turns the tree of nodes into values, and remembers where each stands."""
+    """Converts the node tree to values, and records the position of each."""
 
     def __init__(self, root: Node | None) -> None:
         self.written: dict[Keys, _Written] = {}
@@ -266,7 +266,7 @@ class _Reader:
         raise _ProblemError(problem, node.start_mark, valid=True)
 
     def _size(self, node: Node) -> int:
-        """How many values `node` is when every alias is written out."""
+        """The number of values of `node` with all aliases expanded."""
         if isinstance(node, ScalarNode):
             return 1
         if id(node) in self._open:
@@ -296,7 +296,7 @@ class _Reader:
         return self._scalar(node)
 
     def _note(self, start: Node, keys: Keys, value: Node) -> None:
-        """`keys` begin at `start`: at the key in a mapping, at the value itself in a list."""
+        """Record the position of `keys`: of the key in a mapping, of the value in a list."""
         text = value.value if isinstance(value, ScalarNode) else None
         self.written[keys] = _Written(start.start_mark.line + 1, start.start_mark.column + 1, text)
 
@@ -306,7 +306,7 @@ class _Reader:
         own: list[tuple[str | int, Node, Node]] = []
         for key_node, value_node in node.value:
             key = self._key(key_node)
-            # 1 and "1" are one key to people, though not to Python.
+            # 1 and "1" are the same key to users, though not to Python.
             name = str(key)
             if name in lines:
                 raise _ProblemError(
@@ -317,7 +317,7 @@ class _Reader:
                 merges.append(value_node)
             else:
                 own.append((key, key_node, value_node))
-        # What is merged goes first: the mapping's own keys, and their places, win over it.
+        # Merge first, so that the mapping's own keys and their positions override it.
         values = self._merged(merges[0], keys) if merges else {}
         for key, key_node, value_node in own:
             values[key] = self._build(value_node, (*keys, key))
@@ -325,7 +325,7 @@ class _Reader:
         return values
 
     def _merged(self, node: Node, keys: Keys) -> dict[Any, Any]:
-        """What `<<` brings in: a mapping, or a list of mappings of which the first that has a key gives it."""
+        """The content of a merge (`<<`): a mapping, or a list of mappings, of which earlier ones take precedence."""
         sources = node.value if isinstance(node, SequenceNode) else [node]
         merged: dict[Any, Any] = {}
         for source in reversed(sources):
@@ -348,7 +348,7 @@ class _Reader:
         text = str(node.value)
         if node.tag in {_TAG + "map", _TAG + "seq", _MERGE}:
             self._refuse(f"has the value {text[:40]!r}, which is not of its tag {node.tag.replace(_TAG, '!!')}", node)
-        # A word without quotes has the tag that its spelling gives it, unless a tag was written.
+        # An unquoted word has the tag of its spelling, unless an explicit tag was written.
         if node.style is None and node.tag == _spelling_tag(text):
             if node.tag in {_TAG + "str", _TAG + "int", _TAG + "float"}:
                 return self._word(node, text)
@@ -360,7 +360,7 @@ class _Reader:
             self._refuse(f"has the value {text[:40]!r}, which is not of its tag {node.tag.replace(_TAG, '!!')}", node)
 
     def _word(self, node: ScalarNode, text: str) -> Any:
-        """A word without quotes: a number where it is written as one."""
+        """The value of an unquoted word: a number if it is written as one."""
         if _LEADING_ZERO.fullmatch(text):
             self._refuse(
                 f"has {text} with a leading zero, which some read as octal; write it without, or in quotes as text",
@@ -372,7 +372,7 @@ class _Reader:
             return int(text.replace("_", ""), 0)
         if _NUMBER.fullmatch(text):
             number = float(text)
-            # 12e4567 is the name of a commit rather than an infinite number.
+            # 12e4567 is more likely the hash of a commit than an infinite number.
             return number if math.isfinite(number) else text
         if node.tag == _TAG + "float" and ":" not in text:
             return self._values.construct_object(node)

@@ -1,4 +1,4 @@
-"""What a configuration file may say, as pydantic models: one sentence for what does not fit, with its place."""
+"""Validate configuration files with pydantic models; an error is one sentence with its line and column."""
 
 import types
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from transect.errors import TransectError
 
 
 class ConfigModel(BaseModel):
-    """A section of a file that people write: unknown keys are refused, and yes or true is no number."""
+    """A section of a user-written file: rejects unknown keys, and booleans as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_number_from_a_word(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic takes true for 1.
+        # pydantic accepts true as 1.
         if isinstance(value, bool) and info.field_name is not None:
             kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
             if kinds & {int, float} and bool not in kinds:
@@ -43,7 +43,7 @@ def check(
     what: str = "this file",
     defaults: Mapping[str, Any] | None = None,
 ) -> Model:
-    """What `document` says as a `model`; `what` it is (the gate) and `defaults` of what it leaves open.
+    """Validate `document` as a `model`; `what` names it in errors (the gate), `defaults` are its missing values.
 
     Raises `failure` in one sentence: the file, the key, what is wrong, and its line and column.
     """
@@ -55,7 +55,7 @@ def check(
 
 
 def first_problem(error: ValidationError, model: type[BaseModel], what: str = "this file") -> str:
-    """The first complaint of pydantic as `key: what is wrong`, without a final full stop."""
+    """The first error of pydantic as `key: reason`, without a final full stop."""
     first = error.errors()[0]
     loc = first["loc"]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
@@ -63,8 +63,8 @@ def first_problem(error: ValidationError, model: type[BaseModel], what: str = "t
         clause = unknown_key(loc[-1], _known_keys(model, loc[:-1]), what)
         return f"{place}{clause.removeprefix(repr(str(loc[-1])))}"
     reason = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool) and place else ""
+    value = first.get("input")
+    shown = f" (it is {value!r})" if isinstance(value, str | int | float | bool) and place else ""
     return f"{place + ': ' if place else ''}{reason[:1].lower() + reason[1:]}{shown}"
 
 
@@ -75,7 +75,7 @@ def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
         annotations = [
             field.annotation for one in found for name, field in one.model_fields.items() if part in {name, field.alias}
         ]
-        # The name of an entry of a mapping, or the number of one of a list, leads no deeper.
+        # The key of a mapping's entry, or a list's index, does not descend.
         found = [kind for one in annotations for kind in _kinds(one) if _is_model(kind)] or found
     return {field.alias or name for one in found for name, field in one.model_fields.items()}
 

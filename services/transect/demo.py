@@ -1,7 +1,7 @@
-"""The whole job on a sample survey, in one command, with no Docker and no GPU.
+"""The complete workflow on a sample survey, in one command, without Docker and GPU.
 
-Everything lands under one folder: the survey, the training set, MLflow's SQLite store, the
-report and summary.json. Each step is the same code that the stack runs; only settings differ.
+All output is in one folder: the survey, the training set, MLflow's SQLite store, the report and
+summary.json. Each step runs the same code as the stack; only settings differ.
 """
 
 import json
@@ -32,18 +32,18 @@ from transect.training import TrainOutcome, TrainRequest, train
 _RECIPE = Path("configs/train/demo.yaml")
 _GATE = Path("configs/promotion.yaml")
 _CENSUS = Path("configs/census.yaml")
-# The ground that is searched for false alarms: a fifth of what one look of the survey shows. What is taken off a count
-# is then known about half as well as with ground without end; more would take longer to make than the training set.
+# Empty ground to search for false alarms: a fifth of one look of the survey. The correction of a count is then about
+# half as precise as with unlimited ground; more would take longer to make than the training set.
 _BACKGROUND = 400
 _OVERRIDES = ("background=images/background",)
-_TILE = 320  # training tiles and census tiles are one size, so that animals look alike in both
+_TILE = 320  # the size of training and census tiles, so that animals have the same scale in both
 _READY_S = 120.0
-# Variables that say how this machine computes; no other reaches the demo.
+# Variables of inference on this machine; the demo ignores all others.
 _MACHINE = ("TRANSECT_BACKEND", "TRANSECT_PRECISION", "TRANSECT_THREADS")
 
 
 class _Steps:
-    """Says which step runs and keeps how long each took."""
+    """Prints the current step and records the duration of each."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -59,8 +59,8 @@ class _Steps:
 def run_demo(out: Path, *, frames: int, seed: int) -> None:
     """Make a sample survey, train, register, promote, serve, count, report.
 
-    Writes `out`/summary.json. Run again, it goes on from what is there: the sample data is not
-    made twice, a new version is trained, and production changes only if the gate lets it.
+    Writes `out`/summary.json. Another run reuses the sample data, trains a new version, and changes
+    production only if it passes the gate.
     """
     settings = _settings(out)
     step = _Steps()
@@ -86,7 +86,7 @@ def run_demo(out: Path, *, frames: int, seed: int) -> None:
 
 
 def _settings(out: Path) -> Settings:
-    # The demo is the embedded runtime whatever .env says: it must not write to a real server.
+    # The demo ignores .env and uses the embedded store: it must not write to a real server.
     return load_settings(_demo_environment(out), env_file=None)
 
 
@@ -105,7 +105,7 @@ def _promote(settings: Settings) -> str:
     try:
         return promote(connect(settings), gate=gate, actor="transect demo", reason="make demo").sentence
     except PromotionRefusedError as refusal:
-        # A second demo trains a second model; one that is no better must not be served.
+        # A second demo trains a second model; it must not be served if it is not better.
         return f"{refusal} The production model stays."
 
 
@@ -210,7 +210,7 @@ def _summary(
 
 
 def _print_summary(out: Path, summary: dict[str, Any], result: CensusResult) -> None:
-    # Without lines between the columns, and with no word cut, it fits the 80 columns of a log.
+    # Without column borders and with whole words, it fits the 80 columns of a log.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for column in ("species", "truth", "seen", "unique", "detector", "corrected", "truth\nin area", "estimate"):
         widest = "validated" if column == "detector" else max(column.split("\n"), key=len)

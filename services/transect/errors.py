@@ -1,27 +1,27 @@
-"""What can go wrong, as one tree.
+"""The exception hierarchy.
 
     TransectError             a user-facing failure: one sentence, and an exit code
     ├── SettingsError         an environment variable is unknown, missing or has a bad value
-    ├── InputError            something the user named cannot be used (file, folder, option)
-    │   ├── ImageError        one image cannot be read (a listed failure where the rest can go on)
+    ├── InputError            a file, folder or option of the user cannot be used
+    │   ├── ImageError        one image cannot be read (a listed failure in batch work)
     │   │   └── ImageTooLargeError     it has more pixels than the limit
-    │   ├── DatasetError      a data.yaml or what it points to
+    │   ├── DatasetError      a data.yaml or a file that it refers to
     │   └── SurveyError       a survey folder or its positions
-    ├── PackageError          a model package whose hash, schema or probe inference does not hold
-    ├── DeviceLostError       the GPU failed in a way that lasts as long as the process
-    ├── StoppedError          a search was told to stop (its client left, its deadline passed)
-    ├── RegistryError         MLflow said no: unreachable, wrong key
-    │   ├── NotRegisteredError     MLflow answered, and has no such model, version or alias
-    │   └── UnreachableError       MLflow is away now: it does not answer, or answers that it is in trouble
-    └── PromotionRefusedError      the gate did not let a candidate through
+    ├── PackageError          a model package that fails verification or its probe inference
+    ├── DeviceLostError       the GPU is unusable for the rest of the process
+    ├── StoppedError          a search was stopped (client disconnected, deadline passed)
+    ├── RegistryError         MLflow failed or rejected a request
+    │   ├── NotRegisteredError     MLflow has no such model, version or alias
+    │   └── UnreachableError       MLflow does not respond, or with a transient error
+    └── PromotionRefusedError      the gate refused a candidate
 
 Every message says what is wrong, where, and what to do. The command line prints it without a
-traceback and exits with `exit_code`; the service turns it into problem+json.
+traceback and exits with `exit_code`; the service converts it to problem+json.
 """
 
 
 class TransectError(Exception):
-    """A failure that the user can act on."""
+    """A failure that the user can fix."""
 
     exit_code = 1
 
@@ -33,7 +33,7 @@ class SettingsError(TransectError):
 
 
 class InputError(TransectError):
-    """Something the user named cannot be used."""
+    """A file, folder or option of the user cannot be used."""
 
     exit_code = 2
 
@@ -61,25 +61,25 @@ class PackageError(TransectError):
 
 
 class DeviceLostError(TransectError):
-    """A GPU that this process cannot use any more; the next process may."""
+    """A GPU that this process can no longer use; a new process may."""
 
 
 class StoppedError(TransectError):
-    """A search that was told to stop before it was done."""
+    """A search that was stopped before it was finished."""
 
 
 class RegistryError(TransectError):
-    """MLflow cannot be reached, refused us, or does not hold what was asked for."""
+    """MLflow is unreachable, rejected a request, or lacks the requested object."""
 
     exit_code = 4
 
 
 class NotRegisteredError(RegistryError):
-    """MLflow answered that it has no such model, version or alias."""
+    """MLflow has no such model, version or alias."""
 
 
 class UnreachableError(RegistryError):
-    """MLflow does not answer, or answers that it is in trouble: trying again later may work."""
+    """MLflow does not respond, or with a transient error: a retry may succeed."""
 
 
 class PromotionRefusedError(TransectError):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, and locks between processes of one machine."""
+"""Atomic writes, content hashes, and locks between processes of one machine."""
 
 import fcntl
 import hashlib
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
-# How a file is named while it is written; SQLite's journals beside it add to the name.
+# Names of temporary files of atomic_path; SQLite's journals append to them.
 _PART = re.compile(r"\..*\.[a-z0-9_]{8}\.part([.-].*)?", re.DOTALL)
-# A name of 255 bytes is the longest that most file systems take.
+# Most file systems limit names to 255 bytes.
 _LONGEST_STEM = 40
 
 
@@ -29,14 +29,14 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on success it takes `target`'s place.
+    """Yield a temporary path beside `target`; on success, rename it to `target`.
 
-    For libraries that write files by name. Readers see the old file or the new one, never a
-    part, also after kill -9 or a power cut: the data is flushed to disk before the rename. What a
-    killed process leaves is for `remove_partial`.
+    For libraries that write files by name. Readers see the old or the new file, never a part, also
+    after kill -9 or a power cut: the data is flushed to disk before the rename. `remove_partial`
+    removes leftovers of killed processes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because writers such as cv2 and pyarrow look at it.
+    # Keep the suffix, because writers such as cv2 and pyarrow use it.
     prefix, suffix = f".{target.stem[:_LONGEST_STEM]}.", f".part{target.suffix}"
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=suffix)
     os.close(handle)
@@ -45,7 +45,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        # mkstemp made it private; the finished file gets the usual permissions.
+        # mkstemp creates private files; the result gets the default permissions.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     finally:
@@ -53,20 +53,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def atomic_write(target: Path, content: str | bytes) -> None:
-    """Write text (UTF-8) or bytes to `target`, whole or not at all."""
+    """Write text (UTF-8) or bytes to `target` atomically."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def atomic_write_json(target: Path, value: Any) -> None:
-    """Write `value` as indented JSON; NaN and infinity are refused, since JSON has neither."""
+    """Write `value` as indented JSON; raises ValueError for NaN and infinity, which JSON lacks."""
     atomic_write(target, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed writers left in `folder` itself: files named as `atomic_path` names them until they are whole.
+    """Remove temporary files of `atomic_path` that killed writers left in `folder` itself.
 
-    The caller must know that nobody is writing there now.
+    The caller must ensure that no process is writing there.
     """
     with os.scandir(folder) as entries:
         left = [entry.path for entry in entries if _PART.fullmatch(entry.name)]
@@ -76,9 +76,9 @@ def remove_partial(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file `path`, alone or together with other `shared` holders; waits for it.
+    """Hold the lock file `path`, exclusively or `shared`; waits for it.
 
-    The system frees it even after kill -9.
+    The system releases it even after kill -9.
     """
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -87,7 +87,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
-    """Hold `path` alone when nobody else does, and say whether that worked; never waits."""
+    """Try to hold `path` exclusively, and yield whether that succeeded; never waits."""
     with path.open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,9 +99,9 @@ def locked_if_free(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Files and folders that are made during a `with` block are for their owner alone (0600 and 0700).
+    """Make files and folders created in the `with` block private to their owner (0600 and 0700).
 
-    It holds for all threads of the process.
+    Applies to all threads of the process.
     """
     usual = os.umask(0o077)
     os.umask(usual | 0o077)

@@ -1,4 +1,4 @@
-"""Every file below a folder, once: pictures, what is left out, and what cannot be used, each with its reason."""
+"""Classify every file below a folder: pictures, files left out, and unusable pictures, each with a reason."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from transect.errors import TransectError
 from transect.picture_kinds import FILM, PDF, READ_SUFFIXES, SVG, PictureKind, kind_of_file, kind_of_suffix
 
-# Folders of systems and of network storage, in lower case: what was deleted, small copies, copies of the past.
+# Folders of systems and network storage, in lower case: trash, thumbnails, snapshots.
 _SYSTEM_FOLDERS: Final = {
     "$recycle.bin": "a trash folder",
     "recycler": "a trash folder",
@@ -32,7 +32,7 @@ _SYSTEM_FOLDERS: Final = {
 _SYSTEM_FILES: Final = frozenset(
     {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "zbthumbnail.info", "icon\r"}
 )
-# These hold pictures, and none that was taken.
+# Pictures, but not photos.
 _THUMBNAILS: Final = frozenset({".thm", ".scr"})
 _BESIDE_MAPS: Final = frozenset({".ovr", ".msk", ".rrd"})
 _COPIES: Final = frozenset(
@@ -41,7 +41,7 @@ _COPIES: Final = frozenset(
         *(".part", ".partial", ".crdownload", ".filepart", ".download"),
     )
 )
-# No pictures, whatever they hold; files of other names are looked into.
+# Not pictures, whatever their content; the content of files with other names is inspected.
 _NO_PICTURES: Final = frozenset(
     (
         *(".csv", ".txt", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".log", ".md", ".html"),
@@ -57,8 +57,8 @@ _NO_PICTURES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Aside:
-    """A file that is not searched, and why. Of `left_out` the reason names a kind, the same for all of it; of
-    `unusable` it ends a sentence that the file's name begins.
+    """A file that is not searched, with the reason: a common category in `left_out`, in `unusable` the end of a
+    sentence that starts with the file's name.
     """
 
     path: Path
@@ -67,10 +67,10 @@ class Aside:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """What lies below a folder, each file once and in order of its path.
+    """The files below a folder, each once and sorted by path.
 
-    `left_out` are no pictures, or not the survey's; `unusable` are pictures that nobody can open as they are. A linked
-    folder that leads to one that is searched already is one entry of `left_out`.
+    `left_out` are no pictures, or not the survey's; `unusable` are pictures that cannot be opened. A link to a folder
+    that is already searched is one entry of `left_out`.
     """
 
     pictures: tuple[Path, ...]
@@ -79,16 +79,16 @@ class PictureFiles:
 
     @property
     def found(self) -> int:
-        """All files."""
+        """The number of all files."""
         return len(self.pictures) + len(self.left_out) + len(self.unusable)
 
 
 def find_pictures(folder: Path, failure: type[TransectError]) -> PictureFiles:
-    """Walk a folder to any depth, through linked folders too, each real folder once: links may lead in circles.
+    """Walk a folder recursively, including linked folders; each real folder once, since links may form cycles.
 
-    The suffix decides what a file is where it is one of a picture that is read, or of no picture; all others are
-    looked into. Hidden and trash folders and those of systems are listed as left out, and nothing is followed from
-    there. Raises `failure` where a folder cannot be read: its pictures would be missing without a word.
+    Suffixes of supported pictures and of known other files decide; the content of all other files is inspected.
+    Files in hidden, trash and system folders are listed as left out, and links there are not followed. Raises
+    `failure` if a folder cannot be read, because its pictures would be missing silently.
     """
     walk = _Walk(failure)
     walk.visible(folder)
@@ -112,7 +112,7 @@ class _Walk:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def visible(self, folder: Path) -> None:
-        """Real folders first, so that a photo is named by where it lies, and then what links lead to."""
+        """Real folders first, so that a photo has its real path, then linked folders."""
         links = deque([str(folder)])
         while links:
             start = links.popleft()
@@ -125,7 +125,7 @@ class _Walk:
                     continue
                 inner: list[str] = []
                 for entry in self._entries(place):
-                    reason = _no_place(entry.name)
+                    reason = _skipped_folder_reason(entry.name)
                     if not _is_folder(entry):
                         self._file(entry)
                     elif reason and not entry.is_symlink():
@@ -137,7 +137,7 @@ class _Walk:
                 folders += reversed(inner)
 
     def hidden(self) -> None:
-        """List what lies in the folders that were set aside, but for what links led to already."""
+        """List the files of the folders that were set aside, except those reached by links already."""
         waiting = self.aside[::-1]
         while waiting:
             place, reason = waiting.pop()
@@ -180,9 +180,9 @@ class _Walk:
         if entry.name.startswith(".") and suffix == ".icloud":
             reason = "is in iCloud and not on this machine; download it in the Finder first"
             self.unusable.append((entry.path, reason))
-        elif left_out := _no_name(entry.name, suffix):
+        elif left_out := _skipped_name_reason(entry.name, suffix):
             self.left_out.append((entry.path, left_out))
-        elif reason := _not_there(entry):
+        elif reason := _unopenable_reason(entry):
             self.unusable.append((entry.path, reason))
         elif entry.stat().st_size == 0:
             if _is_picture(kind_of_suffix(entry.name)):
@@ -192,9 +192,9 @@ class _Walk:
         elif suffix in READ_SUFFIXES:
             self.pictures.append(entry.path)
         else:
-            self._look_into(entry.path, suffix)
+            self._inspect_content(entry.path, suffix)
 
-    def _look_into(self, path: str, suffix: str) -> None:
+    def _inspect_content(self, path: str, suffix: str) -> None:
         try:
             kind = kind_of_file(Path(path))
         except OSError as error:
@@ -221,11 +221,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # a link in a circle of links; told where files are
+        return False  # a cycle of links; reported with the files
 
 
-def _no_place(name: str) -> str:
-    """Why nothing in a folder of this name is searched."""
+def _skipped_folder_reason(name: str) -> str:
+    """The reason to skip a folder of this name, or an empty string."""
     lower = name.lower()
     if lower in _SYSTEM_FOLDERS:
         return _SYSTEM_FOLDERS[lower]
@@ -236,8 +236,8 @@ def _no_place(name: str) -> str:
     return "a hidden folder" if name.startswith(".") else ""
 
 
-def _no_name(name: str, suffix: str) -> str:
-    """Why a file of this name is left out, whatever it holds."""
+def _skipped_name_reason(name: str, suffix: str) -> str:
+    """The reason to leave out a file of this name regardless of its content, or an empty string."""
     if name.startswith("."):
         return "hidden file"
     if name.lower() in _SYSTEM_FILES:
@@ -255,8 +255,8 @@ def _no_picture(suffix: str) -> str:
     return f"no picture ({suffix})" if suffix else "no picture (no suffix)"
 
 
-def _not_there(entry: os.DirEntry[str]) -> str:
-    """Why a file cannot be opened."""
+def _unopenable_reason(entry: os.DirEntry[str]) -> str:
+    """The reason that a file cannot be opened, or an empty string."""
     try:
         status = entry.stat()
     except OSError as error:
@@ -269,7 +269,7 @@ def _not_there(entry: os.DirEntry[str]) -> str:
 def _sort_out_copies(
     pictures: list[str], unusable: list[tuple[str, str]]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Sort out what stands beside a picture that is read and has its name: cameras write JPEG and raw of one photo."""
+    """Separate unsupported copies of a readable picture with the same name: cameras write JPEG and raw of one photo."""
     if not unusable:
         return [], []
     stems = {_stem(path) for path in pictures}
@@ -288,14 +288,14 @@ def _stem(path: str) -> str:
 
 
 def _suffix(path: str) -> str:
-    """The suffix in lower case, with its dot; "" where a name has none."""
+    """The suffix in lower case, with its dot; "" without one."""
     name = path.rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")
     return _printable(f".{suffix.lower()}") if dot and stem and suffix else ""
 
 
 def _printable(name: str) -> str:
-    """A name in which bytes that are no text are written out: reasons are printed and written to files."""
+    """A name with undecodable bytes escaped, because reasons are printed and written to files."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -313,7 +313,7 @@ class _Reasoned(Protocol):
 
 
 def count_reasons(asides: Iterable[_Reasoned]) -> dict[str, int]:
-    """How many files have each reason, the most frequent first."""
+    """The number of files by reason, the most frequent first."""
     counts: dict[str, int] = {}
     for one in asides:
         counts[one.reason] = counts.get(one.reason, 0) + 1

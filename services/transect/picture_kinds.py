@@ -1,5 +1,6 @@
-"""The kinds of picture file: which of them are read, by which first bytes and suffixes they are known, and what to do
-with one that is not read. The one table of it; the readers of images, surveys and training sets all go by it.
+"""Kinds of picture files: which are supported, their magic bytes and suffixes, and how to convert unsupported ones.
+
+The single table, used by the readers of images, surveys and training sets.
 """
 
 import struct
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-# So many first bytes decide the kind.
+# The number of bytes that determine the kind.
 HEAD_BYTES = 64
 
 _RAW = "develop it to JPEG or to an 8-bit TIFF, with darktable-cli FILE FILE.jpg for example"
@@ -21,7 +22,7 @@ _FILM = "cut it into pictures, with ffmpeg for example"
 class PictureKind:
     """A kind of picture file. `suffixes` are lower case, with their dot.
 
-    `convert` says what to do with a file of a kind that is not read, and is empty for those that are.
+    `convert` is the advice for an unsupported kind, and empty for supported ones.
     """
 
     name: str
@@ -35,11 +36,11 @@ class PictureKind:
 
     @property
     def why(self) -> str:
-        """Why a file of a kind that is not read is not read: the end of a sentence that its name begins."""
+        """The reason that an unsupported file is not read: the end of a sentence that starts with its name."""
         return f"is of a kind that is not read ({self.name}); {self.convert}"
 
     def refusal(self, label: str) -> str:
-        """The sentence for a file of a kind that is not read."""
+        """The sentence for an unsupported file."""
         return f"{label} {self.why}."
 
 
@@ -74,7 +75,7 @@ IMAGINE = PictureKind("Erdas Imagine", (".img",), _MAP)
 VRT = PictureKind("GDAL VRT", (".vrt",), _MAP)
 PDF = PictureKind("PDF", (".pdf",), "export the picture in it as PNG or as a GeoTIFF")
 FILM = PictureKind("film", (".mp4", ".mov", ".avi", ".mkv", ".mts", ".m4v", ".insv", ".360"), _FILM)
-# What stands in place of a file whose content was not fetched.
+# Placeholders of files whose content was not fetched.
 GIT_LFS = PictureKind("Git LFS pointer", (), "get the file itself with git lfs pull")
 GIT_ANNEX = PictureKind("git-annex pointer", (), "get the file itself with git annex get")
 
@@ -83,7 +84,7 @@ OTHER_KINDS = (
     HEIF, DNG, RAW, JPEG_XL, JPEG_XR, PHOTOSHOP, OPEN_EXR, NETPBM, TARGA, SVG, ECW, MRSID, IMAGINE, VRT, PDF, FILM,
     GIT_LFS, GIT_ANNEX,
 )  # fmt: skip
-# Suffixes of the kinds that are read.
+# Suffixes of the supported kinds.
 READ_SUFFIXES = frozenset(suffix for kind in READ_KINDS for suffix in kind.suffixes)
 READ_NAMES = ", ".join(kind.name for kind in READ_KINDS[:-1]) + f" or {READ_KINDS[-1].name}"
 
@@ -127,9 +128,9 @@ _BRANDS = {
 
 
 def kind_of_content(head: bytes) -> PictureKind | None:
-    """The kind that the first HEAD_BYTES of a file tell; None for what is no picture.
+    """The kind by the first HEAD_BYTES of a file; None if it is not a picture.
 
-    Raw files that are built as TIFF (DNG, NEF, ARW) are TIFF here: see kind_of_file.
+    Raw files based on TIFF (DNG, NEF, ARW) are TIFF here: see kind_of_file.
     """
     if head.startswith(TIFF_STARTS):
         return RAW if head[8:10] == b"CR" else TIFF
@@ -143,30 +144,29 @@ def kind_of_content(head: bytes) -> PictureKind | None:
 
 
 def kind_of_suffix(name: str | Path) -> PictureKind | None:
-    """The kind that a file's name tells; None for other names."""
+    """The kind by a file's suffix; None for other suffixes."""
     return _BY_SUFFIX.get(Path(name).suffix.lower())
 
 
 def kind_of(name: str | Path, head: bytes) -> PictureKind | None:
-    """The kind of a file by its first HEAD_BYTES; its name tells raw files from TIFFs, and speaks where they do not.
+    """The kind of a file by its first HEAD_BYTES; its suffix separates raw files from TIFFs, and is the fallback.
 
-    A file whose suffix is that of a picture and whose content is of no known kind has the kind of its suffix: it is
-    a damaged picture.
+    A file with a picture's suffix and unknown content has the kind of its suffix: it is a damaged picture.
     """
-    told, content = kind_of_suffix(name), kind_of_content(head)
-    if content is TIFF and told in (DNG, RAW):
-        return told
-    return content or told
+    by_suffix, content = kind_of_suffix(name), kind_of_content(head)
+    if content is TIFF and by_suffix in (DNG, RAW):
+        return by_suffix
+    return content or by_suffix
 
 
 def kind_of_file(path: Path) -> PictureKind | None:
-    """As kind_of_stream, of a file. Raises OSError when it cannot be read."""
+    """As kind_of_stream, of a file. Raises OSError if it cannot be read."""
     with path.open("rb") as stream:
         return kind_of_stream(path, stream)
 
 
 def kind_of_stream(name: str | Path, stream: BinaryIO) -> PictureKind | None:
-    """As kind_of, and a DNG is known by its content under any name: as a TIFF, its first picture is a thumbnail."""
+    """As kind_of, but detects a DNG by content under any name, since its first picture as a TIFF is a thumbnail."""
     head = stream.read(HEAD_BYTES)
     kind = kind_of(name, head)
     return DNG if kind is TIFF and _is_dng(head, stream) else kind

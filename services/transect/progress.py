@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain lines in a log."""
+"""Progress display: a bar with rate and remaining time on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -15,10 +15,10 @@ _LOG_EVERY_S = 10.0
 
 
 class Advance(Protocol):
-    """Says that `steps` more units of work are done; `note` is a short text beside the bar.
+    """Reports that `steps` more units of work are done; `note` is a short text beside the bar.
 
-    `resumed` steps were done by an earlier run: they are done, but tell nothing of the time that the rest takes.
-    `total` replaces the units of the whole work, where they turn out to be others on the way.
+    `resumed` steps were done by an earlier run, so they do not count for the rate. `total` replaces the total number of
+    units, if it changes during the work.
     """
 
     def __call__(self, steps: int = 1, note: str = "", *, resumed: bool = False, total: int | None = None) -> None:
@@ -26,7 +26,7 @@ class Advance(Protocol):
 
 
 class Pace:
-    """How fast work goes, and when it will be done, from the steps that were worked on and the time they took."""
+    """Rate and remaining time of work, from the steps done in this run and their duration."""
 
     def __init__(self, total: int, now: float) -> None:
         self.total = total
@@ -36,7 +36,7 @@ class Pace:
         self._last = now
 
     def advance(self, steps: int, now: float, *, resumed: bool) -> None:
-        """Note that `steps` are done at `now`, in seconds of any steady clock."""
+        """Record that `steps` are done at `now`, in seconds of a monotonic clock."""
         self.done += steps
         if not resumed:
             self._worked += steps
@@ -45,12 +45,12 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Steps a second; None before the first one that was worked on."""
+        """Steps per second; None before the first step of this run."""
         return self._worked / max(self._busy_s, 1e-9) if self._worked else None
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all is done, if nothing more was done earlier; None where the rate is not known."""
+        """Remaining seconds, if no further steps are resumed; None if the rate is unknown."""
         return (self.total - self.done) / self.rate if self.rate else None
 
 

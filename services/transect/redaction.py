@@ -1,8 +1,8 @@
-"""What looks like a secret, taken out of what is published: diffs, command lines, tags, parameters and text files.
+"""Redact secrets in published data: diffs, command lines, tags, parameters and text files.
 
-Standard library alone: the program behind make uses it before anything is installed. A secret is known by its form
-(tokens of well-known services, keys, URLs with a password) or by the name before it (`password=...`). It errs on the
-side of leaving out, and what was left out is said in its place.
+Standard library only, because docker/stack uses it before anything is installed. A secret is recognised by its form
+(tokens of well-known services, keys, URLs with a password) or by the name before it (`password=...`). False positives
+are preferred to false negatives, and a placeholder replaces what was removed.
 """
 
 import base64
@@ -13,15 +13,15 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-# A word, so that YAML, JSON, URLs and shells take a text as before.
+# A plain word, so that YAML, JSON, URLs and shell commands stay valid.
 HIDDEN = "REDACTED"
-# Of `git diff`, whatever the user's configuration says of names and filters.
+# Options of `git diff` that override the user's configuration of prefixes and filters.
 DIFF_OPTIONS = (
     *("--binary", "--no-color", "--no-ext-diff", "--no-textconv"),
     *("--src-prefix=a/", "--dst-prefix=b/"),
 )
 
-# Bounded everywhere: a diff may hold lines of megabytes, and no form may take longer than it is long.
+# All repetitions are bounded: a diff may have lines of megabytes, and matching must stay linear.
 _NAMES = (
     r"(?:password|passwd|passphrase|(?<![a-z])pass|(?<![a-z])pwd|secret|token|credential|authorization|"
     r"(?:api|access|private|auth|account|encryption|signing)[_-]?key)"
@@ -29,7 +29,7 @@ _NAMES = (
 # `MLFLOW_TRACKING_PASSWORD`, `apiKey`, `secret_access_key`; not `passenger` or `tokenizer`.
 _NAMED = rf"{_NAMES}s?(?:[_-][a-z0-9]{{1,40}}){{0,4}}"
 _SECRET_NAME = re.compile(rf"[\w.-]*{_NAMED}", re.IGNORECASE)
-# What is no code: in quotes, or a word that calls and indexes nothing.
+# A literal and not code: in quotes, or a word without calls and indexing.
 _LITERAL = (
     r"(?:\"[^\"\n]{4,}\"|'[^'\n]{4,}'"
     r"|(?:(?:Bearer|Basic)[ ]+)?[^\s\"'(){}\[\]<>$,;]{6,}(?=$|[\s,;\"')}\]]))"
@@ -42,7 +42,7 @@ _OPTION = re.compile(
     rf"(?P<before>(?<![\w-])--?(?!-)[\w-]{{0,60}}?{_NAMED}(?:\s+|=))(?P<secret>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"']+)",
     re.IGNORECASE,
 )
-# A password may hold @, and people write / into it too; a port is none.
+# A password may contain @ and even /; a port is not a password.
 _IN_URL = re.compile(
     r"(?P<before>\b[a-z][a-z0-9+.-]{0,30}://)"
     r"(?P<secret>[^\s/?#\"'<>:@]{0,200}:(?!\d{1,5}/)[^\s\"'<>]{0,500}(?=@)|[^\s/?#\"'<>]{1,500}(?=@))",
@@ -74,7 +74,7 @@ _TOKENS = re.compile(
     r"|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
 )
-# A line of a key in base64 whose first line stands elsewhere.
+# A base64 line of a key whose header is elsewhere.
 _KEY_LINE = re.compile(
     r"^[ +-]?[ \t]{0,20}(?=[A-Z+/\d]*[a-z])(?=[a-z+/\d]*[A-Z])(?=[A-Za-z+/]*\d)[A-Za-z0-9+/]{60,}={0,2}[ \t]*$",
     re.MULTILINE,
@@ -93,7 +93,7 @@ _HUNK_HEADER = re.compile(r"(?m)^(?=@@ )")
 
 
 def without_secrets(text: str) -> str:
-    """The text with REDACTED in place of everything that looks like a secret; names and the rest of a URL stay."""
+    """Replace everything that looks like a secret by REDACTED; names and the rest of a URL stay."""
     text = _TOKENS.sub(HIDDEN, text)
     for pattern in _PARTS:
         text = pattern.sub(_hidden, text)
@@ -106,12 +106,12 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def without_secret(name: str, text: str) -> str:
-    """As `without_secrets`, for a value with a name: all of it goes where the name is that of a secret."""
+    """As `without_secrets`, for a named value, which is redacted completely if the name is that of a secret."""
     return HIDDEN if text and _SECRET_NAME.fullmatch(name.rpartition("/")[2]) else without_secrets(text)
 
 
 def values_without_secrets(values: Mapping[str, object]) -> dict[str, str]:
-    """Tags or parameters as text, each cleaned as `without_secret` does."""
+    """Tags or parameters as text, each redacted with `without_secret`."""
     return {name: without_secret(name, str(value)) for name, value in values.items()}
 
 
@@ -121,7 +121,7 @@ def has_secret(text: str) -> bool:
 
 
 def command_without_secrets(arguments: Sequence[str]) -> str:
-    """A command line as a shell takes it, with REDACTED for secrets: after `--password`, in `token=...`, in URLs."""
+    """A quoted command line with secrets redacted: after `--password`, in `token=...`, in URLs."""
     shown = []
     follows = False
     for argument in arguments:
@@ -137,12 +137,12 @@ def command_without_secrets(arguments: Sequence[str]) -> str:
 
 
 def data_yaml_without_secrets(text: str) -> str:
-    """A data.yaml without `download`, which holds a URL or a program and is nobody's business, and without secrets."""
+    """A data.yaml without `download`, which may be a private URL or a script, and without secrets."""
     left_out = r"\g<key>: left out by Transect"
     text = re.sub(
         r"""(?mx) ^(?P<key>["']?download["']?) [ \t]* : .* (?:\n (?:[ \t]+.*|[ \t]*(?=\n)|-.*) )*""", left_out, text
     )
-    # In a document in braces.
+    # In flow style (braces).
     text = re.sub(
         r"""(?P<key>(?<=[{,\s])["']?download["']?)[ \t]*:[ \t]*(?:"[^"]*"|'[^']*'|[^,}\n]*)""", left_out, text
     )
@@ -150,16 +150,16 @@ def data_yaml_without_secrets(text: str) -> str:
 
 
 def diff_without_secrets(patch: str) -> str:
-    """A diff as git writes it, without files that hold secrets by their name, and without hunks that look like it.
+    """A git diff without files with secret names, and without hunks that look like secrets.
 
-    In the place of each stands a comment that says so; `git apply` takes what is left.
+    A comment replaces each; `git apply` accepts the rest.
     """
     parts = _FILE_HEADER.split(patch)
     return "".join(_clean_file(part) if part.startswith("diff --git ") else without_secrets(part) for part in parts)
 
 
 def is_secret_file(path: str) -> bool:
-    """Whether a file holds secrets by its name, or by the folder that it lies in."""
+    """Whether a file's name, or its folder's, suggests secrets."""
     parts = PurePosixPath(path).parts
     return bool(parts) and (
         bool(_SECRET_FILES.fullmatch(parts[-1]))
@@ -181,9 +181,9 @@ def _clean_file(part: str) -> str:
     kept = [hunk if not has_secret(hunk) else _left_out(hunk, shown) for hunk in hunks]
     if hunks and not any(hunk.startswith("@@ ") for hunk in kept):
         return "".join(kept)
-    # A comment between two hunks would end the patch for git, so all of them stand before the file.
-    told = [hunk for hunk in kept if not hunk.startswith("@@ ")]
-    return "".join([*told, header, *(hunk for hunk in kept if hunk.startswith("@@ "))])
+    # A comment between two hunks would end the patch for git, so all comments precede the file.
+    comments = [hunk for hunk in kept if not hunk.startswith("@@ ")]
+    return "".join([*comments, header, *(hunk for hunk in kept if hunk.startswith("@@ "))])
 
 
 def _left_out(hunk: str, name: str) -> str:
@@ -193,19 +193,19 @@ def _left_out(hunk: str, name: str) -> str:
 
 
 def _names(part: str) -> list[str]:
-    """The names of a file before and after; git writes unusual ones in quotes."""
+    """The old and new name of a file; git quotes unusual ones."""
     found = re.findall(
         r'(?m)^(?:(?:---|\+\+\+) "?(?:[a-z]/)?|(?:rename|copy) (?:from|to) "?)(.*?)"?\t?$', part.partition("\n@@ ")[0]
     )
     if not found:
-        # A binary file, an empty one, or a mode: the name stands in the first line alone, twice.
+        # A binary file, an empty one, or a mode change: the name is only in the first line, twice.
         first = part.partition("\n")[0].removeprefix("diff --git ")
         found = [first.partition(' "b/')[2] or first.rpartition(" b/")[2]]
     return [name.rstrip('"') for name in found if name and name != "/dev/null"]
 
 
 def _binary(part: str) -> Iterator[str | None]:
-    """The contents of a binary patch, before and after; None where it cannot be read."""
+    """The old and new content of a binary patch; None if it cannot be decoded."""
     for block in re.findall(r"(?m)^(?:literal|delta) \d+\n((?:[A-Za-z]\S+\n)*)", part):
         try:
             packed = b"".join(base64.b85decode(line[1:])[: _length(line[0])] for line in block.splitlines())
@@ -213,7 +213,7 @@ def _binary(part: str) -> Iterator[str | None]:
         except (ValueError, zlib.error, binascii.Error):
             yield None
             continue
-        # Text in UTF-16 is binary for git.
+        # UTF-16 text is binary for git.
         yield content.replace(b"\0", b"").decode("latin-1")
 
 

@@ -104,7 +104,7 @@ def test_the_detector_image_outlives_a_gpu_on_a_read_only_root_without_a_network
         "lost": ("openvino", 24),
     }
     assert set(hours["start"]["batches"]) == {1, 2, 8}
-    assert "Going on with openvino until then." in done.stderr
+    assert "Continuing with openvino until then." in done.stderr
 
 
 TRAINER = "transect-trainer:local"

@@ -21,7 +21,7 @@ def main(package: Path) -> None:
     """Write a line of JSON for each hour of the day: what computes, how many images were answered alike."""
     image = np.zeros((96, 160, 3), np.uint8)
     image[8:16, 16:24, 0] = 255
-    with Detector.open(package, max_batch=8, outlive_gpu=True) as detector, ThreadPoolExecutor(12) as pool:
+    with Detector.open(package, max_batch=8, cpu_fallback=True) as detector, ThreadPoolExecutor(12) as pool:
 
         def ask(_: int) -> list[str]:
             return [one.class_name for one in detector.detect(image).detections]

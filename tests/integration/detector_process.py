@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from packages import write_package
+from package_fixtures import write_package
 from transect.engine import MANIFEST_FILE, MODEL_FILE, hash_files
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings

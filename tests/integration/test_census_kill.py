@@ -273,7 +273,7 @@ def test_a_stopped_census_says_how_to_go_on(bench: Bench, number: signal.Signals
     process.send_signal(number)
     _, log = process.communicate(timeout=60)
     assert process.returncode == code
-    assert the_sentence(log) == "transect: stopped; run the same command again to go on. What was finished is kept."
+    assert the_sentence(log) == "transect: stopped; run the same command again to resume. Finished work is kept."
     assert 3 <= len(bench.found()) < TOTAL
     assert not list(bench.out.rglob(".*.part*"))
 

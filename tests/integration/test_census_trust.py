@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from integration.test_census_run import CONFIG, HEIGHT, NAMES, WIDTH, Painted, paint_survey, rows_of
-from packages import with_profile
+from package_fixtures import with_profile
 from transect.census import CensusConfig, CensusResult, run_census
 from transect.census.compare import compare
 from transect.census.saved_result import read_census
@@ -54,7 +54,7 @@ def profile_of(survey: Path, plain: CensusResult, detector: Detector, brighter: 
     for number, name in enumerate(names):
         with Image.open(survey / "images" / name) as picture:
             pixels = np.asarray(picture.convert("RGB")).astype(np.int64) + brighter
-        statistics, _ = detector.look(np.clip(pixels, 0, 255).astype(np.uint8), DetectOptions(overlap=16))
+        statistics, _ = detector.sample_appearance(np.clip(pixels, 0, 255).astype(np.uint8), DetectOptions(overlap=16))
         looks += [(number, *row) for row in statistics.tolist()]
     scale = detector.network_scale(WIDTH, HEIGHT)
     detections: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in NAMES}

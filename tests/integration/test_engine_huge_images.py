@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toys import CELL, COLOURS, SIZE, build_toy_package
+from toy_model import CELL, COLOURS, SIZE, build_toy_package
 
 pytest.importorskip("rasterio")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
@@ -40,7 +40,7 @@ options = DetectOptions(tile=tile, overlap=0, conf=0.5)
 with Detector.open(Path(sys.argv[1]), backend="openvino", threads=2) as detector:
     before = memory_mb("VmRSS")
     with open_raster(Path(sys.argv[2]), max_pixels=250_000_000) as raster:
-        result = detector.detect(raster, options=options, in_turn=True)
+        result = detector.detect(raster, options=options, fifo=True)
 print(json.dumps({"growth": memory_mb("VmHWM") - before, "result": result.to_json()}))
 """
 

@@ -150,7 +150,7 @@ def test_tiles_agree(
             tiles = plan.tiles[:: max(1, len(plan.tiles) // 8)]
             readers = [box_reader(detector.manifest, options, None)]
             comparison = Comparison()
-            parts = detector._in_order(as_raster(image), replace(plan, tiles=tiles), readers, None, len(tiles))
+            parts = detector._search_tiles(as_raster(image), replace(plan, tiles=tiles), readers, None, len(tiles))
             for tile, part in zip(tiles, parts, strict=True):
                 crop = image[tile.y : tile.bottom, tile.x : tile.right]
                 theirs = their_boxes(model, crop, head_kind == "end-to-end", conf=0.3, iou=0.45)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from integration.servers import MlflowServer
-from toys import build_toy_package, write_toy_dataset
+from toy_model import build_toy_package, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.errors import TransectError
 from transect.registry import GateConfig, Registry, connect, promote
-from transect.registry.promotion.alias_lock import claimed
-from transect.registry.promotion.comparison import gather_evidence
+from transect.registry.promotion.alias_lock import hold_alias_lock
+from transect.registry.promotion.comparison import compare_on_split
 from transect.registry.promotion.gate import Evidence
 from transect.settings import Settings, load_settings
 
@@ -59,12 +59,12 @@ def _promote_with_others(settings: Settings, version: str, barrier: Barrier, ans
     """Promote `version`; all processes have evaluated before the first one moves anything."""
 
     def evaluate_and_wait(*arguments: Any) -> Evidence:
-        evidence = gather_evidence(*arguments)
+        evidence = compare_on_split(*arguments)
         barrier.wait(timeout=300)
         return evidence
 
     with _patient() as patch:
-        patch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_and_wait)
+        patch.setattr("transect.registry.promotion.promote.compare_on_split", evaluate_and_wait)
         try:
             answers.put((version, promote(connect(settings), candidate=version, gate=_GATE, actor=version).sentence))
         except TransectError as refusal:
@@ -116,7 +116,7 @@ def _climb(settings: Settings, answers: Any) -> None:
     won = []
     with _patient():
         while (version := production()) <= _STEPS:
-            with claimed(client, registry.uri, name, actor="climber") as claim:
+            with hold_alias_lock(client, registry.uri, name, actor="climber") as claim:
                 if production() == version:
                     claim.check()
                     client.set_registered_model_alias(name, "production", str(version + 1))

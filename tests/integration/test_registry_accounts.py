@@ -26,7 +26,7 @@ from integration.servers import (
     password_of,
     served_by_accounts,
 )
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.registry import connect
 from transect.settings import load_settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from integration.servers import MlflowServer, S3Server
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.registry import CleanRule, Registry, clean_runs, connect, plan_cleaning
 from transect.settings import load_settings
 
@@ -36,8 +36,8 @@ def test_what_goes_for_good_takes_nothing_with_it(
     old, made = (_log(registry, name, note) for name in ("old", "made a version"))
     registry.register(build_toy_package(tmp_path / "package"), made, tags={})
     cleaning = plan_cleaning(registry, _RULE)
-    assert ([one.run.run_id for one in cleaning.going], cleaning.size) == ([old], 12)
-    assert [(run.run_id, why) for run, why in cleaning.staying] == [(made, "it made cleaned version 1")]
+    assert ([one.run.run_id for one in cleaning.removable], cleaning.size) == ([old], 12)
+    assert [(run.run_id, why) for run, why in cleaning.kept] == [(made, "it made cleaned version 1")]
     gone, stayed = clean_runs(registry, cleaning, _RULE)
     assert ([run.run_id for run in gone], stayed) == ([old], [])
     assert [key for key in s3_server.list_keys() if old in key]

@@ -10,7 +10,7 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from integration.servers import MlflowServer
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Registry, connect, export_store, find_run, import_store
 from transect.registry.transfer import copy_runs as copying
@@ -46,7 +46,7 @@ def _log_run(registry: Registry, name: str, scratch: Path, experiment: str = "co
     return run_id
 
 
-def _whole(place: copying.Place, run: Run, scratch: Path) -> dict[str, Any]:
+def _whole(place: copying.MlflowStore, run: Run, scratch: Path) -> dict[str, Any]:
     """Everything that MLflow holds of a run, without ids and what a copy adds."""
     client = place.registry.client
     scratch.mkdir(parents=True)
@@ -73,13 +73,13 @@ def _whole(place: copying.Place, run: Run, scratch: Path) -> dict[str, Any]:
     }
 
 
-def _origins(place: copying.Place, experiment: str) -> dict[str, Run]:
+def _origins(place: copying.MlflowStore, experiment: str) -> dict[str, Run]:
     found = place.registry.client.get_experiment_by_name(experiment)
     assert found is not None
     return {copying.origin_of(run): run for run in copying.all_runs(place, found.experiment_id)}
 
 
-def _compare(one: copying.Place, two: copying.Place, experiment: str, scratch: Path) -> None:
+def _compare(one: copying.MlflowStore, two: copying.MlflowStore, experiment: str, scratch: Path) -> None:
     ours, theirs = _origins(one, experiment), _origins(two, experiment)
     assert set(ours) == set(theirs)
     for origin, run in ours.items():
@@ -104,7 +104,7 @@ def test_there_and_into_another_server(
     assert (copied.runs.new, copied.models.new, copied.models.remarks) == (2, 2, [])
     again = export_store(first, out, ["copied/one"])
     assert (again.runs.new, again.runs.changed, again.runs.same, again.models.new) == (0, 0, 2, 0)
-    source, folder = copying.Place(first), copying.Place(_connect(out), out)
+    source, folder = copying.MlflowStore(first), copying.MlflowStore(_connect(out), out)
     _compare(source, folder, "copied/one", tmp_path / "compare-1")
     # It stands alone: with no server, the package is there and whole.
     assert folder.registry.fetch(folder.registry.resolve("production")).is_dir()
@@ -118,7 +118,7 @@ def test_there_and_into_another_server(
     shutil.move(out, moved)
     second = _connect(tmp_path / "second", mlflow_on_sqlite)
     assert import_store(second, moved, ["copied/one"]).runs.new == 2
-    target = copying.Place(second)
+    target = copying.MlflowStore(second)
     _compare(source, target, "copied/one", tmp_path / "compare-2")
     assert find_run(second, "child").tags["transect.source_run_id"] == two
     resolved = second.resolve("production")
@@ -161,7 +161,9 @@ def test_a_copy_that_was_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.
         export_store(first, tmp_path / "out")
     copied = export_store(first, tmp_path / "out")
     assert (copied.runs.new, copied.runs.same) == (2, 1)
-    _compare(copying.Place(first), copying.Place(_connect(tmp_path / "out")), "broken", tmp_path / "compare")
+    _compare(
+        copying.MlflowStore(first), copying.MlflowStore(_connect(tmp_path / "out")), "broken", tmp_path / "compare"
+    )
 
 
 def test_what_cannot_be_copied_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from integration.servers import MlflowServer, S3Server
-from toys import build_toy_package, paint, write_toy_dataset
+from toy_model import build_toy_package, paint, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import Detector
 from transect.errors import PromotionRefusedError, RegistryError

@@ -127,7 +127,7 @@ def test_from_its_start_over_a_swap_and_a_full_gpu_to_a_lost_one(
         assert set(map(repr, answers)) == {repr((200, ["sheep"]))}
         # One line per model, because the previous version may still have answered its last request.
         (lost,) = {line for line in warnings(detector) if "The GPU stopped computing" in line}
-        assert lost.endswith("Going on with openvino until then.")
+        assert lost.endswith("Continuing with openvino until then.")
         assert detector.client.get("/readyz").status_code == 200
         figures = detector.client.get("/metrics").text
         assert 'backend="openvino"' in figures

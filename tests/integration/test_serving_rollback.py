@@ -22,7 +22,7 @@ from PIL import Image
 
 from integration.detector_process import DetectorProcess, clients, open_shop, running_detector
 from integration.servers import MlflowServer
-from toys import build_toy_package, paint, write_toy_dataset
+from toy_model import build_toy_package, paint, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.registry import Registry, promote
 

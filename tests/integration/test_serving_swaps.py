@@ -15,7 +15,7 @@ from PIL import Image
 
 from integration.detector_process import DetectorProcess, Shop, clients, open_shop, running_detector
 from integration.servers import MlflowServer, _free_ports, _mlflow
-from toys import build_toy_package, paint
+from toy_model import build_toy_package, paint
 from transect.registry import register_webhook
 
 CLIENTS = 8

@@ -142,11 +142,11 @@ def test_a_person_registers_lists_and_removes_one(tmp_path: Path, dot_package: P
             assert "has no webhook" in transect("list", **environment)
             assert "TRANSECT_WEBHOOK_SECRET is not set" in transect("register", url, **environment)
             output = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET="another secret")
-            assert "made" in output
-            assert "did not take MLflow's test message: 401" in output
+            assert ": created" in output
+            assert "did not accept MLflow's test message: 401" in output
             output = transect("register", url, **environment, TRANSECT_WEBHOOK_SECRET=SECRET)
-            assert "brought in line" in output
-            assert "The service took MLflow's test message" in output
+            assert ": updated" in output
+            assert "The service accepted MLflow's test message" in output
             listed = transect("list", **environment)
             assert url in listed
             assert "model_version_alias.created" in listed

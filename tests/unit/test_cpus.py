@@ -16,7 +16,7 @@ def test_every_combination_is_there_once_and_every_file_exists(pytestconfig: pyt
 
 
 @pytest.mark.parametrize(("forward", "native"), [("bf16", "True"), ("fp32", "False")])
-def test_a_process_computes_as_it_is_told(forward: str, native: str, pytestconfig: pytest.Config) -> None:
+def test_a_process_computes_as_configured(forward: str, native: str, pytestconfig: pytest.Config) -> None:
     code = (
         "from transect.training.trainer import cpu_bf16 as cpu; import torch; "
         "print(cpu.has_native_bf16(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())"
@@ -32,7 +32,7 @@ def test_a_process_computes_as_it_is_told(forward: str, native: str, pytestconfi
     assert done.stdout.split() == [native, "3", "DEFAULT"]
 
 
-def test_the_counts_are_read_from_what_pytest_says() -> None:
+def test_the_counts_are_read_from_the_output_of_pytest() -> None:
     assert summary("..\nFAILED a\n1 failed, 60 passed, 2 skipped in 61.20s (0:01:01)\n") == (
         "1 failed, 60 passed, 2 skipped"
     )

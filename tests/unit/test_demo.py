@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toys import build_toy_package, write_toy_dataset
+from toy_model import build_toy_package, write_toy_dataset
 from transect import demo
 from transect.datasets import dataset_digest, load_dataset
 from transect.registry import connect
@@ -12,7 +12,7 @@ from transect.registry import connect
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_second_demo_whose_model_is_no_better_goes_on_with_the_first(
+def test_a_second_demo_whose_model_is_no_better_keeps_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)  # it reads the recipes from where the project lies

@@ -1,4 +1,4 @@
-"""The line of an installation: uv's bars added up, and what uv says when it fails."""
+"""The progress line of an installation: uv's bars summed, and uv's output when it fails."""
 
 import io
 import sys
@@ -31,10 +31,10 @@ def test_bars_are_added_up_and_named() -> None:
     assert seen.downloaded == (16 + 100) * 2**20
     seen.read("\u2588\u2591 [2/3] torch==2.15.0    \r\n + numpy==2.4.6\r\n")
     assert sentence(seen, 0.0) == "Installing: 2 of 3 packages are in place"
-    assert list(seen.said) == []
+    assert list(seen.messages) == []
 
 
-def test_before_anything_is_known_it_says_what_it_does() -> None:
+def test_before_the_first_output_it_shows_the_current_step() -> None:
     seen = Seen()
     seen.read("\u283c affine==3.0.1    \r\x1b[2K\u283c boto3==1.43     \r")
     seen.read("\r\n")

@@ -22,7 +22,7 @@ def _jpeg(progressive: bool) -> bytes:
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("rest", [b"", b"\0" * 100])
-def test_a_file_that_lacks_its_end_marker_alone_is_used_and_says_so(progressive: bool, rest: bytes) -> None:
+def test_a_file_that_lacks_only_its_end_marker_is_used_with_a_remark(progressive: bool, rest: bytes) -> None:
     whole = _jpeg(progressive)
     cut = whole[:-2] + rest
     np.testing.assert_array_equal(decode_image(cut, max_pixels=None), decode_image(whole, max_pixels=None))

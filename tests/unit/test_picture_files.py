@@ -184,7 +184,7 @@ def test_links_that_lead_nowhere_pipes_and_sockets_are_unusable(tmp_path: Path) 
     }
 
 
-def test_linked_folders_are_searched_once_and_those_that_repeat_are_told(tmp_path: Path) -> None:
+def test_linked_folders_are_searched_once_and_repeated_ones_are_reported(tmp_path: Path) -> None:
     root, card = tmp_path / "images", tmp_path / "card"
     put(root, "T1/a.jpg", "T2/b.jpg", ".store/T9/z.jpg", ".store/lost.jpg")
     put(card, "c.jpg", "deep/d.jpg")

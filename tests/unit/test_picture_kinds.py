@@ -1,4 +1,4 @@
-"""One table says what a picture is: by content first, by name where the content does not tell."""
+"""The table of picture kinds: by content first, by name as a fallback."""
 
 import io
 import struct
@@ -103,7 +103,7 @@ def test_content_wins_and_the_name_helps(name: str, head: bytes, expected: Pictu
     assert kind_of_file(path) == expected
 
 
-def test_what_is_not_read_says_how_to_convert_it() -> None:
+def test_an_unsupported_kind_has_conversion_advice() -> None:
     for kind in OTHER_KINDS:
         assert not kind.read
         assert all(kind_of_suffix(f"A{suffix.upper()}") == kind for suffix in kind.suffixes)

@@ -1,4 +1,4 @@
-"""What the README and the pages under docs/ tell people to type and open is really there."""
+"""The commands and links in the README and the pages under docs/ exist."""
 
 import re
 import shlex

@@ -186,7 +186,7 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_diff_says_what_it_leaves_out_and_the_rest_can_be_applied(repository: Path, tmp_path: Path) -> None:
+def test_a_diff_has_comments_for_omissions_and_the_rest_can_be_applied(repository: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", str(repository), "copy")
     for name in (".env.prod", "keys/server.pem", "a b.env"):
         (repository / name).write_text("CANARY\n")

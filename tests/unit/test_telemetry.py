@@ -1,4 +1,4 @@
-"""Libraries that report their use to their makers are told not to, before any of them can be imported."""
+"""Telemetry of libraries is disabled before any of them can be imported."""
 
 import os
 import subprocess

@@ -1,7 +1,7 @@
-"""The command line: reads arguments, calls one room, prints what came out.
+"""The command line: parse arguments, call one package, print the result.
 
-Rooms are imported inside the commands, so that `transect --help` answers at once and the
-detector image, which has no torch, can run every command that needs none.
+Packages are imported inside the commands, so that `transect --help` is fast and the detector image,
+which has no torch, can run every command that does not need it.
 """
 
 import logging
@@ -32,7 +32,7 @@ from transect.settings import load_settings
 
 
 class _Commands(TyperGroup):
-    """All commands: Ctrl-C ends each with a line of ours, where Typer would end it without a word."""
+    """All commands: Ctrl-C ends each with a message, where Typer would print none."""
 
     # Any: the base names a class that Typer does not export.
     def invoke(self, ctx: Any) -> Any:
@@ -63,12 +63,12 @@ app.command("import")(import_)
 
 
 def main() -> None:
-    """Run the command; a failure that the user can act on is one sentence and an exit code."""
+    """Run the command; a TransectError becomes one sentence and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()
     except TransectError as error:
-        # One line, whatever the parts were: people read it, scripts grep it.
+        # One line, even if parts contain line breaks: users read it, scripts grep it.
         print(f"transect: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
@@ -107,10 +107,10 @@ def train(
         typer.Option(help="Ultralytics data.yaml. Default: the sample survey's training set, made when missing."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the newest run of this recipe and model that was cut short.")
+        bool, typer.Option("--resume", help="Resume the newest interrupted run of this recipe and model.")
     ] = False,
     new_run: Annotated[
-        bool, typer.Option("--new-run", help="Go on from there in a new run, which names the old one as its parent.")
+        bool, typer.Option("--new-run", help="Resume in a new run, with the old one as its parent.")
     ] = False,
 ) -> None:
     """Train, track, evaluate, package and register; the new version gets the alias `candidate`."""
@@ -152,7 +152,7 @@ def detect(
     from transect.engine import DetectOptions
 
     settings = load_settings({**os.environ, **({"TRANSECT_TILE": tile} if tile else {})})
-    given = find_images(images)
+    found = find_images(images)
     detector = open_detector(model, settings)
     options = DetectOptions(
         conf=settings.conf if conf is None else conf,
@@ -161,11 +161,11 @@ def detect(
         overlap=settings.tile_overlap,
     )
     failed = 0
-    for line in detect_files(detector, given, options, out=out, max_pixels=settings.max_pixels):
+    for line in detect_files(detector, found, options, out=out, max_pixels=settings.max_pixels):
         failed += line.failed
         print(line.text, flush=True)
     if failed:
-        raise InputError(f"{failed} of {len(given.images)} images could not be read; each is listed with its reason.")
+        raise InputError(f"{failed} of {len(found.images)} images could not be read; each is listed with its reason.")
 
 
 @app.command()

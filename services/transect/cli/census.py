@@ -1,4 +1,4 @@
-"""`transect census`: a survey folder in, counts with limits out."""
+"""`transect census`: count the animals of a survey folder, with confidence limits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,11 +37,11 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be counted, and how long it would take; write nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be counted, and how long it would take; write nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
-    """Detect, place on the ground, count each animal once, estimate, report. Run again to go on."""
+    """Detect, place on the ground, count each animal once, estimate, report. Run again to resume."""
     with stoppable():
         settings = load_settings()
         if dry_run:
@@ -128,7 +128,7 @@ def compare(
     b: Annotated[Path, typer.Argument(help="Another one.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, unrounded.")] = False,
 ) -> None:
-    """Tell what changed between two runs or two years, and test whether the numbers of animals did."""
+    """Show the changes between two runs or two years, and test whether the numbers of animals differ."""
     import json
 
     from transect.census.compare import compare as compare_results
@@ -166,7 +166,7 @@ def _print_comparison(comparison: "Comparison") -> None:
             doubted = [one for one in comparison.differences if _state_in(one, side) == "not validated here"]
             named = ", ".join(dict.fromkeys(one.species for one in doubted))
             print(f"The detector in {side} is {state}{f': {named}' if named else ''}.")
-    # Without a detector there is nothing to say of one.
+    # Without a detector the columns would be empty.
     detected = bool(comparison.detector_a or comparison.detector_b)
     states = ("detector in A", "detector in B") if detected else ()
     table = _narrow_table("stratum", "species")
@@ -190,7 +190,7 @@ def _print_comparison(comparison: "Comparison") -> None:
 
 
 def _narrow_table(*columns: str) -> Table:
-    """One without lines between its columns: with a word on the detector in it, it still fits a log of 80 columns."""
+    """A table without column borders, so that it fits a log of 80 columns with the detector column."""
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
@@ -207,7 +207,7 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 
 def print_counts(result: "CensusResult") -> None:
-    """Print a census as a table, and how many files there are to look at."""
+    """Print a census as a table, and the number of files to check."""
     corrected = any(row.corrected is not None for row in result.rows)
     for row in result.rows:
         if row.detector == "not validated here":
@@ -230,4 +230,4 @@ def print_counts(result: "CensusResult") -> None:
             "corrected: for what the detector misses and mistakes and survey.yaml's factors; counts.csv has each step."
         )
     if result.issues:
-        print(f"{len(result.issues)} files or rows to look at; failures.csv and the report name each with its reason.")
+        print(f"{len(result.issues)} files or rows to check; failures.csv and the report name each with its reason.")

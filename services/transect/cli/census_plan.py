@@ -1,4 +1,4 @@
-"""What `transect census run --dry-run` prints."""
+"""Output of `transect census run --dry-run`."""
 
 import json
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from transect.census.issues import Issue
     from transect.census.sightings.scales import Resampling
 
-# So many names are printed; --json gives all.
+# The number of names printed; --json prints all.
 _MOST_NAMES = 20
 
 
 def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Settings, *, as_json: bool) -> None:
-    """Plan a census and print what it would be. Without a model everything is told but the time."""
+    """Plan a census and print the plan. Without a model it lacks only the expected time."""
     from transect.census import load_survey
     from transect.census.dry_run import dry_run
     from transect.census.inputs.species import reported_species
@@ -77,7 +77,7 @@ def _print(planned: "DryRun") -> None:
     table.add_row("expected time", _time(planned))
     Console().print(table)
     _print_issues("cannot be used", planned.unusable)
-    _print_issues("to look at", planned.remarks)
+    _print_issues("to check", planned.remarks)
 
 
 def _files(files: "FileInventory") -> str:
@@ -108,14 +108,14 @@ def _time(planned: "DryRun") -> str:
     if expected.seconds is None:
         return escape(f"not known: {expected.why_not}")
     minutes = expected.seconds / 60
-    told = (
+    duration = (
         f"{expected.seconds:.0f} s"
         if minutes < 2
         else f"{minutes:.0f} min"
         if minutes < 120
         else f"{minutes / 60:.1f} h"
     )
-    return f"{told} for {expected.tiles} tiles (from {expected.timed} photos)"
+    return f"{duration} for {expected.tiles} tiles (from {expected.timed} photos)"
 
 
 def _print_issues(what: str, issues: "Sequence[Issue]") -> None:

@@ -1,4 +1,4 @@
-"""What a command takes when the user names nothing: the sample training set, the configuration files."""
+"""Defaults of commands: the sample training set and configuration files."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from transect.settings import Settings
 
 
 def sample_training_set(settings: Settings) -> Path:
-    """The sample survey's training set under TRANSECT_HOME, made when missing; its data.yaml."""
+    """The sample survey's training set under TRANSECT_HOME, created if missing; returns its data.yaml."""
     from transect.synth import make_dataset
 
     return make_dataset(settings.home / "sample" / "dataset")
 
 
 def config_file(name: str) -> Path | None:
-    """The file `name` in the working directory's configs/, if there is one; without it the built-in defaults hold."""
+    """The file `name` in the working directory's configs/, or None, which means the built-in defaults."""
     path = Path("configs") / name
     return path if path.is_file() else None

@@ -1,4 +1,4 @@
-"""What `transect detect` does with each file: a line of JSON, and a drawn copy if one is wanted."""
+"""File processing of `transect detect`: a line of JSON per image, and an optional annotated copy."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from transect.picture_kinds import READ_NAMES
 logger = logging.getLogger(__name__)
 
 # One image is searched while the next is decoded.
-_AT_ONCE = 2
+_CONCURRENT_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -30,48 +30,47 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Given:
-    """The images that were named, those below a named folder among them; `refused` says why some cannot be read."""
+class InputImages:
+    """The images of the arguments, including those below folders; `refused` has the reasons of unreadable ones."""
 
     images: tuple[Path, ...]
     refused: Mapping[Path, str]
 
 
-def find_images(given: Sequence[Path]) -> Given:
-    """The images of the files and folders that were named, each folder searched to any depth.
+def find_images(paths: Sequence[Path]) -> InputImages:
+    """Find the images of files and folders; folders are searched recursively.
 
-    What is left out below a folder is logged by kind and number. Raises InputError for a folder that cannot be read,
-    or in which there is no picture at all.
+    Logs the kinds and numbers of files skipped below a folder. Raises InputError for a folder that cannot be read,
+    or contains no picture.
     """
     images: dict[Path, None] = {}
     refused: dict[Path, str] = {}
-    for path in given:
+    for path in paths:
         if not path.is_dir():
             images[path] = None
             continue
         found = find_pictures(path, InputError)
         if not found.pictures and not found.unusable:
-            raise InputError(f"{path} holds no pictures ({READ_NAMES}).")
+            raise InputError(f"{path} contains no pictures ({READ_NAMES}).")
         unusable = {one.path: f"{one.path} {one.reason}." for one in found.unusable}
         refused |= unusable
         images |= dict.fromkeys(sorted([*found.pictures, *unusable]))
         if found.left_out:
             kinds = ", ".join(f"{count} {reason}" for reason, count in count_reasons(found.left_out).items())
             logger.info("%s: %d files are left out: %s.", path, len(found.left_out), kinds)
-    return Given(tuple(images), refused)
+    return InputImages(tuple(images), refused)
 
 
 def detect_files(
-    detector: Detector, given: Given, options: DetectOptions, *, out: Path | None, max_pixels: int
+    detector: Detector, inputs: InputImages, options: DetectOptions, *, out: Path | None, max_pixels: int
 ) -> Iterator[Line]:
-    """Search each image; results in the order of `given.images`, and drawn copies below `out`.
+    """Search each image; results in the order of `inputs.images`, and drawn copies below `out`.
 
-    A copy lies where its image lies below the images' common folder, so that two of one name stay
-    two. An image that cannot be read is a line that says why; one too large to be drawn is logged, and so is what
-    was decided in reading one.
-    Raises InputError when `out` cannot be written.
+    Copies keep the path below the images' common folder, so that equal names do not collide. An
+    unreadable image yields a line with the reason; images too large to draw and remarks on reading are logged.
+    Raises InputError if `out` cannot be written.
     """
-    images = given.images
+    images = inputs.images
     places = [Path(os.path.normpath(path.absolute())) for path in images]
     common = os.path.commonpath([place.parent for place in places])
     below = {place: place.relative_to(common) for place in places}
@@ -81,35 +80,35 @@ def detect_files(
         return Line(json.dumps(result.to_json()), failed=result.failure is not None)
 
     def one(path: Path, place: Path) -> Line:
-        if path in given.refused:
-            return line(ImageResult.failed(str(path), detector.ref, given.refused[path]))
+        if path in inputs.refused:
+            return line(ImageResult.failed(str(path), detector.ref, inputs.refused[path]))
         try:
             with open_raster(path, max_pixels=max_pixels) as raster:
                 for remark in raster.remarks:
                     logger.warning("%s: %s", path, remark)
-                result = detector.detect(raster, name=str(path), options=options, in_turn=True)
+                result = detector.detect(raster, name=str(path), options=options, fifo=True)
                 if out is not None:
                     _draw(raster, result, out / _copy(below[place], names))
         except ImageError as error:
             result = ImageResult.failed(str(path), detector.ref, str(error))
         return line(result)
 
-    pool = ThreadPoolExecutor(_AT_ONCE)
+    pool = ThreadPoolExecutor(_CONCURRENT_IMAGES)
     try:
         yield from pool.map(one, images, places)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _copy(image: Path, given: Set[Path]) -> Path:
+def _copy(image: Path, inputs: Set[Path]) -> Path:
     """The path of the drawn copy, which is a JPEG: b.png becomes b.png.jpg, beside that of b.jpg.
 
-    Where b.png.jpg is itself among the `given` images, whose copies keep their names, it becomes b.png.jpg.jpg.
+    Where b.png.jpg is itself among the `inputs`, whose copies keep their names, it becomes b.png.jpg.jpg.
     """
     if image.suffix.lower() in (".jpg", ".jpeg"):
         return image
     copy = image.with_name(f"{image.name}.jpg")
-    while copy in given:
+    while copy in inputs:
         copy = copy.with_name(f"{copy.name}.jpg")
     return copy
 
@@ -117,7 +116,7 @@ def _copy(image: Path, given: Set[Path]) -> Path:
 def _draw(raster: Raster, result: ImageResult, target: Path) -> None:
     if raster.pixels is None or max(raster.width, raster.height) > LONGEST_JPEG_SIDE:
         logger.warning(
-            "%s has %d x %d pixels, too many to be drawn; what was found is in the JSON line alone.",
+            "%s has %d x %d pixels, too many to draw; its detections are only in the JSON line.",
             result.image,
             raster.width,
             raster.height,

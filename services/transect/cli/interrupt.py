@@ -1,4 +1,4 @@
-"""Long commands that can be stopped at any moment: one line, the usual exit code, and go on with the same command."""
+"""Clean interruption of long commands: one line, the usual exit code, and resume with the same command."""
 
 import signal
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ import typer
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which then ends the program as Ctrl-C does."""
+    """SIGTERM, handled like Ctrl-C."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block and the program with one line, and exit with 130 or 143.
+    """End the block and the program on Ctrl-C or SIGTERM with one line, and exit with 130 or 143.
 
-    For commands that go on where they were. To be entered in the main thread.
+    For commands that can be resumed. Must be entered in the main thread.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except KeyboardInterrupt as stopped:
-        typer.echo("transect: stopped; run the same command again to go on. What was finished is kept.", err=True)
+        typer.echo("transect: stopped; run the same command again to resume. Finished work is kept.", err=True)
         number = signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT
         raise typer.Exit(128 + number) from None
     finally:

@@ -1,4 +1,4 @@
-"""`transect models`: what is registered, what is served, and moving the alias between them."""
+"""`transect models`: list and show registered versions, promote and roll back."""
 
 import getpass
 import os
@@ -51,7 +51,7 @@ def _number(value: float | None) -> str:
 def show(
     reference: Annotated[str, typer.Argument(help="Alias, version, or models:/NAME@ALIAS.")] = "production",
 ) -> None:
-    """Show one version: where it comes from, what it was trained on, how good it is."""
+    """Show one version: its origin, training data and metrics."""
     from transect.registry import connect, version_details
 
     for name, value in version_details(connect(load_settings()), reference).items():
@@ -65,7 +65,7 @@ def promote(
         Path | None, typer.Option(help="data.yaml with the test split. Default: the candidate's own.")
     ] = None,
     gate: Annotated[
-        Path | None, typer.Option(help="What better means. Default: configs/promotion.yaml, where there is one.")
+        Path | None, typer.Option(help="Limits of the gate. Default: configs/promotion.yaml, where there is one.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Promote although the gate refuses; needs --reason.")] = False,
@@ -91,7 +91,7 @@ def promote(
 
 @app.command()
 def rollback(
-    reason: Annotated[str, typer.Option(help="Why; kept with the version that is taken back.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; kept with the replaced version.")] = "",
 ) -> None:
     """Serve the previous production version again, at once."""
     from transect.registry import connect
@@ -104,5 +104,5 @@ def _actor() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container may run under a number that has no name.
+        # A container may run under a user id without a name.
         return f"user {os.getuid()}"

@@ -1,4 +1,4 @@
-"""`transect sweep`: look for better settings of a recipe, and register the best model found."""
+"""`transect sweep`: search for better settings of a recipe, and register the best model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,12 +26,12 @@ def sweep(
         Path | None,
         typer.Option(help="Ultralytics data.yaml. Default: the sample survey's training set, made when missing."),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all. Default: the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Total number of trials. Default: the file's.")] = None,
     name: Annotated[
-        str, typer.Option(help="Name of the sweep; one that is there goes on. Default: the file's and the model's.")
+        str, typer.Option(help="Name of the sweep; an existing one is resumed. Default: the file's and the model's.")
     ] = "",
 ) -> None:
-    """Train with many settings, stop the worse ones early, register the best; the same command again goes on."""
+    """Train with many settings, stop the worse ones early, register the best; the same command resumes it."""
     from transect.training.sweep.run import SweepRequest
     from transect.training.sweep.run import sweep as run_sweep
 

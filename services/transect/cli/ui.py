@@ -1,4 +1,4 @@
-"""`transect ui`: MLflow's pages on the local store, in the browser."""
+"""`transect ui`: open MLflow's web UI on the local store in the browser."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ from transect.settings import Settings, load_settings
 
 _BOOT_S = 120.0
 _STOP_S = 10.0
-# A page of the UI on this machine needs none of it, and it costs seconds and a gigabyte.
+# The local UI does not need these, and they cost seconds and a gigabyte.
 _QUICK = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -49,7 +49,7 @@ def ui(
 
 
 def _store(settings: Settings, db_path: Path | None) -> Path:
-    """The database, as one that this MLflow can read; raises InputError or RegistryError."""
+    """The database file, checked to be readable by this MLflow. Raises InputError or RegistryError."""
     from transect.registry import connect, store_file
 
     store = db_path or store_file(settings)
@@ -61,7 +61,7 @@ def _store(settings: Settings, db_path: Path | None) -> Path:
     store = store.absolute()
     if importlib.util.find_spec("flask") is None:
         raise InputError("MLflow's pages need the full mlflow package: pip install 'transect[train]'.")
-    # It tells in one sentence what the server would tell in a traceback: no database, another MLflow's schema.
+    # Reports in one sentence what the server would report in a traceback: no database, or another schema version.
     connect(settings.model_copy(update={"tracking_uri": f"sqlite:///{store}"}))
     return store
 
@@ -70,7 +70,7 @@ def _check_port(host: str, port: int) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As the server does it: what a closed connection left does not count.
+            # Like the server: ignore connections in TIME_WAIT.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -86,7 +86,7 @@ def _serve(store: Path, host: str, port: int) -> int:
     shown = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared
     address = f"http://{shown}:{port}"
     with tempfile.TemporaryFile() as log:
-        # A group of its own: Ctrl-C comes to us alone, and we end the server with its workers.
+        # Its own process group: Ctrl-C reaches only this process, which ends the server with its workers.
         process = subprocess.Popen(
             command, env={**os.environ, **_QUICK}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -113,7 +113,7 @@ def _wait(process: "subprocess.Popen[bytes]", address: str, log: IO[bytes]) -> N
             time.sleep(0.1)
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
-    raise RegistryError(f"MLflow's server did not start; it said last: {lines[-1] if lines else 'nothing'}.")
+    raise RegistryError(f"MLflow's server did not start; its last output: {lines[-1] if lines else 'nothing'}.")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -130,6 +130,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _browse(address: str) -> None:
-    # Without a display, webbrowser may start a browser in the terminal, over what we print.
+    # Without a display, webbrowser may start a browser in the terminal, over our output.
     if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(address)

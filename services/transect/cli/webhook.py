@@ -1,4 +1,4 @@
-"""`transect webhook`: let MLflow tell a detection service at once that an alias moved."""
+"""`transect webhook`: MLflow's webhooks that notify a detection service when an alias moves."""
 
 from typing import Annotated
 
@@ -36,11 +36,11 @@ def register(
     from transect.registry import connect, register_webhook
 
     done = register_webhook(connect(load_settings()), url)
-    print(f"Webhook {done.webhook.id} to {url}: {'made' if done.made else 'brought in line'}.")
+    print(f"Webhook {done.webhook.id} to {url}: {'created' if done.made else 'updated'}.")
     if done.trouble is None:
-        print("The service took MLflow's test message. The server may need a minute to use a new webhook.")
+        print("The service accepted MLflow's test message. The server may need a minute to use a new webhook.")
     else:
-        print(f"The service did not take MLflow's test message: {' '.join(done.trouble.split())}")
+        print(f"The service did not accept MLflow's test message: {' '.join(done.trouble.split())}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""YOLO training sets: read, checked, summarised, digested."""
+"""YOLO training sets: read, validate, summarise, and compute digests."""
 
 from transect.datasets.dataset import Dataset, Split, SplitName, load_dataset
 from transect.datasets.digest import combine_digests, dataset_digest, split_digest

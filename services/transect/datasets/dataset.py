@@ -1,4 +1,4 @@
-"""A training set: what a data.yaml says, resolved and checked before anything is started."""
+"""Load a training set: resolve and validate a data.yaml before a training starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ SplitName = Literal["train", "val", "test"]
 class Split:
     """The images of one split.
 
-    All are aligned with `images`. `labels` are the label files; one that does not exist means an
-    image without objects. `rows` are what stood in them when the set was read, (n, 5) as `read_rows`
-    gives them: nothing opens a label file again, so that one which changes while a training runs
-    changes nothing. `sizes` are width and height in pixels after EXIF orientation.
+    All fields are aligned with `images`. `labels` are the label files; a missing one means an image
+    without objects. `rows` are their contents when the set was read, (n, 5) as in `read_rows`: label
+    files are read only once, so changes during a training have no effect. `sizes` are width and height
+    in pixels after EXIF orientation.
     """
 
     images: tuple[Path, ...]
@@ -37,9 +37,9 @@ class Split:
 class Dataset:
     """A checked training set.
 
-    `path` is the data.yaml. `splits` always holds train, val and test; where the file names no
-    test split of its own, test is val and `test_is_val` says so. `remarks` are sentences on what
-    was left out, found in another place, or taken for empty ground.
+    `path` is the data.yaml. `splits` always has train, val and test; if the file has no test split,
+    test is val and `test_is_val` is true. `remarks` are sentences on files that were left out, found in
+    another place, or treated as empty ground.
     """
 
     path: Path
@@ -50,31 +50,31 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """A name for people: the file's own, or its folder's when the file is called data.yaml."""
+        """A display name: the file's own, or its folder's when the file is called data.yaml."""
         return self.path.parent.name if self.path.stem in {"data", "dataset"} else self.path.stem
 
 
 def load_dataset(data_yaml: Path) -> Dataset:
-    """Read a data.yaml in Ultralytics' format and check all that it points to.
+    """Read a data.yaml in Ultralytics' format and check all files that it refers to.
 
-    Keys beside path, train, val, test, names, nc and kpt_shape are not looked at; `download` is one of them.
+    Other keys than path, train, val, test, names, nc and kpt_shape are ignored, including `download`.
 
-    Raises DatasetError, naming file and line, when: the file is missing or malformed; names are
-    not a list or a mapping 0..n-1; a split is missing or empty; an image is not one, or cannot be
-    read; a label row is malformed or out of range; a split has no label at all, or labels that
-    belong to none of its images while images lack theirs.
+    Raises DatasetError with file and line if: the file is missing or malformed; names are not a list
+    or a mapping 0..n-1; a split is missing or empty; a file is not an image or cannot be read; a label
+    row is malformed or out of range; a split has no label at all, or labels without images while images
+    lack labels.
     """
     document = _read(data_yaml)
     names = _class_names(document, data_yaml)
     root, remarks = _root(document, data_yaml)
     keypoints = _keypoint_numbers(document, data_yaml)
-    given = {name: _given(document, name, data_yaml) for name in ("train", "val")}
+    sources = {name: _sources(document, name, data_yaml) for name in ("train", "val")}
     if document.get("test"):
-        given["test"] = _given(document, "test", data_yaml)
+        sources["test"] = _sources(document, "test", data_yaml)
     try:
-        listings = {name: _list(sources, root) for name, sources in given.items()}
+        listings = {name: _list(named, root) for name, named in sources.items()}
         for name, listing in listings.items():
-            require_usable(listing, name, given[name])
+            require_usable(listing, name, sources[name])
         found = find_label_files({name: listing.images for name, listing in listings.items()}, root)
         splits = {
             name: _split(listing.images, found[name], len(names), keypoints) for name, listing in listings.items()
@@ -110,7 +110,7 @@ def _class_names(document: YamlMapping, path: Path) -> tuple[str, ...]:
     names = document.get("names")
     keys: Sequence[str | int] = range(len(names)) if isinstance(names, list) else ()
     if isinstance(names, dict) and names:
-        # Files made from JSON have their numbers in quotes.
+        # Files converted from JSON have quoted numbers.
         by_number = {int(key): key for key in names if str(key).isascii() and str(key).isdecimal()}
         if sorted(by_number) != list(range(len(names))):
             first = min(by_number, default=0)
@@ -151,15 +151,15 @@ def _class_names(document: YamlMapping, path: Path) -> tuple[str, ...]:
 def _root(document: YamlMapping, data_yaml: Path) -> tuple[Path, list[str]]:
     """The folder that splits are relative to, and remarks."""
     folder = data_yaml.absolute().parent
-    given = document.get("path")
-    if given is None:
+    value = document.get("path")
+    if value is None:
         return folder, []
-    if not isinstance(given, str):
+    if not isinstance(value, str):
         raise DatasetError(document.placed(f"{data_yaml}: path must be the name of a folder", "path"))
-    _refuse_address(document, "path", given, data_yaml)
-    wanted = Path(given).expanduser()
-    # A set that was moved is found beside its yaml, also where the file names the folder that it lies in itself.
-    # Ultralytics looks from the working directory.
+    _refuse_address(document, "path", value, data_yaml)
+    wanted = Path(value).expanduser()
+    # A moved set is found beside its yaml, also if `path` names the folder that contains the file. Ultralytics
+    # resolves relative to the working directory.
     candidates = [folder / wanted, Path(wanted).absolute()]
     if wanted.parts and folder.parts[-len(wanted.parts) :] == wanted.parts:
         candidates.insert(1, folder)
@@ -167,20 +167,20 @@ def _root(document: YamlMapping, data_yaml: Path) -> tuple[Path, list[str]]:
     if not there:
         raise DatasetError(
             document.placed(
-                f"{data_yaml}: the folder {given} named by path does not exist; write `path: .` for the folder of "
+                f"{data_yaml}: the folder {value} named by path does not exist; write `path: .` for the folder of "
                 "the data.yaml itself",
                 "path",
             )
         )
-    # A leading dot means the folder of the file to whoever writes it.
-    others = [other for other in there[1:] if not given.startswith(".") and not other.samefile(there[0])]
+    # A leading dot is meant relative to the file.
+    others = [other for other in there[1:] if not value.startswith(".") and not other.samefile(there[0])]
     if others:
-        return there[0], [f"path: {given} is taken to be {there[0]}; there is a folder {others[0]} too."]
+        return there[0], [f"path: {value} is taken to be {there[0]}; there is a folder {others[0]} too."]
     return there[0], []
 
 
 def _keypoint_numbers(document: YamlMapping, data_yaml: Path) -> int:
-    """How many numbers follow the box in a row of pose labels: 0 where the set has none."""
+    """The count of numbers after the box in a row of pose labels; 0 without keypoints."""
     shape = document.get("kpt_shape")
     if shape is None:
         return 0
@@ -200,12 +200,12 @@ def _keypoint_numbers(document: YamlMapping, data_yaml: Path) -> int:
     return int(shape[0]) * int(shape[1])
 
 
-def _given(document: YamlMapping, name: str, data_yaml: Path) -> list[str]:
-    """The folders, files and lists that a split names."""
+def _sources(document: YamlMapping, name: str, data_yaml: Path) -> list[str]:
+    """The folders, files and lists of a split."""
     key = "validation" if name == "val" and "val" not in document and "validation" in document else name
-    given = document.get(key)
-    sources = [source for source in (given if isinstance(given, list) else [given]) if isinstance(source, str)]
-    if not all(source.strip() for source in sources) or len(sources) != (len(given) if isinstance(given, list) else 1):
+    value = document.get(key)
+    sources = [source for source in (value if isinstance(value, list) else [value]) if isinstance(source, str)]
+    if not all(source.strip() for source in sources) or len(sources) != (len(value) if isinstance(value, list) else 1):
         sources = []
     if not sources:
         called_valid = name == "val" and key not in document and "valid" in document
@@ -220,11 +220,11 @@ def _given(document: YamlMapping, name: str, data_yaml: Path) -> list[str]:
     return sources
 
 
-def _refuse_address(document: YamlMapping, key: str, given: str, data_yaml: Path) -> None:
-    if "://" in given:
+def _refuse_address(document: YamlMapping, key: str, value: str, data_yaml: Path) -> None:
+    if "://" in value:
         raise DatasetError(
             document.placed(
-                f"{data_yaml}: {key} is the address {given}; nothing is downloaded: get the set yourself, and name its "
+                f"{data_yaml}: {key} is the address {value}; nothing is downloaded: get the set yourself, and name its "
                 "folder",
                 key,
             )
@@ -236,7 +236,7 @@ def _list(sources: Sequence[str], root: Path) -> Listing:
 
 
 def _resolve(source: str, root: Path) -> Path:
-    """The folder or file that a split names; exports of labelling services begin with ../ although it lies here."""
+    """Resolve a source of a split; exports of labelling services write ../ before a folder beside the file."""
     for name in (source, source.replace("\\", "/")):
         path = root / Path(name).expanduser()
         for candidate in (path, root / name.removeprefix("../")):

@@ -1,4 +1,4 @@
-"""What a training set is, by content: the same pictures and labels anywhere give the same digest."""
+"""Content digest of a training set, independent of file names and location."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ _READERS = 4
 def dataset_digest(dataset: Dataset) -> str:
     """Digest of class names, pictures and labels of all splits: 32 hexadecimal digits.
 
-    File names and places do not enter, so a copied or moved set keeps its digest. MLflow takes at
-    most 36 characters. Raises DatasetError when a picture is truncated.
+    File names and locations are not included, so a copied or moved set keeps its digest. MLflow accepts
+    at most 36 characters. Raises DatasetError if a picture is truncated.
     """
     return combine_digests(dataset, {name: split_digest(dataset, name) for name in dataset.splits})
 
 
 def split_digest(dataset: Dataset, name: SplitName) -> str:
-    """Digest of one split: 32 hexadecimal digits. Raises DatasetError when a picture is truncated."""
+    """Digest of one split: 32 hexadecimal digits. Raises DatasetError if a picture is truncated."""
     digest = hashlib.sha256(_names(dataset))
     for line in sorted(_fingerprints(dataset.splits[name])):
         digest.update(line.encode())
@@ -45,9 +45,9 @@ def _names(dataset: Dataset) -> bytes:
 
 
 def _fingerprints(split: Split) -> Iterator[str]:
-    """One line an image. Raises DatasetError that names the images that cannot be used: how many, and the first."""
+    """One line per image. Raises DatasetError with the number of unusable images and the first few."""
     broken: list[str] = []
-    # Reading and hashing leave the interpreter's lock, so threads keep the disk busy.
+    # Reading and hashing release the GIL, so threads keep the disk busy.
     with ThreadPoolExecutor(_READERS) as pool:
         for line in pool.map(_fingerprint, split.images, split.rows):
             if isinstance(line, DatasetError):

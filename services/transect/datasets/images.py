@@ -1,4 +1,4 @@
-"""The image files of a training set: all of them found, and known to be whole."""
+"""Find the image files of a training set, and check that they are complete."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ from transect.jpeg import is_whole
 from transect.picture_files import Aside, find_pictures
 from transect.picture_kinds import READ_SUFFIXES
 
-# A training holds whole pictures in memory, several at a time, in 3 bytes a pixel.
+# A training decodes several whole pictures at a time, with 3 bytes per pixel.
 _MOST_PIXELS = 180_000_000
-_NAMED = 3
+_MOST_LISTED = 3
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a split, each once; what was left out beside them; and pictures that cannot be used."""
+    """The distinct images of a split, files left out, and unusable pictures."""
 
     images: tuple[Path, ...]
     left_out: tuple[Aside, ...] = ()
@@ -28,7 +28,7 @@ class Listing:
 
     @classmethod
     def of(cls, parts: Iterable[Self]) -> Self:
-        """All of several sources together."""
+        """Merge the listings of several sources."""
         kept = list(parts)
         return cls(
             tuple(dict.fromkeys(image for part in kept for image in part.images)),
@@ -37,22 +37,22 @@ class Listing:
         )
 
     def remarks(self, split: str) -> list[str]:
-        """A sentence for each kind of file that is not trained on, with how many there are."""
-        # Labels lie beside pictures, and what is no picture at all is nobody's loss.
+        """A sentence for each kind of file that is not used, with the number of files."""
+        # Files that are no pictures, such as labels, need no remark.
         reasons = Counter(one.reason for one in self.left_out if not one.reason.startswith("no picture"))
-        said = [f"{split}: {count} files are left out ({reason})." for reason, count in sorted(reasons.items())]
+        found = [f"{split}: {count} files are left out ({reason})." for reason, count in sorted(reasons.items())]
         if self.unusable:
             first = self.unusable[0]
-            said.append(
+            found.append(
                 f"{split}: {len(self.unusable)} pictures without a label are not used, such as {first.path}, "
                 f"which {first.reason}."
             )
-        return said
+        return found
 
 
 def require_usable(listing: Listing, split: str, sources: Sequence[str]) -> None:
-    """Raise DatasetError where a picture that has labels, or is of a kind that is read, cannot be used, and where
-    there is none at all in the `sources` of the split.
+    """Raise DatasetError if a picture with labels or of a supported kind is unusable, or if the `sources` of the split
+    have no picture.
     """
     wanted = [
         one
@@ -60,8 +60,8 @@ def require_usable(listing: Listing, split: str, sources: Sequence[str]) -> None
         if one.path.suffix.lower() in READ_SUFFIXES or one.path.is_symlink() or label_path(one.path).is_file()
     ]
     if wanted:
-        named = "; ".join(f"{one.path} {one.reason}" for one in wanted[:_NAMED])
-        more = f"; and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else ""
+        named = "; ".join(f"{one.path} {one.reason}" for one in wanted[:_MOST_LISTED])
+        more = f"; and {len(wanted) - _MOST_LISTED} more" if len(wanted) > _MOST_LISTED else ""
         raise DatasetError(f"the {split} split has {count_pictures(len(wanted))} that cannot be used: {named}{more}.")
     if not listing.images:
         raise DatasetError(f"the {split} split is empty; no images in {', '.join(sources)}.")
@@ -73,17 +73,17 @@ def count_pictures(pictures: int) -> str:
 
 
 def first_few(problems: Sequence[str]) -> str:
-    """The first of several sentences, and how many more there are."""
-    more = f" ({len(problems) - _NAMED} more like this.)" if len(problems) > _NAMED else ""
-    return f"{' '.join(problems[:_NAMED])}{more}"
+    """The first of several sentences, and the number of others."""
+    more = f" ({len(problems) - _MOST_LISTED} more like this.)" if len(problems) > _MOST_LISTED else ""
+    return f"{' '.join(problems[:_MOST_LISTED])}{more}"
 
 
 def list_images(source: Path, root: Path) -> Listing:
     """Images of one source: a folder (searched to any depth), an image, or a text file of paths.
 
     Lines of a text file that begin with `./` are relative to that file; other relative lines are
-    relative to the dataset's `root`, or to the file where there is nothing else. Raises DatasetError
-    when `source` is missing or lines name no file.
+    relative to the dataset's `root`, or as a fallback to the file. Raises DatasetError if `source` is
+    missing or a line's file does not exist.
     """
     if source.is_dir():
         found = find_pictures(source, DatasetError)
@@ -98,7 +98,7 @@ def list_images(source: Path, root: Path) -> Listing:
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels after EXIF orientation, from the header alone.
 
-    Raises DatasetError when the file is not an image, or is too large to train on whole.
+    Raises DatasetError if the file is not an image, or is too large to train on whole.
     """
     try:
         facts = inspect_picture(path)
@@ -110,10 +110,9 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def check_whole(path: Path, content: bytes) -> None:
-    """Raise DatasetError when a JPEG or PNG file ends before its picture does; a missing end marker alone is no loss.
+    """Raise DatasetError for a truncated JPEG or PNG file; only a missing end marker is accepted.
 
-    OpenCV fills the missing part with grey and says nothing, so a truncated picture would be
-    trained on.
+    OpenCV silently fills the missing part with grey, so a training would use a truncated picture.
     """
     whole = True
     if content.startswith(b"\xff\xd8"):
@@ -147,7 +146,7 @@ def _listed(source: Path, root: Path) -> list[Path]:
 
 
 def _candidates(line: str, beside: Path, root: Path) -> Sequence[Path]:
-    """Where the picture that a line names may lie, the likeliest place first."""
+    """Possible paths of the picture of a line, the likeliest first."""
     name = line.replace("\\", "/")
     if line.startswith("./"):
         return [beside / line, root / line]

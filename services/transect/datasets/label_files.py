@@ -1,4 +1,4 @@
-"""Where the label file of each picture lies, and which label files belong to no picture."""
+"""Find the label file of each picture, and label files without a picture."""
 
 import os
 import unicodedata
@@ -11,10 +11,10 @@ from transect.datasets.labels import label_path, read_rows
 from transect.errors import DatasetError
 from transect.picture_kinds import READ_SUFFIXES
 
-# A set in which so large a share of a split lacks labels while so many label files are left over is not read as it is
-# meant. Fewer are empty ground, and pictures that were taken out.
+# If this share of a split lacks labels while as many label files are left over, the layout is misread. Smaller shares
+# are empty ground, and pictures that were removed.
 _NOT_BY_CHANCE = 0.1
-# Files of labelling tools that lie among label files.
+# Files of labelling tools among label files.
 _NO_LABELS = frozenset({"classes.txt", "labels.txt", "obj.names", "notes.txt", "readme.txt", "license.txt"})
 _MOST_SEARCHED = 200_000
 
@@ -23,10 +23,10 @@ _Listed = Callable[[Path], dict[str, list[Path]]]
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """The label files of one split's images, aligned with them; one that does not exist means empty ground.
+    """The label files of one split's images, aligned with them; a missing one means empty ground.
 
-    `missing` images have none. `beside` were found beside their picture and not where labels are kept, `doubled`
-    stand in both places, of which the first is used. `unused` label files belong to no image of any split.
+    `missing` are indices of images without one. `beside` were found beside their picture and not in the label folder,
+    `doubled` exist in both places, of which the first is used. `unused` label files belong to no image of any split.
     """
 
     paths: tuple[Path, ...]
@@ -36,42 +36,42 @@ class LabelFiles:
     unused: tuple[Path, ...]
 
     def remarks(self, split: str, images: int) -> list[str]:
-        """One sentence each on what people would want to know before a training."""
-        said = []
+        """Sentences on unusual label files, for the user to check before a training."""
+        found = []
         if self.missing:
             place = self.paths[self.missing[0]]
-            said.append(
+            found.append(
                 f"{split}: {len(self.missing)} of {images} images have no label file and count as empty ground "
                 f"(looked for at places like {place})."
             )
         if self.beside:
-            said.append(
+            found.append(
                 f"{split}: the labels of {len(self.beside)} of {images} images were found beside their pictures, "
                 f"such as {self.beside[0]}."
             )
         if self.doubled:
-            said.append(
+            found.append(
                 f"{split}: {len(self.doubled)} images have a second label file beside them, such as "
                 f"{self.doubled[0]}; it is not used."
             )
         if self.unused:
-            said.append(f"{split}: {len(self.unused)} label files belong to no image, such as {self.unused[0]}.")
-        return said
+            found.append(f"{split}: {len(self.unused)} label files belong to no image, such as {self.unused[0]}.")
+        return found
 
 
 def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[str, LabelFiles]:
-    """The label files of the images of each split.
+    """Find the label files of the images of each split.
 
-    A label file lies where Ultralytics looks (see label_path), else beside its picture; upper and lower case and the
-    way in which letters with accents are composed make no difference where one file alone fits.
+    A label file is expected at Ultralytics' path (see label_path), else beside its picture. Case and Unicode
+    composition of the name are ignored if only one file matches.
 
-    Raises DatasetError where a file name fits several files, or where many images have no label file while label
-    files are left over or lie elsewhere below `root`.
+    Raises DatasetError if a name matches several files, or if many images have no label file while label files are
+    left over or are elsewhere below `root`.
     """
     listed, stems = cache(_label_names), cache(_picture_stems)
 
     def pictured(label: Path) -> bool:
-        """Whether there is a picture for it: one that no split names, or one of another folder."""
+        """Whether the label file has a picture that no split uses, or one in another folder."""
         return any(_folded(label.stem) in stems(folder) for folder in (label.parent, _picture_folder(label)))
 
     placed = {name: [_find(image, listed) for image in images] for name, images in splits.items()}
@@ -82,7 +82,7 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
     for name, found in placed.items():
         paths = tuple(path for path, *_ in found)
         missing = tuple(number for number, (_, _, there, _) in enumerate(found) if not there)
-        # What lies below and is a split's own is that split's to look through.
+        # A folder of another split is searched by that split.
         folders = dict.fromkeys((*own[name], *(below for below in _below(own[name]) if below not in owned)))
         unused = tuple(
             path
@@ -103,19 +103,19 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
 
 
 def _label_folders(images: Sequence[Path]) -> dict[Path, bool]:
-    """Where the label files of these images are looked for first, and whether labels alone are kept there."""
+    """The folders of the expected label files, and whether each contains only labels."""
     one_of_each = {image.parent: image for image in images}
     places = {folder: label_path(image).parent for folder, image in one_of_each.items()}
     return {place: place != folder for folder, place in places.items()}
 
 
 def _below(folders: Mapping[Path, bool]) -> list[Path]:
-    """The folders below those that keep labels alone; one may have no picture at all."""
+    """The folders below those that contain only labels; some may have no picture."""
     return [Path(found) for folder, labels_alone in folders.items() if labels_alone for found, *_ in os.walk(folder)]
 
 
 def _find(image: Path, listed: _Listed) -> tuple[Path, bool, bool, Path | None]:
-    """The label file of an image; whether it lies beside it, whether it exists, and a second one that is not used."""
+    """The label file of an image, whether it is beside it, whether it exists, and a second one that is not used."""
     expected = label_path(image)
     kept = _in_folder(expected, listed)
     neighbour = image.with_suffix(".txt")
@@ -137,7 +137,7 @@ def _in_folder(wanted: Path, listed: _Listed) -> Path | None:
 
 
 def _label_names(folder: Path) -> dict[str, list[Path]]:
-    """The label files of a folder, by name without regard to case and composition of letters."""
+    """The label files of a folder, by name with case and Unicode composition ignored."""
     names: dict[str, list[Path]] = {}
     for name in _entries(folder):
         folded = _folded(name)
@@ -190,7 +190,7 @@ def _named(names: set[str], root: Path) -> list[Path]:
 
 
 def _picture_folder(label: Path) -> Path:
-    """The folder of the pictures whose labels lie beside this one: label_path the other way round."""
+    """The picture folder of a label file: the inverse of label_path."""
     parts = list(label.parent.parts)
     for index in range(len(parts) - 1, 0, -1):
         if parts[index] == "labels":
@@ -205,7 +205,7 @@ def _picture_stems(folder: Path) -> frozenset[str]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """The names in a folder; one that does not exist has none."""
+    """The names in a folder; empty if it does not exist."""
     try:
         return sorted(path.name for path in folder.iterdir())
     except OSError:

@@ -1,7 +1,7 @@
-"""YOLO label files: one row a box, `class x_centre y_centre width height`, normalised to the image.
+"""YOLO label files: one row per box, `class x_centre y_centre width height`, normalised to the image.
 
-A row of more than six numbers is a polygon, as Ultralytics reads it; its bounding box is taken. In a set with
-keypoints (`kpt_shape` in its data.yaml) they are the points of a pose, which follow its box.
+A row of more than six numbers is a polygon, as in Ultralytics; its bounding box is used. In a set with keypoints
+(`kpt_shape` in its data.yaml) the additional numbers are the points of a pose, after its box.
 """
 
 from pathlib import Path
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from transect.errors import DatasetError
 
-# Ultralytics accepts coordinates that overshoot the image by 1%; so do we, and clip them.
+# Like Ultralytics, accept coordinates up to 1% outside the image, and clip them.
 _TOLERANCE = 0.01
 
 
 def label_path(image: Path) -> Path:
-    """Where the labels of `image` lie: the last folder `images` becomes `labels`, the suffix `.txt`.
+    """The label file of `image`: the last folder `images` becomes `labels`, the suffix `.txt`.
 
-    An image under no such folder has its label file beside it (the rule of Ultralytics).
+    Without such a folder the label file is beside the image (Ultralytics' rule).
     """
     parts = list(image.parts)
     for index in range(len(parts) - 2, 0, -1):
@@ -42,10 +42,10 @@ def boxes_in_pixels(rows: NDArray[np.float64], size: tuple[int, int]) -> tuple[N
 def read_rows(path: Path, classes: int | None = None, keypoint_numbers: int = 0) -> NDArray[np.float64]:
     """Read one label file as written: (n, 5) rows of class, x, y, width, height, normalised.
 
-    A missing or empty file is an image without objects. Rows that repeat one another count once. With
-    `keypoint_numbers` so many numbers may follow a box; they are left out.
+    A missing or empty file is an image without objects. Duplicate rows count once. With
+    `keypoint_numbers`, that many numbers may follow a box; they are ignored.
 
-    Raises DatasetError, naming file and line, for a malformed row, a class id outside
+    Raises DatasetError, with file and line, for a malformed row, a class id outside
     0..`classes`-1, or a coordinate outside the image.
     """
     try:
@@ -87,7 +87,7 @@ def _parse_row(line: str, classes: int | None, keypoint_numbers: int, where: str
         bound = f"0 to {classes - 1}" if classes is not None else "0 or more"
         raise DatasetError(f"{where}: class {class_id:g} is out of range; classes are {bound}.")
     for value in values[1:]:
-        # Written so that NaN fails too.
+        # `not` also rejects NaN.
         if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
             raise DatasetError(
                 f"{where}: coordinate {value:g} is out of range; "
@@ -100,7 +100,7 @@ def _parse_row(line: str, classes: int | None, keypoint_numbers: int, where: str
 
 
 def _is_pose(values: list[float]) -> bool:
-    """Whether a row that could be a polygon holds points with a visibility (0, 1 or 2) each, inside of its box."""
+    """Whether a row that could be a polygon is a pose: points with a visibility (0, 1 or 2) inside its box."""
     points = values[5:]
     if len(points) < 6 or len(points) % 3 or not all(value in (0.0, 1.0, 2.0) for value in points[2::3]):
         return False

@@ -1,4 +1,4 @@
-"""The pixels of a training set: each picture decoded once before a training, so that none fails it hours later."""
+"""Decode each picture of a training set before a training, so that no damaged one fails it hours later."""
 
 import os
 from collections.abc import Callable
@@ -17,8 +17,8 @@ _READERS = min(8, os.cpu_count() or 1)
 def check_pixels(split: Split, name: str, advance: Callable[[], None]) -> list[str]:
     """Decode every picture of the split `name` as a training does; calls `advance` after each.
 
-    Returns a remark for each thing that was decided in reading them, with how many pictures it is true of. Raises
-    DatasetError that names the pictures which cannot be decoded: how many, and the first.
+    Returns the distinct remarks on reading, with the number of pictures. Raises DatasetError with the number of
+    undecodable pictures and the first few.
     """
     broken: list[str] = []
     remarked: dict[str, list[Path]] = {}
@@ -39,7 +39,7 @@ def check_pixels(split: Split, name: str, advance: Callable[[], None]) -> list[s
 
 
 def _remarks(path: Path) -> tuple[str, ...] | ImageError:
-    """What was decided in reading a picture, or why it cannot be read."""
+    """The remarks on reading a picture, or the error if it cannot be read."""
     try:
         with open_raster(path, max_pixels=None) as raster:
             raster.read(0, 0, raster.width, raster.height)

@@ -1,4 +1,4 @@
-"""What a training set holds, as a table for people."""
+"""Summary table of a training set."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ ALL_CLASSES = "all"
 def dataset_summary(dataset: Dataset) -> list[dict[str, Any]]:
     """One row per split and class, and one per split for all classes together.
 
-    `images` hold at least one such box (for all classes: every image of the split), `empty_images`
-    hold none; box sizes are the square root of the area in pixels of the original image, at the
-    quantiles 5%, 50% and 95% (empty where there is no box).
+    `images` counts images with at least one such box (for all classes: all images of the split),
+    `empty_images` those without; box sizes are the square root of the area in pixels of the original image, at the
+    quantiles 5%, 50% and 95% (empty without boxes).
     """
     rows = []
     for name, split in dataset.splits.items():

@@ -1,4 +1,4 @@
-"""From a model package to boxes: backends, head decoding, NMS, stitching, metrics."""
+"""Object detection with a model package: backends, head decoding, NMS, stitching, metrics."""
 
 from transect.engine.detector import Detector
 from transect.engine.evaluation.evaluate import SearchedSplit, search_background, search_split

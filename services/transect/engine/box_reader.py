@@ -1,4 +1,4 @@
-"""Reads the network's output as the options of a request say: thresholds, classes, how many boxes."""
+"""Decode the network's output with the options of a request: thresholds, classes, number of boxes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from transect.errors import InputError
 
 @dataclass(frozen=True)
 class BoxReader:
-    """Makes boxes of an output; anchors whose raw scores are all at most `least` are nothing to it."""
+    """Decodes boxes from an output; ignores anchors whose raw scores are all at most `least`."""
 
     read: Callable[[NDArray[np.float32]], Boxes]
     least: float
 
 
 def box_reader(manifest: PackageManifest, options: DetectOptions, score_shift: NDArray[np.float32] | None) -> BoxReader:
-    """The reader for a package and options. Raises InputError for a class that the model does not know."""
+    """The reader for a package and options. Raises InputError for a class that the model does not have."""
     conf, iou = manifest.thresholds(options)
     read = partial(
         decode,
@@ -41,5 +41,5 @@ def _class_ids(names: tuple[str, ...], classes: frozenset[str] | None) -> NDArra
     if classes is None:
         return None
     if unknown := sorted(classes - set(names)):
-        raise InputError(f"The model knows no class {', '.join(map(repr, unknown))}; it knows {', '.join(names)}.")
+        raise InputError(f"The model has no class {', '.join(map(repr, unknown))}; it has {', '.join(names)}.")
     return np.array([k for k, name in enumerate(names) if name in classes], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How good detections are: average precision, and precision, recall and counts at a working threshold.
+"""Detection metrics: average precision, and precision, recall and counts at a working threshold.
 
 Average precision follows the COCO protocol (Lin et al. 2014, "Microsoft COCO: Common Objects in
 Context"): ten IoU thresholds from 0.50 to 0.95, precision made monotone and sampled at 101 recalls.
@@ -29,12 +29,12 @@ class Truth:
     class_ids: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassEvaluation:
-    """One class. None where there is nothing to divide by: no labelled object, or no detection.
+    """Metrics of one class; None if the denominator is zero: no labelled object, or no detection.
 
     `precision` and `recall` are at the confidence of best mean F1; those `at_conf` and
-    `detections` are at the threshold that the package recommends. `count_error` is
+    `detections` are at the package's recommended threshold. `count_error` is
     (detections - instances) / instances.
     """
 
@@ -64,12 +64,12 @@ class ClassEvaluation:
         return {name: float(value) for name, value in named.items() if value is not None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A whole split. Averages are over the classes that have labelled objects in it.
+    """Metrics of a whole split. Averages are over the classes with labelled objects in it.
 
     `best_conf` is the confidence of best mean F1, where `precision` and `recall` are taken;
-    `conf` is the threshold that the package recommends. `truncated` counts images in which the
+    `conf` is the package's recommended threshold. `truncated` counts images in which the
     model reached its limit of detections.
     """
 
@@ -127,9 +127,9 @@ def evaluate_detections(
 ) -> Evaluation:
     """Compare detections with labels, image by image; the three sequences are aligned.
 
-    `predictions` hold detections down to a very low confidence, best first in each image, for the
+    `predictions` are detections down to a very low confidence, best first in each image, for the
     curves; `operating` those at the recommended threshold `conf`. Class ids index `names`; an
-    operating id that does not is counted nowhere.
+    operating id outside them is ignored.
     """
     classes = len(names)
     correct = np.concatenate([match(p, t) for p, t in zip(predictions, truths, strict=True)] or [_no_matches()])
@@ -166,10 +166,10 @@ def evaluate_detections(
 
 
 def match(boxes: Boxes, truth: Truth) -> NDArray[np.bool_]:
-    """Which detections are right, (n, 10) for the IOU_THRESHOLDS.
+    """Whether each detection is a true positive, (n, 10) for the IOU_THRESHOLDS.
 
-    From the best score down, a detection takes the labelled object of its class, not yet taken,
-    that it overlaps most, if by at least the threshold.
+    In order of falling score, a detection takes the free labelled object of its class with the largest
+    IoU, if that is at least the threshold.
     """
     right = np.zeros((len(boxes), len(IOU_THRESHOLDS)), dtype=bool)
     if not len(boxes) or not len(truth.class_ids):
@@ -207,7 +207,7 @@ def _curve(correct: NDArray[np.bool_], scores: NDArray[np.floating], instances: 
     recall = hits / instances
     precision = hits / np.arange(1, len(scores) + 1)[:, None]
     ap = np.array([average_precision(recall[:, t], precision[:, t]) for t in range(len(IOU_THRESHOLDS))])
-    # np.interp wants rising positions, and scores fall.
+    # np.interp needs ascending positions, and scores descend.
     at_conf = -_CONFIDENCES
     return _Curve(
         ap,

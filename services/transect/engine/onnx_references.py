@@ -1,8 +1,8 @@
-"""Whether an ONNX file keeps tensors elsewhere, read from its bytes alone.
+"""Detect external tensors in an ONNX file, from its bytes alone.
 
-A tensor may say that its values lie in another file (or, to ONNX Runtime, at an address of memory), which the hash of
-the model does not cover. The detector has no `onnx` package, so this walks the protobuf itself, and down every way by
-which onnx.proto reaches a tensor. Whatever it cannot read is refused: another reader might read it otherwise.
+A tensor may refer to values in another file (or, for ONNX Runtime, at a memory address), which the hash of the model
+does not cover. The detector has no `onnx` package, so this module walks the protobuf itself, along every path of
+onnx.proto that leads to a tensor. It rejects anything that it cannot parse: another reader might parse it differently.
 """
 
 import mmap
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transect.errors import PackageError
 
-# For each kind of message the numbers of the fields that hold, or lead to, a tensor.
+# For each message type, the field numbers that contain, or lead to, a tensor.
 _PATHS: dict[str, dict[int, str]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
@@ -29,19 +29,19 @@ _PATHS: dict[str, dict[int, str]] = {
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
     "TensorProto": {},
 }
-# Of TensorProto: `external_data` (where the values lie) and `data_location` (0: in the file itself).
+# Fields of TensorProto: `external_data` (location of the values) and `data_location` (0: in the file itself).
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Readers disagree on longer ones: some cut them, some refuse them.
+# Readers disagree on longer varints: some truncate them, some reject them.
 _LONGEST_TAG, _LONGEST_VALUE = 5, 10
 
 
 def refuse_external_data(path: Path) -> None:
-    """Raise PackageError when a tensor of the ONNX file `path` lies outside of it, or the file is no protobuf."""
+    """Raise PackageError when a tensor of the ONNX file `path` is external, or the file is not valid protobuf."""
     try:
         found = _names_external_data(path)
     except ValueError as error:
-        raise PackageError(f"{path} is no valid ONNX file; fetch or build the package again.") from error
+        raise PackageError(f"{path} is not a valid ONNX file; fetch or build the package again.") from error
     if found:
         raise PackageError(
             f"{path} keeps tensors in another file, which a package may not; "
@@ -53,7 +53,7 @@ def _names_external_data(path: Path) -> bool:
     if path.stat().st_size == 0:
         return False
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # No recursion: a file decides how deep its graphs are.
+        # No recursion: the file controls the depth of its graphs.
         todo = [("ModelProto", 0, len(data))]
         while todo:
             kind, start, end = todo.pop()
@@ -72,7 +72,7 @@ def _is_external(data: mmap.mmap, field: int, wire: int, first: int, last: int) 
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, first byte and end of each field of the message at `start`. Raises ValueError."""
+    """Yield number, wire type, first byte and end of each field of the message at `start`. Raises ValueError."""
     while start < end:
         tag, start = _varint(data, start, end, _LONGEST_TAG)
         field, wire = tag >> 3, tag & 7
@@ -95,7 +95,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
 
 
 def _varint(data: mmap.mmap, start: int, end: int, longest: int) -> tuple[int, int]:
-    """A number and where it ends. Raises ValueError."""
+    """A varint and its end. Raises ValueError."""
     value = 0
     for number in range(min(longest, end - start)):
         byte = data[start + number]

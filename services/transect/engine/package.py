@@ -1,4 +1,4 @@
-"""The model package on disk: what a registered version holds, and how it is verified."""
+"""The model package on disk: its manifest, files and verification."""
 
 import json
 import os
@@ -26,11 +26,11 @@ WEIGHTS_FILE = "weights.pt"
 FastPrecision = Literal["bf16", "int8", "fp16", "tf32"]
 Precision = Literal["fp32"] | FastPrecision
 
-# The first of them is what a backend opens. The other precisions are the fp32 model, computed otherwise.
+# A backend opens the first file. The other precisions run the fp32 model with other arithmetic.
 VARIANT_FILES: dict[Precision, tuple[str, ...]] = {"int8": INT8_FILES, "fp16": FP16_FILES}
 
-# MLflow's client writes it into the folder that it opens a registered version from, in the embedded store too. Nothing
-# of ours reads it.
+# MLflow's client writes it into the folder from which it opens a registered version, in the embedded store too.
+# Transect does not read it.
 _MLFLOW_NOTE = "registered_model_meta"
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,7 +48,7 @@ class PackageFile(_Value):
 
 
 class LetterboxRule(_Value):
-    """How an image is fitted into the square input: scaled to fit, then padded to the middle."""
+    """How an image is fitted into the square input: scaled to fit, then padded on both sides."""
 
     pad_value: Literal[114] = 114
     center: Literal[True] = True
@@ -57,7 +57,7 @@ class LetterboxRule(_Value):
 
 
 class VariantLimits(_Value):
-    """What a variant may lose against fp32: mAP50-95 and recall in points of 0..1, the count as a share."""
+    """The greatest loss of a variant against fp32: mAP50-95 and recall in points of 0..1, the count as a share."""
 
     map50_95_loss: _Share = 0.005
     recall_loss: _Share = 0.005
@@ -65,16 +65,16 @@ class VariantLimits(_Value):
 
 
 class Variant(_Value):
-    """A faster way to run the model, with what it was measured to change against fp32.
+    """A faster way to run the model, with its measured differences from fp32.
 
     Measured on the validation split by this engine: `map50_95_change` and `recall_change` (at the
     recommended threshold) are the variant's value less fp32's; `count_error` is
     |variant's detections - fp32's| / labelled objects, at the recommended threshold. The split has
     `images` and `objects`. `speedup` is throughput over fp32's on the machine that trained, in the same
-    backend. `limits` is what it was held to: only a variant within them is in a package. `files` are its
-    own files; bf16 and tf32 have none, because they are the fp32 model computed otherwise. `score_shift`
-    is added to the logits of its scores, one for each class: rounded weights move all scores of a class
-    a little the same way, and with them the count. Fitted on training images; empty for none.
+    backend. `limits` are those that it was checked against: a package contains only variants within them. `files` are
+    its own files; bf16 and tf32 have none, because they run the fp32 model. `score_shift` is added to the logits of
+    the scores, one value for each class: rounded weights shift all scores of a class in one direction, which
+    changes the count. It is fitted on training images; empty for none.
     """
 
     precision: FastPrecision
@@ -90,7 +90,7 @@ class Variant(_Value):
 
     @property
     def summary(self) -> str:
-        """The measurements on one line, for people."""
+        """The measurements on one line, for users."""
         return (
             f"mAP50-95 {self.map50_95_change:+.4f}, recall {self.recall_change:+.4f}, "
             f"count error {self.count_error:.2%}, {self.speedup:.2f} times as fast as fp32 "
@@ -110,11 +110,11 @@ class PackageManifest(_Value):
 
     `image_size` and `stride` are in pixels; `conf` and `iou` are the recommended thresholds;
     `training_gsd_m` is the ground sample distance of the training images in metres a pixel, if
-    known; `metrics` and `class_metrics` come from the test split; `files` names every file of the
-    package but package.json by its name in the package's folder; `variants` are the faster ways to run the
-    model that passed their test; `validation_counts` and `background_counts` are what a census corrects its counts
-    with, None in packages from before they were stored, and the latter where no empty ground was given. Schema 1 had
-    no variants and is read as 2 without any; schema 2 did not list MLmodel.
+    known; `metrics` and `class_metrics` come from the test split; `files` maps the name of every file in the
+    package's folder except package.json; `variants` are the faster ways to run the model that passed their test;
+    a census corrects its counts with `validation_counts` and `background_counts`, which are None in packages from
+    before they were stored, and the latter also without empty ground. Schema 1 had no variants and is read as 2
+    without any; schema 2 did not list MLmodel.
     """
 
     schema_version: Literal[2, 3] = 3
@@ -143,7 +143,7 @@ class PackageManifest(_Value):
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """What the model can be run in: fp32, and the precisions of its variants."""
+        """The precisions in which the model can run: fp32, and those of its variants."""
         return ("fp32", *(variant.precision for variant in self.variants))
 
     @field_validator("names")
@@ -182,7 +182,7 @@ class PackageManifest(_Value):
         return self
 
     def thresholds(self, options: DetectOptions) -> tuple[float, float]:
-        """The score and the IoU that a search with `options` uses: theirs, else those that the package recommends."""
+        """The score and IoU thresholds of a search with `options`; the package's recommendation is the default."""
         return (
             self.conf if options.conf is None else options.conf,
             self.iou if options.iou is None else options.iou,
@@ -193,7 +193,7 @@ class PackageManifest(_Value):
         return VARIANT_FILES.get(precision, (MODEL_FILE,))[0]
 
     def score_shift(self, precision: Precision) -> tuple[float, ...]:
-        """What a precision adds to the logits of its scores, one for each class; empty for nothing."""
+        """The shift that a precision adds to the logits of its scores, one for each class; empty for none."""
         return next((one.score_shift for one in self.variants if one.precision == precision), ())
 
 
@@ -212,25 +212,25 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, PackageFile]:
 
 
 def write_manifest(folder: Path, manifest: PackageManifest) -> Path:
-    """Write `manifest` as package.json into `folder`, whole or not at all; returns its path."""
+    """Write `manifest` as package.json into `folder`, atomically; returns its path."""
     target = folder / MANIFEST_FILE
     atomic_write(target, manifest.model_dump_json(indent=2) + "\n")
     return target
 
 
 def read_manifest(folder: Path) -> PackageManifest:
-    """Read and check package.json of `folder`; the files that it lists are not opened.
+    """Read and check package.json of `folder`; does not open the files that it lists.
 
-    Raises PackageError when it is missing, is no JSON, has another schema version or a bad value.
+    Raises PackageError if it is missing, is not JSON, has another schema version or a bad value.
     """
     path = folder / MANIFEST_FILE
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise PackageError(f"{path} is no regular file; fetch or build the package again.")
+        raise PackageError(f"{path} is not a regular file; fetch or build the package again.")
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
     except FileNotFoundError as error:
-        raise PackageError(f"{folder} is no model package: it has no {MANIFEST_FILE}.") from error
+        raise PackageError(f"{folder} is not a model package: it has no {MANIFEST_FILE}.") from error
     except OSError as error:
         raise PackageError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except ValueError as error:
@@ -253,13 +253,13 @@ def read_manifest(folder: Path) -> PackageManifest:
 
 
 def verify_package(folder: Path) -> PackageManifest:
-    """Check that `folder` holds what package.json says and nothing else; returns the manifest.
+    """Check that `folder` matches its package.json exactly; returns the manifest.
 
-    That is the schema, size and SHA-256 of every listed file, no file that is not listed, no subfolder, no link, and no
-    ONNX model whose tensors lie in another file. Raises PackageError that names the file and says what is wrong.
+    Checks the schema, and size and SHA-256 of every listed file; rejects unlisted files, subfolders, links, and ONNX
+    models with tensors in another file. Raises PackageError with the file and the reason.
 
-    Two files may lie there unlisted, because nothing of ours reads them: the note that MLflow's own client leaves, and
-    in packages of schema 1 and 2 MLmodel, which they never listed. `unlisted_files` names them.
+    Two files may be unlisted, because Transect does not read them: the note of MLflow's own client, and MLmodel in
+    packages of schema 1 and 2, which never listed it. `unlisted_files` returns them.
     """
     manifest = read_manifest(folder)
     for name in unlisted_files(folder, manifest):
@@ -289,31 +289,29 @@ def verify_package(folder: Path) -> PackageManifest:
 def unlisted_files(folder: Path, manifest: PackageManifest) -> list[str]:
     """Names of the files in `folder` that `manifest`, its package.json, does not list, sorted.
 
-    Raises PackageError for a link, a subfolder, and whatever else is no regular file.
+    Raises PackageError for a link, a subfolder, and anything else that is not a regular file.
     """
     with os.scandir(folder) as entries:
         found = sorted((entry.name, entry.stat(follow_symlinks=False).st_mode) for entry in entries)
     for name, mode in found:
         if stat.S_ISLNK(mode):
-            raise PackageError(
-                f"{folder / name} is a link and no regular file, which a package may not hold; fetch or build it again."
-            )
+            raise PackageError(f"{folder / name} is a link, which a package may not contain; fetch or build it again.")
         if stat.S_ISDIR(mode):
             raise PackageError(
-                f"{folder / name} is a subfolder, which a package may not hold; fetch or build it again."
+                f"{folder / name} is a subfolder, which a package may not contain; fetch or build it again."
             )
         if not stat.S_ISREG(mode):
-            raise PackageError(f"{folder / name} is no regular file; fetch or build the package again.")
+            raise PackageError(f"{folder / name} is not a regular file; fetch or build the package again.")
     return [name for name, _ in found if name not in manifest.files and name != MANIFEST_FILE]
 
 
 def package_sha256(folder: Path) -> str:
-    """SHA-256 of package.json, which itself holds the hash of every file: the package's identity."""
+    """SHA-256 of package.json, which contains the hash of every file: the package's identity."""
     return sha256_file(folder / MANIFEST_FILE)
 
 
 def tensorrt_folder(package: Path) -> Path:
-    """Where TensorRT's engines for `package` are kept: beside it, because nothing unlisted may lie in it."""
+    """The cache of TensorRT's engines for `package`, beside it because it may not contain unlisted files."""
     whole = package.resolve()
     return whole.with_name(f".{whole.name}.tensorrt")
 

@@ -1,4 +1,4 @@
-"""How an image is searched: whole or in tiles, and resampled or not. Numbers alone."""
+"""Search plans: whole image or tiles, resampled or not. Pure arithmetic."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def plan_search(width: int, height: int, options: DetectOptions, image_size: int
 
 
 def tile_side(width: int, height: int, options: DetectOptions, image_size: int) -> tuple[int | None, int]:
-    """The side and overlap of tiles in the image's own pixels; (None, 0) for an image that is searched whole."""
+    """Side and overlap of tiles in the image's pixels; (None, 0) for an image that is searched whole."""
     scaling = scaling_of(options, image_size)
     whole = options.tile == "auto" and max(width, height) <= AUTO_TILE_FACTOR * image_size
     if options.tile == "off" or (whole and scaling is None):
@@ -55,7 +55,7 @@ def tile_side(width: int, height: int, options: DetectOptions, image_size: int) 
 
 
 def scaling_of(options: DetectOptions, image_size: int) -> Scaling | None:
-    """The resampling that `options` ask for, of whole tiles: their sides are whole pixels before and after."""
+    """The resampling of `options`: tile sides are whole pixels before and after."""
     if options.scale is None:
         return None
     side = options.tile if isinstance(options.tile, int) else image_size

@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it."""
+"""Input options and results of the engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transect.errors import InputError
 
 MIN_TILE = 64
-# Less would read tiles of more than 60 times the pixels; more shows a network nothing that the picture does not hold.
+# A smaller scale would read tiles of more than 60 times the pixels; a larger one adds no information.
 LEAST_SCALE, MOST_SCALE = 1 / 8, 4.0
 
 
@@ -35,9 +35,9 @@ class Detection:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which registered model answered; version and run are empty for a package opened by path.
+    """The registered model of a result; version and run are empty for a package opened by path.
 
-    `precision` (fp32, bf16, int8, fp16, tf32) is what inference ran in; empty until the model is opened.
+    `precision` (fp32, bf16, int8, fp16, tf32) is that of inference; empty until the model is opened.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class StageSeconds:
-    """Seconds spent on one image, summed over its tiles, which are searched side by side.
+    """Seconds spent on one image, summed over its tiles, which are searched concurrently.
 
     `infer` is scaling to the input and the network; `post` is head decoding, suppression and stitching.
     """
@@ -61,15 +61,15 @@ class StageSeconds:
     post: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageResult:
-    """What the engine says about one image.
+    """The engine's result for one image.
 
-    `tiles` is how many inferences were made. `truncated` is true where a tile reached max_det, so
-    that objects may be missing. `failure` says why there is no result at all; it is None when the
-    image was searched, also when nothing was found. `remarks` are sentences on what was decided in
-    reading the image, such as how samples of 16 bits are shown. `seconds` is where the time went; it
-    is no part of the contract, and results with the same content are equal.
+    `tiles` is the number of inferences. `truncated` is true if a tile reached max_det, so that objects
+    may be missing. `failure` is the reason for a missing result; it is None if the image was searched,
+    also when nothing was found. `remarks` are sentences on decisions in reading the image, such as the
+    rendering of 16-bit samples. `seconds` is the time by stage; it is not part of the contract, and
+    equality ignores it.
     """
 
     image: str
@@ -86,7 +86,7 @@ class ImageResult:
     @classmethod
     def failed(cls, image: str, model: ModelRef, reason: str) -> "ImageResult":
         """The result for an image that could not be searched."""
-        return cls(image, 0, 0, (), model, 0, failure=reason)
+        return cls(image=image, width=0, height=0, detections=(), model=model, tiles=0, failure=reason)
 
     def to_json(self) -> dict[str, Any]:
         """The per-image Detection contract, ready for json.dumps."""
@@ -103,23 +103,23 @@ class ImageResult:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectOptions:
     """How to search an image.
 
-    `conf` and `iou` default to what the model package recommends. `classes` keeps only these class
+    `conf` and `iou` default to the model package's recommendation. `classes` keeps only these class
     names. `tile` is "auto" (an image much larger than the model's input is cut into tiles of that
     size), "off" (the image is scaled to the input) or a tile side in pixels; `overlap` of tiles is
     in pixels, a fifth of the tile by default. `max_det` bounds the objects of one tile; reaching it
-    sets `truncated`. `multi_label` lets one box carry several classes, as benchmarks of average
+    sets `truncated`. `multi_label` allows several classes per box, as benchmarks of average
     precision do.
 
     `scale` resamples the image before it is searched: 0.5 leaves half of the pixels of each side. Then `tile`
     and `overlap` are pixels of the resampled image, and a small image is padded to the input, not scaled
-    to fill it, so that the network sees every image at the scale asked for. Boxes are in the image's own
-    pixels all the same. None leaves images as they are.
+    to fill it, so that the network sees every image at the scale asked for. Boxes are in the original
+    image's pixels. None does not resample.
 
-    Raises InputError for a value that cannot be meant.
+    Raises InputError for an invalid value.
     """
 
     conf: float | None = None

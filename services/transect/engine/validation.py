@@ -1,4 +1,4 @@
-"""What a model got right and wrong on each validation image, and its false alarms on ground without animals."""
+"""Errors of a model by validation image, and its false alarms on ground without animals."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -22,8 +22,8 @@ class ValidationCounts(BaseModel):
     `counts` has for each class rows of (image, true positives, false positives, false negatives), with images
     numbered from 0 to `images` - 1 in ascending order; an image without a row has none of the three.
     `beside` has for each class rows of (image, false positives whose box touches a labelled animal of any class):
-    second boxes, ill-placed ones and animals of another class, which come with animals and not with ground. None in
-    packages from before it was stored.
+    duplicate boxes, badly placed ones and animals of another class, whose number depends on animals and not on
+    ground. None in packages from before it was stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,10 +47,10 @@ class ValidationCounts(BaseModel):
 
 
 class BackgroundCounts(BaseModel):
-    """False alarms on pictures without any animal: every detection there is one.
+    """False alarms on pictures without animals, where every detection is one.
 
-    The pictures were searched as a census searches its photos, at the thresholds `conf` and `iou`. `mpx` is what was
-    searched of each image, in megapixels as the network saw it: width x height x scale^2. `counts` has for each class
+    The pictures were searched as a census searches its photos, at the thresholds `conf` and `iou`. `mpx` is each
+    image's searched area in megapixels of the network: width x height x scale^2. `counts` has for each class
     rows of (image, false alarms), with images numbered from 0 in ascending order; an image without a row had none.
     """
 
@@ -63,12 +63,12 @@ class BackgroundCounts(BaseModel):
 
     @property
     def images(self) -> int:
-        """Pictures searched."""
+        """Number of pictures searched."""
         return len(self.mpx)
 
     @property
     def area_mpx(self) -> float:
-        """Megapixels searched in all."""
+        """Total megapixels searched."""
         return sum(self.mpx)
 
     def alarms(self, classes: Sequence[str]) -> NDArray[np.float64]:
@@ -128,14 +128,14 @@ def count_alarms(
 
 
 def _touching(boxes: Boxes, truth: Truth) -> NDArray[np.bool_]:
-    """Which boxes share a point with a labelled one, of whatever class, (n,)."""
+    """Whether each box touches a labelled one of any class, (n,)."""
     ours, theirs = boxes.xyxy[:, None, :], truth.xyxy[None, :, :]
     over = (ours[..., :2] <= theirs[..., 2:]) & (ours[..., 2:] >= theirs[..., :2])
     return np.asarray(np.any(np.all(over, axis=2), axis=1), bool)
 
 
 def _check_images(counts: Mapping[str, Sequence[tuple[int, ...]]], images: int) -> None:
-    """Raise ValueError where the rows of a class do not name images in ascending order, or one that does not exist."""
+    """Raise ValueError unless the image numbers of each class are ascending and exist."""
     for name, rows in counts.items():
         numbers = [row[0] for row in rows]
         if any(later <= earlier for earlier, later in pairwise(numbers)):

@@ -1,4 +1,4 @@
-"""Images as arrays: decoding, EXIF and XMP, tiles, letterbox, drawing. Arrays in, arrays out."""
+"""Images as arrays: decoding, EXIF and XMP, tiles, letterbox, drawing."""
 
 from transect.imagery.annotate import PALETTE, annotate
 from transect.imagery.decode import IMAGE_SUFFIXES, open_image

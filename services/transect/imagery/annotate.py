@@ -1,4 +1,4 @@
-"""Drawing detections onto an image."""
+"""Draw detections on an image."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart
+# Okabe and Ito's palette, distinguishable with any kind of colour vision
 # (https://jfly.uni-koeln.de/color/), brightest against vegetation first.
 PALETTE = ((240, 228, 66), (86, 180, 233), (230, 159, 0), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178))
 
 
 class Box(Protocol):
-    """What annotate needs of a detection."""
+    """The attributes of a detection that annotate uses."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -45,7 +45,7 @@ def annotate(
     longer = max(picture.size)
     width = line or max(1, round(longer / 400))
     font = ImageFont.load_default(size=min(64, max(11, longer / 55)))
-    # The most certain last, so that it is on top.
+    # Best score last, so that it is on top.
     for detection in sorted(detections, key=lambda item: item.score):
         colour = PALETTE[detection.class_id % len(PALETTE)]
         x1, y1, x2, y2 = detection.box

@@ -1,4 +1,4 @@
-"""Image files to RGB arrays. A file that cannot be decoded to its last row is an error, never a grey half."""
+"""Decode image files to RGB arrays. A partly decodable file is an error, never a half-grey image."""
 
 import io
 import struct
@@ -17,15 +17,15 @@ from transect.imagery.orientation import orientation_of, upright
 from transect.jpeg import decode_plain
 from transect.picture_kinds import READ_NAMES, READ_SUFFIXES, kind_of_stream
 
-# Pillow's names of what picture_kinds.READ_KINDS holds. MPO comes through JPEG's reader; Pillow fails on every other
-# format when MPO is named.
+# Pillow's names of picture_kinds.READ_KINDS. Its JPEG reader reads MPO too; naming MPO makes Pillow fail on every
+# other format.
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "AVIF")
 IMAGE_SUFFIXES = READ_SUFFIXES
 
 # Our own limit (max_pixels) is checked before any pixel is decoded, and it is a setting.
-# Pillow's is a fixed number that orthomosaics pass.
+# Pillow's is a constant that orthomosaics exceed.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow warns of damage in EXIF blocks, by line of its own code; the reader of metadata names file and field.
+# Pillow warns of damaged EXIF by line of its own code; our metadata reader reports file and field.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
@@ -33,14 +33,14 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexErr
 
 @dataclass(frozen=True)
 class Decoded:
-    """Upright RGB pixels of shape (H, W, 3), and sentences on what was decided in reading them."""
+    """Upright RGB pixels of shape (H, W, 3), and sentences on decisions in reading them."""
 
     pixels: NDArray[np.uint8]
     remarks: tuple[str, ...] = ()
 
 
 def decode_with_pillow(source: Path | bytes, label: str, max_pixels: int | None, depth: int | None = None) -> Decoded:
-    """Decode an image that Pillow opens; JPEGs come through TurboJPEG. `depth` is that of 16-bit samples, if known.
+    """Decode an image that Pillow opens; TurboJPEG decodes JPEGs. `depth` is that of 16-bit samples, if known.
 
     Raises ImageError and ImageTooLargeError: see reader.decode_image.
     """
@@ -73,7 +73,7 @@ def _damaged(label: str) -> str:
 
 
 def label_of(source: Path | bytes, name: str) -> str:
-    """What errors call an image: its name, else its path."""
+    """The name of an image in errors: `name`, else its path."""
     return name or (str(source) if isinstance(source, Path) else "The image")
 
 
@@ -101,8 +101,8 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
     except (UnidentifiedImageError, ImportError) as error:
-        # ImportError: in a process that trains, Ultralytics replaces Image.open by its own, which
-        # looks for one more decoder before it gives up.
+        # ImportError: in a training process, Ultralytics replaces Image.open by its own, which
+        # tries to import one more decoder.
         raise ImageError(f"{label} is not an image that can be read ({READ_NAMES}).") from error
     except PermissionError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror}.") from error
@@ -111,7 +111,7 @@ def open_image(source: Path | bytes, label: str) -> Image.Image:
 
 
 def require_read_kind(source: Path | bytes, label: str) -> None:
-    """Raise ImageError, with the way to convert it, for a picture of a known kind that is not read."""
+    """Raise ImageError with a conversion hint for a picture of a known but unsupported kind."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
             kind = kind_of_stream(source if isinstance(source, Path) else label, stream)
@@ -122,7 +122,7 @@ def require_read_kind(source: Path | bytes, label: str) -> None:
 
 
 def _plain_jpeg(source: Path | bytes, image: Image.Image, label: str) -> tuple[NDArray[np.uint8] | None, str]:
-    """The pixels of a plain JPEG and a remark; None leaves it to Pillow."""
+    """The pixels of a plain JPEG and a remark; None to decode it with Pillow."""
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
         return None, ""
     decoded = decode_plain(source.read_bytes() if isinstance(source, Path) else source)
@@ -135,7 +135,7 @@ def _plain_jpeg(source: Path | bytes, image: Image.Image, label: str) -> tuple[N
 
 def _to_rgb(source: Path | bytes, image: Image.Image, label: str, depth: int | None) -> tuple[NDArray[np.uint8], str]:
     if image.mode == "F":
-        raise ImageError(f"{label} holds floating-point samples; export it as 8-bit RGB.")
+        raise ImageError(f"{label} has floating-point samples; export it as 8-bit RGB.")
     deep = _sixteen_bits(source, image)
     if deep is not None:
         found = Depth(depth) if depth is not None else depth_of(deep)
@@ -146,7 +146,7 @@ def _to_rgb(source: Path | bytes, image: Image.Image, label: str, depth: int | N
 
 
 def is_deep_png(source: Path | bytes, image: Image.Image) -> bool:
-    """Whether a picture is a PNG of 16 bits, of which Pillow keeps the high bytes alone where it has colour."""
+    """Whether a picture is a 16-bit PNG that Pillow would reduce to 8 bits."""
     if image.format != "PNG" or image.mode.startswith("I"):
         return False
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
@@ -154,13 +154,12 @@ def is_deep_png(source: Path | bytes, image: Image.Image) -> bool:
 
 
 def _sixteen_bits(source: Path | bytes, image: Image.Image) -> NDArray[np.generic] | None:
-    """Samples of 16 bits as (H, W) or (H, W, 3), of any type; None where there are none.
+    """16-bit samples as (H, W) or (H, W, 3), of any type; None for other depths.
 
-    Pillow keeps only their high bytes in colour, so that PNGs are decoded once more, by OpenCV, when Pillow found them
-    whole.
+    Pillow keeps only the high bytes of colour PNGs, so OpenCV decodes them again after Pillow has found them complete.
     """
     if image.mode.startswith("I"):
-        # Mode I holds 32 bits; a PNG or TIFF of 16 bits never fills them.
+        # Mode I has 32 bits; values of a 16-bit PNG or TIFF always fit.
         return np.asarray(image)
     if not is_deep_png(source, image):
         return None

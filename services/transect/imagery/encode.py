@@ -1,4 +1,4 @@
-"""Arrays to image files."""
+"""Encode arrays as image files."""
 
 import io
 
@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# The format has 16 bits for a side, and its library keeps some for itself.
+# The format has 16 bits for a side; the library's limit is a little lower.
 LONGEST_JPEG_SIDE = 65_500
 
 
 def encode_jpeg(image: NDArray[np.uint8], *, quality: int = 90) -> bytes:
-    """An RGB image of shape (H, W, 3), uint8, as the bytes of a JPEG file.
+    """Encode an RGB image of shape (H, W, 3), uint8, as JPEG.
 
     No side may be longer than LONGEST_JPEG_SIDE pixels.
     """

@@ -1,4 +1,4 @@
-"""Fitting an image into a square network input, and boxes back onto the image."""
+"""Letterbox an image into a square network input, and map boxes back."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 PAD_VALUE = 114
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LetterboxTransform:
     """Where an image of `width` x `height` pixels lies inside the square input.
 
@@ -44,9 +44,9 @@ def letterbox(
 ) -> tuple[NDArray[np.uint8], LetterboxTransform]:
     """Scale an (H, W, 3) image to fit `size` x `size`, keep its shape, pad the rest with grey 114.
 
-    The pixels are those of Ultralytics' LetterBox(auto=False, center=True), which models are
-    validated with: bilinear, scaled up too, the odd row or column of padding at the end. An image of
-    that size comes back itself. Another is written to `into`, (size, size, 3), where that is given.
+    The pixels are those of Ultralytics' LetterBox(auto=False, center=True), with which models are
+    validated: bilinear, scaled up too, the odd row or column of padding at the end. An image of that
+    size is returned unchanged. Others are written to `into`, (size, size, 3), if given.
 
     `fills` is the longer side, in pixels, of the images that fill the input; a smaller image gets more
     padding instead of another scale. None: the longer side of each image.
@@ -55,7 +55,9 @@ def letterbox(
     ratio = min(size / height, size / width) if fills is None else size / max(fills, height, width)
     new_width, new_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
     left, top = (size - new_width) // 2, (size - new_height) // 2
-    transform = LetterboxTransform(width, height, left, top, new_width / width, new_height / height)
+    transform = LetterboxTransform(
+        width=width, height=height, left=left, top=top, scale_x=new_width / width, scale_y=new_height / height
+    )
     if (width, height) == (size, size):
         return image, transform
     padded = np.empty((size, size, 3), dtype=np.uint8) if into is None else into
@@ -66,6 +68,6 @@ def letterbox(
     if (new_width, new_height) == (width, height):
         inside[:] = image
     else:
-        # Straight into its place; the array given back is `inside` itself.
+        # Writes directly into `inside`.
         cv2.resize(image, (new_width, new_height), dst=inside, interpolation=cv2.INTER_LINEAR)
     return padded, transform

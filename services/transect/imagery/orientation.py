@@ -1,4 +1,4 @@
-"""The EXIF orientation (EXIF 2.32, tag 0x0112): how the stored rows and columns become an upright image.
+"""EXIF orientation (EXIF 2.32, tag 0x0112): mapping of stored rows and columns to the upright image.
 
 With stored pixels S of R rows and C columns, the upright pixel at row y and column x is
 
@@ -21,7 +21,7 @@ _COLUMNS_REVERSED = frozenset({2, 3, 7, 8})
 
 
 def orientation_of(image: Image.Image, damage: tuple[type[Exception], ...]) -> int:
-    """The orientation that an opened image asks for, 1 to 8; 1 where its EXIF block raises one of `damage`."""
+    """The orientation of an opened image, 1 to 8; 1 if reading its EXIF raises one of `damage`."""
     try:
         value = image.getexif().get(Base.Orientation, 1)
     except damage:
@@ -30,9 +30,9 @@ def orientation_of(image: Image.Image, damage: tuple[type[Exception], ...]) -> i
 
 
 def orientation_in_file(path: Path, image: Image.Image, damage: tuple[type[Exception], ...]) -> int:
-    """As orientation_of, for an image opened from `path` whose pixels nobody wants.
+    """As orientation_of, for an image opened from `path` whose pixels are not needed.
 
-    Pillow decodes a whole PNG to look for EXIF behind its pixels; it does so here only where some is.
+    Pillow decodes a whole PNG to find EXIF after its pixels; this avoids that if there is none.
     """
     if image.format == "PNG" and "exif" not in image.info and not _has_late_exif(path):
         return 1
@@ -40,7 +40,7 @@ def orientation_in_file(path: Path, image: Image.Image, damage: tuple[type[Excep
 
 
 def _has_late_exif(path: Path) -> bool:
-    """Whether chunks behind the pixels of a PNG may hold EXIF (PNG, third edition, sections 5.3 and 5.6)."""
+    """Whether chunks after the pixels of a PNG may contain EXIF (PNG, third edition, sections 5.3 and 5.6)."""
     with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
@@ -51,18 +51,18 @@ def _has_late_exif(path: Path) -> bool:
 
 
 def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Stored pixels of shape (R, C, 3) as they are meant to be seen; at most two copies, mostly one."""
-    turned: object = stored
+    """Stored pixels of shape (R, C, 3) in upright orientation; at most two copies, usually one."""
+    rotated: object = stored
     if orientation in (6, 8, 3):
-        turns = {6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE, 3: cv2.ROTATE_180}
-        turned = cv2.rotate(stored, turns[orientation])
+        rotations = {6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE, 3: cv2.ROTATE_180}
+        rotated = cv2.rotate(stored, rotations[orientation])
     elif orientation in (2, 4):
-        turned = cv2.flip(stored, 1 if orientation == 2 else 0)
+        rotated = cv2.flip(stored, 1 if orientation == 2 else 0)
     elif orientation in (5, 7):
-        turned = cv2.transpose(stored)
+        rotated = cv2.transpose(stored)
         if orientation == 7:
-            turned = cv2.flip(turned, -1)
-    return np.asarray(turned, dtype=np.uint8)
+            rotated = cv2.flip(rotated, -1)
+    return np.asarray(rotated, dtype=np.uint8)
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
@@ -73,7 +73,7 @@ def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 def stored_window(
     window: tuple[int, int, int, int], stored_size: tuple[int, int], orientation: int
 ) -> tuple[int, int, int, int]:
-    """Where a window (x, y, width, height) of the upright image lies in stored pixels of (width, height)."""
+    """Map a window (x, y, width, height) of the upright image to stored pixels of (width, height)."""
     x, y, width, height = window
     if orientation in TRANSPOSED:
         x, y, width, height = y, x, height, width

@@ -1,4 +1,4 @@
-"""What opening a picture costs, from its header: pixels, and the most bytes that are held at one time."""
+"""Estimate the cost of opening a picture from its header: pixels and peak memory."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from transect.imagery.decode import is_deep_png, open_image
 from transect.imagery.raster import WHOLE_BELOW
 from transect.imagery.tiff.header import is_tiff, tags_of
 
-# What a TIFF that is read in windows holds at its peak: blocks, a band of tiles, tiles ahead.
+# Peak memory of a TIFF that is read in windows: blocks, a band of tiles, tiles ahead.
 _WINDOWED_BYTES = 450 << 20
-# The most that decoding holds a pixel, result and rotation included, measured by the growth of a process with pictures
-# of 25 megapixels: by Pillow's name of the format and mode, then by mode, then for any other.
+# Peak bytes of decoding per pixel, including result and rotation, measured by the growth of a process with pictures of
+# 25 megapixels: by Pillow's format and mode, then by format, then by mode.
 _PEAK_BYTES: dict[tuple[str, str], int] = {
     ("JPEG", "RGB"): 7,
     ("JPEG", "L"): 7,
@@ -35,7 +35,7 @@ _DEEP_PNG_BYTES = 21
 
 @dataclass(frozen=True)
 class PictureCost:
-    """Width and height in pixels, upright or not, and the most bytes that opening the picture holds at one time."""
+    """Width and height in pixels, upright or not, and the peak memory of opening the picture in bytes."""
 
     width: int
     height: int
@@ -43,11 +43,11 @@ class PictureCost:
 
 
 UNKNOWN_COST_BYTES = 16 * WHOLE_BELOW
-"""What is held of a picture whose header does not tell: the most of a TIFF that is decoded whole."""
+"""The assumed cost of a picture with an unreadable header: the maximum of a TIFF that is decoded whole."""
 
 
 def picture_cost(source: Path | bytes, name: str) -> PictureCost | None:
-    """What a picture's header tells of it; None where only opening the file will tell."""
+    """The cost of a picture by its header; None if the header cannot be read."""
     try:
         if is_tiff(source):
             tags = tags_of(source, name)
@@ -64,8 +64,8 @@ def picture_cost(source: Path | bytes, name: str) -> PictureCost | None:
 def _peak_bytes(source: Path | bytes, image: Image.Image) -> int:
     if is_deep_png(source, image):
         return _DEEP_PNG_BYTES
-    told, mode = image.format or "", image.mode
-    for kind in ((told, mode), (told, ""), ("", mode)):
+    file_format, mode = image.format or "", image.mode
+    for kind in ((file_format, mode), (file_format, ""), ("", mode)):
         if kind in _PEAK_BYTES:
             return _PEAK_BYTES[kind]
     return _USUAL_PEAK_BYTES

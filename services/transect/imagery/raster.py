@@ -1,4 +1,4 @@
-"""What an image of any size is to those who read it: an upright RGB raster, read window by window."""
+"""The raster interface: an upright RGB image of any size, read in windows."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from transect.errors import InputError
 
-# Above so many pixels a TIFF is not decoded whole: 64 million take 192 MB as RGB.
+# A TIFF with more pixels is not decoded whole: 64 million take 192 MB as RGB.
 WHOLE_BELOW = 64_000_000
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """How stored samples are shown, where the file's own word is not taken.
+    """Overrides for the conversion of stored samples to RGB.
 
-    `bands` are the numbers, from 1, of the red, green and blue bands of TIFFs, or of one that is shown as grey.
-    `depth` is the number of bits (8 to 16) that 16-bit samples use, so that files of one survey are shown alike.
+    `bands` are the numbers, from 1, of the red, green and blue bands of TIFFs, or of one that is read as grey.
+    `depth` is the number of bits (8 to 16) that 16-bit samples use, so that all files of a survey are scaled equally.
     """
 
     bands: tuple[int, ...] | None = None
@@ -36,9 +36,9 @@ AS_STORED = Rendering()
 class Raster(ABC):
     """An upright RGB image that is read in windows; a context manager that closes it.
 
-    `width` and `height` are in pixels. `pixels` is the whole image of shape (H, W, 3) where it is in
-    memory, and None where windows come from the file; such a raster serves one thread at a time. `remarks` are
-    sentences on what was decided in reading it.
+    `width` and `height` are in pixels. `pixels` is the whole image of shape (H, W, 3) if it is in
+    memory, and None if windows are read from the file; such a raster is not thread-safe. `remarks` are sentences
+    on decisions in reading it.
     """
 
     remarks: tuple[str, ...] = ()
@@ -50,14 +50,14 @@ class Raster(ABC):
 
     @abstractmethod
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """The pixels of a window inside the image, (height, width, 3) uint8; of an image in memory a view.
+        """The pixels of a window inside the image, (height, width, 3) uint8; a view if the image is in memory.
 
-        Raises ImageError when the file does not give them, ImageTooLargeError for a window that
-        itself has more pixels than may be decoded.
+        Raises ImageError if the file cannot be read, ImageTooLargeError for a window of more pixels
+        than the limit.
         """
 
     def close(self) -> None:  # noqa: B027  an image in memory has nothing to close
-        """Let go of the file. May be called twice."""
+        """Close the file. May be called twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +69,7 @@ class Raster(ABC):
 
 
 class InMemoryRaster(Raster):
-    """An image that is in memory: `pixels` of shape (H, W, 3), uint8."""
+    """An image in memory: `pixels` of shape (H, W, 3), uint8."""
 
     def __init__(self, pixels: NDArray[np.uint8], remarks: tuple[str, ...] = ()) -> None:
         super().__init__(pixels.shape[1], pixels.shape[0], pixels)
@@ -82,9 +82,9 @@ class InMemoryRaster(Raster):
 
 
 def as_raster(image: "NDArray[np.uint8] | Raster") -> Raster:
-    """A raster of an RGB array of shape (H, W, 3); one that is a raster already comes back.
+    """Wrap an RGB array of shape (H, W, 3); a raster is returned unchanged.
 
-    Raises InputError for an array that is no such image.
+    Raises InputError for an array of another shape or type.
     """
     if isinstance(image, Raster):
         return image

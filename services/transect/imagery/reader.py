@@ -1,6 +1,6 @@
-"""Opens images of any size: what fits into memory is decoded whole, larger TIFFs are read in windows.
+"""Open images of any size: decode whole what fits into memory, read larger TIFFs in windows.
 
-GDAL reads every TIFF where rasterio is installed; Pillow reads those that GDAL cannot open, and says so.
+GDAL reads every TIFF if rasterio is installed; Pillow reads those that GDAL cannot open, with a remark.
 """
 
 import sys
@@ -27,8 +27,7 @@ from transect.imagery.tiff.tags import TiffTags
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What is known of a picture that can be read: pixels after `orientation`, the depth of 16-bit samples (None for
-    others), and remarks on how it is read."""
+    """Properties of a readable picture: size after `orientation`, depth of 16-bit samples (else None), and remarks."""
 
     width: int
     height: int
@@ -47,9 +46,9 @@ def open_raster(
 ) -> Raster:
     """Open an image file or its bytes to be read in windows.
 
-    A TIFF of more than `whole_below` pixels stays on disk, may have any size, and needs rasterio. Everything else is
-    decoded here. `max_pixels` bounds what is decoded at a time, the whole of such an image or one window of a large
-    TIFF; None sets no bound. `name` is what errors call the image (default: the path).
+    A TIFF of more than `whole_below` pixels stays on disk, may have any size, and needs rasterio. All other images are
+    decoded here. `max_pixels` limits the pixels decoded at a time, of a whole image or of one window of a large TIFF;
+    None is no limit. `name` is the image's name in errors (default: the path).
 
     Raises ImageError, at once or when a window is read, and ImageTooLargeError, as decode_image does.
     """
@@ -64,7 +63,7 @@ def open_raster(
         from transect.imagery.tiff.windows import UnknownTiffError, WindowedTiff
     except ImportError as error:
         if max_pixels is None or tags.width * tags.height <= max_pixels:
-            return _in_memory(_tiff_by_pillow(source, label, tags, max_pixels, rendering))
+            return _in_memory(_decode_tiff_with_pillow(source, label, tags, max_pixels, rendering))
         raise ImageError(
             f"{label} has {tags.width} x {tags.height} pixels; a TIFF of this size is read with rasterio, which is not "
             "installed: pip install rasterio."
@@ -72,7 +71,7 @@ def open_raster(
     try:
         raster = WindowedTiff(source, label, tags, max_pixels, rendering)
     except UnknownTiffError as error:
-        return _in_memory(_where_gdal_fails(source, label, tags, max_pixels, rendering=rendering, failure=error))
+        return _in_memory(_decode_without_gdal(source, label, tags, max_pixels, rendering=rendering, failure=error))
     if raster.width * raster.height > whole_below:
         return raster
     with raster:
@@ -83,19 +82,19 @@ def decode_image(source: Path | bytes, *, name: str = "", max_pixels: int | None
     """Decode an image file or its bytes to RGB of shape (H, W, 3), uint8.
 
     The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted; alpha is dropped; the first
-    frame of several is taken. `name` is what errors call it (default: the path).
+    frame of several is taken. `name` is its name in errors (default: the path).
 
-    Raises ImageError when the file is missing, empty, no image, truncated or damaged, holds floating-point samples;
-    ImageTooLargeError when it has more than `max_pixels` pixels.
+    Raises ImageError if the file is missing, empty, not an image, truncated or damaged, or has floating-point samples;
+    ImageTooLargeError if it has more than `max_pixels` pixels.
     """
     with open_raster(source, name=name, max_pixels=max_pixels, whole_below=sys.maxsize) as raster:
         return raster.read(0, 0, raster.width, raster.height)
 
 
 def inspect_picture(path: Path, *, name: str = "", rendering: Rendering = AS_STORED) -> PictureFacts:
-    """What open_raster would make of a file, from its header and, for samples of 16 bits in a TIFF, from them.
+    """Properties of a file as open_raster would read it, from its header and the 16-bit samples of a TIFF.
 
-    Raises ImageError for one that it would refuse, but for damage inside.
+    Raises ImageError for a file that open_raster would reject, except for damaged pixels.
     """
     label = label_of(path, name)
     if is_tiff(path):
@@ -127,18 +126,18 @@ def _in_memory(decoded: Decoded) -> Raster:
     return InMemoryRaster(decoded.pixels, decoded.remarks)
 
 
-def _tiff_by_pillow(
+def _decode_tiff_with_pillow(
     source: Path | bytes, label: str, tags: TiffTags, max_pixels: int | None, rendering: Rendering
 ) -> Decoded:
     with open_image(source, label) as image:
         bands = len(image.getbands())
     if rendering.bands is not None or bands != tags.samples:
-        # Pillow shows the first plane of several as grey.
+        # Pillow reads only the first of several planes, as grey.
         raise ImageError(f"{label} is a TIFF that is read with rasterio, which is not installed: pip install rasterio.")
     return decode_with_pillow(source, label, max_pixels, rendering.depth)
 
 
-def _where_gdal_fails(
+def _decode_without_gdal(
     source: Path | bytes,
     label: str,
     tags: TiffTags,
@@ -147,10 +146,10 @@ def _where_gdal_fails(
     rendering: Rendering,
     failure: ImageError,
 ) -> Decoded:
-    """The picture by Pillow. Raises `failure` where Pillow cannot read it either."""
+    """Decode with Pillow. Raises `failure` if Pillow cannot read it either."""
     try:
         check_size(label, tags.width, tags.height, max_pixels)
-        decoded = _tiff_by_pillow(source, label, tags, max_pixels, rendering)
+        decoded = _decode_tiff_with_pillow(source, label, tags, max_pixels, rendering)
     except ImageTooLargeError:
         raise
     except ImageError:

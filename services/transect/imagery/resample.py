@@ -1,4 +1,4 @@
-"""Another number of pixels for the same picture."""
+"""Resample a picture to another size."""
 
 import cv2
 import numpy as np
@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 
 def resample(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """The (H, W, 3) image in `width` x `height` pixels; one of that size comes back itself.
+    """Resample an (H, W, 3) image to `width` x `height` pixels; one of that size is returned unchanged.
 
-    Both pictures have the same edges: x of one is x * width / W of the other, to any fraction of a pixel.
-    Shrinking averages areas, as a sensor of larger pixels would: whatever skips pixels shows patterns that
-    are not there. Enlarging is bicubic: bilinear blurs, and a network finds fewer animals (docs/census-methods.md).
+    The edges stay aligned: x of one picture is x * width / W of the other, to any fraction of a pixel.
+    Shrinking averages areas, as a sensor of larger pixels would, because skipping pixels causes aliasing.
+    Enlarging is bicubic: bilinear blurs, and a network finds fewer animals (docs/census-methods.md).
     """
     rows, columns = image.shape[:2]
     if (columns, rows) == (width, height):

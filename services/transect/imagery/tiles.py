@@ -1,4 +1,4 @@
-"""Cutting a large image into overlapping tiles."""
+"""Cut a large image into overlapping tiles."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ class Tile:
 
     @property
     def right(self) -> int:
-        """The first column that is outside."""
+        """The first column outside."""
         return self.x + self.width
 
     @property
     def bottom(self) -> int:
-        """The first row that is outside."""
+        """The first row outside."""
         return self.y + self.height
 
 
@@ -47,7 +47,7 @@ def plan_tiles(width: int, height: int, tile: int, overlap: int) -> list[Tile]:
 
 
 def count_tiles(width: int, height: int, tile: int, overlap: int) -> int:
-    """How many tiles plan_tiles would give, without making them."""
+    """The number of tiles of plan_tiles, without making them."""
     return _count(width, tile, overlap) * _count(height, tile, overlap)
 
 

@@ -1,7 +1,7 @@
-"""MLflow: packages become versions, aliases become verified local folders, the gate moves `production`.
+"""The model registry on MLflow: register packages, resolve aliases to verified folders, promote through a gate.
 
-Names are imported when they are first used: MLflow's client takes seconds, and a service that
-starts from its cache, or a command that asks MLflow nothing, need not wait for it.
+Names are imported lazily: MLflow's client takes seconds to import, and a service that starts from its
+cache, or a command that does not use MLflow, should not wait for it.
 """
 
 from importlib import import_module
@@ -109,7 +109,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the module that holds it (PEP 562)."""
+    """Import a public name from its module on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,8 +1,8 @@
-"""MLflow's door to a model package: mlflow.pyfunc.load_model("models:/detector@production").predict(...).
+"""The MLflow pyfunc flavour of a model package: mlflow.pyfunc.load_model("models:/detector@production").predict(...).
 
-`predict` takes what MLflow hands over: a table whose first column holds images, as a path, base64
-text, encoded bytes, or an RGB array of shape (H, W, 3). It answers one Detection record an image; an
-image that cannot be read is a record with `failure`, and the others still have their results.
+`predict` takes MLflow's input: a table whose first column contains images, each a path, base64 text,
+encoded bytes, or an RGB array of shape (H, W, 3). It returns one Detection record per image. An unreadable
+image yields a record with `failure`; the other images are still searched.
 """
 
 import base64
@@ -26,9 +26,9 @@ class DetectorModel:
         self._max_pixels = max_pixels
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """One Detection record for each image of `model_input`; there are no `params`."""
+        """Return one Detection record per image of `model_input`; there are no `params`."""
         if params:
-            raise ValueError(f"This model takes no parameters, and was given {', '.join(sorted(params))}.")
+            raise ValueError(f"This model takes no parameters, but got {', '.join(sorted(params))}.")
         return [self._detect(number, value).to_json() for number, value in enumerate(_images(model_input))]
 
     def _detect(self, number: int, value: Any) -> ImageResult:

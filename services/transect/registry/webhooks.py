@@ -1,6 +1,6 @@
-"""Webhooks of an MLflow server: which there are, and one for a detection service.
+"""Webhooks of an MLflow server: list, register and remove them.
 
-Only an administrator of MLflow may touch them, where the server has users.
+If the server has user accounts, only an MLflow administrator may manage them.
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from mlflow.entities.webhook import Webhook, WebhookEvent, WebhookEventStr
 
 from transect.errors import InputError, RegistryError
-from transect.registry.client.connection import is_embedded, shown, translated
-from transect.registry.client.queries import PAGE, every
+from transect.registry.client.connection import is_embedded, mlflow_errors_as, redact_uri
+from transect.registry.client.queries import PAGE, paginate
 from transect.registry.versions.registry import Registry
 
 _NAME = "transect"
@@ -19,7 +19,7 @@ _EVENTS: list[WebhookEventStr | WebhookEvent] = ["model_version_alias.created", 
 
 @dataclass(frozen=True)
 class WebhookRow:
-    """A webhook as MLflow lists it; its secret is never told."""
+    """A webhook as MLflow lists it, without its secret."""
 
     id: str
     name: str
@@ -30,7 +30,7 @@ class WebhookRow:
 
 @dataclass(frozen=True)
 class Registration:
-    """What registering did; `trouble` says why MLflow's test message was not taken, None where it was."""
+    """The result of a registration; `trouble` is the error of MLflow's test message, None if it was accepted."""
 
     webhook: WebhookRow
     made: bool
@@ -38,23 +38,23 @@ class Registration:
 
 
 def list_webhooks(registry: Registry) -> list[WebhookRow]:
-    """Every webhook of the server, newest first. Raises RegistryError."""
+    """List all webhooks of the server, newest first. Raises RegistryError."""
     _need_server(registry)
-    with translated(registry.uri, "listing webhooks"):
+    with mlflow_errors_as(registry.uri, "listing webhooks"):
         return [_row(webhook) for webhook in _all(registry)]
 
 
 def register_webhook(registry: Registry, url: str) -> Registration:
-    """Let MLflow tell the service at `url` when an alias moves; again, it brings secret and events in line.
+    """Register a webhook that notifies the service at `url` when an alias moves; update it if it exists.
 
-    The secret is TRANSECT_WEBHOOK_SECRET, which the service must have too. MLflow then sends a test
-    message. Raises InputError without a secret, RegistryError when MLflow refuses.
+    The secret is TRANSECT_WEBHOOK_SECRET, which the service needs too. MLflow then sends a test
+    message. Raises InputError without a secret, RegistryError when MLflow rejects it.
     """
     _need_server(registry)
     secret = registry.settings.webhook_secret
     if not secret:
         raise InputError("TRANSECT_WEBHOOK_SECRET is not set; give the service and this command the same random text.")
-    with translated(registry.uri, f"registering a webhook to {url}"):
+    with mlflow_errors_as(registry.uri, f"registering a webhook to {url}"):
         known = next((webhook for webhook in _all(registry) if (webhook.name, webhook.url) == (_NAME, url)), None)
         if known is None:
             webhook = registry.client.create_webhook(_NAME, url, _EVENTS, secret=secret)
@@ -66,22 +66,22 @@ def register_webhook(registry: Registry, url: str) -> Registration:
 
 
 def remove_webhook(registry: Registry, webhook_id: str) -> None:
-    """Delete the webhook with this id. Raises RegistryError, also when there is none."""
+    """Delete the webhook with this id. Raises RegistryError, also when it does not exist."""
     _need_server(registry)
-    with translated(registry.uri, f"removing the webhook {webhook_id}"):
+    with mlflow_errors_as(registry.uri, f"removing the webhook {webhook_id}"):
         registry.client.delete_webhook(webhook_id)
 
 
 def _need_server(registry: Registry) -> None:
     if is_embedded(registry.uri):
         raise RegistryError(
-            f"The store {shown(registry.uri)} is a file with no server that could send a webhook; "
+            f"The store {redact_uri(registry.uri)} is a file with no server that could send a webhook; "
             "the service asks it every TRANSECT_POLL_SECONDS."
         )
 
 
 def _all(registry: Registry) -> Iterator[Webhook]:
-    return every(lambda token: registry.client.list_webhooks(max_results=PAGE, page_token=token))
+    return paginate(lambda token: registry.client.list_webhooks(max_results=PAGE, page_token=token))
 
 
 def _row(webhook: Webhook) -> WebhookRow:

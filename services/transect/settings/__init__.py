@@ -1,9 +1,9 @@
-"""Every environment variable, typed, in one table.
+"""All environment variables, typed, in one table.
 
-`.env` in the working directory is read too; a real environment variable wins. An unknown
+`.env` in the working directory is read too; environment variables take precedence. An unknown
 TRANSECT_ name or a bad value stops the program with one line that names it. Variables that only
-Compose reads (databases, passwords, ports on the host) are in the same table, so that
-`.env.example`, docs/environment.md and this room can be held together by a test.
+Compose reads (databases, passwords, ports on the host) are in the same table, so that a test can
+compare it with `.env.example` and docs/environment.md.
 """
 
 from transect.settings.environment import load_settings

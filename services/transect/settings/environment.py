@@ -1,4 +1,4 @@
-"""Reads the settings from the environment and `.env`."""
+"""Read the settings from the environment and `.env`."""
 
 import difflib
 import os
@@ -26,27 +26,27 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
     values.update(os.environ if environ is None else environ)
     known = {str(field.alias) for field in Settings.model_fields.values()}
     _refuse_unknown(values, known | {variable.name for variable in STACK_VARIABLES})
-    given: dict[str, Any] = {name: values[name] for name in known if values.get(name, "") != ""}
+    present: dict[str, Any] = {name: values[name] for name in known if values.get(name, "") != ""}
     try:
-        return Settings.model_validate(given)
+        return Settings.model_validate(present)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
         secret = any(field.alias == name and field.repr is False for field in Settings.model_fields.values())
-        shown = name if secret else f"{name}={given[name]!r}"
+        shown = name if secret else f"{name}={present[name]!r}"
         raise SettingsError(f"{shown} is not usable: {reason}. See docs/environment.md.") from error
 
 
-# What older versions read, and what took its place.
-_GONE = {"TRANSECT_PIXEL_BUDGET": "TRANSECT_DECODE_MB, in MiB, bounds what decoding holds"}
+# Variables of older versions, and their replacements.
+_REMOVED = {"TRANSECT_PIXEL_BUDGET": "TRANSECT_DECODE_MB, in MiB, bounds what decoding holds"}
 
 
 def _refuse_unknown(values: Mapping[str, str], known: set[str]) -> None:
     for name in sorted(values):
-        if name in _GONE and values[name]:
-            raise SettingsError(f"Environment variable {name} is gone: {_GONE[name]}. See docs/environment.md.")
-        if name in _GONE:
+        if name in _REMOVED and values[name]:
+            raise SettingsError(f"Environment variable {name} was removed: {_REMOVED[name]}. See docs/environment.md.")
+        if name in _REMOVED:
             continue
         if name.startswith("TRANSECT_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)

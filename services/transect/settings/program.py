@@ -1,4 +1,4 @@
-"""What the program itself reads from the environment."""
+"""The settings of the program."""
 
 import re
 import unicodedata
@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-# MLflow's column holds 256 characters; the name is a folder of the model cache too, which takes 255 bytes.
+# Limited by MLflow's column (256 characters) and the name of the model cache's folder (255 bytes).
 _LONGEST_NAME = 200
 _SHORTEST_TOKEN = 16
 
 
 def listed(value: str) -> tuple[str, ...]:
-    """The items of a text with commas between; blanks around them do not count."""
+    """Split a comma-separated text; ignores surrounding blanks and empty items."""
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
@@ -21,7 +21,7 @@ SourceDiff = Literal["own", "always", "never"]
 
 
 class Settings(BaseModel):
-    """What the program itself reads. The alias of a field is its environment variable."""
+    """The settings of the program. The alias of a field is its environment variable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -213,7 +213,7 @@ class Settings(BaseModel):
     @field_validator("model_name")
     @classmethod
     def _model_name_is_one(cls, value: str) -> str:
-        # MLflow refuses / and :, addresses such as models:/NAME@ALIAS cannot hold the others.
+        # MLflow rejects / and :; the others are ambiguous in references such as models:/NAME@ALIAS.
         if (
             len(value.encode()) > _LONGEST_NAME
             or value.startswith(".")
@@ -228,7 +228,7 @@ class Settings(BaseModel):
     @field_validator("model_alias")
     @classmethod
     def _model_alias_is_one(cls, value: str) -> str:
-        # MLflow keeps `latest` and v1, v2, ... for itself, and a number alone is a version.
+        # MLflow reserves `latest` and v1, v2, ...; a plain number is a version.
         if not re.fullmatch(r"(?!\d+$)(?!v\d+$)(?!latest$)[A-Za-z0-9_-]{1,200}", value, re.IGNORECASE):
             raise ValueError(
                 "an alias has letters, digits and _- alone, and is no number, no version such as v3 and not latest"
@@ -261,7 +261,7 @@ class Settings(BaseModel):
 
     @property
     def store_uri(self) -> str:
-        """The MLflow tracking URI in force."""
+        """The MLflow tracking URI in use."""
         return self.tracking_uri or f"sqlite:///{(self.home / 'mlflow.db').absolute()}"
 
     @property

@@ -1,4 +1,4 @@
-"""What only Compose and the images read: databases, passwords, ports on the host."""
+"""Variables that only Compose and the images read: databases, passwords, ports on the host."""
 
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     ),
 )
 
-# What `make up` fills with random text: the stack's own secrets, and those that the service reads itself.
+# Variables that `make up` fills with random text: the stack's own secrets, and those that the service reads itself.
 STACK_SECRETS = (
     *(variable.name for variable in STACK_VARIABLES if variable.secret),
     "TRANSECT_WEBHOOK_SECRET",

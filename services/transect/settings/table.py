@@ -1,4 +1,4 @@
-"""The one table of environment variables, as `.env.example` and docs/environment.md print it."""
+"""The table of environment variables, rendered as `.env.example` and docs/environment.md."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Variable:
 
 
 def variables() -> tuple[Variable, ...]:
-    """Every environment variable that Transect or its stack reads, in the order of the docs."""
+    """All environment variables of Transect and its stack, in the order of the docs."""
     own = tuple(
         Variable(
             str(field.alias),
@@ -39,7 +39,7 @@ def as_env_example() -> str:
     ]
     for variable in variables():
         value = "" if variable.secret else variable.default
-        # A commented line shows the default; a secret of the stack stands ready to be filled in.
+        # A commented line shows the default; a secret of the stack is uncommented, to be filled in.
         ready = variable.name in STACK_SECRETS
         lines += ["", f"# {variable.help}", f"{variable.name}=" if ready else f"# {variable.name}={value}"]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from transect.registry import CleanRule, Registry
-from transect.registry.client.connection import translated
+from transect.registry.client.connection import mlflow_errors_as
 from transect.registry.client.queries import run_or_none
 from transect.settings import Settings
 from transect.tracking.run_history import RunHistory
@@ -105,7 +105,7 @@ def _why_kept(spool: Spool, registry: Registry) -> str:
         return f"{left} entries are not delivered: transect runs sync"
     if spool.state.rejected:
         return f"MLflow refused {len(spool.state.rejected)} entries, which are nowhere else"
-    with translated(registry.uri, f"looking up run {spool.state.run_id}"):
+    with mlflow_errors_as(registry.uri, f"looking up run {spool.state.run_id}"):
         run = _run(registry, spool.state.run_id)
         if run is None:
             return f"MLflow has no run {spool.state.run_id} any more, so that this is its only copy"

@@ -21,7 +21,7 @@ from mlflow.utils.validation import (
 from transect.errors import InputError, RegistryError, UnreachableError
 from transect.redaction import values_without_secrets, without_secrets
 from transect.registry import Registry
-from transect.registry.client.metric_names import metric_name, told_apart
+from transect.registry.client.metric_names import distinct_metric_names, metric_name
 from transect.settings import Settings
 from transect.tracking.delivery import Delivery
 from transect.tracking.run_history import RunHistory, param_drift
@@ -150,7 +150,7 @@ class RunLog:
 
         NaN and infinity are logged as they are, warned of, and named in the tag transect.not_finite.
         """
-        named = {name: float(values[own]) for own, name in told_apart(values).items()}
+        named = {name: float(values[own]) for own, name in distinct_metric_names(values).items()}
         new = [name for name in named if (name, step) not in self._logged_before]
         for first in range(0, len(new), MAX_METRICS_PER_BATCH):
             part = {name: named[name] for name in new[first : first + MAX_METRICS_PER_BATCH]}

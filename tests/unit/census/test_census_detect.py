@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toys import build_toy_package, paint
+from toy_model import build_toy_package, paint
 from transect.census.ground.placement.frames import Frame, stamp_of
 from transect.census.sightings import detect
 from transect.census.sightings.detect import FrameDetections, decoding_workers, search_frames

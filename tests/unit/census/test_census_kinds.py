@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from packages import make_variant, with_variants
+from package_fixtures import make_variant, with_variants
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.manifest import run_name

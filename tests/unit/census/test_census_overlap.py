@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from shapely.geometry import box
 
-from observed import frame
+from observation_builders import frame
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import Grid
 from transect.census.ground.overlap import measure_overlap

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from shapely.geometry import box
 
-from observed import frame
+from observation_builders import frame
 from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.coverage import Coverage, Region

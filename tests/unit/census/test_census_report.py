@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
-from observed import frame, observations
+from observation_builders import frame, observations
 from transect.census.applicability.checks import Check
 from transect.census.applicability.state import Applicability
 from transect.census.counting.tally import tally, with_doubtful

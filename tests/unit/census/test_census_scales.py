@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from packages import write_package
+from package_fixtures import write_package
 from transect.census import CensusConfig, CensusResult, load_config, load_survey, run_census
 from transect.census.dry_run import DryRun, dry_run
 from transect.census.ground.geometry import Pose

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from observed import frame, observations
+from observation_builders import frame, observations
 from transect.census.ground.placement.frames import Frame
 from transect.census.report import thumbnails
 from transect.census.report.thumbnails import Thumbnail, least_certain, most_crowded

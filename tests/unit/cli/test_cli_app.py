@@ -65,7 +65,7 @@ def test_a_failure_is_one_line_without_a_traceback(run: Run, tmp_path: Path) -> 
     assert err.count("\n") == 1
 
 
-def test_an_empty_store_says_what_to_do(run: Run, tmp_path: Path) -> None:
+def test_an_empty_store_gives_advice(run: Run, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
     code, _, err = run("detect", "a.jpg", "--model", "models:/detector@production")
     assert code == 4
@@ -81,7 +81,7 @@ def test_settings_lists_every_variable(run: Run) -> None:
     assert "\nPOSTGRES_PASSWORD=\n" in out
 
 
-def test_a_file_that_is_no_image_is_listed_and_the_rest_goes_on(run: Run, tmp_path: Path, dot_package: Path) -> None:
+def test_a_file_that_is_no_image_is_listed_and_others_are_searched(run: Run, tmp_path: Path, dot_package: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_text("not a picture")
     code, out, err = run("detect", "b.jpg", "a.jpg", "--model", str(dot_package))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toys import build_toy_package, paint
+from toy_model import build_toy_package, paint
 from transect.cli import detecting
 from transect.cli.detecting import detect_files, find_images
 from transect.engine import DetectOptions, Detector
@@ -78,7 +78,7 @@ def test_a_map_too_large_to_draw_is_searched_and_said(
     with caplog.at_level(logging.WARNING):
         (line,) = detect(photo(Path("map.tif"), 2))
     assert len(line["detections"]) == 1  # type: ignore[arg-type]  # JSON
-    assert "map.tif has 64 x 64 pixels, too many to be drawn" in caplog.text
+    assert "map.tif has 64 x 64 pixels, too many to draw" in caplog.text
     assert not Path("out").exists()
 
 
@@ -102,5 +102,5 @@ def test_a_folder_is_searched_to_any_depth_and_nothing_in_it_is_lost_in_silence(
     assert "of a kind that is not read (HEIF); convert it" in str(lines[1]["failure"])
     assert "Flug 1: 1 files are left out: 1 in .Trash-1000, a trash folder." in caplog.text
     Path("leer").mkdir()
-    with pytest.raises(InputError, match="leer holds no pictures"):
+    with pytest.raises(InputError, match="leer contains no pictures"):
         find_images([Path("leer")])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tiny_datasets import write_image
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.registry import connect
 from transect.settings import load_settings
 
@@ -20,7 +20,7 @@ def _one_sentence(answer: tuple[int, str, str], said: str) -> None:
     assert said in err
 
 
-def test_what_is_gone_is_one_sentence(transect: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_file_is_one_sentence(transect: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     registry = connect(load_settings({"TRANSECT_HOME": str(tmp_path / "home")}, env_file=None))
     monkeypatch.setenv("TRANSECT_HOME", str(tmp_path / "home"))
     image = str(write_image(tmp_path / "frame.png", 64, 64))
@@ -50,6 +50,6 @@ def test_what_is_gone_is_one_sentence(transect: Command, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("folder", ["modell", "Modelle über/neu"])
-def test_a_folder_that_is_not_there_is_told_from_a_version(transect: Command, tmp_path: Path, folder: str) -> None:
+def test_a_missing_folder_is_distinguished_from_a_version(transect: Command, tmp_path: Path, folder: str) -> None:
     said = transect("detect", str(write_image(tmp_path / "frame.png", 64, 64)), "--model", folder)
     _one_sentence(said, f"There is no folder {folder} here, so it was read as a model version.")

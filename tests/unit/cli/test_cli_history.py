@@ -45,7 +45,7 @@ def test_runs_in_the_terminal(runs: Run) -> None:
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_clean_says_what_would_go_and_removes_it_only_when_told(runs: Run, tmp_path: Path) -> None:
+def test_clean_lists_runs_and_removes_them_only_with_yes(runs: Run, tmp_path: Path) -> None:
     code, out, _ = runs("clean")
     assert (code, out) == (0, "Nothing to remove.\n")
     code, out, _ = runs("clean", "--status", "finished", "--older-than", "0d", "--keep", "1")

@@ -67,7 +67,7 @@ def test_truncated_images_are_refused(make_dataset: MakeDataset, name: str) -> N
         _digest(data)
 
 
-def test_all_truncated_images_are_told(make_dataset: MakeDataset) -> None:
+def test_all_truncated_images_are_reported(make_dataset: MakeDataset) -> None:
     data = make_dataset()
     for number in range(5):
         path = write_image(data.parent / f"images/train/t{number}.jpg", 200, 200, seed=number)

@@ -241,9 +241,7 @@ def test_points_that_kpt_shape_does_not_say_are_refused(make_dataset: MakeDatase
         load_dataset(data)
 
 
-def test_a_folder_that_nobody_may_write_and_a_relative_path(
-    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_folder_and_a_relative_path(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_dataset("Bärenzählung 1")
     before = sorted(data.parent.rglob("*"))
     monkeypatch.chdir(data.parent.parent)
@@ -298,7 +296,7 @@ def test_every_way_to_name_folders(
     assert dataset.remarks == ()
 
 
-def test_a_folder_from_the_working_directory_is_found_and_one_of_the_same_name_is_told(
+def test_a_folder_from_the_working_directory_is_found_and_one_of_the_same_name_is_reported(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     data = make_dataset("pictures")

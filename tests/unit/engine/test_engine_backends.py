@@ -23,7 +23,7 @@ assert sys.modules["openvino_telemetry"] is None
 """
 
 
-def test_opening_a_model_reports_to_nobody_and_prints_nothing(dot_package: Path) -> None:
+def test_opening_a_model_sends_no_telemetry_and_prints_nothing(dot_package: Path) -> None:
     done = subprocess.run([sys.executable, "-c", QUIET, dot_package], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -1,4 +1,4 @@
-"""Concurrent calls become batches; nobody waits too long, gets another's output, or hangs."""
+"""Concurrent calls become batches; no caller waits too long, gets another's output, or hangs."""
 
 import threading
 import time

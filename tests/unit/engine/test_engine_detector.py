@@ -84,7 +84,7 @@ def test_classes_are_chosen_by_name(dots: Detector) -> None:
     image = field_with_dots(64, 64, [(0, 0, 0), (32, 0, 1)])
     result = dots.detect(image, options=DetectOptions(classes=frozenset({"goat"})))
     assert found(result) == {(32, 0, 1)}
-    with pytest.raises(InputError, match="'wolf'; it knows sheep, goat, cow"):
+    with pytest.raises(InputError, match="'wolf'; it has sheep, goat, cow"):
         dots.detect(image, options=DetectOptions(classes=frozenset({"wolf"})))
 
 
@@ -178,17 +178,17 @@ def test_windows_are_read_just_ahead_of_the_search(dots: Detector, monkeypatch: 
     assert 1 < most <= 2 * dots.parallel + dots.parallel
 
 
-@pytest.mark.parametrize("in_turn", [False, True])
-def test_a_raster_gives_what_its_array_gives(dots: Detector, in_turn: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_raster_gives_what_its_array_gives(dots: Detector, fifo: bool, tmp_path: Path) -> None:
     truth = {(8, 16, 0), (200, 248, 2), (320, 16, 1)}
     image = field_with_dots(400, 304, sorted(truth))
     Image.fromarray(image).save(tmp_path / "a.tif")
     options = DetectOptions(tile=64, overlap=16)
     with open_raster(tmp_path / "a.tif", max_pixels=10**6, whole_below=1000) as raster:
         assert raster.pixels is None
-        result = dots.detect(raster, name="a", options=options, in_turn=in_turn)
+        result = dots.detect(raster, name="a", options=options, fifo=fifo)
     assert found(result) == truth
-    assert result == dots.detect(image, name="a", options=options, in_turn=in_turn)
+    assert result == dots.detect(image, name="a", options=options, fifo=fifo)
 
 
 def test_images_in_turn_are_searched_one_after_another(dots: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_images_in_turn_are_searched_one_after_another(dots: Detector, monkeypat
         results = []
         for shade in (10, 20):
             image = np.full((256, 256, 3), shade, np.uint8)
-            results.append(callers.submit(dots.detect, image, options=options, in_turn=True))
+            results.append(callers.submit(dots.detect, image, options=options, fifo=True))
             deadline = time.monotonic() + 60
             while dots._pool._work_queue.qsize() < len(results) * 16 - dots.parallel and time.monotonic() < deadline:
                 time.sleep(0.005)
@@ -225,13 +225,13 @@ def test_the_number_of_tiles_is_known_before(dots: Detector, size: tuple[int, in
     assert dots.tile_count(*size, options) == dots.detect(field_with_dots(*size, []), options=options).tiles
 
 
-def test_the_time_of_each_stage_is_told(dots: Detector) -> None:
+def test_the_time_of_each_stage_is_reported(dots: Detector) -> None:
     seconds = dots.detect(field_with_dots(400, 304, []), options=DetectOptions(tile=64)).seconds
     assert seconds.infer > 0
     assert seconds.post > 0
 
 
-def test_a_closed_detector_says_so(dot_package: Path) -> None:
+def test_a_closed_detector_raises(dot_package: Path) -> None:
     detector = Detector.open(dot_package)
     detector.close()
     detector.close()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toys import build_toy_package, write_toy_dataset
+from toy_model import build_toy_package, write_toy_dataset
 from transect.datasets import load_dataset
 from transect.engine import DetectOptions, Detector, search_background, search_split
 from transect.engine.boxes.heads import decode
@@ -45,7 +45,7 @@ def test_a_split_searched_once_is_as_one_searched_again(tmp_path: Path) -> None:
     counts = low.at(0.4).validation_counts()
     assert (counts.images, counts.conf, counts.iou) == (8, 0.4, 0.5)
     assert set(counts.counts) == set(names)
-    with pytest.raises(ValueError, match=r"searched at 0.4, so nothing is known at 0.05"):
+    with pytest.raises(ValueError, match=r"searched at 0.4, so results at 0.05 are not known"):
         again.at(0.05)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transect.engine.boxes.heads import check_output, decode, shifted
+from transect.engine.boxes.heads import check_output, decode, shift_scores
 from transect.engine.types import Boxes
 from transect.errors import PackageError
 
@@ -64,7 +64,7 @@ def test_a_shift_equals_one_in_the_raw_scores(multi_label: bool) -> None:
     rng = np.random.default_rng(0)
     raw = anchor_free(*([50 + 100 * k, 40, 20, 10, *rng.uniform(0, 1, 2)] for k in range(200)))
     moved = raw.copy()
-    moved[0, 4:] = shifted(raw[0, 4:], SHIFT[:, None])
+    moved[0, 4:] = shift_scores(raw[0, 4:], SHIFT[:, None])
     expected, found = (
         read(output, conf=0.4, max_det=1000, multi_label=multi_label, score_shift=shift)
         for output, shift in ((moved, None), (raw, SHIFT))
@@ -90,7 +90,7 @@ def test_an_end_to_end_head_is_shifted_too() -> None:
 
 def test_certainty_stays_certainty() -> None:
     ends = np.array([0, 1], np.float32)
-    assert shifted(ends, np.array([3, -3], np.float32)).tolist() == [0, 1]
+    assert shift_scores(ends, np.array([3, -3], np.float32)).tolist() == [0, 1]
 
 
 def test_classes_are_filtered() -> None:

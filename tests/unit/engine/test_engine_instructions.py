@@ -1,4 +1,4 @@
-"""What a backend says of what it computes with: two that may give other numbers never say the same."""
+"""Identity of a backend's arithmetic: two that may give different numbers never report the same."""
 
 import ctypes
 import logging
@@ -80,7 +80,9 @@ for backend in ("openvino", "onnxruntime"):
 
 
 @pytest.mark.skipif(not cpu_instructions().startswith("AVX"), reason="no x86 CPU with AVX, or no /proc/cpuinfo")
-def test_a_limit_changes_what_openvino_says_and_not_what_onnx_runtime_says(make_package: Callable[..., Path]) -> None:
+def test_a_limit_changes_the_instructions_of_openvino_alone(
+    make_package: Callable[..., Path],
+) -> None:
     package, limit = make_package(), lower_limit()
     environ = os.environ | {"ONEDNN_MAX_CPU_ISA": limit}
     done = subprocess.run(
@@ -152,7 +154,7 @@ def test_a_gpu_that_is_not_known_is_said_to_be_so(
     monkeypatch.setattr(cuda_runtime, "_open", lambda _library: _Driver(100))
     with caplog.at_level(logging.WARNING):
         assert cuda_runtime.gpu_instructions() == "unknown"
-    assert "does not tell which GPU computes (CUDA error 100)" in caplog.text
+    assert "does not report its GPU (CUDA error 100)" in caplog.text
 
 
 class _Versions:

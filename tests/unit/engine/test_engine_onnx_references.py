@@ -134,7 +134,7 @@ def test_the_graph_may_come_in_pieces(tmp_path: Path) -> None:
 def test_what_another_reader_could_read_otherwise_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / MODEL_FILE
     path.write_bytes(content)
-    with pytest.raises(PackageError, match="no valid ONNX file"):
+    with pytest.raises(PackageError, match="not a valid ONNX file"):
         refuse_external_data(path)
 
 

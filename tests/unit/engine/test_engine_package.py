@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from packages import make_variant
+from package_fixtures import make_variant
 from transect.engine import (
     MANIFEST_FILE,
     MLMODEL_FILE,
@@ -75,7 +75,7 @@ def test_a_missing_file_is_noticed(package: Path) -> None:
 def test_a_link_out_of_the_package_is_refused(package: Path, tmp_path: Path) -> None:
     moved = (package / "weights.pt").rename(tmp_path / "elsewhere.pt")
     (package / "weights.pt").symlink_to(moved)
-    with pytest.raises(PackageError, match="no regular file"):
+    with pytest.raises(PackageError, match="a link, which a package may not contain"):
         verify_package(package)
 
 
@@ -101,7 +101,7 @@ def _pipe(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "said"), [(_subfolder, "a subfolder"), (_link, "a link"), (_pipe, "no regular file")]
+    ("plant", "said"), [(_subfolder, "a subfolder"), (_link, "a link"), (_pipe, "not a regular file")]
 )
 def test_a_package_holds_plain_files_alone(package: Path, plant: Callable[[Path], None], said: str) -> None:
     plant(package)
@@ -113,11 +113,11 @@ def test_a_package_holds_plain_files_alone(package: Path, plant: Callable[[Path]
 def test_a_manifest_that_is_a_link_or_a_pipe_is_not_read(package: Path, tmp_path: Path) -> None:
     moved = (package / MANIFEST_FILE).rename(tmp_path / "elsewhere.json")
     (package / MANIFEST_FILE).symlink_to(moved)
-    with pytest.raises(PackageError, match=r"package\.json is no regular file"):
+    with pytest.raises(PackageError, match=r"package\.json is not a regular file"):
         verify_package(package)
     (package / MANIFEST_FILE).unlink()
     os.mkfifo(package / MANIFEST_FILE)
-    with pytest.raises(PackageError, match=r"package\.json is no regular file"):
+    with pytest.raises(PackageError, match=r"package\.json is not a regular file"):
         read_manifest(package)
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_manifest_is_refused(package: Path, text: str) -> None:
 
 
 def test_an_empty_folder_is_no_package(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="is no model package"):
+    with pytest.raises(PackageError, match="is not a model package"):
         Detector.open(tmp_path)
 
 
@@ -223,7 +223,7 @@ def test_a_model_unlike_its_manifest_is_refused(
 @pytest.mark.parametrize("content", [b"", b"this is no model", b"\x08\x07" * 50])
 def test_a_file_that_is_no_model_is_refused(package: Path, backend: str, content: bytes) -> None:
     (package / MODEL_FILE).write_bytes(content)
-    with pytest.raises(PackageError, match=rf"model\.onnx (cannot be loaded by {backend}|is no valid ONNX file)"):
+    with pytest.raises(PackageError, match=rf"model\.onnx (cannot be loaded by {backend}|is not a valid ONNX file)"):
         Detector.open(resealed(package), backend=backend)
 
 

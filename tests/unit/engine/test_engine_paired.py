@@ -30,14 +30,14 @@ def _found(generator: _Generator, truth: Truth) -> Boxes:
 
 def _searched(generator: _Generator, truths: tuple[Truth, ...]) -> SearchedSplit:
     found = tuple(_found(generator, truth) for truth in truths)
-    return SearchedSplit(NAMES, found, found, truths, 0.1, 0.5)
+    return SearchedSplit(names=NAMES, curve=found, operating=found, truths=truths, conf=0.1, iou=0.5)
 
 
 def _repeated(searched: SearchedSplit, counts: list[int]) -> SearchedSplit:
-    """The split in which each image is there as often as `counts` says."""
+    """The split with each image repeated by `counts`."""
     rows = np.repeat(np.arange(len(counts)), counts)
     found, truths = tuple(searched.curve[row] for row in rows), tuple(searched.truths[row] for row in rows)
-    return SearchedSplit(NAMES, found, found, truths, 0.1, 0.5)
+    return SearchedSplit(names=NAMES, curve=found, operating=found, truths=truths, conf=0.1, iou=0.5)
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=1, max_size=6))
@@ -95,7 +95,7 @@ def test_limits_hold_the_true_gain_as_often_as_they_say() -> None:
         found = tuple(
             Boxes(box[: int(hit)], np.ones(int(hit), np.float32), np.zeros(int(hit), np.int64)) for hit in hits
         )
-        return SearchedSplit(("sheep",), found, found, truths, 0.5, 0.5)
+        return SearchedSplit(names=("sheep",), curve=found, operating=found, truths=truths, conf=0.5, iou=0.5)
 
     held = 0
     for _ in range(100):
@@ -120,18 +120,21 @@ def test_the_limits_of_few_images_lie_further_out() -> None:
 
 def test_one_image_has_no_limits() -> None:
     (boxes, truth), (fewer, _) = _found_of(9), _found_of(2)
-    splits = [SearchedSplit(("sheep",), (found,), (found,), (truth,), 0.5, 0.5) for found in (boxes, fewer)]
+    splits = [
+        SearchedSplit(names=("sheep",), curve=(found,), operating=(found,), truths=(truth,), conf=0.5, iou=0.5)
+        for found in (boxes, fewer)
+    ]
     gain = compare_splits(*splits).overall[RECALL]
     assert gain.gain == pytest.approx(0.7)
     assert np.isnan([gain.low, gain.high]).all()
 
 
-def test_what_is_found_of_a_class_without_labels_is_told() -> None:
+def test_detections_of_a_class_without_labels_are_counted() -> None:
     box, truth = _found_of(10)
     other = Boxes(box.xyxy, box.scores, np.array([0] * 6 + [2] * 4))
     compared = compare_splits(
-        SearchedSplit(NAMES, (other,), (other,), (truth,), 0.5, 0.5),
-        SearchedSplit(NAMES, (box,), (box,), (truth,), 0.5, 0.5),
+        SearchedSplit(names=NAMES, curve=(other,), operating=(other,), truths=(truth,), conf=0.5, iou=0.5),
+        SearchedSplit(names=NAMES, curve=(box,), operating=(box,), truths=(truth,), conf=0.5, iou=0.5),
         draws=10,
     )
     assert compared.unlabelled == {"goat": (0, 0), "cow": (4, 0)}
@@ -144,7 +147,7 @@ def test_an_undercount_and_an_overcount_are_as_bad() -> None:
     def search(boxes: int) -> SearchedSplit:
         rows = np.arange(boxes) % 2
         found = (Boxes(box[rows], np.linspace(0.9, 0.8, boxes).astype(np.float32), np.zeros(boxes, np.int64)),)
-        return SearchedSplit(("sheep",), found, found, truths, 0.5, 0.5)
+        return SearchedSplit(names=("sheep",), curve=found, operating=found, truths=truths, conf=0.5, iou=0.5)
 
     gain = compare_splits(search(1), search(3)).overall[COUNT_ERROR]
     assert (gain.candidate, gain.reference, gain.gain) == (-0.5, 0.5, 0.0)
@@ -152,7 +155,7 @@ def test_an_undercount_and_an_overcount_are_as_bad() -> None:
 
 
 def test_images_without_an_object_say_nothing() -> None:
-    searched = SearchedSplit(NAMES, (), (), (), 0.5, 0.5)
+    searched = SearchedSplit(names=NAMES, curve=(), operating=(), truths=(), conf=0.5, iou=0.5)
     compared = compare_splits(searched, searched)
     assert (compared.images, compared.overall, compared.classes) == (0, {}, {})
 
@@ -161,4 +164,4 @@ def test_searches_of_different_splits_are_not_compared() -> None:
     generator = np.random.default_rng(1)
     one = _searched(generator, (_truth(generator),))
     with pytest.raises(ValueError, match="different splits"):
-        compare_splits(one, SearchedSplit(NAMES, (), (), (), 0.5, 0.5))
+        compare_splits(one, SearchedSplit(names=NAMES, curve=(), operating=(), truths=(), conf=0.5, iou=0.5))

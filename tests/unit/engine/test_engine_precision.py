@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from packages import make_variant, with_variants
+from package_fixtures import make_variant, with_variants
 from transect.engine import Detector, ModelRef, PackageManifest, Precision, read_manifest
 from transect.engine.backends import choose_precision, native_precisions, open_backend, openvino_cpu
 from transect.engine.backends.cuda import session as gpu
@@ -143,7 +143,7 @@ def test_int8_needs_a_cpu_that_sums_bytes_without_overflow(cpuinfo: str, has: bo
         ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "DNNL_MAX_CPU_ISA": "AVX2_VNNI"}, {"bf16", "int8"}),
     ],
 )
-def test_what_onednn_was_told_to_leave_unused_is_not_native(environ: dict[str, str], forbidden: set[Precision]) -> None:
+def test_precisions_beyond_the_limit_are_not_native(environ: dict[str, str], forbidden: set[Precision]) -> None:
     assert openvino_cpu.forbidden_precisions(environ) == forbidden
 
 
@@ -164,7 +164,7 @@ def test_a_gpu_computes_what_its_generation_has(
     capability: tuple[int, int], native: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert native_precisions("cuda") == FP32  # there is none here
-    monkeypatch.setattr(gpu, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(gpu, "gpu_is_present", lambda: True)
     monkeypatch.setattr(gpu, "compute_capability", lambda: capability)
     assert native_precisions("cuda") == native
     assert native_precisions("tensorrt") == FP32
@@ -205,7 +205,7 @@ def test_a_gpu_opens_the_file_and_the_options_of_a_precision(
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
-    monkeypatch.setattr(gpu, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(gpu, "gpu_is_present", lambda: True)
     monkeypatch.setattr(gpu, "compute_capability", lambda: (8, 9))
     with Detector.open(package, precision=precision) as detector:
         assert (detector.backend, detector.precision) == ("cuda", precision)

@@ -22,7 +22,7 @@ from transect.engine.backends import (
     open_backend,
     open_package_backend,
 )
-from transect.engine.backends.best_anchors import best_anchors_model, holds_all
+from transect.engine.backends.best_anchors import best_anchors_model, has_all_above
 from transect.engine.backends.cuda import runtime as cuda_runtime
 from transect.engine.backends.cuda.errors import CudaFault, cuda_fault
 from transect.engine.backends.cuda.runner import GpuRunner
@@ -112,14 +112,14 @@ def test_a_provider_that_does_not_start_is_no_silent_fallback(package: Path) -> 
         )
 
 
-def test_auto_goes_on_where_the_gpu_does_not_start(
+def test_auto_falls_back_where_the_gpu_does_not_start(
     dot_package: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # As with ONNX Runtime's CUDA build on a machine without a GPU; opening it then fails in earnest.
-    monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
+    monkeypatch.setattr(choice, "gpu_is_supported", lambda _name: True)
     with caplog.at_level(logging.WARNING), Detector.open(dot_package) as detector:
         assert detector.backend == "openvino"
-    assert "Going on with openvino" in caplog.text
+    assert "Continuing with openvino" in caplog.text
 
 
 def test_a_model_with_another_input_is_refused(dot_package: Path) -> None:
@@ -185,13 +185,13 @@ def test_a_gpu_that_fails_at_its_start_is_no_fault_of_the_model(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     faulty(text)
-    monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
+    monkeypatch.setattr(choice, "gpu_is_supported", lambda _name: True)
     monkeypatch.setattr(Gpu, "open", lambda name, model, size, precision, **_: _gpu(model.parent, 4))
     with caplog.at_level(logging.WARNING), Detector.open(dot_package) as detector:
         assert detector.backend == "openvino"
     (record,) = caplog.records
     assert said in record.getMessage()
-    assert record.getMessage().endswith("Going on with openvino.")
+    assert record.getMessage().endswith("Continuing with openvino.")
     with pytest.raises(BackendUnavailableError, match="does not work with the GPU of this machine") as caught:
         Detector.open(dot_package, backend="cuda")
     assert said in str(caught.value)
@@ -287,8 +287,8 @@ def test_the_candidates_model_is_valid_and_shows_what_is_not_finite() -> None:
     output[1, 2, 7] = np.nan
     output[2, 0, 7] = np.inf
     _, _, best, total = session.run(None, {"output": output})
-    assert [holds_all(best[k], total[k], 1.0) for k in range(3)] == [True, False, False]
-    assert not holds_all(best[0], total[0], float(best[0, -1]) * 0.99)
+    assert [has_all_above(best[k], total[k], 1.0) for k in range(3)] == [True, False, False]
+    assert not has_all_above(best[0], total[0], float(best[0, -1]) * 0.99)
 
 
 @pytest.mark.parametrize("conf", [0.0, 0.001, 0.3, 0.9])
@@ -307,19 +307,19 @@ def test_a_detector_finds_the_same_with_candidates_alone(package: Path, conf: fl
 
 
 class _Lost:
-    """A GPU that is lost once `gone` is set."""
+    """A GPU that is lost after `lose`."""
 
     def __init__(self, faulty: Callable[..., _Fault]) -> None:
         self._fault = faulty(ILLEGAL, beyond=99)
 
-    def go(self) -> None:
+    def lose(self) -> None:
         self._fault.beyond = 0
 
 
 @pytest.fixture
 def gpu_machine(faulty: Callable[..., _Fault], monkeypatch: pytest.MonkeyPatch) -> _Lost:
-    """A machine whose GPU works until it is told to be lost."""
-    monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
+    """A machine whose GPU works until the test loses it."""
+    monkeypatch.setattr(choice, "gpu_is_supported", lambda _name: True)
     monkeypatch.setattr(Gpu, "open", lambda name, model, size, precision, **_: _gpu(model.parent, 4))
     return _Lost(faulty)
 
@@ -327,11 +327,11 @@ def gpu_machine(faulty: Callable[..., _Fault], monkeypatch: pytest.MonkeyPatch) 
 def test_a_lost_gpu_is_replaced_once_and_no_call_fails(
     gpu_machine: _Lost, package: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = open_package_backend(package, read_manifest(package), outlive_gpu=True)
+    backend = open_package_backend(package, read_manifest(package), cpu_fallback=True)
     images = np.random.default_rng(6).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
     expected = [backend.infer(image).copy() for image in images]
     names, said = [backend.name], (backend.instructions, backend.library)
-    gpu_machine.go()
+    gpu_machine.lose()
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda image: backend.infer(image).copy(), images))
     assert [*names, backend.name] == ["cuda", "openvino"]
@@ -340,14 +340,14 @@ def test_a_lost_gpu_is_replaced_once_and_no_call_fails(
     backend.close()
     (record,) = caplog.records
     assert "The GPU stopped computing (CUDA failure 700: an illegal memory access was encountered)" in record.message
-    assert record.message.endswith("Going on with openvino until then.")
+    assert record.message.endswith("Continuing with openvino until then.")
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(other, one, atol=2e-3, rtol=1e-3)
 
 
 def test_a_lost_gpu_is_an_error_for_who_must_not_change_in_between(gpu_machine: _Lost, package: Path) -> None:
     with Detector.open(package) as detector:
-        gpu_machine.go()
+        gpu_machine.lose()
         with pytest.raises(DeviceLostError, match=r"The GPU stopped computing .*start it again") as caught:
             detector.detect(np.zeros((64, 64, 3), np.uint8))
     assert "\n" not in str(caught.value)
@@ -355,8 +355,8 @@ def test_a_lost_gpu_is_an_error_for_who_must_not_change_in_between(gpu_machine: 
 
 def test_a_gpu_is_expected_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not expects_gpu("auto", "auto")
-    monkeypatch.setattr(choice, "gpu_is_offered", lambda _name: True)
-    monkeypatch.setattr(choice, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(choice, "gpu_is_supported", lambda _name: True)
+    monkeypatch.setattr(choice, "gpu_is_present", lambda: True)
     assert expects_gpu("auto", "auto")
     assert expects_gpu("cuda", "fp32")
     assert not expects_gpu("auto", "int8")
@@ -412,5 +412,5 @@ def test_buffers_are_page_locked_where_that_works(status: int, locked: int, monk
         ("/data/cuda/model.onnx failed: Protobuf parsing failed.", None),
     ],
 )
-def test_shortage_of_memory_is_told_from_other_faults(text: str, fault: CudaFault | None) -> None:
+def test_shortage_of_memory_is_distinguished_from_other_faults(text: str, fault: CudaFault | None) -> None:
     assert cuda_fault(RuntimeError(text)) == fault

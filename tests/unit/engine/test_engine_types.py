@@ -29,7 +29,14 @@ def test_impossible_options_are_named(values: dict[str, Any], name: str) -> None
 
 def test_a_result_is_the_contract() -> None:
     detection = Detection((1.23456, 2, 3, 4), 0.123456789, 1, "goat")
-    result = ImageResult("a.jpg", 100, 50, (detection,), ModelRef("detector", "3", "abc", "bf16"), 2)
+    result = ImageResult(
+        image="a.jpg",
+        width=100,
+        height=50,
+        detections=(detection,),
+        model=ModelRef("detector", "3", "abc", "bf16"),
+        tiles=2,
+    )
     assert json.loads(json.dumps(result.to_json())) == {
         "image": "a.jpg",
         "width": 100,

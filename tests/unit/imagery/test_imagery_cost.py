@@ -61,7 +61,7 @@ def write(kind: str, folder: Path) -> tuple[Path, str]:
     ["jpg", "jpg CMYK", "png", "png L", "png LA", "png RGBA", "png P", "png 16x1", "png 16x3", "png 16x4", "webp",
      "jp2", "tif", "tif 16x1", "tif 16x3"],
 )  # fmt: skip
-def test_no_picture_takes_more_than_its_header_says(kind: str, tmp_path: Path) -> None:
+def test_no_picture_takes_more_memory_than_estimated_from_its_header(kind: str, tmp_path: Path) -> None:
     path, told = write(kind, tmp_path)
     cost = picture_cost(path.read_bytes(), "picture")
     assert cost is not None

@@ -111,7 +111,7 @@ def made(draw: random.Random, path: Path) -> bool:
 
 
 def damaged(draw: random.Random, path: Path) -> None:
-    """Such a photo with a few bytes of its EXIF and XMP changed or gone, as cards and transfers do it."""
+    """Such a photo with some bytes of its EXIF and XMP changed or missing, as by cards and transfers."""
     made(draw, path)
     content = bytearray(path.read_bytes())
     end, how = content.rindex(b"\xff\xc0"), draw.randrange(3)
@@ -139,7 +139,7 @@ def same(ours: float | None, theirs: Any, tolerance: float) -> bool:
 
 
 def difference(ours: FrameMetadata, theirs: dict[str, Any]) -> str:
-    """What differs without a sentence that says so; empty where nothing does."""
+    """Differences without a reported reason; empty for none."""
     for axis, ref, latitude in (("GPSLatitude", "GPSLatitudeRef", True), ("GPSLongitude", "GPSLongitudeRef", False)):
         mine, degrees = (ours.latitude if latitude else ours.longitude), theirs.get(f"GPS:{axis}")
         letter = str(theirs.get(f"GPS:{ref}", "")).strip().upper()[:1]
@@ -167,7 +167,7 @@ def difference(ours: FrameMetadata, theirs: dict[str, Any]) -> str:
 
 @pytest.fixture
 def exiftool() -> Callable[[Path], list[dict[str, Any]]]:
-    """What exiftool says of each photo of a folder."""
+    """exiftool's values of each photo of a folder."""
     if shutil.which("exiftool") is None:
         if os.environ.get("REQUIRE_EXIFTOOL") == "1":
             pytest.fail("REQUIRE_EXIFTOOL=1, and exiftool is not installed (Debian: libimage-exiftool-perl).")

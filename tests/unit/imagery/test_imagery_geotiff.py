@@ -112,7 +112,7 @@ def test_a_geotiff_that_names_another_file_for_its_overviews_is_refused(tmp_path
         open_raster(path.read_bytes(), name="a.tif", max_pixels=None, whole_below=0)
 
 
-def test_a_geotiff_that_names_an_address_asks_nobody(tmp_path: Path, listener: socket.socket) -> None:
+def test_a_geotiff_that_names_an_address_makes_no_request(tmp_path: Path, listener: socket.socket) -> None:
     address = f"/vsicurl/http://127.0.0.1:{listener.getsockname()[1]}/x.tif"
     path = write(tmp_path / "map.tif", OVERVIEW_FILE=address)
     assert read_georeference(path) == "no position: it names another file to be read in its place; export it anew."
@@ -159,7 +159,7 @@ def test_files_beside_a_map_are_not_read(tmp_path: Path, private: Path) -> None:
         ("map.tif.aux.xml", "<PAMDataset><SRS>EPSG:32736</SRS></PAMDataset>"),
     ],
 )
-def test_what_a_file_beside_says_alone_is_missed_in_one_sentence(tmp_path: Path, name: str, text: str) -> None:
+def test_values_of_a_sidecar_alone_are_reported_in_one_sentence(tmp_path: Path, name: str, text: str) -> None:
     path = write(tmp_path / "map.tif")
     if not name.endswith(".msk"):
         with rasterio.open(path, "w", driver="GTiff", width=9, height=9, count=1, dtype="uint8") as plain:

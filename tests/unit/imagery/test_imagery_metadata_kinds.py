@@ -1,4 +1,4 @@
-"""Positions, heights, angles and times are read by kind: any spelling, type, encoding and place that says one thing."""
+"""Positions, heights, angles and times are read in any unambiguous spelling, type, encoding and location."""
 
 import struct
 from datetime import UTC, datetime, timedelta, timezone

@@ -181,7 +181,9 @@ def test_the_band_that_is_kept_changes_no_pixel_and_saves_reading(
 
     monkeypatch.setattr(windows, "_BAND_BYTES", band_bytes)
     path = write(tmp_path / "a.tif", scene(), photometric="rgb", compress="deflate", **options)
-    with windows.WindowedTiff(path, "a.tif", TiffTags(WIDTH, HEIGHT, orientation), None, Rendering()) as raster:
+    with windows.WindowedTiff(
+        path, "a.tif", TiffTags(width=WIDTH, height=HEIGHT, orientation=orientation), None, Rendering()
+    ) as raster:
         watched = raster._dataset = Watched(raster._dataset)
         starts_across, starts_down = (
             [*range(0, length - 40, 30), length - 40] for length in (raster.width, raster.height)

@@ -182,7 +182,7 @@ def test_exif_position_wins_over_xmp(tmp_path: Path) -> None:
     assert (metadata.latitude, metadata.longitude) == (1.0, -2.0)
 
 
-def test_rtk_says_how_well_a_position_is_known(tmp_path: Path) -> None:
+def test_rtk_gives_the_accuracy_of_a_position(tmp_path: Path) -> None:
     xmp = '<d drone-dji:RtkStdLon="0.03" drone-dji:RtkStdLat="0.04" drone-dji:RtkStdHgt="0.09"/>'
     found = read_frame_metadata(save(tmp_path / "a.jpg", xmp=xmp)).position_sd_m
     assert found == pytest.approx(0.0354, abs=1e-4)

@@ -133,7 +133,7 @@ def test_colours_are_found_by_the_names_of_bands(tmp_path: Path, how: str) -> No
     np.testing.assert_array_equal(decode_image(path, max_pixels=None), samples[[2, 1, 0]].transpose(1, 2, 0))
 
 
-def test_a_16_bit_map_of_12_bits_is_no_black_picture_and_says_how_it_is_shown(tmp_path: Path) -> None:
+def test_a_16_bit_map_of_12_bits_is_not_black_and_has_a_remark(tmp_path: Path) -> None:
     samples = np.random.default_rng(3).integers(0, 4096, (3, 40, 40)).astype(np.uint16)
     path = tmp_path / "twelve.tif"
     _write(path, _Made(samples, {"photometric": "rgb", "interleave": "band"}, None))

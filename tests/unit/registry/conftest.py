@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toys import build_toy_package, write_toy_dataset
+from toy_model import build_toy_package, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.registry import Registry, connect
 from transect.settings import load_settings

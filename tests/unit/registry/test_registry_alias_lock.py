@@ -7,8 +7,8 @@ from mlflow.exceptions import MlflowException
 
 from transect.errors import NotRegisteredError, PromotionRefusedError, RegistryError
 from transect.registry import Registry
-from transect.registry.promotion import alias_lock as claim
-from transect.registry.promotion.alias_lock import claimed
+from transect.registry.promotion import alias_lock
+from transect.registry.promotion.alias_lock import hold_alias_lock
 
 
 @pytest.fixture
@@ -22,16 +22,16 @@ def _tags(registry: Registry) -> dict[str, str]:
     return tags
 
 
-def test_a_claim_is_a_tag_that_goes_again(registry: Registry, model: str) -> None:
-    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+def test_a_lock_is_a_tag_that_is_removed_again(registry: Registry, model: str) -> None:
+    with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
         held.check()
         assert list(_tags(registry)) == [held.key]
         assert '"by": "ada"' in _tags(registry)[held.key]
     assert _tags(registry) == {}
 
 
-def test_a_claim_goes_also_when_its_holder_fails(registry: Registry, model: str) -> None:
-    with pytest.raises(ZeroDivisionError), claimed(registry.client, registry.uri, model, actor="ada"):
+def test_a_lock_is_released_when_its_holder_fails(registry: Registry, model: str) -> None:
+    with pytest.raises(ZeroDivisionError), hold_alias_lock(registry.client, registry.uri, model, actor="ada"):
         raise ZeroDivisionError
     assert _tags(registry) == {}
 
@@ -40,7 +40,7 @@ def test_one_holder_at_a_time(registry: Registry, model: str) -> None:
     inside: list[tuple[float, float]] = []
 
     def hold() -> None:
-        with claimed(registry.client, registry.uri, model, actor="ada"):
+        with hold_alias_lock(registry.client, registry.uri, model, actor="ada"):
             start = time.monotonic()
             time.sleep(0.05)
             inside.append((start, time.monotonic()))
@@ -55,12 +55,12 @@ def test_one_holder_at_a_time(registry: Registry, model: str) -> None:
     assert _tags(registry) == {}
 
 
-def test_a_claim_that_a_killed_process_left_is_taken_over(
+def test_a_lock_left_by_a_killed_process_is_taken_over(
     registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(claim, "STALE_S", 1.0)
+    monkeypatch.setattr(alias_lock, "STALE_S", 1.0)
     registry.client.set_registered_model_tag(model, "transect.claim.dead", '{"by": "bob"}')
-    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+    with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
         assert list(_tags(registry)) == [held.key]
     assert "transect.claim.dead" in caplog.text
 
@@ -68,11 +68,11 @@ def test_a_claim_that_a_killed_process_left_is_taken_over(
 def test_a_living_holder_makes_others_give_up_in_the_end(
     registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim, "WAIT_S", 1.0)
+    monkeypatch.setattr(alias_lock, "WAIT_S", 1.0)
     registry.client.set_registered_model_tag(model, "transect.claim.alive", '{"by": "bob"}')
     with (
         pytest.raises(PromotionRefusedError, match=r'another promotion or rollback \(\{"by": "bob"\}\)'),
-        claimed(registry.client, registry.uri, model, actor="ada"),
+        hold_alias_lock(registry.client, registry.uri, model, actor="ada"),
     ):
         pass
     assert list(_tags(registry)) == ["transect.claim.alive"]
@@ -81,8 +81,8 @@ def test_a_living_holder_makes_others_give_up_in_the_end(
 def test_a_holder_that_was_too_slow_may_write_no_more(
     registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with claimed(registry.client, registry.uri, model, actor="ada") as held:
-        monkeypatch.setattr(claim, "LEASE_S", 0.0)
+    with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
+        monkeypatch.setattr(alias_lock, "LEASE_S", 0.0)
         with pytest.raises(RegistryError, match="another process may move the aliases of detector"):
             held.check()
         monkeypatch.undo()
@@ -92,7 +92,7 @@ def test_a_holder_that_was_too_slow_may_write_no_more(
             held.check()
 
 
-def test_a_claim_whose_answer_was_lost_goes_too(
+def test_a_lock_whose_response_was_lost_is_released(
     registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = registry.client.set_registered_model_tag
@@ -104,29 +104,29 @@ def test_a_claim_whose_answer_was_lost_goes_too(
     monkeypatch.setattr(registry.client, "set_registered_model_tag", write_and_fail)
     with (
         pytest.raises(RegistryError, match="the answer was lost"),
-        claimed(registry.client, registry.uri, model, actor="ada"),
+        hold_alias_lock(registry.client, registry.uri, model, actor="ada"),
     ):
         pass
     assert _tags(registry) == {}
 
 
-def test_no_claim_is_taken_over_while_a_move_may_be_under_way() -> None:
+def test_no_lock_is_taken_over_while_a_move_may_be_under_way() -> None:
     # Every try of one call, as `connection` has it for MLflow's client, and the waits between them.
     longest_call = 3 * 60 + 1 + 2
-    assert claim.LEASE_S + longest_call < claim.STALE_S
-    assert claim.WAIT_S > claim.STALE_S
+    assert alias_lock.LEASE_S + longest_call < alias_lock.STALE_S
+    assert alias_lock.WAIT_S > alias_lock.STALE_S
 
 
-def test_a_model_that_is_gone_is_one_sentence(registry: Registry) -> None:
+def test_a_deleted_model_is_one_sentence(registry: Registry) -> None:
     with (
-        pytest.raises(NotRegisteredError, match=r"detector is gone from MLflow.*make train"),
-        claimed(registry.client, registry.uri, "detector", actor="ada"),
+        pytest.raises(NotRegisteredError, match=r"detector was deleted from MLflow.*make train"),
+        hold_alias_lock(registry.client, registry.uri, "detector", actor="ada"),
     ):
         pass
 
 
-def test_a_claim_does_not_look_like_anything_else(registry: Registry, model: str) -> None:
+def test_a_lock_tag_is_not_listed_as_a_model_tag(registry: Registry, model: str) -> None:
     registry.client.set_registered_model_tag(model, "owner", "ada")
-    with claimed(registry.client, registry.uri, model, actor="ada") as held:
+    with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
         held.check()
     assert _tags(registry) == {"owner": "ada"}

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import transect
-from toys import build_toy_package, paint
+from toy_model import build_toy_package, paint
 from transect.api import open_detector
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import MODEL_FILE, Detector, hash_files, read_manifest, tensorrt_folder, write_manifest
@@ -115,7 +115,7 @@ def test_an_altered_version_is_refused_by_everyone_who_opens_one(
         mine.resolve("production")
 
 
-def test_the_attack_works_where_nobody_verifies(mine: Registry, tmp_path: Path) -> None:
+def test_the_attack_works_without_verification(mine: Registry, tmp_path: Path) -> None:
     """Why MLflow's own client is no safe way to open what another may have written: it obeys MLmodel first."""
     _run_code(_register(mine, build_toy_package(tmp_path / "package")))
     with pytest.raises(PackageError):

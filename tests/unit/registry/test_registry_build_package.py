@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from packages import make_variant
-from toys import COLOURS, SIZE, build_toy_package, paint, write_toy_onnx
+from package_fixtures import make_variant
+from toy_model import COLOURS, SIZE, build_toy_package, paint, write_toy_onnx
 from transect.engine import INT8_FILES, Detector, ValidationCounts, read_manifest, verify_package
 from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
 from transect.errors import PackageError
@@ -90,7 +90,7 @@ def test_a_value_out_of_range_is_refused(tmp_path: Path) -> None:
 def test_an_existing_package_is_not_overwritten(tmp_path: Path) -> None:
     package = build_toy_package(tmp_path / "package")
     before = read_manifest(package)
-    with pytest.raises(PackageError, match="is there already"):
+    with pytest.raises(PackageError, match="exists already"):
         build_toy_package(tmp_path / "package", conf=0.5)
     assert read_manifest(package) == before
     shutil.rmtree(package)

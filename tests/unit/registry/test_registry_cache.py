@@ -8,12 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.engine import package_sha256
 from transect.errors import PackageError
 from transect.registry import LocalCache, ResolvedVersion
@@ -27,7 +27,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def resolved(package: Path) -> ResolvedVersion:
     return ResolvedVersion(
-        "detector", "3", "run", "file:///x", package_sha256(package), ("production",), "production", {"a": "b"}
+        name="detector",
+        version="3",
+        run_id="run",
+        source="file:///x",
+        package_sha256=package_sha256(package),
+        aliases=("production",),
+        alias="production",
+        tags={"a": "b"},
     )
 
 
@@ -183,7 +190,9 @@ def download(scratch):
     (scratch / "part").write_bytes(b"half")
     print("downloading", flush=True)
     time.sleep(600)
-LocalCache(Path(sys.argv[1])).put(ResolvedVersion("detector", "1", "", "", "0" * 64), download)
+LocalCache(Path(sys.argv[1])).put(ResolvedVersion(
+    name="detector", version="1", run_id="", source="", package_sha256="0" * 64
+), download)
 """
 
 
@@ -240,10 +249,10 @@ def test_pruning_spares_what_another_process_serves(tmp_path: Path, package: Pat
     _versions(cache, package, resolved, [1, 2, 3])
     code = (
         "import sys, json; from pathlib import Path; from transect.registry import LocalCache, ResolvedVersion\n"
-        "with LocalCache(Path(sys.argv[1])).in_use(ResolvedVersion(*json.loads(sys.argv[2]))):\n"
+        "with LocalCache(Path(sys.argv[1])).in_use(ResolvedVersion(**json.loads(sys.argv[2]))):\n"
         "    print('holding', flush=True); sys.stdin.read()"
     )
-    old = json.dumps(["detector", "1", resolved.run_id, resolved.source, resolved.package_sha256])
+    old = json.dumps(asdict(replace(resolved, version="1")))
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), old], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:

@@ -1,4 +1,4 @@
-"""What a package knows for a census, told in words."""
+"""The description of a package's validation data for a census."""
 
 from datetime import UTC, datetime
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Cleaning, CleanRule, Registry, clean_runs, plan_cleaning
 from transect.registry.runs import cleanup as cleaning_module
@@ -30,11 +30,11 @@ def _log(
 
 
 def _going(cleaning: Cleaning) -> list[str]:
-    return [one.run.name for one in cleaning.going]
+    return [one.run.name for one in cleaning.removable]
 
 
 def _reasons(cleaning: Cleaning) -> dict[str, str]:
-    return {run.name: why for run, why in cleaning.staying}
+    return {run.name: why for run, why in cleaning.kept}
 
 
 def _names(registry: Registry) -> set[str]:
@@ -46,7 +46,7 @@ def _plan(registry: Registry, rule: CleanRule, protected: dict[str, str] | None 
     return plan_cleaning(registry, rule, protected, now=_NOW)
 
 
-def test_the_rule_says_which_runs(registry: Registry) -> None:
+def test_the_rule_selects_runs(registry: Registry) -> None:
     for name, status, days in (
         ("old", "FAILED", 90),
         ("older", "KILLED", 91),
@@ -89,7 +89,7 @@ def _register(registry: Registry, run_id: str, folder: Path) -> None:
     registry.register(build_toy_package(folder), run_id, tags={})
 
 
-def test_what_something_stands_on_stays_and_says_why(registry: Registry, tmp_path: Path) -> None:
+def test_dependencies_stay_with_a_reason(registry: Registry, tmp_path: Path) -> None:
     client = registry.client
     grandparent = _log(registry, "grandparent", "KILLED")
     parent = _log(registry, "parent", "KILLED", transect__parent_run=grandparent)
@@ -122,7 +122,7 @@ def test_what_something_stands_on_stays_and_says_why(registry: Registry, tmp_pat
         "verdict": "it is the verdict on detector version 1",
         "earlier verdict": "it is a decision about detector version 1",
         "counted with": "the census census counted with its model",
-        "census": "it is a census, whose numbers somebody may stand on",
+        "census": "it is a census, whose results may be in use",
         "sweep": "alive, which stays, names it as its parent",
         "trial": "it is a trial of sweep, which is not finished",
         "waiting": "it has more to tell",
@@ -151,7 +151,7 @@ def test_a_run_that_changed_meanwhile_stays(registry: Registry, tmp_path: Path) 
     for name in ("resumed", "registered", "deleted", "old"):
         _log(registry, name)
     cleaning = _plan(registry, CleanRule.parse("failed", "30d"))
-    ids = {one.run.name: one.run.run_id for one in cleaning.going}
+    ids = {one.run.name: one.run.run_id for one in cleaning.removable}
     registry.client.update_run(ids["resumed"], status="RUNNING")
     _register(registry, ids["registered"], tmp_path / "package")
     registry.client.delete_run(ids["deleted"])
@@ -170,7 +170,7 @@ def test_a_version_made_between_the_last_look_and_the_deletion_brings_its_run_ba
 ) -> None:
     run_id = _log(registry, "old")
     cleaning = _plan(registry, CleanRule.parse("failed", "30d"))
-    real = cleaning_module._made
+    real = cleaning_module._version_made_by
 
     def register_after_the_first_look(client: object, asked: str) -> str:
         found = real(registry.client, asked)
@@ -178,7 +178,7 @@ def test_a_version_made_between_the_last_look_and_the_deletion_brings_its_run_ba
             _register(registry, run_id, tmp_path / "package")
         return found
 
-    monkeypatch.setattr(cleaning_module, "_made", register_after_the_first_look)
+    monkeypatch.setattr(cleaning_module, "_version_made_by", register_after_the_first_look)
     gone, stayed = clean_runs(registry, cleaning, CleanRule.parse("failed", "30d"))
     assert (gone, [why for _, why in stayed]) == ([], ["it made detector version 1 meanwhile"])
     assert _names(registry) == {"old"}

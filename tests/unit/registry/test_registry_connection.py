@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from transect.errors import RegistryError
 from transect.registry import Registry, connect
-from transect.registry.client.connection import shown, sqlite_path, translated
+from transect.registry.client.connection import mlflow_errors_as, redact_uri, sqlite_path
 from transect.settings import Settings, load_settings
 
 
@@ -81,7 +81,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path
     indirect=True,
 )
 def test_another_program_at_the_address_is_recognised(tmp_path: Path, answering: str) -> None:
-    with pytest.raises(RegistryError, match="no MLflow server"):
+    with pytest.raises(RegistryError, match="not an MLflow server"):
         connect(_settings(TRANSECT_HOME=str(tmp_path), MLFLOW_TRACKING_URI=answering))
 
 
@@ -92,7 +92,7 @@ def test_refused_credentials_name_the_variables(tmp_path: Path, answering: str) 
 
 
 @pytest.mark.parametrize("answering", [(403, b"Invalid Host header", "text/plain")], indirect=True)
-def test_a_refused_host_name_says_so(tmp_path: Path, answering: str) -> None:
+def test_a_rejected_host_name_is_reported(tmp_path: Path, answering: str) -> None:
     with pytest.raises(RegistryError, match=r"MLFLOW_SERVER_ALLOWED_HOSTS.*Invalid Host header"):
         connect(_settings(TRANSECT_HOME=str(tmp_path), MLFLOW_TRACKING_URI=answering))
 
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         connect(_settings(TRANSECT_HOME=str(tmp_path / "file" / "home")))
 
 
-def test_a_store_of_another_mlflow_says_how_to_upgrade(tmp_path: Path) -> None:
+def test_a_store_of_another_mlflow_names_the_upgrade_command(tmp_path: Path) -> None:
     settings = _settings(TRANSECT_HOME=str(tmp_path))
     connect(settings)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
@@ -200,13 +200,13 @@ def test_the_file_behind_an_sqlite_address(uri: str, path: Path | None) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    assert shown("http://user:secret@host:5000/x") == "http://REDACTED@host:5000/x"
-    assert shown("http://token@host:5000") == "http://REDACTED@host:5000"
-    assert shown("http://host:5000") == "http://host:5000"
+    assert redact_uri("http://user:secret@host:5000/x") == "http://REDACTED@host:5000/x"
+    assert redact_uri("http://token@host:5000") == "http://REDACTED@host:5000"
+    assert redact_uri("http://host:5000") == "http://host:5000"
 
 
 def test_what_mlflow_raises_becomes_one_line() -> None:
-    with pytest.raises(RegistryError) as caught, translated("http://mlflow:5000", "listing"):
+    with pytest.raises(RegistryError) as caught, mlflow_errors_as("http://mlflow:5000", "listing"):
         raise MlflowException("first line\nsecond line " + "x" * 1000)
     assert "first line second line" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -219,7 +219,7 @@ def test_a_store_that_is_locked_is_said_without_its_sql(tmp_path: Path) -> None:
         "(sqlite3.OperationalError) database is locked\n[SQL: INSERT INTO params VALUES (?, ?)]\n"
         "[parameters: ('position', '1.5 S')]\n(Background on this error at: https://sqlalche.me/e/20/e3q8)"
     )
-    with pytest.raises(RegistryError) as caught, translated(uri, "logging the census"):
+    with pytest.raises(RegistryError) as caught, mlflow_errors_as(uri, "logging the census"):
         raise MlflowException(said)
     assert "database is locked" in str(caught.value)
     assert not [part for part in ("SQL", "INSERT", "1.5 S", "sqlalche.me") if part in str(caught.value)]

@@ -1,4 +1,4 @@
-"""`transect import` and `transect export` stay inside of the folder that they are given, whatever it says."""
+"""`transect import` and `transect export` do not leave their folder, whatever it contains."""
 
 import os
 import shutil
@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.errors import InputError
 from transect.registry import Registry, connect, export_store, import_store
 from transect.registry.client.queries import all_versions
 from transect.registry.transfer import copy_models
-from transect.registry.transfer.copy_runs import Place
+from transect.registry.transfer.copy_runs import MlflowStore
 from transect.settings import load_settings
 
 _SECRET = "-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -23,7 +23,7 @@ _SECRET = "-----BEGIN OPENSSH PRIVATE KEY-----"
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """What belongs to whoever imports, and is nobody else's business."""
+    """A private file of the importing user."""
     folder = tmp_path / "private"
     folder.mkdir()
     (folder / "id_rsa").write_text(_SECRET)
@@ -148,7 +148,7 @@ def test_only_an_export_s_own_addresses_are_read(theirs: Registry, tmp_path: Pat
     run = theirs.client.search_runs([theirs.experiment("paper")])[0]
     run.info._artifact_uri = address.format(private=tmp_path, run=run.info.run_id)
     with pytest.raises(InputError, match=run.info.run_id) as caught:
-        Place(theirs, tmp_path).root(run)
+        MlflowStore(theirs, tmp_path).root(run)
     assert repr(run.info.artifact_uri) in str(caught.value)
 
 
@@ -157,7 +157,7 @@ def test_an_export_s_own_address_means_this_folder(theirs: Registry, tmp_path: P
     for prefix in ("file:///old/place/", "/old/place/", "file:///"):
         run.info._artifact_uri = f"{prefix}artifacts/p%23per/{run.info.run_id}/artifacts"
         expected = tmp_path.resolve() / "artifacts" / "p#per" / run.info.run_id / "artifacts"
-        assert Place(theirs, tmp_path).root(run) == expected.as_uri()
+        assert MlflowStore(theirs, tmp_path).root(run) == expected.as_uri()
 
 
 def _link_to_file(files: Path, private: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_server_names_no_place_of_this_machine(theirs: Registry, address: str,
     run = theirs.client.search_runs([theirs.experiment("paper")])[0]
     run.info._artifact_uri = address
     server = SimpleNamespace(uri="http://someone:secret@127.0.0.1:9", client=theirs.client)
-    place = Place(server)  # type: ignore[arg-type]  # only its address is looked at
+    place = MlflowStore(server)  # type: ignore[arg-type]  # only its address is looked at
     if copied:
         assert place.root(run) == address
         return

@@ -40,7 +40,9 @@ def _evidence(overall: Gain, latency: float = 1.0, **classes: dict[str, Gain]) -
         candidate=_model(overall.candidate),
         production=_model(overall.reference),
         paired=paired,
-        latency=Latency(20.0 * latency, 20.0, latency, 0.9 * latency, 8, 7),
+        latency=Latency(
+            candidate_ms=20.0 * latency, production_ms=20.0, ratio=latency, ratio_low=0.9 * latency, images=8, rounds=7
+        ),
     )
 
 
@@ -181,7 +183,9 @@ def test_what_is_not_a_number_is_refused_and_named() -> None:
 
 
 def test_a_split_without_objects_proves_nothing() -> None:
-    empty = replace(_evidence(_gain(0, 0)), paired=PairedComparison(4, 0.95, {}, {}, {}))
+    empty = replace(
+        _evidence(_gain(0, 0)), paired=PairedComparison(images=4, confidence=0.95, instances={}, overall={}, classes={})
+    )
     assert judge(empty, GateConfig()) == ["the test split has no labelled object, so that nothing can be compared"]
 
 

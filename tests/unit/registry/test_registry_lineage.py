@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.registry import Registry, find_run, run_lineage, version_details
 
 
@@ -51,6 +51,6 @@ def test_links_for_mlflows_pages(registry: Registry, run_id: str) -> None:
     assert "mlflow.note.content" not in client.get_run(folder).data.tags
 
 
-def test_a_run_that_is_gone_is_said_to_be(registry: Registry, run_id: str) -> None:
+def test_a_deleted_run_is_reported(registry: Registry, run_id: str) -> None:
     registry.client.delete_run(run_id)
     assert version_details(registry, "candidate")["trained by"].endswith("in configs_a, deleted")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 
-from transect.registry.client.metric_names import class_names, metric_name, told_apart
+from transect.registry.client.metric_names import class_names, distinct_metric_names, metric_name
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_names_lose_what_mlflow_refuses(name: str, taken: str) -> None:
     assert metric_name(name) == taken
 
 
-def test_names_that_fall_together_are_told_apart_by_themselves() -> None:
+def test_colliding_names_get_distinct_hashes() -> None:
     one, other = class_names(["a:b", "a;b"]).values()
     assert one != other
     assert class_names(["a;b", "other", "a:b"])["a:b"] == one
@@ -46,6 +46,6 @@ def test_any_names_are_different_ones_that_mlflow_takes(names: list[str]) -> Non
         metric = f"production/class/{part}/recall_at_conf_high"
         _validate_metric_name(metric)
         assert len(metric) <= 250
-    whole = told_apart(names)
+    whole = distinct_metric_names(names)
     assert len(set(whole.values())) == len(names)
     assert all(len(name) <= 250 for name in whole.values())

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from toys import COLOURS, write_toy_dataset
+from toy_model import COLOURS, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.errors import DatasetError, InputError, NotRegisteredError, PackageError, PromotionRefusedError
 from transect.registry import GateConfig, Registry, promote, rollback, version_details
-from transect.registry.promotion.comparison import gather_evidence, time_in_turns
+from transect.registry.promotion.comparison import compare_on_split, time_interleaved
 from transect.registry.promotion.gate import Evidence
 
 # Boxes 4 px beside the squares of 16 px overlap them by IoU 0.6: good at 0.5, bad above.
@@ -31,7 +31,7 @@ def _tags(registry: Registry, version: str) -> dict[str, str]:
     return registry.resolve(version).tags
 
 
-def test_the_first_good_candidate_is_promoted_and_says_why(registry: Registry, register: Register) -> None:
+def test_the_first_good_candidate_is_promoted_with_its_reason(registry: Registry, register: Register) -> None:
     version = register(_GOOD)
     verdict = promote(registry, actor="ada", reason="first one")
     assert verdict.promoted
@@ -53,7 +53,7 @@ def test_the_first_good_candidate_is_promoted_and_says_why(registry: Registry, r
     known = "no validation counts, no validation profile, no empty ground"
     assert registry.client.get_run(verdict.run_id).data.tags["transect.census_basis"] == known
     page = Path(registry.client.download_artifacts(verdict.run_id, "verdict.html")).read_text(encoding="utf-8")
-    assert f"What the candidate knows for a census: {known}." in page
+    assert f"Validation data of the candidate for a census: {known}." in page
     assert version_details(registry, version)["for a census"] == known
     assert "background:" in version_details(registry, version)["census warning"]
     assert registry.list_versions()[0].census_basis == "not known"
@@ -131,7 +131,7 @@ def test_models_are_timed_in_turns() -> None:
         calls.append(name)
         return float(next(clock))
 
-    first, second = time_in_turns(lambda: call("a"), lambda: call("b"), rounds=3)
+    first, second = time_interleaved(lambda: call("a"), lambda: call("b"), rounds=3)
     assert "".join(calls) == "baabbaab"
     assert (first, second) == ([2.0, 5.0, 6.0], [3.0, 4.0, 7.0])
 
@@ -205,11 +205,11 @@ def test_a_version_that_was_deleted_meanwhile_is_one_sentence(
     version = register(_GOOD)
 
     def evaluate_while_somebody_deletes(*arguments: Any) -> Evidence:
-        evidence = gather_evidence(*arguments)
+        evidence = compare_on_split(*arguments)
         registry.client.delete_model_version("detector", version)
         return evidence
 
-    monkeypatch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_while_somebody_deletes)
+    monkeypatch.setattr("transect.registry.promotion.promote.compare_on_split", evaluate_while_somebody_deletes)
     with pytest.raises(NotRegisteredError, match=f"version {version} was deleted from MLflow while it was evaluated"):
         promote(registry, actor="ada")
     assert _aliases(registry) == {"production": first}
@@ -221,11 +221,11 @@ def test_a_registered_model_that_was_deleted_meanwhile_is_one_sentence(
     register(_GOOD)
 
     def evaluate_while_somebody_deletes(*arguments: Any) -> Evidence:
-        evidence = gather_evidence(*arguments)
+        evidence = compare_on_split(*arguments)
         registry.client.delete_registered_model("detector")
         return evidence
 
-    monkeypatch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_while_somebody_deletes)
+    monkeypatch.setattr("transect.registry.promotion.promote.compare_on_split", evaluate_while_somebody_deletes)
     with pytest.raises(NotRegisteredError, match=r"was deleted from MLflow.*no model named detector") as caught:
         promote(registry, actor="ada")
     assert "\n" not in str(caught.value)
@@ -309,9 +309,9 @@ def test_production_that_moved_meanwhile_stops_the_promotion(
 
     def evaluate_while_somebody_promotes(*arguments: Any) -> Evidence:
         registry.client.set_registered_model_alias("detector", "production", first)
-        return gather_evidence(*arguments)
+        return compare_on_split(*arguments)
 
-    monkeypatch.setattr("transect.registry.promotion.promote.gather_evidence", evaluate_while_somebody_promotes)
+    monkeypatch.setattr("transect.registry.promotion.promote.compare_on_split", evaluate_while_somebody_promotes)
     with pytest.raises(PromotionRefusedError, match=f"production moved to version {first}"):
         promote(registry, candidate=second, actor="ada")
     assert _aliases(registry)["production"] == first
@@ -321,7 +321,7 @@ def test_production_that_moved_meanwhile_stops_the_promotion(
     assert "production moved" in tags["transect.verdict_reasons"]
 
 
-def test_a_production_whose_files_are_gone_can_be_replaced_by_force(registry: Registry, register: Register) -> None:
+def test_a_production_without_files_can_be_replaced_by_force(registry: Registry, register: Register) -> None:
     first = register(_GOOD)
     promote(registry, actor="ada")
     resolved = registry.resolve("production")
@@ -351,7 +351,7 @@ def test_rollback_swaps_and_swaps_back(registry: Registry, register: Register) -
     assert _aliases(registry) == {"candidate": second, "production": second, "previous": first}
 
 
-def test_rollback_without_a_previous_version_says_so(registry: Registry, register: Register) -> None:
+def test_rollback_without_a_previous_version_is_an_error(registry: Registry, register: Register) -> None:
     with pytest.raises(NotRegisteredError, match="no model named detector"):
         rollback(registry, actor="bob")
     version = register(_GOOD)

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from toys import COLOURS, write_toy_dataset
+from toy_model import COLOURS, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.errors import PackageError, PromotionRefusedError, RegistryError, UnreachableError
@@ -115,10 +115,10 @@ def test_a_move_whose_answer_was_lost_is_made(registry: Registry, register: Regi
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_a_move_that_failed_is_told(registry: Registry, register: Register, away: bool) -> None:
+def test_a_failed_move_is_reported(registry: Registry, register: Register, away: bool) -> None:
     version = register(_GOOD)
     flaky = _with_lost_answers(registry, "production", after=False, away=away)
-    with pytest.raises(RegistryError, match="is not known; transect models list tells" if away else "was lost"):
+    with pytest.raises(RegistryError, match="is not known; transect models list shows it" if away else "was lost"):
         promote(flaky, actor="ada")
     assert _aliases(registry) == {"candidate": version}
     assert _tags(registry, version)["transect.verdict"] == "failed"
@@ -165,11 +165,29 @@ def test_a_verdict_on_hundreds_of_classes_fits_into_mlflow(registry: Registry, r
     resolved = registry.resolve(register(_GOOD))
     loss = Gain(0.1234567890123, 0.9876543210987, -0.8641975320864, -0.9, -0.8)
     classes = {f"a species with number {number}": dict.fromkeys(QUANTITIES, loss) for number in range(300)}
-    paired = PairedComparison(50, 0.95, dict.fromkeys(classes, 7), dict.fromkeys(QUANTITIES, loss), classes)
-    measured = Measured(0.5, 0.5, 0.5, 0.5, classes={name: {"mAP50": 0.1234567890123} for name in classes})
+    paired = PairedComparison(
+        images=50,
+        confidence=0.95,
+        instances=dict.fromkeys(classes, 7),
+        overall=dict.fromkeys(QUANTITIES, loss),
+        classes=classes,
+    )
+    measured = Measured(
+        map50=0.5,
+        map50_95=0.5,
+        precision=0.5,
+        recall=0.5,
+        classes={name: {"mAP50": 0.1234567890123} for name in classes},
+    )
     evidence = Evidence(measured, measured, paired)
     case = Case(
-        resolved, resolved, GateConfig(), "ada", "", evidence=evidence, refusals=tuple(judge(evidence, GateConfig()))
+        challenger=resolved,
+        holder=resolved,
+        gate=GateConfig(),
+        actor="ada",
+        reason="",
+        evidence=evidence,
+        refusals=tuple(judge(evidence, GateConfig())),
     )
     run_id = log_verdict(registry, case)
     reasons = registry.client.get_run(run_id).data.tags["transect.verdict_reasons"]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from toys import build_toy_package, paint
+from toy_model import build_toy_package, paint
 
 with warnings.catch_warnings():
     # MLflow warns about its own type hints when this part of it is imported.

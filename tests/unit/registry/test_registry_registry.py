@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from toys import build_toy_package
+from toy_model import build_toy_package
 from transect.engine import Detector, package_sha256
 from transect.errors import NotRegisteredError, PackageError, RegistryError
 from transect.registry import Registry, version_details
@@ -166,7 +166,7 @@ def test_files_that_were_changed_in_the_store_are_refused(registry: Registry, pa
     assert registry.cache.get(resolved) is None
 
 
-def test_files_that_are_gone_are_named(registry: Registry, package: Path, run_id: str) -> None:
+def test_missing_files_are_named(registry: Registry, package: Path, run_id: str) -> None:
     registry.register(package, run_id, tags={})
     resolved = registry.resolve("candidate")
     _artifacts(registry).rename(package.parent / "elsewhere")

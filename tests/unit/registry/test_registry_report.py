@@ -11,7 +11,7 @@ _GAINS = {
     RECALL: Gain(0.7, 0.9, -0.2, -0.3, -0.1),
     COUNT_ERROR: Gain(0.0, 0.1, 0.1, 0.0, 0.2),
 }
-_MODEL = Measured(0.8, 0.6, 0.9, None, count_error=-0.1, precision_used="bf16")
+_MODEL = Measured(map50=0.8, map50_95=0.6, precision=0.9, recall=None, count_error=-0.1, precision_used="bf16")
 
 
 class _Rows(HTMLParser):
@@ -35,8 +35,12 @@ class _Rows(HTMLParser):
 
 
 def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() -> None:
-    paired = PairedComparison(12, 0.95, {"<cow>": 7}, _GAINS, {"<cow>": _GAINS})
-    evidence = Evidence(_MODEL, _MODEL, paired, Latency(20, 10, 2, 1.5, 8, 7))
+    paired = PairedComparison(
+        images=12, confidence=0.95, instances={"<cow>": 7}, overall=_GAINS, classes={"<cow>": _GAINS}
+    )
+    evidence = Evidence(
+        _MODEL, _MODEL, paired, Latency(candidate_ms=20, production_ms=10, ratio=2, ratio_low=1.5, images=8, rounds=7)
+    )
     page = verdict_page("detector version 2 <b>", ["it is <worse>"], evidence, GateConfig())
     assert "<worse>" not in page
     assert "<cow>" not in page
@@ -49,14 +53,14 @@ def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() ->
     assert "2.00 times as long" in page
 
 
-def test_remarks_are_told_and_escaped() -> None:
+def test_remarks_are_shown_and_escaped() -> None:
     page = verdict_page("one", [], Evidence(_MODEL), GateConfig(), remarks=["by <ada>"])
     assert "by &lt;ada&gt;" in page
 
 
 def test_limits_that_are_not_known_are_not_drawn() -> None:
     gains = {quantity: Gain(0.6, 0.5, 0.1, math.nan, math.nan) for quantity in _GAINS}
-    paired = PairedComparison(1, 0.95, {"cow": 7}, gains, {"cow": gains})
+    paired = PairedComparison(images=1, confidence=0.95, instances={"cow": 7}, overall=gains, classes={"cow": gains})
     page = verdict_page("one image", [], Evidence(_MODEL, _MODEL, paired), GateConfig())
     assert "nan" not in page
     assert page.count("unknown") == 6
@@ -64,7 +68,9 @@ def test_limits_that_are_not_known_are_not_drawn() -> None:
 
 
 def test_a_split_without_objects_has_a_page_too() -> None:
-    paired = PairedComparison(4, 0.95, {}, {}, {}, {"cow": (1, 0)})
+    paired = PairedComparison(
+        images=4, confidence=0.95, instances={}, overall={}, classes={}, unlabelled={"cow": (1, 0)}
+    )
     assert "over 4 images" in verdict_page("empty", ["nothing"], Evidence(_MODEL, _MODEL, paired), GateConfig())
 
 

@@ -76,7 +76,7 @@ def test_a_comparison_shows_what_differs(registry: Registry) -> None:
         compare_runs([one])
 
 
-def test_json_says_null_for_what_is_no_number(registry: Registry) -> None:
+def test_json_has_null_for_a_metric_that_is_not_finite(registry: Registry) -> None:
     row = find_run(registry, _log(registry, "a", loss=math.nan, recall=0.5))
     read = json.loads(row.as_json())
     assert read["metrics"] == {"loss": None, "recall": 0.5}

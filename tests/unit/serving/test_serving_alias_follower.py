@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from packages import write_package
+from package_fixtures import write_package
 from transect.engine import MODEL_FILE, Detector, ModelRef
 from transect.errors import NotRegisteredError, PackageError, RegistryError
 from transect.registry import ResolvedVersion
@@ -34,7 +34,13 @@ class InMemoryModelSource:
             raise RegistryError("MLflow cannot be reached.")
         if self.alias is None:
             raise NotRegisteredError("No version has the alias; promote one.")
-        return ResolvedVersion("detector", self.alias, f"run-{self.alias}", "runs:/x/model", self.alias * 64)
+        return ResolvedVersion(
+            name="detector",
+            version=self.alias,
+            run_id=f"run-{self.alias}",
+            source="runs:/x/model",
+            package_sha256=self.alias * 64,
+        )
 
     def fetch(self, resolved: ResolvedVersion) -> Path:
         return self.packages[resolved.version]
@@ -286,7 +292,9 @@ def test_version_numbers_that_start_anew_are_new_versions(
 ) -> None:
     harness.source.alias = "1"
     harness.poll()
-    anew = ResolvedVersion("detector", "1", "another-run", "runs:/y/model", "1" * 64)
+    anew = ResolvedVersion(
+        name="detector", version="1", run_id="another-run", source="runs:/y/model", package_sha256="1" * 64
+    )
     monkeypatch.setattr(harness.source, "resolve", lambda: anew)
     harness.poll()
     assert harness.slot.current is not None

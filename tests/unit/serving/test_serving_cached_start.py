@@ -10,8 +10,8 @@ from transect.registry import ResolvedVersion
 from transect.serving.models.cached_start import CachedModelPreload
 from transect.serving.models.slot import ServedModel
 
-KNOWN = ResolvedVersion("detector", "3", "run", "runs:/run/model", "3" * 64)
-OTHER = ResolvedVersion("detector", "4", "run", "runs:/run/model", "4" * 64)
+KNOWN = ResolvedVersion(name="detector", version="3", run_id="run", source="runs:/run/model", package_sha256="3" * 64)
+OTHER = ResolvedVersion(name="detector", version="4", run_id="run", source="runs:/run/model", package_sha256="4" * 64)
 LONG = 3600.0
 
 

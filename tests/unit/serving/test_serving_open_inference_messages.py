@@ -147,9 +147,17 @@ def test_too_many_images_are_refused() -> None:
 MODEL = ModelRef("detector", "7", "run-7", "fp32")
 SHEEP, GOAT = Detection((0, 0, 1, 1), 0.25, 0, "schäfchen"), Detection((1, 1, 2, 2), 1.0, 1, "goat")
 RESULTS = (
-    ImageResult("image 0", 60, 40, (Detection((1.5, 2.25, 3.0, 4.0), 0.5, 2, "cow"),), MODEL, 3, truncated=True),
-    ImageResult("image 1", 10, 20, (), MODEL, 1),
-    ImageResult("image 2", 9, 9, (SHEEP, GOAT), MODEL, 1),
+    ImageResult(
+        image="image 0",
+        width=60,
+        height=40,
+        detections=(Detection((1.5, 2.25, 3.0, 4.0), 0.5, 2, "cow"),),
+        model=MODEL,
+        tiles=3,
+        truncated=True,
+    ),
+    ImageResult(image="image 1", width=10, height=20, detections=(), model=MODEL, tiles=1),
+    ImageResult(image="image 2", width=9, height=9, detections=(SHEEP, GOAT), model=MODEL, tiles=1),
 )
 
 

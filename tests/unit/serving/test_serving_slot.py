@@ -18,7 +18,9 @@ IMAGE = np.zeros((64, 64, 3), np.uint8)
 def served(dot_package: Path) -> Callable[[str], ServedModel]:
     def make(version: str) -> ServedModel:
         detector = Detector.open(dot_package, ref=ModelRef("detector", version, "run"), backend="onnxruntime")
-        resolved = ResolvedVersion("detector", version, "run", "runs:/run/model", "0" * 64)
+        resolved = ResolvedVersion(
+            name="detector", version=version, run_id="run", source="runs:/run/model", package_sha256="0" * 64
+        )
         return ServedModel(detector, resolved, datetime.now(UTC), from_cache=False)
 
     return make

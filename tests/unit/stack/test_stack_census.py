@@ -34,7 +34,7 @@ def census(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
         runtime=lambda: "stack",
         build_once=lambda service: None,
         compose_value=lambda service, key: "transect-census:cuda",
-        origin=lambda image: [],
+        provenance_options=lambda image: [],
         replace_by=lambda command: became.append(list(command)),
     )
 

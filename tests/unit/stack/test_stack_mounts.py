@@ -19,7 +19,7 @@ def test_a_training_set_is_mounted_read_only_at_its_own_path(tmp_path: Path) -> 
     assert seen.arguments() == ["--volume", f"{data.parent}:{data.parent}:ro"]
 
 
-def test_nothing_that_a_data_yaml_says_is_mounted(tmp_path: Path) -> None:
+def test_a_data_yaml_does_not_decide_what_is_mounted(tmp_path: Path) -> None:
     # Its text comes from strangers: the socket of Docker in a comment was enough to mount /run.
     data = write(
         tmp_path / "set" / "data.yaml",
@@ -47,7 +47,7 @@ def test_nothing_that_a_data_yaml_says_is_mounted(tmp_path: Path) -> None:
         "val: link\n",
     ],
 )
-def test_data_outside_of_its_folder_is_seen_only_when_the_user_says_so(tmp_path: Path, text: str) -> None:
+def test_data_outside_of_its_folder_is_mounted_only_on_request(tmp_path: Path, text: str) -> None:
     there = tmp_path / "the there"
     write(there / "list.txt")
     (tmp_path / "there").symlink_to(there)

@@ -56,7 +56,7 @@ def test_panels_have_their_own_id_and_their_own_place() -> None:
         assert apart_in_x or apart_in_y
 
 
-def test_every_panel_says_what_it_shows() -> None:
+def test_every_panel_has_a_description() -> None:
     for panel in promql.dashboard()["panels"]:
         assert panel["title"]
         if panel["type"] != "row":

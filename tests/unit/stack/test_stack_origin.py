@@ -1,10 +1,10 @@
-"""What the containers are told of who started them, where, and from which source."""
+"""Provenance that is passed to containers: user, host and source version."""
 
 import platform
 import subprocess
 from pathlib import Path
 
-import origin
+import provenance_env
 import pytest
 
 
@@ -24,8 +24,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(folder, "add", ".")
     git(folder, "commit", "-m", "a")
     monkeypatch.delenv("TRANSECT_SOURCE_DIFF", raising=False)
-    monkeypatch.setattr(origin, "ROOT", folder)
-    monkeypatch.setattr(origin, "CHANGES", folder / "runs" / "stack" / "changes.patch")
+    monkeypatch.setattr(provenance_env, "ROOT", folder)
+    monkeypatch.setattr(provenance_env, "CHANGES", folder / "runs" / "stack" / "changes.patch")
     return folder
 
 
@@ -35,10 +35,10 @@ def told(options: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("checkout")
-def test_a_container_is_told_the_machine_and_who_typed_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_gets_the_host_and_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "root")
     monkeypatch.setenv("SUDO_USER", "ada")
-    found = told(origin.origin("no-such-image:local"))
+    found = told(provenance_env.provenance_options("no-such-image:local"))
     assert found["USER"] == "ada"
     assert found["HOST_NAME"] == platform.node()
     # An image that is not there has no digest to tell.
@@ -49,11 +49,11 @@ def test_a_container_is_told_the_machine_and_who_typed_the_command(monkeypatch: 
 def test_the_user_is_known_without_any_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    assert told(origin.origin("no-such-image:local"))["USER"] not in ("", "unknown")
+    assert told(provenance_env.provenance_options("no-such-image:local"))["USER"] not in ("", "unknown")
 
 
 def test_a_clean_source_is_its_commit_alone(checkout: Path) -> None:
-    options = origin.origin("no-such-image:local")
+    options = provenance_env.provenance_options("no-such-image:local")
     assert told(options)["GIT_DIRTY"] == "false"
     assert "GIT_CHANGES" not in told(options)
     assert "--volume" not in options
@@ -64,7 +64,7 @@ def test_the_changes_of_the_source_are_mounted_and_make_it_again(checkout: Path,
     git(tmp_path, "clone", str(checkout), "copy")
     (checkout / "code.py").write_text("a = 2\n", encoding="utf-8")
     (checkout / "notes.txt").write_text("never published", encoding="utf-8")
-    options = origin.origin("no-such-image:local")
+    options = provenance_env.provenance_options("no-such-image:local")
     assert told(options)["GIT_DIRTY"] == "true"
     source, inside, mode = options[options.index("--volume") + 1].split(":")
     assert (inside, mode) == (told(options)["GIT_CHANGES"], "ro")
@@ -82,7 +82,7 @@ def test_secrets_are_in_no_patch(checkout: Path) -> None:
     (checkout / "code.py").write_text("password = 'CANARY'\n", encoding="utf-8")
     (checkout / ".env.prod").write_text("CANARY\n", encoding="utf-8")
     git(checkout, "add", ".")
-    options = origin.origin("no-such-image:local")
+    options = provenance_env.provenance_options("no-such-image:local")
     source = options[options.index("--volume") + 1].split(":")[0]
     patch = Path(source).read_text(encoding="utf-8")
     assert "CANARY" not in patch
@@ -100,5 +100,5 @@ def test_whose_changes_are_published_is_a_setting(
     (checkout / "code.py").write_text("a = 2\n", encoding="utf-8")
     if foreign:
         (checkout / "transect").mkdir()
-        monkeypatch.setattr(origin, "ROOT", checkout / "transect")
-    assert ("GIT_CHANGES" in told(origin.origin("no-such-image:local"))) is published
+        monkeypatch.setattr(provenance_env, "ROOT", checkout / "transect")
+    assert ("GIT_CHANGES" in told(provenance_env.provenance_options("no-such-image:local"))) is published

@@ -24,7 +24,7 @@ from transect.engine import (
     search_split,
     write_profile,
 )
-from transect.engine.profile.appearance import STATISTICS, appearance, sampled
+from transect.engine.profile.appearance import STATISTICS, appearance, sample_tiles
 from transect.engine.profile.network_features import NetworkFeatures
 from transect.errors import PackageError
 from transect.training.packaging.validation_profile import build_profile, feature_space
@@ -53,12 +53,12 @@ def test_statistics_are_what_their_names_say() -> None:
 
 
 def test_a_few_tiles_speak_for_an_image() -> None:
-    assert sampled(1) == [0]
-    assert sampled(48) == [24]
-    assert sampled(64) == [16, 48]
-    assert len(sampled(10_000)) == 64
-    assert len(set(sampled(10_000))) == 64
-    assert max(sampled(10_000)) < 10_000
+    assert sample_tiles(1) == [0]
+    assert sample_tiles(48) == [24]
+    assert sample_tiles(64) == [16, 48]
+    assert len(sample_tiles(10_000)) == 64
+    assert len(set(sample_tiles(10_000))) == 64
+    assert max(sample_tiles(10_000)) < 10_000
 
 
 def test_features_are_the_means_of_what_reaches_the_head(make_package: Callable[..., Path]) -> None:
@@ -88,14 +88,14 @@ def test_a_network_without_named_layers_has_no_features(dot_package: Path) -> No
     assert NetworkFeatures.open(dot_package / "model.onnx", 64) is None
     with Detector.open(dot_package) as detector:
         assert detector.profile is None
-        statistics, features = detector.look(np.full((64, 200, 3), 51, np.uint8))
+        statistics, features = detector.sample_appearance(np.full((64, 200, 3), 51, np.uint8))
     assert features.shape == (1, 0)
     assert statistics[0, 0] == pytest.approx(0.2)
 
 
 def test_padding_is_no_part_of_a_look(dot_package: Path) -> None:
     with Detector.open(dot_package) as detector:
-        statistics, _ = detector.look(np.full((20, 60, 3), 255, np.uint8), DetectOptions(tile="off"))
+        statistics, _ = detector.sample_appearance(np.full((20, 60, 3), 255, np.uint8), DetectOptions(tile="off"))
         assert statistics[0, 0] == pytest.approx(1.0)
         assert detector.network_scale(32, 16) == 2.0
         assert detector.network_scale(640, 480) == 1.0
@@ -140,7 +140,7 @@ def test_a_profile_is_built_written_and_read(dot_package: Path, tmp_path: Path) 
     assert profile.space is None
     assert [row[0] for row in profile.looks] == list(range(len(split.images)))
     assert profile.mpx == pytest.approx([64 * 64 / 1e6] * len(split.images))  # scaled up to the network's input
-    assert profile.look_of_images().shape == (len(split.images), len(STATISTICS))
+    assert profile.mean_appearance_by_image().shape == (len(split.images), len(STATISTICS))
     assert len(profile.training_looks) == len(dataset.splits["train"].images)
     assert set(profile.detections) == set(dataset.names)
     write_profile(tmp_path, profile)
@@ -153,7 +153,15 @@ def test_what_was_found_is_kept_with_its_size_and_whether_it_was_right(dot_packa
         np.array([[0, 0, 20, 20], [50, 50, 60, 90]], np.float32), np.array([0.9, 0.4], np.float32), np.array([1, 1])
     )
     truth = Truth(np.array([[1, 1, 20, 20]], np.float64), np.array([1]))
-    searched = SearchedSplit(dataset.names, (found,), (found,), (truth,), 0.25, 0.5, ((128, 128),))
+    searched = SearchedSplit(
+        names=dataset.names,
+        curve=(found,),
+        operating=(found,),
+        truths=(truth,),
+        conf=0.25,
+        iou=0.5,
+        sizes=((128, 128),),
+    )
     with Detector.open(dot_package) as detector:
         profile = build_profile(detector, dataset, searched, max_pixels=10**6)
     # The network sees half of the picture's size.
@@ -166,16 +174,16 @@ def test_a_look_of_several_tiles_is_their_mean() -> None:
     profile = ValidationProfile(
         conf=0.2, iou=0.5, mpx=(1, 1, 1), looks=((0, 2, *look), (2, 1, *look), (0, 4, *look)), space=None, detections={}
     )
-    assert profile.look_of_images()[:, 0].tolist() == [3, 1]
+    assert profile.mean_appearance_by_image()[:, 0].tolist() == [3, 1]
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"looks": [[0, 1.0]]}, "a row of looks has not 9 numbers"),
-        ({"training_looks": [[1.0]]}, "a row of training_looks has not 8 numbers"),
-        ({"looks": [[7, *[0.5] * 8]]}, "an image is named that is none of the 2"),
-        ({"detections": {"elk": [[2, 0.5, 9.0, 1]]}}, "an image is named that is none of the 2"),
+        ({"looks": [[0, 1.0]]}, "a row of looks does not have 9 numbers"),
+        ({"training_looks": [[1.0]]}, "a row of training_looks does not have 8 numbers"),
+        ({"looks": [[7, *[0.5] * 8]]}, "an image number is not among the 2"),
+        ({"detections": {"elk": [[2, 0.5, 9.0, 1]]}}, "an image number is not among the 2"),
         ({"detections": {"elk": [[0, 0.5, 9.0, 2]]}}, "less than or equal to 1"),
         ({"conf": "high"}, "valid number"),
         ({"more": 1}, "not permitted"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packages import make_variant
+from package_fixtures import make_variant
 from tiny_datasets import write_spots_dataset
 from transect.datasets import load_dataset
 from transect.engine import Detector, Evaluation, Precision, VariantLimits, read_manifest, search_split

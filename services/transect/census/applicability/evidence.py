@@ -42,7 +42,7 @@ def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: 
     rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
     for name, number in of_class.items():
         rows[species[number]] += profile.detections.get(name, ())
-    appearance = profile.look_of_images()
+    appearance = profile.mean_appearance_by_image()
     return Pictures(
         np.array(profile.mpx),
         appearance,

@@ -20,7 +20,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from transect.census.ground.geometry import FloatArray, Grid
-from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, said_beside
+from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, sidecar_name
 
 # The mask of a map is read at so many pixels a side, so its edges are known to a two-thousandth of its side.
 _MASK_SIDE = 2000
@@ -125,7 +125,7 @@ def read_georeference(path: Path) -> Georeference | str | None:
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         with geotiff(path) as dataset:
-            aside = said_beside(path, dataset)
+            aside = sidecar_name(path, dataset)
             return _beside(aside) if aside else _open(dataset)
     except ProjError:
         return (

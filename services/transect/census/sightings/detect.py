@@ -143,7 +143,7 @@ class _Search:
             with open_raster(
                 frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering
             ) as raster:
-                found = self.detector.detect(raster, name=frame.name, options=options, stop=self.stop, in_turn=True)
+                found = self.detector.detect(raster, name=frame.name, options=options, stop=self.stop, fifo=True)
                 return found, self._appearance(raster, options)
         except ImageError as error:
             return ImageResult.failed(frame.name, self.detector.ref, str(error)), np.empty((0, 0))
@@ -155,7 +155,7 @@ class _Search:
         profile = self.detector.profile
         if profile is None:
             return np.empty((0, 0))
-        statistics, features = self.detector.look(raster, options)
+        statistics, features = self.detector.sample_appearance(raster, options)
         if profile.space is None:
             return statistics
         if features.shape[1] != len(profile.space.mean):

@@ -1,1 +1,1 @@
-"""Commands on the runs that MLflow has."""
+"""Commands on MLflow runs."""

@@ -1,4 +1,4 @@
-"""`transect runs clean`: let go of runs that nothing stands on; on its own it only says what would go."""
+"""`transect runs clean`: delete runs that nothing depends on; without --yes it only lists them."""
 
 import shlex
 from collections.abc import Sequence
@@ -29,11 +29,12 @@ def clean(
     local: Annotated[
         bool, typer.Option("--local", help="Folders under TRANSECT_HOME/train that MLflow has in full, not runs.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list what would be deleted.")] = False,
 ) -> None:
-    """Say which runs may go, which may not and why; with --yes, delete them in MLflow, where they can be restored.
+    """List the runs that may be deleted, and those that stay with the reason; with --yes, delete them in MLflow.
 
-    A run behind a registered version never goes, nor what such a run or a census stands on.
+    Deleted runs can be restored. The run of a registered version always stays, and so does every run that it or a
+    census depends on.
     """
     from transect.registry import CleanRule, connect
 
@@ -53,18 +54,18 @@ def _clean_runs(settings: Settings, registry: "Registry", rule: "CleanRule", *, 
 
     cleaning = plan_cleaning(registry, rule, undelivered_runs(settings))
     _print_runs(cleaning)
-    if not cleaning.going:
+    if not cleaning.removable:
         print("Nothing to remove.")
         return
     if not yes:
-        print(f"Nothing was removed; --yes removes these {len(cleaning.going)} runs ({_bytes(cleaning.size)}).")
+        print(f"Nothing was removed; --yes removes these {len(cleaning.removable)} runs ({_bytes(cleaning.size)}).")
         return
-    gone, stayed = clean_runs(registry, cleaning, rule)
+    deleted, stayed = clean_runs(registry, cleaning, rule)
     for run, why in stayed:
         print(f"{run.run_id} ({run.name}) stays: {why}.")
-    print(f"Removed {len(gone)} runs; each can be restored: mlflow runs restore --run-id ID")
-    if gone:
-        print(f"What frees the space for good, and what that takes with it, is in docs/tracking.md: {_for_good(gone)}")
+    print(f"Removed {len(deleted)} runs; each can be restored: mlflow runs restore --run-id ID")
+    if deleted:
+        print(f"To free the space for good (docs/tracking.md says what else that removes): {_gc_command(deleted)}")
 
 
 def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", *, yes: bool) -> None:
@@ -73,7 +74,7 @@ def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", 
     folders = find_removable_folders(settings, registry, rule)
     for run_folder in folders.removable:
         print(f"{run_folder.folder}  {_bytes(run_folder.size)}")
-    _print_staying([(str(folder), why) for folder, why in folders.kept])
+    _print_kept([(str(folder), why) for folder, why in folders.kept])
     if not folders.removable:
         print("Nothing to remove.")
         return
@@ -81,29 +82,29 @@ def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", 
         count, size = len(folders.removable), _bytes(folders.size)
         print(f"Nothing was removed; --yes removes these {count} folders ({size}) for good.")
         return
-    gone, stayed = remove_run_folders(registry, folders)
-    _print_staying([(str(folder), why) for folder, why in stayed])
-    print(f"Removed {len(gone)} folders.")
+    removed, stayed = remove_run_folders(registry, folders)
+    _print_kept([(str(folder), why) for folder, why in stayed])
+    print(f"Removed {len(removed)} folders.")
 
 
 def _print_runs(cleaning: "Cleaning") -> None:
-    if cleaning.going:
+    if cleaning.removable:
         table = Table("id", "run", "experiment", "status", "ended", "files")
-        for one in cleaning.going:
+        for one in cleaning.removable:
             run = one.run
             ended = f"{run.ended or run.started:%Y-%m-%d %H:%M}"
             table.add_row(run.run_id[:8], run.name, run.experiment, run.status, ended, _bytes(one.size))
         wide_console().print(table)
-    _print_staying([(f"{run.run_id[:8]} {run.name}", why) for run, why in cleaning.staying])
+    _print_kept([(f"{run.run_id[:8]} {run.name}", why) for run, why in cleaning.kept])
 
 
-def _print_staying(staying: Sequence[tuple[str | Path, str]]) -> None:
-    for what, why in staying:
-        print(f"stays: {what}: {why}.")
+def _print_kept(kept: Sequence[tuple[str | Path, str]]) -> None:
+    for item, why in kept:
+        print(f"stays: {item}: {why}.")
 
 
-def _for_good(gone: "Sequence[RunRow]") -> str:
-    return shlex.join(["mlflow", "gc", "--run-ids", ",".join(run.run_id for run in gone)])
+def _gc_command(deleted: "Sequence[RunRow]") -> str:
+    return shlex.join(["mlflow", "gc", "--run-ids", ",".join(run.run_id for run in deleted)])
 
 
 def _bytes(size: int) -> str:

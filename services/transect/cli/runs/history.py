@@ -1,4 +1,4 @@
-"""`transect runs`: what was trained, promoted and counted, and how runs differ."""
+"""`transect runs`: list, show and compare runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -15,13 +15,13 @@ from transect.settings import load_settings
 if TYPE_CHECKING:
     from transect.registry import Comparison, RunRow
 
-app = typer.Typer(help="Runs in MLflow: list, show, compare, and deliver what is not there yet.", no_args_is_help=True)
+app = typer.Typer(help="Runs in MLflow: list, show, compare, and deliver undelivered entries.", no_args_is_help=True)
 app.command()(sync)
 app.command()(clean)
 app.command()(reproduce)
 
 _HEADLINE = ("test/mAP50-95", "test/mAP50", "val/loss")
-_RUN_HELP = "A run's id or the beginning of it, its name, or @ALIAS of the model it made."
+_RUN_HELP = "A run's id or a prefix of it, its name, or @ALIAS of the model it made."
 
 
 @app.command("list")
@@ -64,7 +64,7 @@ def show(
     run: Annotated[str, typer.Argument(help=_RUN_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show one run: configuration, numbers, where it came from, what came of it."""
+    """Show one run: configuration, metrics, lineage."""
     from transect.registry import connect, find_run, run_lineage
 
     registry = connect(load_settings())
@@ -86,7 +86,7 @@ def compare(
         bool, typer.Option("--all", help="System metrics and the metrics of each class too.")
     ] = False,
 ) -> None:
-    """Put runs side by side: parameters that differ, tags that differ, metrics."""
+    """Compare runs: parameters that differ, tags that differ, metrics."""
     from transect.registry import compare_runs, connect, find_run
 
     registry = connect(load_settings())

@@ -1,4 +1,4 @@
-"""`transect runs reproduce`: train a run once more, and say whether it came out the same."""
+"""`transect runs reproduce`: repeat a training, and compare its metrics."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,16 +18,16 @@ _HEADLINE = ("train/loss", "val/loss", "metrics/mAP50-95", "test/mAP50-95")
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(help="A training: its id or the beginning of it, its name, or @ALIAS.")],
+    run: Annotated[str, typer.Argument(help="A training: its id or a prefix of it, its name, or @ALIAS.")],
     data: Annotated[
-        Path | None, typer.Option(help="data.yaml of its training set. Default: where it was then.")
+        Path | None, typer.Option(help="data.yaml of its training set. Default: its path in the original run.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check whether it can be repeated here.")] = False,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Train although versions, source or machine are others.")
     ] = False,
 ) -> None:
-    """Train a run once more, from what MLflow knows of it, and compare every metric; nothing is registered.
+    """Repeat a training from its MLflow run, and compare every metric; nothing is registered.
 
     Exits with 1 when a metric differs by more than 1e-6.
     """
@@ -51,7 +51,7 @@ def reproduce(
 def _print_reproduction_plan(plan: "ReproductionPlan") -> None:
     row = plan.logged.row
     print(f"Run {row.name} ({row.run_id}) of {row.experiment} was: {row.tags.get('transect.command', 'unknown')}")
-    print(f"The same from what MLflow holds: {plan.command}")
+    print(f"Equivalent command: {plan.command}")
     print(f"Its training set is there, with the digest {plan.training.digest}.")
     for sentence in plan.differences:
         print(f"Different: {sentence}")
@@ -60,7 +60,7 @@ def _print_reproduction_plan(plan: "ReproductionPlan") -> None:
 
 
 def _print_diff(diff: "MetricDiff") -> None:
-    """Where the metrics differ most; where none does, those that a training is known by."""
+    """Print the metrics that differ most; if none does, the headline metrics."""
     differ = [one for one in diff.differences if one.amount > 0]
     shown = differ[:_MOST_ROWS] or [one for one in diff.differences if one.metric in _HEADLINE]
     table = Table("metric", "step", "was", "is", "difference")

@@ -1,13 +1,13 @@
-"""`transect runs sync`: deliver what trainings could not tell MLflow."""
+"""`transect runs sync`: deliver journalled entries of trainings to MLflow."""
 
 from transect.errors import RegistryError
 from transect.settings import load_settings
 
 
 def sync() -> None:
-    """Deliver what trainings could not tell MLflow while it was away, and register what waits for it.
+    """Deliver what trainings logged while MLflow was unavailable, and register waiting models.
 
-    One line for each run. Does nothing twice; a run that is training now is left alone.
+    Prints one line per run. Idempotent; skips a run that is still training.
     """
     from transect.tracking.sync import sync_spools
 
@@ -15,7 +15,7 @@ def sync() -> None:
     for run in report.runs:
         print(run.sentence)
     if not report.runs:
-        print("Nothing to deliver: MLflow has everything that the trainings told.")
+        print("Nothing to deliver: MLflow has everything that the trainings logged.")
     if not report.complete:
         waiting = sum(run.left > 0 for run in report.runs)
         raise RegistryError(f"{waiting} runs are not delivered in full; nothing of them is lost.")

@@ -1,4 +1,4 @@
-"""`transect export` and `transect import`: experiments into a folder of their own, and into another MLflow."""
+"""`transect export` and `transect import`: copy experiments to a folder, and to another MLflow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,16 +17,16 @@ _Experiments = Annotated[
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help="Folder of the new store; run again to take up what is new.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new store; run again to add what is new.")],
     experiment: _Experiments = None,
 ) -> None:
-    """Copy runs with full history, artifacts, models and aliases into a folder that is a store of its own."""
+    """Copy runs with full history, artifacts, models and aliases into a folder that is itself a store."""
     from transect.registry import connect, export_store
 
     with stoppable():
         copied = export_store(connect(load_settings()), out, experiment or ())
-    _tell(copied)
-    print(f"Look at it: transect ui --db-path {out / 'mlflow.db'}; bring it elsewhere: transect import {out}")
+    _print(copied)
+    print(f"Open it: transect ui --db-path {out / 'mlflow.db'}; bring it elsewhere: transect import {out}")
 
 
 def import_(
@@ -34,7 +34,7 @@ def import_(
     experiment: _Experiments = None,
     move_aliases: Annotated[
         bool,
-        typer.Option("--move-aliases", help="Move aliases that are there already too; this changes what is served."),
+        typer.Option("--move-aliases", help="Also move existing aliases; this changes what is served."),
     ] = False,
 ) -> None:
     """Copy an exported store into the MLflow at MLFLOW_TRACKING_URI (default: the local store)."""
@@ -42,10 +42,10 @@ def import_(
 
     with stoppable():
         copied = import_store(connect(load_settings()), folder, experiment or (), move_aliases=move_aliases)
-    _tell(copied)
+    _print(copied)
 
 
-def _tell(copied: "Copied") -> None:
+def _print(copied: "Copied") -> None:
     print(copied.sentence)
     for remark in copied.models.remarks:
         print(remark)

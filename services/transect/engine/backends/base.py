@@ -1,4 +1,4 @@
-"""What every backend is to the engine, and what all of them check."""
+"""The backend protocol, and checks that all backends share."""
 
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,24 +14,24 @@ GPU_BACKENDS: tuple[BackendName, ...] = ("cuda", "tensorrt")
 
 
 class Backend(Protocol):
-    """A loaded network. Several threads may call infer() at once.
+    """A loaded network; infer() is thread-safe.
 
-    Where `name`, `precision`, `instructions` and `library` are equal, equal inputs give comparable numbers.
+    If `name`, `precision`, `instructions` and `library` are equal, equal inputs give comparable numbers.
     """
 
     name: BackendName
     precision: Precision
-    instructions: str  # what it computes with: the CPU's instruction set and kernels, or the GPU's architecture
-    library: str  # the program that computes, with its version
-    parallel: int  # calls of infer() that run well at the same time
+    instructions: str  # the CPU's instruction set and kernels, or the GPU's architecture
+    library: str  # the inference library with its version
+    parallel: int  # useful number of concurrent infer() calls
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         """Run one (S, S, 3) RGB input; returns the raw output with its batch axis of 1.
 
-        Anchors whose scores are all at most `least` may be left out of it. Raises PackageError when the model cannot be
-        run, DeviceLostError when what it ran on is gone.
+        The output may omit anchors whose scores are all at most `least`. Raises PackageError if the model cannot be
+        run, DeviceLostError if its device is lost.
 
-        The output may be overwritten by the same thread's next infer(), and must not be used after it.
+        The same thread's next infer() may overwrite the output.
         """
 
     def close(self) -> None:

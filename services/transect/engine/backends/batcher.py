@@ -1,4 +1,4 @@
-"""Dynamic batching: concurrent calls for one image each become one call for many."""
+"""Dynamic batching: combine concurrent single-image calls to one batch."""
 
 import logging
 import threading
@@ -16,24 +16,23 @@ logger = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
-    """What computes batches. One thread alone calls it.
+    """Computes batches. Only one thread calls it.
 
-    (CUDA's libraries keep handles and plans for each thread: what another one had warmed would be made again for the
-    first request.)
+    (CUDA's libraries keep handles and plans per thread, so a warm-up in another thread would have no effect.)
     """
 
     def prepare(self, max_batch: int) -> int:
-        """Get ready, and return the largest batch that can be run: at most `max_batch`."""
+        """Warm up, and return the largest batch that can be run: at most `max_batch`."""
 
     def run(self, pixels: NDArray[np.uint8], count: int, least: float) -> Sequence[NDArray[np.float32]]:
         """The outputs of the first `count` images of `pixels`, (max_batch, S, S, 3), each with a batch axis of 1.
 
-        Anchors whose scores are all at most `least` may be left out.
+        The outputs may omit anchors whose scores are all at most `least`.
         """
 
 
 class _Batch:
-    """Images that will run together. Its callers write their image into `pixels` at the same time."""
+    """Images that run together. Callers write their images into `pixels` concurrently."""
 
     def __init__(self, pixels: NDArray[np.uint8], deadline: float) -> None:
         self.pixels = pixels
@@ -59,12 +58,11 @@ class _Worker:
 
 
 class Batcher:
-    """Gathers the calls of many threads.
+    """Collects the calls of many threads into batches.
 
-    A batch starts when it holds `max_batch` images, or `wait_s` after its first image came, or as
-    soon as a runner is free, whichever of the last two is later. Every runner has a thread of its own, so that as many
-    batches are in work as there are runners. A further runner that is not ready for the batches of the first one is
-    left out.
+    A batch starts when it has `max_batch` images, or once both `wait_s` have passed since its first image and a
+    runner is free. Every runner has its own thread, so there are as many batches in progress as runners. A further
+    runner that cannot run the batch size of the first one is not used.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Batcher:
         self.max_batch = max_batch
         self._wait_s = wait_s
         self._new_pixels = new_pixels or (lambda shape: np.zeros(shape, np.uint8))
-        self._waiting: deque[_Batch] = deque()  # the last one may still have room
+        self._waiting: deque[_Batch] = deque()  # the last one may still take images
         self._spare: list[NDArray[np.uint8]] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -91,13 +89,13 @@ class Batcher:
 
     @property
     def in_flight(self) -> int:
-        """Batches that can be in work at the same time."""
+        """Number of concurrent batches."""
         return len(self._workers)
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
         """The output for one (S, S, 3) image with a batch axis of 1; `least` as in Runner.run.
 
-        Raises PackageError when the run of its batch failed, or when the batcher is closed.
+        Raises PackageError if its batch failed, or if the batcher is closed.
         """
         if image.shape != self._shape:
             raise ValueError(f"expected an image of shape {self._shape}, not {image.shape}")
@@ -115,7 +113,7 @@ class Batcher:
         return batch.outputs[place]
 
     def close(self) -> None:
-        """Finish the batches in work, wake every waiting caller with PackageError, refuse new ones."""
+        """Finish the batches in progress, wake every waiting caller with PackageError, reject new ones."""
         with self._changed:
             self._closed = True
             while self._waiting:
@@ -136,7 +134,7 @@ class Batcher:
         if first:
             self.max_batch = worker.max_batch
         elif worker.max_batch < self.max_batch:
-            logger.info("Batches are computed %d at a time: there is no room for another.", len(self._workers))
+            logger.info("Batches are computed %d at a time: there is no memory for another.", len(self._workers))
             worker.wanted.set()
             worker.thread.join()
             return
@@ -158,7 +156,7 @@ class Batcher:
     def _work(self, worker: _Worker) -> None:
         try:
             worker.max_batch = worker.runner.prepare(self.max_batch)
-        except BaseException as error:  # noqa: BLE001 - _start() decides what it means
+        except BaseException as error:  # noqa: BLE001 - handled by _start()
             worker.error = error
             return
         finally:
@@ -170,7 +168,7 @@ class Batcher:
             try:
                 outputs = worker.runner.run(batch.pixels, batch.taken, batch.least)
                 if len(outputs) != batch.taken:
-                    raise ValueError(f"it answered {len(outputs)} outputs for {batch.taken} images")  # noqa: TRY301
+                    raise ValueError(f"it returned {len(outputs)} outputs for {batch.taken} images")  # noqa: TRY301
                 batch.outputs = outputs
             except Exception as error:  # noqa: BLE001 - each caller of the batch gets it
                 batch.error = error
@@ -190,7 +188,7 @@ class Batcher:
                 if batch.taken < self.max_batch and left > 0:
                     self._changed.wait(left)
                     continue
-                # From here on nobody joins it.
+                # After this no caller can join the batch.
                 self._waiting.popleft()
                 while batch.written < batch.taken:
                     self._changed.wait()

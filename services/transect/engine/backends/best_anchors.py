@@ -1,6 +1,6 @@
-"""The anchors of a network's output that may be animals, found on the GPU: kilobytes come back instead of megabytes.
+"""Select the best anchors of a network's output on the GPU, to copy kilobytes instead of megabytes.
 
-No anchor is lost: where the best `keep` of an image may not be all that a caller wants, its whole output is copied.
+No anchor is lost: if the best `keep` of an image may not include all above the threshold, its whole output is copied.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ OUTPUTS = ("kept", "anchors", "best", "total")
 def best_anchors_model(keep: int) -> bytes:
     """An ONNX model that reads `output`, float32 (n, 4 + classes, anchors) with more than `keep` anchors.
 
-    It gives `kept`, (n, keep, 4 + classes): the anchors of the best scores; `anchors`, int64 (n, keep): their places;
-    `best`, (n, keep): the best score of each, falling; `total`, (n): the sum of the whole output, which is not finite
-    where any of its values is not.
+    Its outputs are `kept`, (n, keep, 4 + classes): the anchors of the best scores; `anchors`, int64 (n, keep): their
+    positions; `best`, (n, keep): the best score of each, descending; `total`, (n): the sum of the whole output, which
+    is not finite if any value is not.
     """
     return model(
         nodes=[
@@ -46,15 +46,15 @@ def best_anchors_model(keep: int) -> bytes:
     )
 
 
-def holds_all(best: NDArray[np.float32], total: np.float32, least: float) -> bool:
-    """Whether an image's kept anchors are all whose score is above `least`, and the whole output is finite."""
+def has_all_above(best: NDArray[np.float32], total: np.float32, least: float) -> bool:
+    """Whether an image's kept anchors include all with a score above `least`, and the whole output is finite."""
     return bool(best[-1] <= least and np.isfinite(total))
 
 
 def as_output(kept: NDArray[np.float32], anchors: NDArray[np.int64]) -> NDArray[np.float32]:
     """An image's `kept` and `anchors` as an output (1, 4 + classes, keep), in the order of the whole one.
 
-    What comes after settles equal scores by that order.
+    Later steps break ties of scores by that order.
     """
     output: NDArray[np.float32] = np.ascontiguousarray(kept[np.argsort(anchors)].T)[None]
     return output

@@ -1,4 +1,4 @@
-"""Which backend runs a model on this machine, and in which precision."""
+"""Choice of the backend and precision for a model on this machine."""
 
 import logging
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transect.engine.backends.base import GPU_BACKENDS, Backend, BackendName, BackendUnavailableError
-from transect.engine.backends.cuda.session import Gpu, gpu_is_offered, gpu_is_there, require_gpu_runtime
+from transect.engine.backends.cuda.session import Gpu, gpu_is_present, gpu_is_supported, require_gpu_runtime
 from transect.engine.backends.cuda.session import native_precisions as gpu_precisions
 from transect.engine.backends.onnxruntime_cpu import OnnxRuntime, import_onnxruntime
 from transect.engine.backends.openvino_cpu import OpenVino, import_openvino
 from transect.engine.backends.openvino_cpu import native_precisions as openvino_precisions
-from transect.engine.backends.replaceable import Replaceable
+from transect.engine.backends.replaceable import CpuFallbackBackend
 from transect.engine.package import PackageManifest, Precision
 from transect.errors import InputError, PackageError
 
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 _BACKENDS: tuple[BackendName, ...] = ("openvino", "onnxruntime", "cuda", "tensorrt")
 _PRECISIONS = ("auto", "fp32", "bf16", "int8", "fp16", "tf32")
-# Nobody else computes these.
-_ONLY: dict[str, BackendName] = {"bf16": "openvino", "int8": "openvino", "fp16": "cuda", "tf32": "cuda"}
+# The only backend of each of these precisions.
+_SOLE_BACKEND: dict[str, BackendName] = {"bf16": "openvino", "int8": "openvino", "fp16": "cuda", "tf32": "cuda"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def open_package_backend(
     threads: int = 0,
     max_batch: int = 16,
     batch_wait_ms: float = 2.0,
-    outlive_gpu: bool = False,
+    cpu_fallback: bool = False,
 ) -> Backend:
     """Load the model of a package in the precision that choose_precision() finds; arguments as in open_backend.
 
-    With `outlive_gpu` and "auto", a GPU that is lost later is replaced by the CPU, which computes fp32 within 0.001 of
-    it; without, infer() raises DeviceLostError.
+    With `cpu_fallback` and "auto", the CPU replaces a GPU that is lost later; its fp32 results agree within 0.001.
+    Without it, infer() raises DeviceLostError.
 
     Raises InputError for an unknown or unavailable backend or precision, PackageError for a precision
     that the package lacks and for a file that cannot be loaded.
@@ -56,7 +56,7 @@ def open_package_backend(
         chosen = choose_precision(manifest, precision, native_precisions(name), name)
         return _load(name, package / manifest.model_file(chosen), manifest.image_size, chosen, tuning)
 
-    return _first(_candidates(backend, precision), load, outlive_gpu=outlive_gpu)
+    return _open_first_available(_candidates(backend, precision), load, cpu_fallback=cpu_fallback)
 
 
 def open_backend(
@@ -72,22 +72,24 @@ def open_backend(
     """Load a model file whose input is float32 NCHW RGB in 0..1 of side `image_size`.
 
     `model` is an ONNX file (for fp16 the one that computes in it), or for int8 the .xml of an OpenVINO
-    IR. `backend` is "openvino", "onnxruntime", "cuda", "tensorrt" or "auto": cuda where it works, else
-    openvino, and onnxruntime where that is not installed. `threads` bounds the CPU threads; 0 takes all
+    IR. `backend` is "openvino", "onnxruntime", "cuda", "tensorrt" or "auto": cuda if it works, else
+    openvino, and onnxruntime if that is not installed. `threads` bounds the CPU threads; 0 takes all
     cores. On a GPU, concurrent calls are gathered into batches of up to `max_batch`, for at most
     `batch_wait_ms`.
 
-    Raises InputError for an unknown or unavailable backend, PackageError when the file cannot be loaded.
+    Raises InputError for an unknown or unavailable backend, PackageError if the file cannot be loaded.
     """
     _check_names(backend, precision)
     tuning = _Tuning(threads, max_batch, batch_wait_ms / 1000)
-    return _first(_candidates(backend, precision), lambda name: _load(name, model, image_size, precision, tuning))
+    return _open_first_available(
+        _candidates(backend, precision), lambda name: _load(name, model, image_size, precision, tuning)
+    )
 
 
 def check_backend(backend: str) -> None:
     """Raise InputError for a backend that is unknown, or that this installation does not have.
 
-    Loads no model: whether a GPU starts is found out by opening one.
+    Loads no model, so it does not check that a GPU starts.
     """
     _check_names(backend, "auto")
     if backend in GPU_BACKENDS:
@@ -102,23 +104,23 @@ def check_backend(backend: str) -> None:
 
 
 def wants_gpu(backend: str, precision: str) -> bool:
-    """Whether these settings, with what is installed, mean a GPU; it need not be there."""
+    """Whether these settings and the installed libraries select a GPU; it need not be present."""
     return any(name in GPU_BACKENDS for name in _candidates(backend, precision))
 
 
 def expects_gpu(backend: str, precision: str) -> bool:
     """Whether a package will likely be run on a GPU, before one is opened."""
-    return wants_gpu(backend, precision) and gpu_is_there()
+    return wants_gpu(backend, precision) and gpu_is_present()
 
 
 def choose_precision(
     manifest: PackageManifest, wanted: str, native: frozenset[Precision], backend: BackendName
 ) -> Precision:
-    """What to run the package in, with `backend` that computes `native` in hardware.
+    """The precision for the package on `backend`, which computes `native` in hardware.
 
-    "auto" is the variant with the greatest speedup in the package among those in `native`, or fp32
-    where none is faster: it depends on package and kind of machine alone, so that replicas agree and
-    a census can be repeated. Raises PackageError for a precision that the package lacks, InputError
+    "auto" is the variant in `native` with the greatest speedup in the package, or fp32 if none is
+    faster: it depends only on the package and the kind of machine, so that replicas agree and a
+    census is reproducible. Raises PackageError for a precision that the package lacks, InputError
     for one that is not native.
     """
     if wanted == "auto":
@@ -140,9 +142,9 @@ def choose_precision(
 
 
 def native_precisions(backend: BackendName) -> frozenset[Precision]:
-    """What `backend` computes in hardware on this machine; InputError when it is not installed.
+    """The precisions that `backend` computes in hardware here. Raises InputError if it is not installed.
 
-    For cuda, fp32 alone where no GPU is found.
+    For cuda without a GPU, only fp32.
     """
     if backend == "cuda":
         return gpu_precisions()
@@ -162,25 +164,25 @@ def _check_names(backend: str, precision: str) -> None:
 
 
 def _candidates(backend: str, precision: str) -> tuple[BackendName, ...]:
-    """What to try, in this order; the last one's failure is the user's."""
+    """The backends to try in order; only the failure of the last one is raised."""
     if backend != "auto":
         return tuple(name for name in _BACKENDS if name == backend)
-    if precision in _ONLY:
-        return (_ONLY[precision],)
+    if precision in _SOLE_BACKEND:
+        return (_SOLE_BACKEND[precision],)
     cpu: BackendName = "openvino" if _has_openvino() else "onnxruntime"
-    return ("cuda", cpu) if gpu_is_offered("cuda") else (cpu,)
+    return ("cuda", cpu) if gpu_is_supported("cuda") else (cpu,)
 
 
-def _first(
-    candidates: tuple[BackendName, ...], load: Callable[[BackendName], Backend], *, outlive_gpu: bool = False
+def _open_first_available(
+    candidates: tuple[BackendName, ...], load: Callable[[BackendName], Backend], *, cpu_fallback: bool = False
 ) -> Backend:
     *others, last = candidates
     for name in others:
         try:
             backend = load(name)
-            return Replaceable(backend, lambda: load(last)) if outlive_gpu else backend
+            return CpuFallbackBackend(backend, lambda: load(last)) if cpu_fallback else backend
         except BackendUnavailableError as error:
-            logger.warning("%s Going on with %s.", error, last)
+            logger.warning("%s Continuing with %s.", error, last)
     return load(last)
 
 

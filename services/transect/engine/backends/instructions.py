@@ -1,7 +1,7 @@
-"""Which instructions the CPU has, since a network's numbers depend on them.
+"""The CPU's instruction set, on which a network's numbers depend.
 
-Sums are taken in the order of the vectors' width, and products of bfloat16 are summed in another way by each
-generation: one model finds slightly other boxes on another instruction set.
+The order of sums depends on the vector width, and each CPU generation accumulates bfloat16 products differently:
+one model finds slightly different boxes on different instruction sets.
 """
 
 import platform
@@ -34,10 +34,10 @@ def onednn_limit(environ: Mapping[str, str]) -> str:
 
 
 def cpu_instructions(limit: str = "", cpuinfo: str | None = None) -> str:
-    """The CPU's newest instruction set by oneDNN's name, such as `AVX512_CORE_BF16`; of ARM, what it has besides.
+    """The CPU's newest instruction set by oneDNN's name, such as `AVX512_CORE_BF16`; for ARM, its extensions.
 
-    `limit` is one that is not passed; an unknown name is none. `cpuinfo` is text as in /proc/cpuinfo; where the
-    system has no such file, the name that it gives its processor stands for the instructions.
+    `limit` is the newest set allowed; an unknown name is no limit. `cpuinfo` is text as in /proc/cpuinfo; without
+    that file, the system's name of the processor represents the instructions.
     """
     if cpuinfo is None:
         source = Path("/proc/cpuinfo")

@@ -1,6 +1,6 @@
-"""Small ONNX models written as bytes, because the detector's image holds no ONNX package.
+"""Encode small ONNX models as bytes, because the detector's image has no `onnx` package.
 
-Numbers of fields are those of the ONNX specification's onnx.proto; the encoding is that of Protocol Buffers.
+Field numbers are those of the ONNX specification's onnx.proto; the encoding is that of Protocol Buffers.
 """
 
 import struct

@@ -13,7 +13,7 @@ from transect.engine.package import Precision
 
 
 def import_onnxruntime() -> Any:
-    """The module `onnxruntime`, told to report to nobody. Raises ImportError without it."""
+    """Import `onnxruntime` with its telemetry disabled. Raises ImportError without it."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -21,12 +21,12 @@ def import_onnxruntime() -> Any:
 
 
 def input_shape(session: Any) -> list[int | None]:
-    """The sizes of a session's first input, None where the model leaves one open."""
+    """The sizes of a session's first input, None for a dynamic one."""
     return [size if isinstance(size, int) else None for size in session.get_inputs()[0].shape]
 
 
 class OnnxRuntime:
-    """A session that each caller runs by itself: batches gain nothing on a CPU (measured)."""
+    """A session that each caller runs directly: batches gain nothing on a CPU (measured)."""
 
     name: BackendName = "onnxruntime"
     precision: Precision = "fp32"
@@ -36,12 +36,12 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
         options.intra_op_num_threads = threads or os.cpu_count() or 1
-        # Waiting threads give their core to the other session runs instead of spinning on it.
+        # Waiting threads yield their core to other session runs instead of spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         check_input(model, input_shape(self._session), image_size)
         self._input = self._session.get_inputs()[0].name
-        # It chooses its kernels by the CPU alone; oneDNN's limit is not for it.
+        # It chooses its kernels by the CPU alone and ignores oneDNN's limit.
         self.instructions = cpu_instructions()
         self.library = f"onnxruntime {onnxruntime.__version__}"
         self.parallel = 2

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: parallel requests of one tile each, which are faster there than batches."""
+"""OpenVINO on the CPU: parallel requests of one tile each, which are faster than batches there."""
 
 import hashlib
 import os
@@ -25,9 +25,9 @@ _WITHOUT_BF16 = frozenset({"AVX2_VNNI", "AVX512_CORE_VNNI"})
 
 
 def import_openvino() -> Any:
-    """The module `openvino`, imported so that it reports to nobody. Raises ImportError without it."""
-    # On import OpenVINO reports its use to a web service through this module. None in sys.modules
-    # makes that import fail, upon which OpenVINO uses its own silent stand-in.
+    """Import `openvino` with its telemetry disabled. Raises ImportError without it."""
+    # On import OpenVINO sends telemetry through this module. None in sys.modules makes that import
+    # fail, and OpenVINO then uses its silent stub.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # documented, but typed as a module
     import openvino
 
@@ -36,12 +36,12 @@ def import_openvino() -> Any:
 
 @cache
 def openvino_core() -> Any:
-    """The one `openvino.Core` of this process, for every network. Raises ImportError without OpenVINO.
+    """The single `openvino.Core` of this process, for all networks. Raises ImportError without OpenVINO.
 
-    A core's CPU plugin gives the thread that loads it a stack for signals, on which Python handles
-    Ctrl-C and SIGTERM, and takes it away when the core goes. Of two cores whose lives overlap, the
-    second puts back the first one's stack, which is gone then: the next signal is a segmentation
-    fault. So there is one core, for good, and a thread that is over has its stack.
+    A core's CPU plugin installs a signal stack in the thread that loads it, on which Python handles
+    Ctrl-C and SIGTERM, and removes it with the core. If the lives of two cores overlap, the second
+    restores the first one's stack, which is already freed: the next signal is a segmentation fault.
+    So the core lives as long as the process, and its stack belongs to a thread that has ended.
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(_load_core).result()
@@ -50,11 +50,11 @@ def openvino_core() -> Any:
 def _load_core() -> Any:
     ov = import_openvino()
     core = ov.Core()
-    # The first question to it loads the plugin.
+    # The first property access loads the plugin.
     core.get_property("CPU", "FULL_DEVICE_NAME")
-    # OpenVINO's bindings prepare their use of NumPy at the first array, and wait for each other while they hold the
-    # interpreter's lock: where several threads bring the first arrays of a process together, it stands still for good.
-    # So a smallest network runs here, on one thread.
+    # OpenVINO's bindings initialize NumPy at the first array, and wait for each other while they hold the GIL:
+    # if several threads pass the first arrays of a process concurrently, it deadlocks. So a tiny network runs here,
+    # on one thread.
     value = ov.opset13.parameter([1], np.float32)
     request = core.compile_model(ov.Model([ov.opset13.relu(value)], [value]), "CPU").create_infer_request()
     request.infer({0: np.zeros(1, np.float32)}, share_inputs=True, share_outputs=True)
@@ -63,10 +63,11 @@ def _load_core() -> Any:
 
 
 def native_precisions() -> frozenset[Precision]:
-    """What OpenVINO computes in hardware on this CPU.
+    """The precisions that OpenVINO computes in hardware on this CPU.
 
-    It lists BF16 only where the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX). INT8
-    it lists everywhere; there we ask the CPU ourselves. Neither asks what oneDNN was told to leave unused.
+    OpenVINO lists BF16 only if the CPU has the instructions (AVX512-BF16, AVX-NE-CONVERT or AMX). It
+    lists INT8 always, so this function checks the CPU itself. Neither includes oneDNN's limit, which is
+    subtracted here.
     """
     listed = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found: set[Precision] = {"fp32"}
@@ -78,9 +79,9 @@ def native_precisions() -> frozenset[Precision]:
 
 
 def forbidden_precisions(environ: Mapping[str, str]) -> frozenset[Precision]:
-    """What oneDNN, which computes for OpenVINO, has no instructions for below the limit that `environ` sets it.
+    """The precisions that oneDNN, OpenVINO's kernel library, cannot compute under the limit set in `environ`.
 
-    A limit (see onednn_limit) that is not listed here is of a newer instruction set.
+    A limit (see onednn_limit) that is not listed here is a newer instruction set.
     """
     limit = onednn_limit(environ)
     if limit in _WITHOUT_BYTE_DOT_PRODUCTS:
@@ -92,23 +93,23 @@ def has_byte_dot_products(cpuinfo: str | None = None) -> bool:
     """Whether the CPU sums products of bytes in 32 bits (VNNI, AMX, or ARM's dot product).
 
     `cpuinfo` is text as in /proc/cpuinfo. A CPU without it sums pairs in 16 bits, which saturate
-    (oneDNN's guide, "Nuances of int8 Computations"): it finds other boxes than those that were
-    measured when the variant was made.
+    (oneDNN's guide, "Nuances of int8 Computations"): its boxes differ from those measured when
+    the variant was made.
     """
     if cpuinfo is None:
         source = Path("/proc/cpuinfo")
         if not source.exists():
-            # Every ARM processor that runs macOS has it; of others nothing is known here.
+            # Every ARM processor that runs macOS has it; others are unknown.
             return platform.machine() == "arm64"
         cpuinfo = source.read_text()
     return any(flag in cpuinfo for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
 
 def network_kernels(network: Any) -> str:
-    """Eight hexadecimal digits that stand for the kernels which OpenVINO chose for the layers of a compiled network.
+    """Hash (eight hexadecimal digits) of the kernels that OpenVINO chose for the layers of a compiled network.
 
-    Their names hold instruction set and precision (`brgconv_avx512_amx_bf16`). They tell apart what the CPU's flags
-    do not: what the system does not let a process use (AMX), and layers that heed no limit of oneDNN.
+    Kernel names contain instruction set and precision (`brgconv_avx512_amx_bf16`). They show differences that the
+    CPU's flags do not: instructions that the system denies to a process (AMX), and layers that ignore oneDNN's limit.
     """
     layers = network.get_runtime_model().get_ops()
     known = [layer.get_rt_info() for layer in layers]
@@ -117,7 +118,7 @@ def network_kernels(network: Any) -> str:
 
 
 class OpenVino:
-    """A compiled network; each thread has a request of its own."""
+    """A compiled network with one request per thread."""
 
     name: BackendName = "openvino"
 
@@ -134,11 +135,11 @@ class OpenVino:
         steps.input().model().set_layout(ov.Layout("NCHW"))
         steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
         config: dict[str, str | bool | int] = {
-            # Its own default is bfloat16 where the CPU has it. An INT8 model's remaining layers stay in
-            # fp32, so that it computes the same on every CPU.
+            # OpenVINO's default is bfloat16 if the CPU has it. An INT8 model's remaining layers stay in
+            # fp32, so that results are equal on every CPU.
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "THROUGHPUT",
-            # Several processes on one machine must not fight for the same cores.
+            # Pinned processes on one machine would compete for the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         if threads:
@@ -151,7 +152,7 @@ class OpenVino:
         self._local = threading.local()
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
-        """As in Backend. A contiguous image is read where it lies, another is copied into the request's own tensor."""
+        """As in Backend. A contiguous image is read in place, another is copied into the request's own tensor."""
         request, own = self._request()
         if image.flags.c_contiguous:
             pixels = image[None]
@@ -164,7 +165,7 @@ class OpenVino:
 
     def close(self) -> None:
         """As in Backend."""
-        # The requests of other threads hold the network too.
+        # The requests of other threads reference the network too.
         self._network, self._local = None, threading.local()
 
     def _request(self) -> tuple[Any, NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Pixels to a network's input as an ONNX model, so that this runs on the GPU too."""
+"""Conversion of pixels to a network's input as an ONNX model, so that it runs on the GPU."""
 
 from transect.engine.backends.onnx_bytes import FLOAT, UINT8, floats, model, node, value
 

@@ -1,4 +1,4 @@
-"""A backend on a GPU that may be lost: once it is, the CPU goes on."""
+"""A GPU backend that falls back to the CPU when the GPU is lost."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ from transect.errors import DeviceLostError
 logger = logging.getLogger(__name__)
 
 
-class Replaceable:
-    """`backend`, until it raises DeviceLostError; from then on what `reopen` opens.
+class CpuFallbackBackend:
+    """Uses `backend` until it raises DeviceLostError, then the backend that `reopen` returns.
 
-    The calls that were in work are run again, so that none fails. Where the other one computes in another precision,
-    nothing is replaced: the numbers would not be comparable, and the error says to start again. Nor are they where an
-    instruction set decides, so what keeps boxes for later (a census) does not use this.
+    Calls in progress are repeated, so that none fails. A backend of another precision is not used, because its
+    numbers would not be comparable; the error then asks for a restart. Numbers also depend on the instruction set,
+    so jobs that store boxes (a census) do not use this class.
     """
 
     def __init__(self, backend: Backend, reopen: Callable[[], Backend]) -> None:
@@ -38,24 +38,24 @@ class Replaceable:
         try:
             return backend.infer(image, least)
         except DeviceLostError as error:
-            return self._instead_of(backend, error).infer(image, least)
+            return self._replace(backend, error).infer(image, least)
 
     def close(self) -> None:
         """As in Backend."""
         self._backend.close()
 
-    def _instead_of(self, lost: Backend, error: DeviceLostError) -> Backend:
+    def _replace(self, lost: Backend, error: DeviceLostError) -> Backend:
         with self._lock:
             if self._backend is not lost:
-                return self._backend  # another caller was here first
+                return self._backend  # another caller has already replaced it
             if self._replaced:
                 raise error
             found = self._reopen()
             if found.precision != self.precision:
                 found.close()
                 raise error
-            logger.warning("%s Going on with %s until then.", error, found.name)
-            # Its other callers in work get the same error and come here.
+            logger.warning("%s Continuing with %s until then.", error, found.name)
+            # Its other callers in progress get the same error and call this method.
             self._replaced, self._backend, self.name = True, found, found.name
             self.instructions, self.library = found.instructions, found.library
             lost.close()

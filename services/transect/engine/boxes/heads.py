@@ -1,4 +1,4 @@
-"""Raw network outputs to boxes in input pixels."""
+"""Decode raw network outputs to boxes in input pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,9 @@ def decode(
     """Boxes in input pixels of one image, best first, at most `max_det`.
 
     `output` is one image's raw output (see check_output). Scores are above `conf`. `class_ids`
-    keeps only these classes. An anchor-free head needs suppression at `iou`; an end-to-end head was
-    trained to need none. `score_shift`, one for each class, is added to the logit of every score
-    before anything else is done (see Variant.score_shift). `truncated` is set when max_det, or the
+    keeps only these classes. An anchor-free head needs suppression at `iou`; an end-to-end head is
+    trained not to need it. `score_shift`, one for each class, is added to the logit of every score
+    before all other steps (see Variant.score_shift). `truncated` is set when max_det, or the
     end-to-end head's own number of rows, was reached.
     """
     if head_kind == "end-to-end":
@@ -64,8 +64,8 @@ def decode(
     return Boxes(kept.xyxy, kept.scores, kept.class_ids, truncated=full or len(keep) >= max_det)
 
 
-def shifted(scores: NDArray[np.float32], shift: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores in 0..1 with `shift` added to their logits; 0 and 1 stay what they are."""
+def shift_scores(scores: NDArray[np.float32], shift: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores in 0..1 with `shift` added to their logits; 0 and 1 stay unchanged."""
     yes = scores * np.exp(shift)
     result: NDArray[np.float32] = yes / (yes + (1 - scores))
     return result
@@ -85,14 +85,14 @@ def _anchor_free(
         class_ids, anchors = np.nonzero(class_scores > _floor(conf, shift))
         scores = class_scores[class_ids, anchors]
         if shift is not None:
-            scores = shifted(scores, shift[class_ids])
+            scores = shift_scores(scores, shift[class_ids])
     else:
-        # Without a shift one comparison of the best class does for all of them.
+        # Without a shift, comparing the best class is enough.
         best = class_scores.max(axis=0) > conf if shift is None else (class_scores > _floor(conf, shift)).any(axis=0)
         anchors = np.flatnonzero(best)
         candidates = class_scores[:, anchors]
         if shift is not None:
-            candidates = shifted(candidates, shift[:, None])
+            candidates = shift_scores(candidates, shift[:, None])
         class_ids = candidates.argmax(axis=0)
         scores = candidates[class_ids, np.arange(len(anchors))]
     centre, half = output[:2, anchors], output[2:4, anchors] / 2
@@ -101,14 +101,14 @@ def _anchor_free(
 
 
 def _floor(conf: float, shift: NDArray[np.float32] | None) -> NDArray[np.float32] | float:
-    """The raw score that stands for `conf`, (classes, 1) where each class has its own."""
-    return conf if shift is None else shifted(np.full((len(shift), 1), conf, np.float32), -shift[:, None])
+    """The raw score that corresponds to `conf`; (classes, 1) with a shift."""
+    return conf if shift is None else shift_scores(np.full((len(shift), 1), conf, np.float32), -shift[:, None])
 
 
 def _end_to_end(output: NDArray[np.float32], conf: float, shift: NDArray[np.float32] | None) -> Boxes:
     """(n, 6): x1, y1, x2, y2, score, class."""
     scores, class_ids = output[:, 4], output[:, 5].astype(np.int64)
     if shift is not None:
-        scores = shifted(scores, shift[class_ids])
+        scores = shift_scores(scores, shift[class_ids])
     rows = scores > conf
     return Boxes(output[rows, :4], scores[rows], class_ids[rows])

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from transect.engine.boxes.overlaps import candidate_pairs, ious, pairs_among
 
-# Boxes settled together: few at first, since the best boxes of a crowd suppress nearly all others,
-# then more, so that boxes which suppress nothing do not cost a round each.
+# Boxes per round: few at first, since the best boxes of a crowd suppress nearly all others, then more,
+# so that boxes without overlaps need few rounds.
 _FIRST_ROUND, _LARGEST_ROUND = 128, 4096
 
 
@@ -15,14 +15,14 @@ def nms(
 ) -> NDArray[np.intp]:
     """Indices of the boxes to keep, best score first.
 
-    Greedy suppression class by class: a box goes when a kept box of its class with a higher score
+    Greedy suppression by class: a box is removed if a kept box of its class with a higher score
     (or the same score and a lower index) has an intersection over union above `iou` with it. `xyxy`
     is (n, 4), `scores` and `class_ids` are (n,). Exact: agrees with torchvision.ops.batched_nms.
     """
     if not len(xyxy):
         return np.empty(0, dtype=np.intp)
     order = np.argsort(-scores, kind="stable")
-    boxes = _apart_by_class(xyxy[order], class_ids[order])
+    boxes = _offset_by_class(xyxy[order], class_ids[order])
     open_boxes = np.arange(len(boxes))
     kept: list[NDArray[np.intp]] = []
     round_size = _FIRST_ROUND
@@ -35,7 +35,7 @@ def nms(
     return order[np.concatenate(kept)]
 
 
-def _apart_by_class(xyxy: NDArray[np.floating], class_ids: NDArray[np.integer]) -> NDArray[np.float64]:
+def _offset_by_class(xyxy: NDArray[np.floating], class_ids: NDArray[np.integer]) -> NDArray[np.float64]:
     """Shift each class along x by more than all boxes span, so that classes never meet."""
     boxes = xyxy.astype(np.float64)
     span = float(boxes.max() - boxes.min()) + 1.0
@@ -51,7 +51,7 @@ def _suppressed_by(boxes: NDArray[np.float64], kept: NDArray[np.float64], iou: f
 
 
 def _greedy(boxes: NDArray[np.float64], iou: float) -> NDArray[np.bool_]:
-    """Which of the boxes, sorted best first, greedy suppression keeps."""
+    """Mask of the boxes, sorted best first, that greedy suppression keeps."""
     better: list[NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
     worse: list[NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
     for rows, columns in pairs_among(boxes):
@@ -62,10 +62,10 @@ def _greedy(boxes: NDArray[np.float64], iou: float) -> NDArray[np.bool_]:
 
 
 def _resolve(better: NDArray[np.intp], worse: NDArray[np.intp], count: int) -> NDArray[np.bool_]:
-    """Settle a graph in which each edge says that `better`, if kept, suppresses `worse`.
+    """Resolve a graph in which each edge means that `better`, if kept, suppresses `worse`.
 
-    In each round every box without an unsettled better neighbour is kept and its worse neighbours
-    go; the outcome equals that of the one-by-one loop.
+    In each round every box without an unresolved better neighbour is kept and its worse neighbours
+    are removed; the result equals that of the sequential loop.
     """
     keep = np.ones(count, dtype=bool)
     while len(better):

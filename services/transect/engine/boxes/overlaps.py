@@ -1,11 +1,11 @@
-"""Which boxes overlap which: pairs found by a sweep, so that sparse boxes cost near-linear time."""
+"""Overlapping pairs of boxes by a sweep, in near-linear time for sparse boxes."""
 
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Pairs held at once; bounds memory at about 100 MB however dense the boxes are.
+# Pairs per block; bounds memory at about 100 MB however dense the boxes are.
 _BLOCK = 1_000_000
 
 

@@ -1,11 +1,11 @@
-"""One box for each object that several tiles saw.
+"""Merge boxes of overlapping tiles to one box per object.
 
-Two boxes of neighbouring tiles show the same object when they agree in the ground that both tiles
-saw: clipped to the overlap of the tiles, they are nearly equal. That holds for objects that are
-whole in both, cut by one tile's edge, or cut by both because they are larger than the overlap. A
-sliver at a tile's edge is often drawn badly, so a cut box that lies inside a whole one belongs to
-it as well. A tile shows an object once: boxes of the same tile never stand for the same object,
-which keeps neighbours apart however close they are.
+Two boxes of neighbouring tiles show the same object if they agree in the area that both tiles
+cover: clipped to the overlap of the tiles, they are nearly equal. This is true for objects that are
+whole in both, cut by one tile's edge, or cut by both because they are larger than the overlap. The
+box of a sliver at a tile's edge is often inaccurate, so a cut box inside a whole one belongs to it
+as well. A tile shows an object once: boxes of the same tile are never merged, which keeps close
+neighbours apart.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from transect.imagery import Tile
 
 # A box this near (pixels) to an inner edge of its tile counts as cut by it.
 EDGE_PX = 2.0
-# Agreement (intersection over union in the common ground) that makes two boxes one object. Cut
-# boxes need less: what each tile misses of the object shifts the sides that it does see.
+# Agreement (intersection over union in the common area) that makes two boxes one object. Cut
+# boxes need less: the missing part of an object shifts the visible sides of its box.
 WHOLE_AGREEMENT = 0.4
 CUT_AGREEMENT = 0.3
-# Share of a cut box inside a whole one that makes it a part of that object.
+# Share of a cut box inside a whole one from which it counts as part of that object.
 CONTAINED = 0.6
 
 
@@ -34,7 +34,7 @@ def stitch(parts: Sequence[Boxes], tiles: Sequence[Tile], width: int, height: in
     `parts[k]` are the boxes of `tiles[k]` in pixels of the image of `width` x `height`. Where an
     object is whole in some tile, its best whole box stays; where every tile cut it, the union of
     the pieces. Objects of different classes are never joined. `scale` is how many pixels were searched
-    for each of the image's: tolerances are in those, since a network errs by its own pixels.
+    for each of the image's: tolerances are in those, since a network's errors scale with its own pixels.
     """
     truncated = any(part.truncated for part in parts)
     boxes = np.concatenate([part.xyxy for part in parts]).astype(np.float64) * scale
@@ -47,14 +47,14 @@ def stitch(parts: Sequence[Boxes], tiles: Sequence[Tile], width: int, height: in
     first, second = _partners(boxes[shared], class_ids[shared], tile_ids[shared])
     links = _links(boxes, rectangles[tile_ids], cut, shared[first], shared[second])
     groups = _groups(links, tile_ids, cut)
-    xyxy, scores, class_ids = _one_box_each(groups, boxes, scores, class_ids, cut)
+    xyxy, scores, class_ids = _merge_groups(groups, boxes, scores, class_ids, cut)
     order = np.argsort(-scores, kind="stable")
     return Boxes((xyxy[order] / scale).astype(np.float32), scores[order], class_ids[order], truncated)
 
 
 @dataclass(frozen=True)
 class _Links:
-    """Pairs of boxes that may be one object, most convincing first; `part` marks a cut box in a whole one."""
+    """Pairs of boxes that may be one object, strongest first; `part` marks a cut box in a whole one."""
 
     first: NDArray[np.intp]
     second: NDArray[np.intp]
@@ -70,7 +70,7 @@ def _is_cut(boxes: NDArray[np.float64], tile: NDArray[np.float64], width: float,
 
 
 def _seen_by_several(boxes: NDArray[np.float64], tiles: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether a box reaches into more than one tile; the others need no stitching."""
+    """Whether a box extends into more than one tile; the others need no stitching."""
     count = np.ones(len(boxes), dtype=np.intp)
     for axis in (0, 1):
         spans = np.unique(tiles[:, [axis, axis + 2]], axis=0)
@@ -124,7 +124,7 @@ def _agreement(
     first_tile: NDArray[np.float64],
     second_tile: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Intersection over union of box pairs, clipped to what both of their tiles saw.
+    """Intersection over union of box pairs, clipped to the area that both tiles cover.
 
     Along an axis on which the tiles only touch there is nothing to compare; there the boxes agree,
     since both end at the common edge.
@@ -147,7 +147,7 @@ def _agreement(
 def _groups(links: _Links, tile_ids: NDArray[np.intp], cut: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The object of each box, as the index of one of its boxes.
 
-    Links are taken from the most convincing down. Two groups join only while no tile shows both;
+    Links are processed by falling strength. Two groups join only if no tile shows both;
     a part may join although its tile shows another part of the same object, but not a whole one.
     """
     parent = np.arange(len(tile_ids)).tolist()
@@ -178,7 +178,7 @@ def _groups(links: _Links, tile_ids: NDArray[np.intp], cut: NDArray[np.bool_]) -
     return np.array([root(box) for box in range(len(parent))], dtype=np.intp)
 
 
-def _one_box_each(
+def _merge_groups(
     groups: NDArray[np.intp],
     boxes: NDArray[np.float64],
     scores: NDArray[np.float32],

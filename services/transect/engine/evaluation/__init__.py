@@ -1,1 +1,1 @@
-"""A detector on labelled images, alone or beside another."""
+"""Evaluation of one detector, or comparison of two, on labelled images."""

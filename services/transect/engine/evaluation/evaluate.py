@@ -1,4 +1,4 @@
-"""Running a package over a labelled split."""
+"""Evaluate a detector on a labelled split."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,22 +17,22 @@ from transect.engine.validation import BackgroundCounts, ValidationCounts, count
 from transect.imagery import decode_image
 from transect.progress import progress
 
-# What Ultralytics validates with, so that both report the same average precision.
+# Ultralytics' validation settings, so that both report the same average precision.
 _CURVE_CONF = 0.001
 _CURVE_IOU = 0.7
 _CURVE_MAX_DET = 300
 
 _WHOLE = DetectOptions(tile="off")
 
-_Given = TypeVar("_Given")
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchedSplit:
-    """What a model found in each image of a labelled split, and its labels; class ids index `names`.
+    """A model's detections in each image of a labelled split, and the labels; class ids index `names`.
 
-    `curve` are the detections that average precision is made from, `operating` those at the thresholds `conf` and
+    `curve` are the detections for average precision, `operating` those at the thresholds `conf` and
     `iou`, both best first; `truths` are the labels; `sizes` are the images' widths and heights in pixels.
     """
 
@@ -47,21 +47,21 @@ class SearchedSplit:
     def at(self, conf: float) -> "SearchedSplit":
         """The same images as if searched whole at a higher score threshold.
 
-        Exact without a second search: only better boxes of its class suppress a box, so that those above `conf`
-        settle among themselves, and the limit on boxes takes the best. (Boxes of several tiles are joined, which
-        this does not hold for.) Raises ValueError for a lower threshold.
+        Exact without a second search: only better boxes of its class suppress a box, so those above `conf` do not
+        depend on the others, and the limit on boxes keeps the best. (Not exact for stitched boxes of several
+        tiles.) Raises ValueError for a lower threshold.
         """
         if conf < self.conf:
-            raise ValueError(f"searched at {self.conf:g}, so nothing is known at {conf:g}")
+            raise ValueError(f"searched at {self.conf:g}, so results at {conf:g} are not known")
         operating = tuple(boxes.take(boxes.scores > conf) for boxes in self.operating)
         return replace(self, operating=operating, conf=conf)
 
     def evaluation(self) -> Evaluation:
-        """How good the detections are."""
+        """The metrics of the detections."""
         return evaluate_detections(self.curve, self.operating, self.truths, self.names, self.conf)
 
     def validation_counts(self) -> ValidationCounts:
-        """What was right, wrong and missed in each image at the working thresholds."""
+        """True positives, false positives and false negatives by image at the working thresholds."""
         return count_errors(self.operating, self.truths, self.names, conf=self.conf, iou=self.iou)
 
 
@@ -77,9 +77,9 @@ def search_split(
     """Search every image of `split`; shows progress under `title`.
 
     `names` are the dataset's classes in the order of its class ids. They are matched to the
-    model's by name: a class that the model does not know counts as never found, and the model's
-    other classes are ignored. `options` is how images are searched when in use (threshold, IoU,
-    tiling; default: whole images at the package's own thresholds); curves use the same tiling.
+    model's by name: a class that the model does not have counts as never found, and the model's
+    other classes are ignored. `options` are those of normal use (threshold, IoU, tiling; default:
+    whole images at the package's own thresholds); curves use the same tiling.
 
     Raises ImageError for an image that cannot be read.
     """
@@ -100,10 +100,12 @@ def search_split(
         (low, working), _ = detector.detect_boxes(image, [curve, options])
         return _renamed(low, to_dataset), _renamed(working, to_dataset), Truth(xyxy, class_ids), (width, height)
 
-    found = _each(search, list(zip(split.images, split.rows, strict=True)), detector, title)
+    found = _map_in_order(search, list(zip(split.images, split.rows, strict=True)), detector, title)
     curve, operating, truths, sizes = zip(*found, strict=True) if found else ((), (), (), ())
     conf, iou = detector.manifest.thresholds(options)
-    return SearchedSplit(tuple(names), curve, operating, truths, conf, iou, sizes)
+    return SearchedSplit(
+        names=tuple(names), curve=curve, operating=operating, truths=truths, conf=conf, iou=iou, sizes=sizes
+    )
 
 
 def search_background(
@@ -115,7 +117,7 @@ def search_background(
     max_pixels: int = 250_000_000,
     title: str = "Searching empty ground",
 ) -> BackgroundCounts:
-    """The false alarms of each class of `names` on `images` without any animal, searched with `options`.
+    """The false alarms of each class of `names` on `images` without animals, searched with `options`.
 
     Shows progress under `title`. Raises ImageError for an image that cannot be read.
     """
@@ -128,21 +130,23 @@ def search_background(
         searched = width * height * detector.network_scale(width, height, options) ** 2 / 1e6
         return _renamed(boxes, to_dataset), searched
 
-    found = _each(search, images, detector, title)
+    found = _map_in_order(search, images, detector, title)
     conf, iou = detector.manifest.thresholds(options)
     return count_alarms([boxes for boxes, _ in found], [mpx for _, mpx in found], names, conf=conf, iou=iou)
 
 
 def _class_numbers(detector: Detector, names: Sequence[str]) -> NDArray[np.intp]:
-    """For each class of the model its number in `names`, -1 for one that is not among them."""
+    """For each class of the model its index in `names`, or -1."""
     return np.array([names.index(name) if name in names else -1 for name in detector.manifest.names])
 
 
-def _each(work: Callable[[_Given], _Result], given: Sequence[_Given], detector: Detector, title: str) -> list[_Result]:
-    """The results of `work` in the order of what is given, with as many at a time as the detector works on."""
+def _map_in_order(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], detector: Detector, title: str
+) -> list[_Result]:
+    """The results of `work` in the order of `items`, with the detector's parallelism."""
     found = []
-    with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(given)) as advance:
-        for result in pool.map(work, given):
+    with ThreadPoolExecutor(detector.parallel) as pool, progress(title, len(items)) as advance:
+        for result in pool.map(work, items):
             found.append(result)
             advance()
     return found

@@ -1,9 +1,9 @@
-"""Two models on the same labelled images: their differences, with limits that say how far chance goes.
+"""Compare two models on the same labelled images: differences with bootstrap confidence limits.
 
-The images are what was sampled, so whole images are drawn again with replacement, and each draw is
-given to both models (a paired bootstrap; Efron and Tibshirani 1993, "An Introduction to the
-Bootstrap", chapters 6 and 13). The limits are percentiles of the difference over the draws, further out
-the fewer the images are: plain percentiles of few images are too narrow (the expanded percentile
+The images are the sampling units, so whole images are resampled with replacement, and both models are
+evaluated on each resample (a paired bootstrap; Efron and Tibshirani 1993, "An Introduction to the
+Bootstrap", chapters 6 and 13). The limits are percentiles of the difference over the draws, wider for fewer
+images: plain percentiles of few images are too narrow (the expanded percentile
 interval of Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician 69).
 """
 
@@ -29,7 +29,7 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Gain:
-    """One quantity of a candidate and of a reference, and what the candidate gains with bootstrap limits.
+    """One quantity of a candidate and of a reference, and the candidate's gain with bootstrap limits.
 
     A gain above zero is better, whatever the quantity: the candidate's mAP50-95 or recall less the
     reference's; for the count error, which is signed, the reference's distance from zero less the
@@ -43,14 +43,14 @@ class Gain:
     high: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """What the candidate gains, by name of QUANTITIES: overall, and for each class with labelled objects.
+    """The candidate's gains by QUANTITIES: overall, and for each class with labelled objects.
 
-    mAP50-95 is overall the mean of the classes; recall and count error, at the thresholds that each
-    model is used with, are overall those of all objects together. `confidence` is that of the limits.
-    `unlabelled` has, for each class of which no object is labelled, how many the candidate and the
-    reference find at those thresholds: nothing else can be said of it.
+    The overall mAP50-95 is the mean of the classes; overall recall and count error, at each model's
+    recommended thresholds, are those of all objects together. `confidence` is that of the limits.
+    `unlabelled` has, for each class without labelled objects, the numbers of detections of the
+    candidate and the reference at those thresholds.
     """
 
     images: int
@@ -64,10 +64,10 @@ class PairedComparison:
 def compare_splits(
     candidate: SearchedSplit, reference: SearchedSplit, *, confidence: float = 0.95, draws: int = _DRAWS
 ) -> PairedComparison:
-    """Compare what two models found on the same images.
+    """Compare the results of two models on the same images.
 
-    Both must be searches of one split with the same classes; the draws are always the same ones, so
-    that a comparison can be repeated. Raises ValueError for splits that differ.
+    Both must be searches of one split with the same classes; the draws use a fixed seed, so that
+    a comparison is reproducible. Raises ValueError for splits that differ.
     """
     if candidate.names != reference.names or len(candidate.truths) != len(reference.truths):
         raise ValueError("the two searches are of different splits")
@@ -98,7 +98,7 @@ def compare_splits(
 
 
 def _tail(images: int, confidence: float) -> float:
-    """The share of the draws beyond each limit; NaN for a single image, which says nothing of others.
+    """The share of the draws beyond each limit; NaN for a single image, which has no sampling variance.
 
     Phi(-t sqrt(n / (n - 1))) with Student's t of n - 1 degrees of freedom, by its expansion around the
     normal quantile (Abramowitz and Stegun 1964, 26.7.5).
@@ -117,10 +117,10 @@ def _tail(images: int, confidence: float) -> float:
 
 
 def _gain(quantity: str, candidate: _Floats, reference: _Floats, tail: float) -> Gain:
-    """From the values of one class over the draws; a draw without an object of the class says nothing."""
+    """From the values of one class over the draws; draws without an object of the class are left out."""
     gains = np.abs(reference) - np.abs(candidate) if quantity == COUNT_ERROR else candidate - reference
-    told = gains[1:][~np.isnan(gains[1:])]
-    low, high = np.quantile(told, [tail, 1 - tail]) if len(told) and not math.isnan(tail) else (np.nan, np.nan)
+    valid = gains[1:][~np.isnan(gains[1:])]
+    low, high = np.quantile(valid, [tail, 1 - tail]) if len(valid) and not math.isnan(tail) else (np.nan, np.nan)
     return Gain(float(candidate[0]), float(reference[0]), float(gains[0]), float(low), float(high))
 
 
@@ -178,7 +178,7 @@ def _average_precisions(searched: SearchedSplit, weights: _Floats, labelled: _Fl
     for k in range(len(searched.names)):
         rows = order[class_ids[order] == k]
         hits = correct[rows]
-        # What comes after the last right one changes nothing.
+        # Detections after the last true positive have no effect.
         right = np.flatnonzero(hits.any(axis=1))
         end = int(right[-1]) + 1 if len(right) else 0
         places = [np.flatnonzero(hits[:end, t]) for t in range(len(IOU_THRESHOLDS))]

@@ -1,1 +1,1 @@
-"""What images and detections look like to a model, so that a census can compare its own photos."""
+"""Appearance of images and detections of a model's validation, for comparison with the photos of a census."""

@@ -1,4 +1,4 @@
-"""How a picture looks to the network: brightness, colour and detail, whatever is in it. Pure."""
+"""Appearance of a picture independent of its content: brightness, colour and detail. Pure."""
 
 import math
 
@@ -18,10 +18,10 @@ STATISTICS = (
     "detail of 4 pixels",
     "detail of 8 pixels",
 )
-"""What `appearance` measures, in its order."""
+"""Names of the values of `appearance`, in order."""
 
 _LEVELS = 4
-# Below these, a logarithm would tell noise of the last bit.
+# Floors: below them the logarithm would measure noise of the last bit.
 _LEAST_CONTRAST, _LEAST_DETAIL = 1e-3, 1e-4
 _MOST_TILES = 64
 _TILES_PER_SAMPLE = 32
@@ -31,7 +31,7 @@ def appearance(picture: NDArray[np.uint8]) -> FloatArray:
     """The `STATISTICS` of an RGB picture (H, W, 3).
 
     Brightness and colours are means of 0..1; contrast is the logarithm of the standard deviation of brightness, detail
-    that of the mean absolute Laplacian at each octave, so that a factor is a distance.
+    that of the mean absolute Laplacian at each octave, so that a ratio becomes a difference.
     """
     values = picture.astype(np.float32) / np.float32(255)
     grey = values.mean(axis=2)
@@ -50,10 +50,10 @@ def appearance(picture: NDArray[np.uint8]) -> FloatArray:
     return np.array(found)
 
 
-def sampled(tiles: int) -> list[int]:
-    """Which of an image's `tiles`, by number, speak for its look: one of 32, at least one, spread over the image.
+def sample_tiles(tiles: int) -> list[int]:
+    """Numbers of the tiles that represent an image of `tiles` tiles: one of 32, at least one, evenly spread.
 
-    They depend on their number alone, so that a photo has the same look in every run.
+    The choice depends only on the number of tiles, so a photo has the same appearance in every run.
     """
     count = min(max(tiles // _TILES_PER_SAMPLE, 1), _MOST_TILES)
     return [int((k + 0.5) * tiles / count) for k in range(count)]

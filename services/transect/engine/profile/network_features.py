@@ -1,4 +1,4 @@
-"""What a network sees in a picture, in a few numbers: the mean of each feature map that reaches its head."""
+"""Network features of a picture: the mean of each feature map that reaches the network's head."""
 
 import re
 import threading
@@ -12,14 +12,14 @@ from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
 
 FloatArray = NDArray[np.float64]
 
-# How Ultralytics names the layers of an export; the last one is the head.
+# Names of the layers in an Ultralytics export; the last one is the head.
 _LAYER = re.compile(r"/?model\.(\d+)/")
 
 
 class NetworkFeatures:
-    """The part of a model below its head, in OpenVINO on the CPU in fp32, whatever backend runs the whole.
+    """The part of a model below its head, always run by OpenVINO on the CPU in fp32.
 
-    Several threads may call describe().
+    describe() is thread-safe.
     """
 
     def __init__(self, network: Any) -> None:
@@ -28,7 +28,7 @@ class NetworkFeatures:
 
     @classmethod
     def open(cls, model: Path, image_size: int) -> "NetworkFeatures | None":
-        """Of an ONNX model with an input of side `image_size`; None where OpenVINO or named layers are missing."""
+        """Open an ONNX model with an input of side `image_size`; None without OpenVINO or named layers."""
         try:
             ov, core = import_openvino(), openvino_core()
         except ImportError:

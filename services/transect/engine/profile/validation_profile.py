@@ -1,4 +1,4 @@
-"""What a model was judged on: how its validation images look, and the size and score of what was found in them."""
+"""Validation profile: appearance of a model's validation images, and size and score of the detections in them."""
 
 import json
 from pathlib import Path
@@ -50,9 +50,9 @@ class FeatureSpace(_Value):
 class ValidationProfile(_Value):
     """The validation split as the network saw it, searched at the thresholds `conf` and `iou`.
 
-    `mpx` is each image's area in the network's megapixels. `looks` has a row for each tile that speaks for an image:
-    the image's number, then `statistics` and the projections on `space`; `training_looks` has a row without a number
-    for each of some training images, which tell how much such images vary. `detections` has for each class rows of
+    `mpx` is each image's area in the network's megapixels. `looks` has a row for each sampled tile: the image's
+    number, then `statistics` and the projections on `space`; `training_looks` has a row without a number for each of
+    some training images, which show the variation between such images. `detections` has for each class rows of
     (image, score, size, right): size is the root of the box's area in the network's pixels, right is 1 or 0.
     """
 
@@ -69,17 +69,17 @@ class ValidationProfile(_Value):
     def _rows_are_whole(self) -> "ValidationProfile":
         width = 1 + len(self.statistics) + (0 if self.space is None else len(self.space.components))
         if any(len(row) != width for row in self.looks):
-            raise ValueError(f"a row of looks has not {width} numbers")
+            raise ValueError(f"a row of looks does not have {width} numbers")
         if any(len(row) != width - 1 for row in self.training_looks):
-            raise ValueError(f"a row of training_looks has not {width - 1} numbers")
+            raise ValueError(f"a row of training_looks does not have {width - 1} numbers")
         images = [int(row[0]) for row in self.looks]
         images += [row[0] for rows in self.detections.values() for row in rows]
         if images and not 0 <= min(images) <= max(images) < len(self.mpx):
-            raise ValueError(f"an image is named that is none of the {len(self.mpx)}")
+            raise ValueError(f"an image number is not among the {len(self.mpx)}")
         return self
 
-    def look_of_images(self) -> FloatArray:
-        """The mean look of each image that has one, (n, statistics + projections)."""
+    def mean_appearance_by_image(self) -> FloatArray:
+        """The mean appearance of each image that has one, (n, statistics + projections)."""
         rows = np.array(self.looks, np.float64).reshape(len(self.looks), -1)
         numbers, place = np.unique(rows[:, 0], return_inverse=True)
         sums = np.zeros((len(numbers), rows.shape[1] - 1))

@@ -1,1 +1,1 @@
-"""What a camera wrote beside the pixels: EXIF, XMP, and what they say of place, time and angles."""
+"""Metadata of camera files: EXIF, XMP, and the position, time and angles in them."""

@@ -1,4 +1,4 @@
-"""How the camera was held and how high, by XMP: each vendor's names, and what stands there and cannot be read."""
+"""Camera angles and relative altitude from XMP, by each vendor's names, with problems of unreadable values."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _RELATIVE_ALTITUDE = ("drone-dji:RelativeAltitude", "drone-skydio:RelativeAltitu
 
 @dataclass(frozen=True)
 class Angles:
-    """Degrees as in FrameMetadata; `problem` names the angles that stand in the file and cannot be read."""
+    """Degrees as in FrameMetadata; `problem` names angles of the file that cannot be read."""
 
     aircraft_yaw: float | None
     yaw: float | None
@@ -33,11 +33,11 @@ class Angles:
 
 
 def find_angles(xmp: Mapping[str, str]) -> Angles:
-    """The camera's angles as DJI counts them, by the first vendor whose angles can all be read.
+    """The camera's angles in DJI's convention, from the first vendor whose angles can all be read.
 
-    Pix4D's Camera namespace (senseFly, MicaSense, Parrot Sequoia, Sentera, Autel write it too) counts the pitch from
-    straight down. Some files with that namespace count it from the horizon all the same; within 10 degrees of -90
-    it can only be that, since the camera would look back to the horizon.
+    Pix4D's Camera namespace (also of senseFly, MicaSense, Parrot Sequoia, Sentera, Autel) measures the pitch from
+    straight down. Some files with that namespace measure it from the horizon; a pitch within 10 degrees of -90 must be
+    such, since the camera would otherwise point back at the horizon.
     """
     aircraft, aircraft_problem = first_read(xmp, _AIRCRAFT_YAW, read_degrees)
     problem = ""
@@ -45,26 +45,26 @@ def find_angles(xmp: Mapping[str, str]) -> Angles:
         if names[0] not in xmp and names[1] not in xmp:
             continue
         reads = [first_read(xmp, (name,), read_degrees) for name in names]
-        told = "; ".join(text for _, text in reads if text)
-        if not told:
+        unreadable = "; ".join(text for _, text in reads if text)
+        if not unreadable:
             yaw, pitch, roll = (number for number, _ in reads)
             if names[0].startswith("Camera:") and pitch is not None and not -100 <= pitch <= -80:
                 pitch -= 90
-            # Without the camera's own yaw the aircraft's counts.
+            # Without the camera's own yaw, the aircraft's is used.
             return Angles(aircraft, yaw, pitch, roll, aircraft_problem if yaw is None else "")
-        problem = problem or told
+        problem = problem or unreadable
     return Angles(aircraft, None, None, None, "; ".join(filter(None, (problem, aircraft_problem))))
 
 
 def find_relative_altitude(xmp: Mapping[str, str]) -> tuple[float | None, str]:
-    """Metres above the take-off point, and what stands there where it cannot be read."""
+    """Metres above the take-off point, and the problem if it cannot be read."""
     return first_read(xmp, _RELATIVE_ALTITUDE, read_metres)
 
 
 def first_read(
     xmp: Mapping[str, str], names: tuple[str, ...], read: Callable[[str], float | None]
 ) -> tuple[float | None, str]:
-    """The first of the values that can be read; else the first that cannot, in words; else nothing."""
+    """The first readable value, else None and the problem of the first unreadable one, if any."""
     problem = ""
     for name in names:
         text = xmp.get(name)

@@ -1,4 +1,4 @@
-"""When a photo was taken: EXIF's times, then XMP's, then the receiver's, by the first that can be read."""
+"""Capture time of a photo: the first readable one of EXIF's times, XMP's, and the GPS receiver's."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -21,9 +21,9 @@ _XMP_TIMES = ("exif:DateTimeOriginal", "exif:DateTimeDigitized", "xmp:CreateDate
 def find_time(
     main: Mapping[int, Value], detail: Mapping[int, Value], gps: Mapping[int, Value], xmp: Mapping[str, str]
 ) -> tuple[datetime | None, str, tuple[str, ...]]:
-    """The moment (aware where an offset is written), what stands there where none can be read, and remarks.
+    """The time (aware if an offset is written), the problem if no field can be read, and remarks.
 
-    A field of zeros or blanks is absent: cameras write that whose clock was never set.
+    A field of zeros or blanks counts as absent: cameras with an unset clock write it.
     """
     problems: list[str] = []
     for name, text, offset in _written(main, detail, gps, xmp):

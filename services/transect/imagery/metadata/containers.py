@@ -1,7 +1,7 @@
-"""Where EXIF and XMP lie in an image file: JPEG and MPO, TIFF, PNG, WebP, JPEG 2000.
+"""Find EXIF and XMP in image files: JPEG and MPO, TIFF, PNG, WebP, JPEG 2000.
 
-Pillow hands out one XMP packet of a JPEG, the last, and none of ExtendedXMP, so the segments are walked here; only
-headers and metadata are read, no pixels. Sources: XMP specification part 3 (storage in files), EXIF 2.32 section 4.7,
+Pillow returns only the last XMP packet of a JPEG and no ExtendedXMP, so this module walks the segments; it reads
+headers and metadata, but no pixels. Sources: XMP specification part 3 (storage in files), EXIF 2.32 section 4.7,
 PNG (third edition) section 11.3, WebP container specification, ISO/IEC 15444-1 annex I.
 """
 
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from transect.imagery.metadata.exif import Exif, Read, read_exif
 
-# Phones append depth maps of many megabytes as XMP; what a survey needs is some kilobytes.
+# Phones append depth maps of many megabytes as XMP; a survey needs only kilobytes.
 MOST_XMP = 4_000_000
 _XMP_HEADER, _EXTENSION_HEADER = b"http://ns.adobe.com/xap/1.0/", b"http://ns.adobe.com/xmp/extension/\x00"
 _TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -24,13 +24,13 @@ _MOST_SEGMENTS = 10_000
 
 @dataclass
 class Extension:
-    """One ExtendedXMP as its segments bring it: how long it is as a whole, and its parts by offset."""
+    """One ExtendedXMP: its total size, and its parts by offset."""
 
     size: int
     parts: list[tuple[int, bytes]] = field(default_factory=list)
 
     def joined(self) -> bytes | None:
-        """The whole, in the order of the offsets; None while a part is missing."""
+        """The parts joined by offset; None if a part is missing."""
         whole = bytearray()
         for offset, part in sorted(self.parts):
             if offset > len(whole):
@@ -43,33 +43,33 @@ class Extension:
 class Embedded:
     """The metadata of a file as bytes: EXIF read, XMP packets in the file's order, ExtendedXMP by its GUID.
 
-    `damage` says what is there and could not be had.
+    `damage` describes unreadable parts. `xmp_bytes` is the size of all XMP so far.
     """
 
     exif: Exif = field(default_factory=Exif)
     packets: list[bytes] = field(default_factory=list)
     extensions: dict[bytes, Extension] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
-    held: int = 0
+    xmp_bytes: int = 0
 
     def add_packet(self, packet: bytes) -> None:
-        """Keep an XMP packet, as long as all of them together are no larger than is read."""
-        if self.may_hold(len(packet)):
+        """Keep an XMP packet, unless the total exceeds the limit."""
+        if self.reserve(len(packet)):
             self.packets.append(packet)
 
-    def may_hold(self, size: int) -> bool:
-        """Whether so many bytes of XMP more are within the limit; what is over it is named once."""
-        self.held += size
-        if self.held <= MOST_XMP:
+    def reserve(self, size: int) -> bool:
+        """Whether `size` more bytes of XMP are within the limit; reports an excess once."""
+        self.xmp_bytes += size
+        if self.xmp_bytes <= MOST_XMP:
             return True
-        told = f"its XMP is larger than {MOST_XMP} bytes, and what is over that is not read"
-        if told not in self.damage:
-            self.damage.append(told)
+        excess = f"its XMP is larger than {MOST_XMP} bytes, and what is over that is not read"
+        if excess not in self.damage:
+            self.damage.append(excess)
         return False
 
 
 def read_embedded(path: Path, wanted: frozenset[int]) -> Embedded:
-    """The `wanted` EXIF fields and all XMP of a file. Raises OSError where the file cannot be read."""
+    """The `wanted` EXIF fields and all XMP of a file. Raises OSError if the file cannot be read."""
     found = Embedded()
     blocks: list[bytes] = []
     with path.open("rb") as file:
@@ -103,7 +103,7 @@ def _reader(file: BinaryIO) -> Read:
 
 
 def _joined(first: Exif, then: Exif) -> Exif:
-    """Directories of a second block count where the first block has none."""
+    """Merge two blocks: the directories of the second are used if the first has none."""
     return Exif(
         first.main or then.main,
         first.detail or then.detail,
@@ -120,7 +120,7 @@ def _jpeg(file: BinaryIO, found: Embedded, blocks: list[bytes]) -> None:
         body = file.read(size)
         if body[:5] == b"Exif\x00":
             block = body[6:]
-            # A block that is too long for one segment goes on in the next.
+            # A block that is too long for one segment continues in the next.
             if blocks and not block.startswith(_TIFF_STARTS):
                 blocks[-1] += block
             else:
@@ -130,12 +130,12 @@ def _jpeg(file: BinaryIO, found: Embedded, blocks: list[bytes]) -> None:
         elif body.startswith(_XMP_HEADER):
             found.add_packet(body[len(_XMP_HEADER) :].removeprefix(b"\x00"))
         elif b"<x:xmpmeta" in body or b"<rdf:RDF" in body or b"<?xpacket" in body:
-            # Some programs write another header, or none.
+            # Some programs write a different header, or none.
             found.add_packet(body[body.index(b"<") :])
 
 
 def _segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Marker and size of each segment before the pixels; the file stands at the segment's body."""
+    """Marker and size of each segment before the pixels; the file is positioned at the segment's body."""
     file.seek(2)
     for _ in range(_MOST_SEGMENTS):
         byte = file.read(1)
@@ -161,7 +161,7 @@ def _extension(body: bytes, found: Embedded) -> None:
     if len(body) < 40:
         found.damage.append("a segment of extended XMP is cut off")
         return
-    if found.may_hold(len(body)):
+    if found.reserve(len(body)):
         found.extensions.setdefault(guid, Extension(size)).parts.append((offset, body[40:]))
 
 
@@ -187,7 +187,7 @@ def _png_text(kind: bytes, keyword: bytes, text: bytes, found: Embedded, blocks:
         packed, rest = text[:1] == b"\x01", text[2:].split(b"\x00", 2)[-1]
         found.add_packet(_inflated(rest) if packed else rest)
     elif kind != b"iTXt" and keyword.startswith(b"Raw profile type "):
-        # ImageMagick's way: name, length, and the bytes in hexadecimal.
+        # ImageMagick's format: name, length, and the bytes in hexadecimal.
         lines = (_inflated(text[1:]) if kind == b"zTXt" else text).split(None, 2)
         try:
             profile = bytes.fromhex(lines[2].decode("ascii")) if len(lines) == 3 else b""

@@ -1,20 +1,20 @@
-"""One latitude or longitude, in whatever form it is written: rationals, decimals or text, and its hemisphere."""
+"""Parse a latitude or longitude in any form: rationals, decimals or text, and its hemisphere."""
 
 import math
 import re
 from dataclasses import dataclass
 from enum import Enum
 
-from transect.imagery.metadata.exif import Broken, Rational, Value, text_of, told
+from transect.imagery.metadata.exif import Broken, Rational, Value, quote, text_of
 
 _UNITS = (1.0, 1 / 60, 1 / 3600)
 
 
 class Axis(Enum):
-    """Which of the two, and the words for its hemispheres: positive, then negative.
+    """The axis, with the words for its hemispheres: positive, then negative.
 
-    Words of other languages count where no other word begins or reads alike: a single O is east in German and west in
-    Spanish, so it is none.
+    Words of other languages are accepted if unambiguous: a single O is east in German and west in Spanish, so it is
+    not.
     """
 
     LATITUDE = (
@@ -36,17 +36,17 @@ class Axis(Enum):
 
 @dataclass(frozen=True)
 class Coordinate:
-    """Degrees without sign, the sign (None where no hemisphere is written) and the step of the last digit written."""
+    """Unsigned degrees, the sign (None without a hemisphere) and the step of the last written digit."""
 
     degrees: float
     sign: int | None
     rounding_deg: float
-    # What stands in the file in place of a hemisphere.
+    # The unreadable text in place of a hemisphere.
     reference: str = ""
 
     @property
     def signed(self) -> float:
-        """Degrees, north and east positive. Ask only where the sign is known."""
+        """Degrees, north and east positive. Only valid if the sign is known."""
         return self.degrees if self.sign is None else self.sign * self.degrees
 
 
@@ -59,10 +59,10 @@ class _Part:
 
 
 def exif_coordinate(value: Value | None, reference: Value | None, axis: Axis) -> Coordinate | str | None:
-    """A coordinate from the EXIF field and its reference; a text that says why it cannot be read; None where absent.
+    """A coordinate from the EXIF field and its reference; a text with the problem if it cannot be read; None if absent.
 
-    The sign comes from the reference, or from a minus or a letter in the field itself. A minus beside `S` is one
-    hemisphere named twice; beside `N` it is a contradiction.
+    The sign comes from the reference, or from a minus or a letter in the field itself. A minus with `S` is
+    redundant; with `N` it is a contradiction.
     """
     name = axis.name.lower()
     if value is None or (isinstance(value, str | bytes) and not text_of(value)):
@@ -72,24 +72,24 @@ def exif_coordinate(value: Value | None, reference: Value | None, axis: Axis) ->
     if isinstance(value, str | bytes):
         found = parse_coordinate(text_of(value), axis, comma="")
     else:
-        found = _joined([_part(one) for one in value]) if len(value) <= 3 else None
+        found = _combined([_part(one) for one in value]) if len(value) <= 3 else None
     if found is None:
-        return f"EXIF gives the {name} as {told(value)}, which is no angle"
-    return _referred(found, reference, axis, f"EXIF gives the {name} as {told(value)}")
+        return f"EXIF gives the {name} as {quote(value)}, which is no angle"
+    return _with_reference(found, reference, axis, f"EXIF gives the {name} as {quote(value)}")
 
 
-def _referred(found: Coordinate, reference: Value | None, axis: Axis, told_field: str) -> Coordinate | str:
+def _with_reference(found: Coordinate, reference: Value | None, axis: Axis, field_text: str) -> Coordinate | str:
     word = reference.reason if isinstance(reference, Broken) else _word(reference)
     sign = axis.sign_of(word)
     if sign is None:
         return Coordinate(found.degrees, found.sign, found.rounding_deg, word)
     if found.sign is not None and found.sign != sign and found.degrees:
-        return f'{told_field} with "{word}", which contradict one another'
+        return f'{field_text} with "{word}", which contradict one another'
     return Coordinate(found.degrees, sign, found.rounding_deg)
 
 
 def _word(reference: Value | None) -> str:
-    """The first word of a reference of any type; a code of a character counts as the character."""
+    """The first word of a reference of any type; character codes are converted to characters."""
     if isinstance(reference, tuple) and not isinstance(reference, Broken):
         codes = [one for one in reference if isinstance(one, int) and 0 < one < 128]
         text = "".join(map(chr, codes))
@@ -103,7 +103,7 @@ def _part(one: float | Rational) -> _Part:
     if not isinstance(one, Rational):
         return _decimal_part(f"{one!r}") if isinstance(one, float) else _Part(float(one), 1.0)
     if one.denominator == 0:
-        # 0/0 is unknown; anything else over nothing is damage.
+        # 0/0 is unknown; any other division by zero is damage.
         return _Part(None if one.numerator == 0 else math.inf, 1.0)
     return _Part(one.numerator / one.denominator, math.gcd(one.numerator, one.denominator) / abs(one.denominator))
 
@@ -121,14 +121,14 @@ def _decimal_part(text: str) -> _Part:
     return _Part(value, 10.0 ** -len(digits) if digits.strip("0") or "e" in number else 1.0)
 
 
-def _joined(parts: list[_Part]) -> Coordinate | None:
-    """Degrees, minutes and seconds as one; None where a part that counts is unknown, or they are no parts of one angle.
+def _combined(parts: list[_Part]) -> Coordinate | None:
+    """Combine degrees, minutes and seconds; None if a significant part is unknown, or the parts are inconsistent.
 
-    Some programs carry nothing over, so that an angle is all in minutes, or seconds go beyond 60. Others write the same
-    angle in each of the three, so that a part which is not whole must be the last.
+    Some programs do not carry, so an angle may be all in minutes, or seconds may exceed 60. Others write the same angle
+    in each of the three, so only the last nonzero part may have decimals.
 
-    0/0 at the end is nothing where the part before it has decimals; else the place is unknown to a minute or a degree.
-    Zeros at the end do not say that they were measured: the step is that of the last part that is not zero.
+    A final 0/0 is ignored if the part before it has decimals; otherwise the position is unknown to a minute or a
+    degree. Trailing zeros may not be measured: the step is that of the last nonzero part.
     """
     while len(parts) > 1 and parts[-1].value is None and parts[-2].step < 1:
         parts = parts[:-1]
@@ -156,10 +156,10 @@ _PART = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,2}|/\d+)?", re
 
 
 def parse_coordinate(text: str, axis: Axis, *, comma: str) -> Coordinate | None:
-    """A coordinate from a text: `1.497`, `-1.497`, `1 29 49.2`, `1°29'49.2"S`, `S 1 29.82`, `1,29.82S`.
+    """Parse a coordinate: `1.497`, `-1.497`, `1 29 49.2`, `1°29'49.2"S`, `S 1 29.82`, `1,29.82S`.
 
-    `comma` says what one comma between two whole numbers means: `minutes` (XMP's own form), `decimal`, or nothing
-    certain (empty), so that the text is not read. None where it is no coordinate, or could be several.
+    `comma` is the meaning of a single comma between two whole numbers: `minutes` (XMP's own form), `decimal`, or
+    ambiguous (empty), so that the text is not read. None if it is not a coordinate or ambiguous.
     """
     text = text.strip("\x00 \t\r\n").replace("\u2212", "-")
     if len(text) > 100:
@@ -167,7 +167,7 @@ def parse_coordinate(text: str, axis: Axis, *, comma: str) -> Coordinate | None:
     sign: int | None = None
     for pattern, word_at, rest_at in ((_WORD_LAST, 2, 1), (_WORD_FIRST, 1, 2)):
         found = pattern.fullmatch(text)
-        # The s of `1d29m49.2s` is no south.
+        # The s of `1d29m49.2s` is seconds, not south.
         seconds = found is not None and found[word_at] == "s" and re.search(r"\d\s*m(?:in)?[\s\d]", text)
         if found is not None and not seconds and axis.sign_of(found[word_at]) is not None:
             sign, text = axis.sign_of(found[word_at]), found[rest_at].strip()
@@ -176,7 +176,7 @@ def parse_coordinate(text: str, axis: Axis, *, comma: str) -> Coordinate | None:
     pieces = _pieces(spaced, comma if sign is not None or comma == "decimal" else "")
     if pieces is None or not 1 <= len(pieces) <= 3 or not all(map(_PART.fullmatch, pieces)):
         return None
-    coordinate = _joined([_decimal_part(piece) for piece in pieces])
+    coordinate = _combined([_decimal_part(piece) for piece in pieces])
     if coordinate is None:
         return None
     own = -1 if coordinate.sign == -1 or spaced.startswith("-") else None
@@ -187,11 +187,11 @@ def parse_coordinate(text: str, axis: Axis, *, comma: str) -> Coordinate | None:
 
 
 def _pieces(text: str, comma: str) -> list[str] | None:
-    """The numbers of a text: a comma parts them or is their decimal point; None where that cannot be told."""
+    """The numbers of a text: a comma separates them or is the decimal point; None if that is ambiguous."""
     if "," not in text:
         return text.split()
     if " " in text.replace(", ", ","):
-        # Blanks part the numbers, so that commas are decimal.
+        # Blanks separate the numbers, so commas are decimal.
         return None if "." in text else text.replace(",", ".").split()
     pieces = text.replace(" ", "").split(",")
     if len(pieces) == 3 or (len(pieces) == 2 and "." in text):

@@ -1,7 +1,7 @@
-"""EXIF directories by their bytes: every field as its own type says, and what lies outside of its block by name.
+"""Parse EXIF directories from bytes: every field by its own type, with a reason for each unreadable one.
 
-Pillow reads EXIF too. It gives up on all directories where one is damaged, tells types apart no more (a hemisphere of
-type BYTE is a number or a text by chance), and does not look for XMP in the Exif directory. Source: EXIF 2.32 (CIPA
+Pillow reads EXIF too, but it fails on all directories if one is damaged, loses types (a hemisphere of type BYTE is a
+number or a text by chance), and does not look for XMP in the Exif directory. Source: EXIF 2.32 (CIPA
 DC-008), sections 4.5 and 4.6; TIFF 6.0, section 2; the BigTIFF proposal of libtiff.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# Reads at most so many bytes at an offset of the block; less where it ends.
+# Reads up to `size` bytes at an offset of the block; fewer at its end.
 Read = Callable[[int, int], bytes]
 
 XMP = 700
@@ -28,19 +28,19 @@ _TYPES = {
 
 
 class Rational(NamedTuple):
-    """A fraction as it is written; 0/0 is how EXIF says unknown."""
+    """A fraction as written; 0/0 means unknown in EXIF."""
 
     numerator: int
     denominator: int
 
     @property
     def value(self) -> float | None:
-        """The quotient; None where nothing can be divided by."""
+        """The quotient; None if the denominator is zero."""
         return self.numerator / self.denominator if self.denominator else None
 
 
 class Broken(NamedTuple):
-    """A field whose value cannot be had, and why."""
+    """An unreadable field, with the reason."""
 
     reason: str
 
@@ -50,7 +50,7 @@ Value = str | bytes | tuple[int | float | Rational, ...] | Broken
 
 @dataclass(frozen=True)
 class Exif:
-    """The main, the Exif and the GPS directory by tag; XMP that they hold; directories that could not be read."""
+    """The main, the Exif and the GPS directory by tag; XMP packets in them; descriptions of damage."""
 
     main: Mapping[int, Value] = field(default_factory=dict)
     detail: Mapping[int, Value] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Exif:
 
 
 def number_of(value: Value | None) -> float | None:
-    """The finite number that a field of one number holds, whatever its type; None for anything else."""
+    """The finite number of a field with one number of any type; None for anything else."""
     if isinstance(value, bytes):
         return float(value[0]) if len(value) == 1 else None
     if isinstance(value, tuple) and not isinstance(value, Broken) and len(value) == 1:
@@ -71,14 +71,14 @@ def number_of(value: Value | None) -> float | None:
 
 
 def text_of(value: Value | None) -> str:
-    """The text of a field of text, also where it is written as bytes; empty for anything else."""
+    """The text of a text field, also if it is stored as bytes; empty for anything else."""
     if isinstance(value, bytes):
         value = _decoded(value)
     return value.replace("\x00", " ").strip() if isinstance(value, str) else ""
 
 
-def told(value: Value) -> str:
-    """A field as an error quotes it."""
+def quote(value: Value) -> str:
+    """A field as quoted in errors."""
     if isinstance(value, Broken):
         return value.reason
     if isinstance(value, str | bytes):
@@ -87,7 +87,7 @@ def told(value: Value) -> str:
 
 
 def read_exif(read: Read, wanted: frozenset[int], most_xmp: int) -> Exif:
-    """The `wanted` fields of an EXIF block or a TIFF file. What is damaged is named; the rest is read."""
+    """The `wanted` fields of an EXIF block or a TIFF file. Damaged parts are reported; the rest is read."""
     header = read(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(header[:2])
     if order is None or len(header) < 8:
@@ -99,14 +99,14 @@ def read_exif(read: Read, wanted: frozenset[int], most_xmp: int) -> Exif:
     start = struct.unpack_from(order + ("Q" if big else "I"), header, 8 if big else 4)[0]
     main = reader.directory(start, "main")
     detail = reader.directory(_offset(main.pop(_EXIF_DIRECTORY, None)), "Exif")
-    # Some programs hang the GPS directory below the Exif one.
+    # Some programs put the GPS directory below the Exif one.
     gps_at = main.pop(_GPS_DIRECTORY, None)
     gps = reader.directory(_offset(gps_at if gps_at is not None else detail.pop(_GPS_DIRECTORY, None)), "GPS")
     return Exif(main, detail, gps, tuple(reader.xmp), tuple(reader.damage))
 
 
 def _offset(value: Value | None) -> int | None:
-    """Where a directory begins; -1 where the pointer to it is no number."""
+    """The offset of a directory; -1 if its pointer is not a number."""
     if value is None:
         return None
     number = number_of(value)

@@ -1,4 +1,4 @@
-"""Numbers as programs write them into metadata: points and commas, signs, fractions, units."""
+"""Parse numbers in metadata: points and commas, signs, fractions, units."""
 
 import math
 import re
@@ -7,7 +7,7 @@ _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII
 _FRACTION = re.compile(r"(?P<above>[+-]?\d+(?:\.\d+)?)\s*/\s*(?P<below>[+-]?\d+(?:\.\d+)?)", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+\.\d+|[+-]?\d{1,3}(?:\.\d{3})+,\d+", re.ASCII)
 _WITH_UNIT = re.compile(r"(?P<number>.*\d[.,]?)\s*(?P<unit>[^\W\d_]+\.?|[°º˚])", re.ASCII | re.DOTALL)
-# 1959's international foot, in which aviation counts.
+# The international foot of 1959, used in aviation.
 _METRES = {
     "m": 1.0,
     "metre": 1.0,
@@ -19,15 +19,15 @@ _METRES = {
     "feet": 0.3048,
 }
 _DEGREES = frozenset({"°", "º", "˚", "deg", "degree", "degrees"})
-# No number in metadata is longer; a bound keeps the search short.
+# No number in metadata is longer; the limit bounds the search.
 _LONGEST = 64
 
 
 def read_number(text: str) -> float | None:
-    """A finite number from `+61.30`, `-45,00`, `613/10`, `1.234,5`; None where the text is anything else.
+    """Parse a finite number such as `+61.30`, `-45,00`, `613/10`, `1.234,5`; None for any other text.
 
-    A comma alone is a decimal comma: no camera writes one between thousands, and programs of half of the world write
-    their own language's into files. `+-5.0` is what a plus sign before a negative number gives.
+    A single comma is a decimal comma: no camera writes it as a thousands separator, and many programs write numbers in
+    their locale. `+-5.0` results from a plus sign before a negative number.
     """
     text = text.strip("\x00 \t\r\n").replace("\u2212", "-")
     if len(text) > _LONGEST:
@@ -45,14 +45,14 @@ def read_number(text: str) -> float | None:
 
 
 def read_metres(text: str) -> float | None:
-    """A length in metres; the unit may stand behind it (`60.0 m`, `197 ft`)."""
+    """Parse a length in metres; a unit may follow (`60.0 m`, `197 ft`)."""
     number, unit = _parted(text)
     factor = _METRES.get(unit, 0.0) if unit else 1.0
     return None if number is None or not factor else number * factor
 
 
 def read_degrees(text: str) -> float | None:
-    """An angle in degrees, at most a whole turn either way; the unit may stand behind it (`-90°`, `-90 deg`)."""
+    """Parse an angle in degrees, from -360 to 360; a unit may follow (`-90°`, `-90 deg`)."""
     number, unit = _parted(text)
     if number is None or (unit and unit not in _DEGREES):
         return None
@@ -60,7 +60,7 @@ def read_degrees(text: str) -> float | None:
 
 
 def decimals(text: str) -> int:
-    """How many digits a number has behind its point or comma."""
+    """The number of digits after the decimal point or comma."""
     return len(text) - 1 - at if (at := max(text.rfind("."), text.rfind(","))) >= 0 else 0
 
 

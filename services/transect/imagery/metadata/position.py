@@ -1,4 +1,4 @@
-"""Where a photo was taken: EXIF's position and XMP's, each as it is written, and which of the two counts."""
+"""Position of a photo: read EXIF's and XMP's, and choose between them."""
 
 import math
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from transect.imagery.metadata.exif import Value
 from transect.imagery.metadata.numbers import decimals
 
 _EARTH_RADIUS_M = 6_371_008.8
-# No receiver without corrections knows its place better: nearer positions are the same.
+# Accuracy of a receiver without corrections: closer positions count as the same.
 _SAME_PLACE_M = 1.0
-# Signed decimal degrees by vendor. DJI's own misspelling is in the files of several of its cameras.
+# Signed decimal degrees by vendor. Several DJI cameras write the misspelled name.
 _DECIMAL_PAIRS = (
     ("drone-dji:GpsLatitude", "drone-dji:GpsLongitude"),
     ("drone-dji:GpsLatitude", "drone-dji:GpsLongtitude"),
@@ -24,13 +24,13 @@ _DECIMAL_PAIRS = (
     ("drone-parrot:DroneLatitude", "drone-parrot:DroneLongitude"),
 )
 _GENERIC_PAIR = ("exif:GPSLatitude", "exif:GPSLongitude")
-# Nobody writes the place of a photo to a hundred metres: a program that writes fewer decimals has dropped zeros.
+# Programs write positions finer than a hundred metres: with fewer decimals they dropped trailing zeros.
 _FEWEST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Position:
-    """A position in degrees (None where unknown), why it is unknown, its candidates, and what was decided."""
+    """A position in degrees (None if unknown), the problem, the candidates, and remarks."""
 
     latitude: float | None = None
     longitude: float | None = None
@@ -51,9 +51,9 @@ class _Fix:
 
 
 def find_position(gps: Mapping[int, Value], xmp: Mapping[str, str]) -> Position:
-    """The position of a photo. In agreement EXIF counts; where the two disagree by more than the finer one's last
-    digit (and by more than a metre), the finer one counts, with a remark. A hemisphere that EXIF does not give is
-    taken from XMP, else it is not guessed: the candidates are returned.
+    """The position of a photo. EXIF takes precedence if both agree; if they differ by more than the finer one's last
+    digit (and by more than a metre), the finer one is used, with a remark. A hemisphere missing in EXIF is taken from
+    XMP, and otherwise not guessed: the candidates are returned.
     """
     exif = _exif_pair(gps)
     stored = _xmp_fix(xmp)
@@ -65,18 +65,20 @@ def find_position(gps: Mapping[int, Value], xmp: Mapping[str, str]) -> Position:
         if fix is not None and (north.sign is None or east.sign is None):
             remarks = ("EXIF gives no hemisphere; XMP's is taken",)
             north, east = _signed_as(north, fix.latitude), _signed_as(east, fix.longitude)
-        missing = [_unsaid(axis, one) for axis, one in zip(Axis, (north, east), strict=True) if one.sign is None]
+        missing = [
+            _missing_hemisphere(axis, one) for axis, one in zip(Axis, (north, east), strict=True) if one.sign is None
+        ]
         if missing:
-            told = f"EXIF gives latitude {north.degrees:.7g}, longitude {east.degrees:.7g} and does not say whether "
-            return Position(problem=told + " and ".join(missing), possible=_candidates(north, east))
+            known = f"EXIF gives latitude {north.degrees:.7g}, longitude {east.degrees:.7g} and does not say whether "
+            return Position(problem=known + " and ".join(missing), possible=_candidates(north, east))
         found = _checked(_Fix("EXIF", north.signed, east.signed, min(north.rounding_deg, east.rounding_deg)))
     else:
         found = exif
     if isinstance(found, _Fix):
-        return _compared(found, fix, remarks)
+        return _choose(found, fix, remarks)
     if fix is not None:
-        told = f"{found}; XMP's position is taken" if found else ""
-        return Position(fix.latitude, fix.longitude, remarks=(told,) if told else ())
+        remark = f"{found}; XMP's position is taken" if found else ""
+        return Position(fix.latitude, fix.longitude, remarks=(remark,) if remark else ())
     return Position(problem=found or (stored if isinstance(stored, str) else ""))
 
 
@@ -91,14 +93,14 @@ def _exif_pair(gps: Mapping[int, Value]) -> tuple[Coordinate, Coordinate] | str 
         return (
             None if latitude is longitude else f"EXIF gives a {'longitude' if latitude is None else 'latitude'} alone"
         )
-    # No sign is needed on the equator, nor where nothing was measured.
+    # Zero needs no sign, on the equator or without a fix.
     latitude, longitude = (
         Coordinate(0.0, 1, one.rounding_deg) if not one.degrees else one for one in (latitude, longitude)
     )
     return latitude, longitude
 
 
-def _unsaid(axis: Axis, one: Coordinate) -> str:
+def _missing_hemisphere(axis: Axis, one: Coordinate) -> str:
     return f'{axis.value[0]} (its reference is "{one.reference[:30]}")' if one.reference else axis.value[0]
 
 
@@ -124,7 +126,7 @@ def _checked(fix: _Fix) -> _Fix | str:
 
 
 def _xmp_fix(xmp: Mapping[str, str]) -> _Fix | str | None:
-    """The first position in XMP that can be read; else why the first one that stands there cannot."""
+    """The first readable position in XMP, else the problem of the first unreadable one."""
     problem = ""
     for pair in (*_DECIMAL_PAIRS, _GENERIC_PAIR):
         texts = tuple(xmp.get(name, "") for name in pair)
@@ -160,17 +162,17 @@ def _xmp_coordinate(text: str, reference: str, axis: Axis, generic: bool) -> Coo
     return Coordinate(found.degrees, 1 if sign is None else sign, rounding)
 
 
-def _compared(exif: _Fix, xmp: _Fix | None, remarks: tuple[str, ...]) -> Position:
+def _choose(exif: _Fix, xmp: _Fix | None, remarks: tuple[str, ...]) -> Position:
     chosen = exif
     if xmp is not None:
         apart = _distance_m(exif, xmp)
         finer = xmp if xmp.rounding_deg < exif.rounding_deg else exif
         metre = math.degrees(1 / _EARTH_RADIUS_M)
-        told = f"{exif} and {xmp}, {_metres(apart)} apart; the finer one, {finer.source}, is taken"
+        remark = f"{exif} and {xmp}, {_metres(apart)} apart; the finer one, {finer.source}, is taken"
         if finer is xmp and apart > max(_SAME_PLACE_M, xmp.rounding_deg / metre):
-            chosen, remarks = xmp, (*remarks, told)
+            chosen, remarks = xmp, (*remarks, remark)
         elif finer is exif and apart > max(_SAME_PLACE_M, (xmp.rounding_deg + exif.rounding_deg) / metre):
-            remarks = (*remarks, told)
+            remarks = (*remarks, remark)
     return Position(chosen.latitude, chosen.longitude, remarks=remarks)
 
 

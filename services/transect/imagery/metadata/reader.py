@@ -1,7 +1,7 @@
-"""What a camera or drone wrote into an image file: EXIF, and the XMP of drones, of Pix4D's Camera namespace and Adobe.
+"""Read the metadata of a camera or drone: EXIF, and XMP of drones, Pix4D's Camera namespace and Adobe.
 
-The fields are read by kind: any type and spelling that says one thing is read, and what stands there and cannot be
-read is a text, never taken for absent. exiftool's tables were the reference.
+Every unambiguous type and spelling of a field is read. An unreadable field is reported as a text, and never treated
+as absent. exiftool's tables were the reference.
 """
 
 import math
@@ -16,15 +16,15 @@ from transect.imagery.decode import DECODE_ERRORS, open_image
 from transect.imagery.metadata.camera_angles import find_angles, find_relative_altitude, first_read
 from transect.imagery.metadata.capture_time import find_time
 from transect.imagery.metadata.containers import Embedded, read_embedded
-from transect.imagery.metadata.exif import Value, number_of, text_of, told
+from transect.imagery.metadata.exif import Value, number_of, quote, text_of
 from transect.imagery.metadata.numbers import read_metres, read_number
 from transect.imagery.metadata.position import find_position
 from transect.imagery.metadata.xmp import read_xmp
 from transect.imagery.orientation import orientation_in_file, upright_size
 
-# EXIF 2.32, tag 0xA210: inch, centimetre, and what cameras add to them, in micrometres.
+# EXIF 2.32, tag 0xA210: inch, centimetre, and the units that cameras add, in micrometres.
 _RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
-# A pixel of a camera's sensor, smallest and largest, in micrometres.
+# Plausible range of a sensor's pixel pitch, in micrometres.
 _PIXEL_PITCH_UM = (0.4, 20.0)
 _WANTED = frozenset(
     {
@@ -57,21 +57,21 @@ _WANTED = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameMetadata:
-    """Metadata of one frame; None where the file does not say, or says what cannot be.
+    """Metadata of one frame; None for absent or impossible values.
 
-    `width` and `height` are pixels after `orientation` (EXIF, 1 to 8). `taken_at` is aware where the file gives an
-    offset from UTC, else the camera's clock without a time zone. Latitude and longitude are WGS84 degrees;
-    `position_sd_m` says how well they are known (metres, each axis). `gps_altitude_m` is above sea level (or the
-    ellipsoid: the receiver decides), `relative_altitude_m` above the take-off point. `pixel_pitch_um` is the distance
-    of two pixels on the sensor by EXIF. Angles are degrees: `yaw_deg` is the aircraft's, clockwise from north; those
-    of the gimbal are the camera's as DJI counts them (pitch -90 looks straight down, 0 ahead; with pitch -90 the yaw
-    is where the picture's upper edge points).
+    `width` and `height` are pixels after `orientation` (EXIF, 1 to 8). `taken_at` is aware if the file has an offset
+    from UTC, else the camera's clock without a time zone. Latitude and longitude are WGS84 degrees; `position_sd_m` is
+    their standard deviation (metres, each axis). `gps_altitude_m` is above sea level (or the ellipsoid, depending on
+    the receiver), `relative_altitude_m` above the take-off point. `pixel_pitch_um` is the pixel pitch of the sensor by
+    EXIF. Angles are degrees: `yaw_deg` is the aircraft's, clockwise from north; those of the gimbal are the camera's in
+    DJI's convention (pitch -90 is straight down, 0 ahead; with pitch -90 the yaw is the direction of the picture's
+    upper edge).
 
-    The problems are texts without a full stop: what stands in the file and cannot be read; empty where the value is
-    absent or fine. `possible_positions` are the candidates (latitude, longitude) where a hemisphere is not written.
-    `remarks` say what was decided between values that contradict one another.
+    The problems are texts without a full stop that describe an unreadable value; empty if the value is absent or
+    valid. `possible_positions` are the candidates (latitude, longitude) if a hemisphere is missing. `remarks` describe
+    the choice between contradictory values.
     """
 
     width: int | None = None
@@ -102,10 +102,10 @@ class FrameMetadata:
 
 
 def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
-    """Read EXIF and XMP without decoding pixels. `name` is what errors call the file (default: the path).
+    """Read EXIF and XMP without decoding pixels. `name` is the file's name in errors (default: the path).
 
-    EXIF wins over XMP where they agree, the finer position where they do not. Raises ImageError when the file is
-    missing or no image.
+    EXIF takes precedence over XMP if they agree, else the finer position. Raises ImageError if the file is missing or
+    not an image.
     """
     with open_image(path, name or str(path)) as image:
         stored_width, stored_height = image.size
@@ -140,7 +140,7 @@ def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
         gimbal_pitch_deg=angles.pitch,
         gimbal_roll_deg=angles.roll,
         orientation=orientation,
-        # What could not be read may have held what is absent.
+        # An absent value may be in the unreadable part.
         position_problem=position.problem or (trouble if position.latitude is None else ""),
         position_sd_m=_position_sd(xmp.items),
         pixel_pitch_um=_pixel_pitch(exif.detail, stored_width),
@@ -160,17 +160,17 @@ def _positive(value: Value | str | None) -> float | None:
 
 
 def _altitude(gps: Mapping[int, Value], xmp: Mapping[str, str]) -> tuple[float | None, str]:
-    """Metres above sea level by EXIF, else by XMP, and what stands there where it cannot be read.
+    """Metres above sea level by EXIF, else by XMP, and the problem if it cannot be read.
 
-    Reference 1 and EXIF 3.0's 3 mean below; so does a minus sign, once. XMP's altitude of the aircraft is another
-    quantity (by the barometer, mostly), so that the two are not compared.
+    Reference 1 and EXIF 3.0's 3 mean below; so does a minus sign, without a double negation. XMP's altitude of the
+    aircraft is another quantity (mostly barometric), so the two are not compared.
     """
     value, problem = gps.get(GPS.GPSAltitude), ""
     if value is not None:
         altitude = read_metres(text_of(value)) if isinstance(value, str) else number_of(value)
         if altitude is not None:
             return _below(altitude, _reference(gps.get(GPS.GPSAltitudeRef))), ""
-        problem = f"EXIF gives GPSAltitude as {told(value)}, which cannot be read"
+        problem = f"EXIF gives GPSAltitude as {quote(value)}, which cannot be read"
     altitude, generic_problem = first_read(xmp, ("exif:GPSAltitude",), read_metres)
     if altitude is not None:
         return _below(altitude, xmp.get("exif:GPSAltitudeRef", "")), ""
@@ -200,7 +200,7 @@ def _reference(value: Value | None) -> str:
 
 
 def _position_sd(xmp: Mapping[str, str]) -> float | None:
-    """DJI's RTK deviations of latitude and longitude, or the Camera namespace's GPSXYAccuracy; zero says nothing."""
+    """DJI's RTK deviations of latitude and longitude, or the Camera namespace's GPSXYAccuracy; zero means unknown."""
     north, east = (_positive(xmp.get(f"drone-dji:{name}", "")) for name in ("RtkStdLat", "RtkStdLon"))
     if north is not None and east is not None:
         return math.sqrt((north**2 + east**2) / 2)
@@ -208,7 +208,7 @@ def _position_sd(xmp: Mapping[str, str]) -> float | None:
 
 
 def _pixel_pitch(detail: Mapping[int, Value], stored_width: int) -> float | None:
-    """From FocalPlaneXResolution, for the picture as it is now: its pixels may be fewer than the camera's."""
+    """Pixel pitch from FocalPlaneXResolution, corrected for a resized picture."""
     stated = number_of(detail.get(Base.FocalPlaneResolutionUnit))
     unit = _RESOLUTION_UNITS_UM.get(int(stated) if stated is not None else 2, 0.0)
     across, down = (_positive(detail.get(tag)) for tag in (Base.FocalPlaneXResolution, Base.FocalPlaneYResolution))

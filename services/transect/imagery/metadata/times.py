@@ -1,14 +1,14 @@
-"""Times as cameras, editors and spreadsheets write them.
+"""Parse times as cameras, editors and spreadsheets write them.
 
-Decided here, since the forms leave it open:
-- Year first, or day first with dots (`15.07.2025 10:00`). Day or month first with slashes is not read: nothing tells
-  `05/07/2025` from `07/05/2025`.
-- A date without a time of day is no time.
-- The year 0000, and so `0000:00:00 00:00:00`, is how cameras write that their clock was never set: no time.
-- Hour 24 is not read: for ISO 8601 it ends the day that is written, for phones that count hours from 1 to 24 it begins
-  that day, and a whole day lies between the two.
+Decisions on ambiguous forms:
+- Year first, or day first with dots (`15.07.2025 10:00`). Day or month first with slashes is not read:
+  `05/07/2025` and `07/05/2025` are ambiguous.
+- A date without a time of day is not a time.
+- The year 0000, as in `0000:00:00 00:00:00`, means that the camera's clock was never set: not a time.
+- Hour 24 is not read: in ISO 8601 it is the end of the written day, on phones that count hours from 1 to 24 its
+  beginning, a whole day apart.
 - Second 60, a leap second, is the first second of the next minute, as POSIX time counts it.
-- More than six digits of a fraction are cut off.
+- Fractions are truncated to six digits.
 """
 
 import re
@@ -19,7 +19,7 @@ _CLOCK = (
     r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?"
 )
 _OFFSET = r"\s*(?P<offset>[Zz]|UTC|GMT|(?:UTC|GMT)?\s?[-+\u2212]\d{1,2}(?::?\d{2})?)?"
-# java.time writes the zone's name behind its offset.
+# java.time writes the zone's name after its offset.
 _ZONE_NAME = r"(?:\[[\w/+-]+\])?"
 _BETWEEN = r"(?:\s*[Tt]\s*|\s*,\s*|\s+)"
 _FORMS = tuple(
@@ -36,15 +36,14 @@ _FORMS = tuple(
 _OFFSET_PARTS = re.compile(r"(?:UTC|GMT)?\s?(?P<sign>[-+\u2212])(?P<hours>\d{1,2}?):?(?P<minutes>\d{2})?", re.ASCII)
 # The offsets in use lie between -12:00 and +14:00.
 _LARGEST_OFFSET = timedelta(hours=14)
-# Longer texts hold something else; a bound keeps the search short.
+# Longer texts are something else; the limit bounds the search.
 _LONGEST = 100
 
 
 def read_time(text: str) -> datetime | None:
-    """A moment from a text: EXIF's colons, hyphens, slashes, T or a blank, fractions, `Z`, `+03:00`, `+0300`.
+    """Parse a time: EXIF's colons, hyphens, slashes, T or a blank, fractions, `Z`, `+03:00`, `+0300`.
 
-    Aware where the text gives an offset from UTC, else naive: a clock on an unnamed wall. None where it is no time, or
-    could be several; the module says which.
+    Aware if the text has an offset from UTC, else naive. None if it is not a time or ambiguous; see the module.
     """
     if len(text) > _LONGEST:
         return None
@@ -76,7 +75,7 @@ def read_time(text: str) -> datetime | None:
 
 
 def read_offset(text: str) -> timezone | None:
-    """An offset from UTC: `Z`, `UTC`, `+03:00`, `+0300`, `+3`. None where it is none, or no zone on Earth has it."""
+    """Parse an offset from UTC: `Z`, `UTC`, `+03:00`, `+0300`, `+3`. None if it is not one, or out of range."""
     text = text.strip("\x00 \t\r\n")
     if text.upper() in ("Z", "UTC", "GMT"):
         return UTC

@@ -1,8 +1,8 @@
-"""XMP packets to values: any encoding, any prefix, attributes, elements, structures and lists.
+"""Parse XMP packets: any encoding, any prefix, attributes, elements, structures and lists.
 
-Expat, which Python carries, parses them; namespaces are resolved here, since cut packets use prefixes that they do not
-declare and a parser of namespaces refuses those whole. Document types are refused, so no entity can be defined, let
-alone expand. pyexiv2 (Exiv2) was considered: it reads one packet, no extended XMP, and is not safe in threads.
+Python's Expat parses them; namespaces are resolved here, since truncated packets use undeclared prefixes, and a
+namespace-aware parser rejects those completely. Document types are rejected, so entities can be neither defined nor
+expanded. pyexiv2 (Exiv2) was considered: it reads one packet, no extended XMP, and is not thread-safe.
 Source: XMP specification part 1 (RDF syntax, section 7; ISO 16684-1), part 3 (extended XMP).
 """
 
@@ -14,8 +14,8 @@ from xml.parsers import expat
 
 from transect.imagery.metadata.containers import MOST_XMP, Extension
 
-# The name under which the rest of the room looks a value up, by what stands in the namespace's URI. Vendors write
-# http and https, with www and without, with a slash at the end and without, and count versions up.
+# Our prefix by a pattern of the namespace's URI. Vendors vary http and https, www, trailing slashes and version
+# numbers.
 _NAMESPACES = (
     (re.compile(r"dji\.com/|autel"), "drone-dji"),
     (re.compile(r"parrot\.com/drone-parrot"), "drone-parrot"),
@@ -28,9 +28,9 @@ _NAMESPACES = (
     (re.compile(r"w3\.org/1999/02/22-rdf-syntax-ns"), "rdf"),
     (re.compile(r"^adobe:ns:meta"), "x"),
 )
-# What these prefixes mean where a packet does not declare them.
+# Prefixes that keep their usual meaning if a packet does not declare them.
 _USUAL_PREFIXES = frozenset(name for _, name in _NAMESPACES)
-# Nobody else uses these, so that they mean the vendor even where the URI is another.
+# Prefixes unique to a vendor, which identify it even with another URI.
 _OWN_PREFIXES = frozenset({"drone-dji", "drone-parrot", "drone-skydio"})
 _UNKNOWN = "?"
 _LISTS = frozenset({"rdf:Seq", "rdf:Bag", "rdf:Alt"})
@@ -39,7 +39,7 @@ _DEEPEST = 64
 
 _DECLARATION = re.compile(r"<\?xml\s[^>]*\?>")
 _DECLARED = re.compile(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.-]+)["']""")
-# What XML 1.0 allows to stand nowhere, section 2.2.
+# Characters that XML 1.0 never allows, section 2.2.
 _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _BARE_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)")
 _LAST_ATTRIBUTE = re.compile(r"""<[^<>]*(?:"[^"<]*"|'[^'<]*')""")
@@ -54,39 +54,39 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class Xmp:
-    """Values by `vendor:name`, a structure's fields by `vendor:name/field`; what is there and could not be read."""
+    """Values by `vendor:name`, a structure's fields by `vendor:name/field`; `trouble` describes unreadable parts."""
 
     items: Mapping[str, str] = field(default_factory=dict)
     trouble: tuple[str, ...] = ()
 
 
 def read_xmp(packets: Sequence[bytes], extensions: Mapping[bytes, Extension], damage: Iterable[str] = ()) -> Xmp:
-    """All packets of a file as one: a later one counts where it says something else, as in exiftool.
+    """Merge all packets of a file: a later value overrides an earlier one, as in exiftool.
 
-    An extension counts where a packet names its GUID (XMP specification part 3, section 1.1.3.1).
+    An extension is used if a packet names its GUID (XMP specification part 3, section 1.1.3.1).
     """
     items: dict[str, str] = {}
     trouble = list(damage)
     for packet in packets:
-        _take(packet, items, trouble)
+        _merge_packet(packet, items, trouble)
     guid = items.get("xmpNote:HasExtendedXMP", "").strip().upper().encode("utf-8", "replace")
     for name, extension in extensions.items():
         whole = extension.joined() if extension.size <= MOST_XMP else None
         if name != guid:
             trouble.append("its extended XMP belongs to another packet (no packet names its GUID)")
         elif whole is None:
-            told = f"a part of its {extension.size} bytes is missing"
+            reason = f"a part of its {extension.size} bytes is missing"
             if extension.size > MOST_XMP:
-                told = f"it has {extension.size} bytes, more than are read ({MOST_XMP})"
-            trouble.append(f"its extended XMP cannot be read: {told}")
+                reason = f"it has {extension.size} bytes, more than are read ({MOST_XMP})"
+            trouble.append(f"its extended XMP cannot be read: {reason}")
         else:
-            _take(whole, items, trouble)
+            _merge_packet(whole, items, trouble)
     if guid and guid not in extensions:
         trouble.append("its extended XMP is missing")
     return Xmp(items, tuple(dict.fromkeys(trouble)))
 
 
-def _take(packet: bytes, items: dict[str, str], trouble: list[str]) -> None:
+def _merge_packet(packet: bytes, items: dict[str, str], trouble: list[str]) -> None:
     found, problem = _parse(_text(packet))
     items.update((key, value) for key, value in found.items() if value or key not in items)
     if problem:
@@ -94,7 +94,7 @@ def _take(packet: bytes, items: dict[str, str], trouble: list[str]) -> None:
 
 
 def _text(raw: bytes) -> str:
-    """A packet's characters: by its byte order mark, else by where its zero bytes stand, else UTF-8, else Latin-1."""
+    """Decode a packet by its byte order mark, else by the positions of zero bytes, else as UTF-8, else as Latin-1."""
     encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "") or _unmarked(raw[:256])
     if encoding:
         return raw.decode(encoding, errors="replace")
@@ -111,7 +111,7 @@ def _text(raw: bytes) -> str:
 
 
 def _unmarked(start: bytes) -> str:
-    """UTF-16 or UTF-32 without a mark: XMP is mostly ASCII, so each character has zeros at the same places."""
+    """Detect UTF-16 or UTF-32 without a mark: XMP is mostly ASCII, so zero bytes are at regular positions."""
     at = start.find(b"<")
     if at < 0 or 0 not in start:
         return ""
@@ -122,9 +122,9 @@ def _unmarked(start: bytes) -> str:
 
 
 def _parse(text: str) -> tuple[dict[str, str], str]:
-    """The values of a packet and what is wrong with it; values in front of the damage count."""
+    """The values of a packet and its problem, if any; values before the damage are used."""
     text = _ILLEGAL.sub("", _DECLARATION.sub("", text))
-    # What stands around a packet: marks, padding, the zeros of a fixed field.
+    # Remove the surroundings of a packet: marks, padding, the zeros of a fixed field.
     text = text[max(text.find("<"), 0) :]
     if text.rfind(">") > text.rfind("<"):
         text = text[: text.rfind(">") + 1]
@@ -135,7 +135,7 @@ def _parse(text: str) -> tuple[dict[str, str], str]:
         text = _BARE_AMPERSAND.sub("&amp;", text)
         items, problem = _parse_once(text)
     if problem:
-        # Cut off in the midst of a tag: the attributes before the cut are whole.
+        # Truncated within a tag: the attributes before the cut are complete.
         last = text.rfind("<")
         kept = _LAST_ATTRIBUTE.match(text, last) if last >= 0 and ">" not in text[last:] else None
         if kept is not None and not text.startswith(("</", "<?", "<!"), last):
@@ -162,11 +162,11 @@ def _parse_once(text: str) -> tuple[dict[str, str], str]:
 
 
 class _RefusedError(Exception):
-    """The packet holds what no XMP may."""
+    """The packet contains something that XMP forbids."""
 
 
 class _Reader:
-    """Elements on the way from the root to where the parser is, each with its prefixes, its name and its text."""
+    """Parser state: the stack of open elements with their prefixes, names and texts."""
 
     def __init__(self) -> None:
         self.items: dict[str, str] = {}
@@ -203,7 +203,7 @@ class _Reader:
         text, name = "".join(self._texts.pop()).strip(), self._names[-1]
         if name in _LISTS:
             values = self._lists.pop()
-            # Alternatives say the same in several languages; the first is the default.
+            # Alternatives are translations; the first is the default.
             several = values[:1] if name == "rdf:Alt" else list(dict.fromkeys(values))
             if values:
                 self._put(self._path(), "; ".join(several))
@@ -221,12 +221,12 @@ class _Reader:
             self.items[path] = value
 
     def _path(self, last: str = "") -> str:
-        """The property that the parser is in, and the fields on the way to it: `vendor:name/field`."""
+        """The path of the current property with its parent fields: `vendor:name/field`."""
         names = [name for name in (*self._names, last) if name and name not in _TRANSPARENT]
         return "/".join([names[0], *(name.partition(":")[2] for name in names[1:])]) if names else ""
 
     def _name(self, written: str, *, element: bool = False) -> str:
-        """`vendor:name`; empty for what no namespace owns, and a name that nobody asks for where it is another's."""
+        """`vendor:name`; empty without a namespace, and prefixed with `?` for an unknown one."""
         prefix, colon, local = written.rpartition(":")
         if not colon and not (element and "" in self._scopes[-1]):
             return ""

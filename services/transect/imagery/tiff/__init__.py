@@ -1,1 +1,1 @@
-"""TIFFs as GDAL reads them: header, bands, windows, and what no file may refer to."""
+"""TIFFs with GDAL: header, bands, windows, and protection from external references."""

@@ -1,4 +1,4 @@
-"""Which bands of a TIFF are shown: those that it names red, green and blue, or those that were asked for."""
+"""Choose the bands of a TIFF to read: those named red, green and blue, or those requested."""
 
 import re
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from transect.errors import ImageError
 
 _COLOURS = ("red", "green", "blue")
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
-# Names of bands beside the visible ones: "red edge" is not red.
-_BESIDE = frozenset({"edge", "rededge", "nir", "infrared", "near", "re", "swir", "coastal", "pan"})
+# Words in names of invisible bands: "red edge" is not red.
+_NOT_VISIBLE = frozenset({"edge", "rededge", "nir", "infrared", "near", "re", "swir", "coastal", "pan"})
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,23 @@ class Channels:
 
 
 def choose_channels(
-    label: str, colours: Sequence[str], names: Sequence[str | None], asked: Sequence[int] | None
+    label: str, colours: Sequence[str], names: Sequence[str | None], requested: Sequence[int] | None
 ) -> Channels:
-    """The bands to show. `colours` are GDAL's interpretations, `names` the bands' descriptions, one each.
+    """Choose the bands. `colours` are GDAL's interpretations, `names` the bands' descriptions, one each.
 
-    Raises ImageError where bands were asked for that are not there, or none is named a colour and there are five or
-    more.
+    Raises ImageError for requested bands that do not exist, or for five or more bands without colour names.
     """
     count = len(colours)
-    if asked is not None:
-        return _asked(label, count, asked)
+    if requested is not None:
+        return _requested(label, count, requested)
     by_colour = _by_colour(colours)
     by_name = _by_name(names)
     if by_name is not None:
-        told = by_colour is not None and by_colour != by_name
+        contradicts = by_colour is not None and by_colour != by_name
         remark = (
-            f"its bands are named red, green and blue in the order {_listed(by_name)}, and read so." if told else ""
+            f"its bands are named red, green and blue in the order {_listed(by_name)}, and read so."
+            if contradicts
+            else ""
         )
         return Channels(by_name, "rgb", remark)
     if by_colour is not None:
@@ -57,7 +58,7 @@ def _as_stored(colours: Sequence[str]) -> Channels | None:
 
 
 def _unnamed(label: str, count: int) -> Channels:
-    """The bands of a file that names none of them. Raises ImageError for five and more."""
+    """The bands of a file without colour names. Raises ImageError for five and more."""
     if count == 2:
         return Channels((1,), "grey", "it has two bands and does not say what they are: the first is taken as grey.")
     if count <= 4:
@@ -72,10 +73,10 @@ def _unnamed(label: str, count: int) -> Channels:
     )
 
 
-def _asked(label: str, count: int, asked: Sequence[int]) -> Channels:
-    if max(asked) > count:
-        raise ImageError(f"{label} has {count} bands, and band {max(asked)} was asked for with `bands`.")
-    return Channels(tuple(asked), "rgb" if len(asked) == 3 else "grey")
+def _requested(label: str, count: int, requested: Sequence[int]) -> Channels:
+    if max(requested) > count:
+        raise ImageError(f"{label} has {count} bands, and band {max(requested)} was asked for with `bands`.")
+    return Channels(tuple(requested), "rgb" if len(requested) == 3 else "grey")
 
 
 def _by_colour(colours: Sequence[str]) -> tuple[int, ...] | None:
@@ -85,12 +86,12 @@ def _by_colour(colours: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def _by_name(names: Sequence[str | None]) -> tuple[int, ...] | None:
-    """The bands whose names hold one colour each; None where a colour is missing or stands twice."""
+    """The bands whose names contain one colour each; None if a colour is missing or duplicate."""
     found: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         words = re.findall(r"[a-z]+", (name or "").lower())
         colour = {_SHORT.get(word, word) for word in words} & set(_COLOURS)
-        if len(colour) != 1 or _BESIDE & set(words):
+        if len(colour) != 1 or _NOT_VISIBLE & set(words):
             continue
         if colour <= found.keys():
             return None

@@ -1,8 +1,8 @@
-"""A GeoTIFF as itself: GDAL opens no other kind of file, and nothing that the file or its neighbours name.
+"""Open a GeoTIFF safely: GDAL opens no other kind of file, and nothing that the file or its neighbours refer to.
 
-Survey folders come from strangers. GDAL's other formats read any file and any address that they name (a VRT does, and
-its name may end in .tif), and so do files beside a GeoTIFF. Even a GeoTIFF can: its metadata may name a file or an
-address to take overviews from. Needs rasterio; imported where one is opened.
+Survey folders are untrusted. GDAL's other formats read any file or URL that they name (a VRT does, and its name may
+end in .tif), and so do files beside a GeoTIFF. A GeoTIFF can too: its metadata may name a file or URL for overviews.
+Needs rasterio, so import it lazily.
 """
 
 from collections.abc import Iterator
@@ -13,29 +13,29 @@ from typing import Any
 import rasterio
 from rasterio.io import MemoryFile
 
-# In force while a dataset is read too, not only while it is opened.
+# Must be active while a dataset is opened and while it is read.
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,  # MB, shared by all images of the process
     # The file alone: no overviews, masks, georeference or statistics from files beside it.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    # A second lock: no file has this name, so that GDAL asks no network for any.
+    # Defence in depth: no file has this name, so GDAL makes no network request.
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
 }
-# By GDAL's order of trust, what stands in these would have come before what the file says.
+# GDAL would give these precedence over the file's own values.
 _WORLD_FILES = (".tfw", ".tfwx", ".tifw", ".tiffw", ".wld")
 _LONGEST_SIDECAR = 4 << 20
 
 
 class RefersElsewhereError(Exception):
-    """A GeoTIFF that names another file, or an address, to be read in its place."""
+    """A GeoTIFF that refers to another file or a URL."""
 
 
 @contextmanager
 def geotiff(path: Path) -> Iterator[Any]:
-    """A dataset of rasterio for a file that is a GeoTIFF, and nothing else.
+    """Open a GeoTIFF as a rasterio dataset.
 
-    Raises rasterio's errors for any other file, and RefersElsewhereError for one that names another.
+    Raises rasterio's errors for any other kind of file, and RefersElsewhereError for one that refers to another.
     """
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
@@ -43,22 +43,22 @@ def geotiff(path: Path) -> Iterator[Any]:
 
 
 def open_geotiff(stack: ExitStack, source: Path | bytes) -> Any:
-    """As `geotiff`, closed by `stack`; GDAL_OPTIONS must be in force (rasterio.Env), here and while it is read."""
+    """As `geotiff`, closed by `stack`; GDAL_OPTIONS must be active (rasterio.Env), here and while it is read."""
     if isinstance(source, bytes):
         memory = stack.enter_context(MemoryFile(source, ext=".tif"))
         dataset = stack.enter_context(memory.open(driver="GTiff"))
     else:
-        # Absolute: GDAL takes a name such as s3:photo.tif for an address.
+        # Absolute: GDAL would treat a name such as s3:photo.tif as a URL.
         dataset = stack.enter_context(rasterio.open(source.absolute(), driver="GTiff"))
     if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
         raise RefersElsewhereError("it names another file to take its overviews from")
     return dataset
 
 
-def said_beside(path: Path, dataset: Any) -> str:
-    """The name of a file beside a GeoTIFF that says what the GeoTIFF does not say itself; "" where there is none.
+def sidecar_name(path: Path, dataset: Any) -> str:
+    """The name of a sidecar file with values that the GeoTIFF itself lacks; "" if there is none.
 
-    What stands there is not read: a mask, or a georeference or a value for no data that the GeoTIFF lacks.
+    These values are not read: a mask, a georeference or a no-data value.
     """
     mask = path.with_name(f"{path.name}.msk")
     if mask.exists():

@@ -1,4 +1,4 @@
-"""Whether a file is a TIFF, and what its header says; what is no picture of its own is refused here."""
+"""Detect TIFFs and read their header; camera raw files are rejected here."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from transect.picture_kinds import DNG, RAW, TIFF_STARTS, kind_of_suffix
 
 
 def is_tiff(source: Path | bytes) -> bool:
-    """Whether a file begins as a TIFF does; False for one that cannot be read, of which opening says what is wrong."""
+    """Whether a file starts like a TIFF; False if it cannot be read, since opening it reports the reason."""
     if isinstance(source, bytes):
         return source.startswith(TIFF_STARTS)
     try:
@@ -22,7 +22,7 @@ def is_tiff(source: Path | bytes) -> bool:
 
 
 def tags_of(source: Path | bytes, label: str) -> TiffTags:
-    """The tags of a TIFF's first picture. Raises ImageError for one that cannot be read, or is a raw picture."""
+    """The tags of a TIFF's first picture. Raises ImageError if it cannot be read, or is a camera raw file."""
     check_file(source, label)
     try:
         tags = read_tiff_tags(source)
@@ -31,8 +31,8 @@ def tags_of(source: Path | bytes, label: str) -> TiffTags:
     if tags is None:
         require_read_kind(source, label)
         raise ImageError(f"{label} is truncated or damaged and cannot be decoded; copy it again from its source.")
-    told = kind_of_suffix(source) if isinstance(source, Path) else None
-    if tags.raw or told in (DNG, RAW):
+    suffix_kind = kind_of_suffix(source) if isinstance(source, Path) else None
+    if tags.raw or suffix_kind in (DNG, RAW):
         # The first directory of many raw files is a thumbnail.
-        raise ImageError((told if told in (DNG, RAW) and told is not None else RAW).refusal(label))
+        raise ImageError((suffix_kind if suffix_kind in (DNG, RAW) and suffix_kind is not None else RAW).refusal(label))
     return tags

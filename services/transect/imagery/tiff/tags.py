@@ -1,4 +1,4 @@
-"""What the first directory of a TIFF says (TIFF 6.0, section 2; BigTIFF by its 64-bit layout), without decoding."""
+"""Read the tags of a TIFF's first directory (TIFF 6.0, section 2; BigTIFF by its 64-bit layout), without decoding."""
 
 import io
 import re
@@ -14,7 +14,7 @@ _TAGS = (
     _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _MAX_SAMPLE, _S_MAX_SAMPLE, _XMP,
     _DNG_VERSION,
 )  # fmt: skip
-# Bytes and struct's letters of the types whose values are looked at.
+# Size in bytes and struct format of the types that are read.
 _TYPES = {1: (1, "B"), 2: (1, "B"), 3: (2, "H"), 4: (4, "I"), 7: (1, "B"), 13: (4, "I"), 16: (8, "Q")}
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:="|>)([1-8])""")
 # Colour filter array (TIFF/EP) and LinearRaw (DNG).
@@ -23,10 +23,10 @@ _MOST_ENTRIES = 4096
 _MOST_XMP = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TiffTags:
     """Stored width and height, orientation (1 to 8), photometric interpretation, bands, the largest sample if it is
-    said, whether this is a camera's raw file, and the most bits of a sample."""
+    stated, whether this is a camera's raw file, and the most bits of a sample."""
 
     width: int
     height: int
@@ -39,7 +39,7 @@ class TiffTags:
 
 
 def read_tiff_tags(source: Path | bytes) -> TiffTags | None:
-    """The tags of a TIFF; None where there is no whole directory with a size. Raises OSError."""
+    """The tags of a TIFF; None without a complete directory with a size. Raises OSError."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
             return _tags(_entries(stream))
@@ -60,16 +60,16 @@ def _tags(found: dict[int, tuple[int, ...] | bytes]) -> TiffTags | None:
         match = _XMP_ORIENTATION.search(bytes(found.get(_XMP, b"")))
         orientation = int(match[1]) if match else 1
     photometric = first(_PHOTOMETRIC)
-    said = [max(found[tag]) for tag in (_MAX_SAMPLE, _S_MAX_SAMPLE) if found.get(tag)]
+    stated = [max(found[tag]) for tag in (_MAX_SAMPLE, _S_MAX_SAMPLE) if found.get(tag)]
     return TiffTags(
-        width,
-        height,
-        orientation if 1 <= orientation <= 8 else 1,
-        photometric,
-        first(_SAMPLES) or 1,
-        max(said) if said else None,
-        _DNG_VERSION in found or photometric in _RAW_PHOTOMETRICS,
-        max(found.get(_BITS) or (1,)),
+        width=width,
+        height=height,
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+        photometric=photometric,
+        samples=first(_SAMPLES) or 1,
+        most=max(stated) if stated else None,
+        raw=_DNG_VERSION in found or photometric in _RAW_PHOTOMETRICS,
+        bits=max(found.get(_BITS) or (1,)),
     )
 
 

@@ -1,8 +1,8 @@
-"""TIFFs as GDAL reads them, whole or in windows. Needs rasterio; imported where one is opened.
+"""Read TIFFs with GDAL, whole or in windows. Needs rasterio, so import it lazily.
 
 A file is compressed in blocks, tiles or strips, and GDAL decompresses every block that a window touches,
-each time. So the last band of the image stays here: windows that go along a row, and then along the next,
-find in it what they share, and a block is decompressed once.
+each time. So the last band of the image is cached: windows that run along one row and then the next
+share it, and each block is decompressed once.
 """
 
 import warnings
@@ -20,30 +20,30 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from transect.errors import ImageError, ImageTooLargeError
-from transect.imagery.depth import STRIDE, Depth, Samples, said_bits, shift
+from transect.imagery.depth import STRIDE, Depth, Samples, shift, stated_bits
 from transect.imagery.orientation import TRANSPOSED, stored_window, upright, upright_size
 from transect.imagery.raster import WHOLE_BELOW, Raster, Rendering
 from transect.imagery.tiff.bands import choose_channels
 from transect.imagery.tiff.geotiff import GDAL_OPTIONS, RefersElsewhereError, open_geotiff
 from transect.imagery.tiff.tags import TiffTags
 
-# What is kept of one image; for a moment twice of it. A row of 640 px windows across 100,000 columns takes 192 MB.
+# Size of an image's cache; a move needs twice as much. A row of 640 px windows across 100,000 columns takes 192 MB.
 _BAND_BYTES = 192 << 20
-# A block is decompressed whole, so that one over this makes reading in windows pointless.
+# GDAL decompresses whole blocks, so a larger one makes reading in windows pointless.
 _LARGEST_BLOCK_BYTES = 256 << 20
-# Some of GDAL's own errors come through without rasterio's class around them.
+# rasterio does not wrap some of GDAL's own errors.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
-# So many blocks of a larger file are looked at to find the depth of its samples.
+# Number of blocks of a larger file that are read to measure the depth of its samples.
 _SAMPLED_BLOCKS = 400
 _MEASURED_PIXELS = 4_000_000
-# The most of one block in a file that is decoded whole anyway.
+# Block limit in a file that is decoded whole anyway.
 _LARGEST_WHOLE_BYTES = 1 << 30
 _EXPORT = ", with gdal_translate -ot Byte -scale for example"
 _LAB = frozenset({8, 9, 10})
 
 
 class UnknownTiffError(ImageError):
-    """A TIFF that GDAL cannot open, or whose rows it would mix up."""
+    """A TIFF that GDAL cannot open, or whose rows it would reorder wrongly."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class _Part:
     def area(self) -> int:
         return max(self.right - self.left, 0) * max(self.bottom - self.top, 0)
 
-    def holds(self, other: "_Part") -> bool:
+    def contains(self, other: "_Part") -> bool:
         return self.common(other) == other
 
     def common(self, other: "_Part") -> "_Part":
-        """What both cover; its area is 0 where they do not meet."""
+        """The intersection; its area is 0 if they do not meet."""
         return _Part(
             max(self.left, other.left),
             max(self.top, other.top),
@@ -72,7 +72,7 @@ class _Part:
         )
 
     def without(self, hole: "_Part") -> list["_Part"]:
-        """The parts around `hole`, which lies inside."""
+        """The parts around `hole`, which is inside."""
         around = [
             _Part(self.left, self.top, self.right, hole.top),
             _Part(self.left, hole.bottom, self.right, self.bottom),
@@ -82,7 +82,7 @@ class _Part:
         return [part for part in around if part.area]
 
     def of(self, pixels: NDArray[Any], place: "_Part") -> NDArray[Any]:
-        """A view of this part of `pixels`, which show `place`."""
+        """A view of this part of `pixels`, which cover `place`."""
         return pixels[self.top - place.top : self.bottom - place.top, self.left - place.left : self.right - place.left]
 
 
@@ -90,10 +90,10 @@ _NOWHERE = _Part(0, 0, 0, 0)
 
 
 class WindowedTiff(Raster):
-    """A TIFF that stays on disk; the memory for it is bounded whatever its size.
+    """A TIFF that stays on disk; its memory is bounded for any size.
 
-    Samples of more than 8 bits become 8 by their depth (see depth.py), palettes, grey and CMYK become RGB, other bands
-    than red, green and blue are left out. `tags` are those of its first directory.
+    Samples of more than 8 bits are reduced to 8 by their depth (see depth.py), palettes, grey and CMYK are converted to
+    RGB, and bands other than red, green and blue are left out. `tags` are those of its first directory.
     Raises ImageError for a file that GDAL cannot open or samples of another kind.
     """
 
@@ -104,7 +104,7 @@ class WindowedTiff(Raster):
         self._orientation = tags.orientation
         self._max_pixels = max_pixels
         with ExitStack() as stack, self._gdal():
-            # Few of our images are maps, and those that are need not say so.
+            # Most images are not maps.
             warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
             self._dataset: Any = self._open(stack, source)
             structure = self._dataset.tags(ns="IMAGE_STRUCTURE")
@@ -113,12 +113,10 @@ class WindowedTiff(Raster):
                 and "SOURCE_COLOR_SPACE" in structure
                 and "JPEG" not in structure.get("COMPRESSION", "")
             ):
-                # There libtiff turns each strip by itself.
-                raise UnknownTiffError(
-                    f"{label} is turned and holds {structure['SOURCE_COLOR_SPACE']}; save it as RGB."
-                )
+                # libtiff rotates each strip by itself in this case.
+                raise UnknownTiffError(f"{label} is rotated and has {structure['SOURCE_COLOR_SPACE']}; save it as RGB.")
             if tags.photometric in _LAB and "SOURCE_COLOR_SPACE" not in structure:
-                raise ImageError(f"{label} holds L*a*b* colours; export it as 8-bit RGB.")
+                raise ImageError(f"{label} has L*a*b* colours; export it as 8-bit RGB.")
             colours = [colour.name for colour in self._dataset.colorinterp]
             self._channels = choose_channels(label, colours, self._dataset.descriptions, rendering.bands)
             self._bands = list(self._channels.bands)
@@ -161,7 +159,7 @@ class WindowedTiff(Raster):
         size = (self._dataset.width, self._dataset.height)
         left, top, columns, rows = stored_window((x, y, width, height), size, self._orientation)
         window = _Part(left, top, left + columns, top + rows)
-        if not self._band_at.holds(window):
+        if not self._band_at.contains(window):
             self._move_band(self._band_for(window))
         return upright(self._rgb(window.of(self._band, self._band_at)), self._orientation)
 
@@ -173,7 +171,7 @@ class WindowedTiff(Raster):
 
     @contextmanager
     def _gdal(self) -> Iterator[None]:
-        """GDAL with our options; whatever it raises is an ImageError."""
+        """Run GDAL with our options; convert its errors to ImageError."""
         try:
             with rasterio.Env(**GDAL_OPTIONS):
                 yield
@@ -191,7 +189,7 @@ class WindowedTiff(Raster):
         return np.empty(shape, dtype=self._sample_type)
 
     def _move_band(self, part: _Part) -> None:
-        """Read `part`, apart from what the band already shows of it."""
+        """Move the cached band to `part`, reading only what it does not contain yet."""
         moved = self._empty(part)
         kept = part.common(self._band_at)
         if kept.area:
@@ -207,12 +205,12 @@ class WindowedTiff(Raster):
         self._band, self._band_at = moved, part
 
     def _band_for(self, window: _Part) -> _Part:
-        """The part to read for a window: whole blocks, in the direction of the next windows as far as is kept."""
+        """The part to read for a window: whole blocks, extended towards the next windows up to the cache size."""
         whole = _Part(0, 0, self._dataset.width, self._dataset.height)
         most = _BAND_BYTES // (len(self._bands) * self._sample_type.itemsize)
         rows, columns = self._dataset.block_shapes[0]
         if columns == whole.right:
-            columns = 1  # strips: part of a row is read at the price of all of it, so keep as much as there is room for
+            columns = 1  # strips: reading part of a row costs a whole row, so cache as much as fits
         blocks = whole.common(
             _Part(
                 window.left // columns * columns,
@@ -240,16 +238,16 @@ class WindowedTiff(Raster):
         kinds = {np.dtype(self._dataset.dtypes[band - 1]) for band in self._bands}
         wrong = next((kind for kind in kinds if kind not in (np.uint8, np.uint16)), None)
         if wrong is not None and wrong.kind == "f":
-            raise ImageError(f"{self._label} holds floating-point samples; export it as 8-bit RGB{_EXPORT}.")
+            raise ImageError(f"{self._label} has floating-point samples; export it as 8-bit RGB{_EXPORT}.")
         if wrong is not None:
-            raise ImageError(f"{self._label} holds samples of type {wrong}; export it as 8-bit RGB{_EXPORT}.")
+            raise ImageError(f"{self._label} has samples of type {wrong}; export it as 8-bit RGB{_EXPORT}.")
         return max(kinds, key=lambda kind: kind.itemsize)
 
     def _band_structure(self) -> dict[str, str]:
         return dict(self._dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE"))
 
     def _small_table(self) -> NDArray[np.uint8] | None:
-        """A table from stored samples to shown ones, (n,) or (n, 3) for a palette; None where there is no need."""
+        """A lookup table from stored samples to 8 bits, (n,) or (n, 3) for a palette; None if not needed."""
         size = 1 << 8 * self._sample_type.itemsize
         if self._channels.kind == "palette":
             table = np.zeros((size, 3), np.uint8)
@@ -262,27 +260,27 @@ class WindowedTiff(Raster):
         shown = (np.arange(256) * 255 // ((1 << min(bits, 8)) - 1)).clip(0, 255)
         return np.asarray(255 - shown if self._inverted else shown, dtype=np.uint8)
 
-    def _find_depth(self, tags: TiffTags, asked: int | None) -> Depth | None:
-        """The depth of 16-bit samples: asked for, said by the file, or measured; None for others."""
+    def _find_depth(self, tags: TiffTags, requested: int | None) -> Depth | None:
+        """The depth of 16-bit samples: requested, stated by the file, or measured; None for others."""
         if self._sample_type != np.uint16 or self._channels.kind == "palette":
             return None
-        if asked is not None:
-            return Depth(asked)
+        if requested is not None:
+            return Depth(requested)
         nbits = int(self._band_structure().get("NBITS", 16))
         if nbits < 16:
             return Depth(max(nbits, 8))
         if tags.most is not None and tags.most < 65535:
-            return Depth(said_bits(tags.most))
-        return self._measure().depth(self._said_most())
+            return Depth(stated_bits(tags.most))
+        return self._measure().depth(self._stated_max())
 
-    def _said_most(self) -> float | None:
+    def _stated_max(self) -> float | None:
         try:
             return max(float(self._dataset.tags(band)["STATISTICS_MAXIMUM"]) for band in self._bands)
         except (KeyError, ValueError):
             return None
 
     def _measure(self) -> Samples:
-        """The samples of all of a file, or of blocks spread over a large one."""
+        """Statistics of all samples of a file, or of blocks spread over a large one."""
         samples = Samples(self._dataset.nodata)
         width, height = self._dataset.width, self._dataset.height
         rows, columns = self._dataset.block_shapes[0]
@@ -321,11 +319,11 @@ class WindowedTiff(Raster):
             shown = shift(raw, self.depth.bits)
             shown = np.asarray(255 - shown if self._inverted else shown, np.uint8)
         else:
-            # A copy, so that a window that waits for its search does not keep the whole band.
+            # A copy, so that a queued window does not keep the whole band in memory.
             shown = raw.copy() if copy else raw
         shown = shown.reshape(*raw.shape[:2], -1)
         if self._channels.kind == "cmyk":
-            # As libtiff mixes them: r = (255 - c)(255 - k) / 255.
+            # libtiff's conversion: r = (255 - c)(255 - k) / 255.
             inks = 255 - shown.astype(np.uint16)
             shown = (inks[:, :, :3] * inks[:, :, 3:] // 255).astype(np.uint8)
         return np.asarray(np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown, dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""Talking to MLflow: connection, questions, names, uploads, finished runs."""
+"""MLflow client helpers: connection, queries, names, uploads, finished runs."""

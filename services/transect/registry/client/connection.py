@@ -1,4 +1,4 @@
-"""Reaching MLflow: the address, the credentials, the embedded store, and what its failures mean."""
+"""Connection to MLflow: address, credentials, embedded store, and translation of its errors."""
 
 import logging
 import os
@@ -22,29 +22,29 @@ from transect.settings import Settings
 
 _PROBE_TIMEOUT_S = 5
 _PROBE_ENDPOINT = "/api/2.0/mlflow/experiments/search"
-# Besides those of 500 and more, answers of a server that may say something else in a minute.
-_PASSING = (requests.codes.request_timeout, requests.codes.too_many_requests)
-# Defaults of MLflow would wait for minutes on a server that is gone. A value in the environment wins.
+# Transient client errors: worth a retry, as all of 500 and above are.
+_TRANSIENT = (requests.codes.request_timeout, requests.codes.too_many_requests)
+# MLflow's defaults wait for minutes on an unavailable server. A value in the environment takes precedence.
 _CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # Jitter draws from Python's global random numbers: a retry would change the training that runs meanwhile.
+    # Jitter draws from Python's global random state: a retry would change a concurrent training.
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # The object store is reached through the server alone: a presigned address of it would hang for minutes.
+    # The object store is reached through the server alone: a presigned URL would hang for minutes.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
 
 
 def open_client(settings: Settings) -> MlflowClient:
-    """Open MLflow at `settings.store_uri`, after one cheap question that proves it answers.
+    """Connect to MLflow at `settings.store_uri`, after one cheap request that checks that it responds.
 
-    An SQLite store is created and migrated when it is new. Raises RegistryError when the address
-    cannot be used, nothing answers within some seconds, or the credentials are refused.
+    A new SQLite store is created and migrated. Raises RegistryError when the address is not usable,
+    the server does not respond within seconds, or it rejects the credentials.
     """
     uri = settings.store_uri
     _export(settings)
@@ -55,32 +55,32 @@ def open_client(settings: Settings) -> MlflowClient:
     if scheme == "sqlite" and sqlite_path(uri) is not None:
         return _open_embedded(uri)
     raise RegistryError(
-        f"MLFLOW_TRACKING_URI={shown(uri)} is not usable; give http://HOST:PORT of an MLflow server, "
+        f"MLFLOW_TRACKING_URI={redact_uri(uri)} is not usable; give http://HOST:PORT of an MLflow server, "
         "sqlite:///PATH of a local store, or leave it empty for the store under TRANSECT_HOME."
     )
 
 
 def is_embedded(uri: str) -> bool:
-    """Whether the store is a local SQLite file, with no server in front of it."""
+    """Whether the store is a local SQLite file without a server."""
     return urlsplit(uri).scheme == "sqlite"
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The database file of `sqlite:///relative` or `sqlite:////absolute`; None when there is none."""
+    """The database file of `sqlite:///relative` or `sqlite:////absolute`; None for another URI."""
     parts = urlsplit(uri)
     if parts.netloc or len(parts.path) < 2:
         return None
     return Path(unquote(parts.path[1:]))
 
 
-def shown(uri: str) -> str:
-    """The URI without user and password, either of which may be a token, for messages."""
+def redact_uri(uri: str) -> str:
+    """The URI without user and password (either may be a token), for messages."""
     return without_secrets(uri)
 
 
 @contextmanager
-def translated(uri: str, doing: str) -> Iterator[None]:
-    """Turn what MLflow and its transport raise while `doing` something into one RegistryError."""
+def mlflow_errors_as(uri: str, doing: str) -> Iterator[None]:
+    """Convert exceptions of MLflow and its transport while `doing` something to one RegistryError."""
     try:
         yield
     except MlflowException as error:
@@ -97,21 +97,21 @@ def translated(uri: str, doing: str) -> Iterator[None]:
 
 
 def _export(settings: Settings) -> None:
-    # MLflow's client takes credentials from the environment alone, and .env may be where they are.
-    given = {
+    # MLflow's client reads credentials only from the environment, and ours may come from .env.
+    credentials = {
         "MLFLOW_TRACKING_URI": settings.tracking_uri,
         "MLFLOW_TRACKING_USERNAME": settings.tracking_username,
         "MLFLOW_TRACKING_PASSWORD": settings.tracking_password,
     }
-    os.environ.update({name: value for name, value in given.items() if value})
+    os.environ.update({name: value for name, value in credentials.items() if value})
     for name, value in _CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def _probe_server(uri: str) -> None:
-    # One direct question without retries: MlflowClient itself asks nothing until it is used.
+    # One direct request without retries: MlflowClient does not connect until it is used.
     try:
-        answer = http_request(
+        response = http_request(
             get_default_host_creds(uri),
             _PROBE_ENDPOINT,
             "POST",
@@ -122,24 +122,24 @@ def _probe_server(uri: str) -> None:
         )
     except MlflowException as error:
         raise UnreachableError(_unreachable(uri, error, "connecting")) from error
-    found = answer.status_code != requests.codes.not_found
-    if found and answer.status_code != requests.codes.ok:
-        raise _refused(uri, "connecting", answer.status_code, answer.text)
-    if not found or "json" not in answer.headers.get("Content-Type", ""):
-        raise RegistryError(f"{shown(uri)} answers, but it is no MLflow server; check MLFLOW_TRACKING_URI.")
+    found = response.status_code != requests.codes.not_found
+    if found and response.status_code != requests.codes.ok:
+        raise _refused(uri, "connecting", response.status_code, response.text)
+    if not found or "json" not in response.headers.get("Content-Type", ""):
+        raise RegistryError(f"{redact_uri(uri)} responds, but it is not an MLflow server; check MLFLOW_TRACKING_URI.")
 
 
 def _open_embedded(uri: str) -> MlflowClient:
     path = sqlite_path(uri)
-    assert path is not None  # noqa: S101 - the caller looked
-    # It logs the statement of a query that failed, with its values; what failed is in the exception.
+    assert path is not None  # noqa: S101 - checked by the caller
+    # This logger writes the SQL of a failed query with its values; the exception already has the reason.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes that meet a new store must not both create its tables.
+        # Two processes must not create the tables of a new store at the same time.
         with locked(path.with_name(f"{path.name}.lock")), _quiet_migrations():
             with closing(sqlite3.connect(path, timeout=20)) as database:
-                # Kept in the file: readers and the writer no longer stop each other.
+                # Stored in the file; readers and the writer then do not block each other.
                 database.execute("PRAGMA journal_mode=WAL")
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
@@ -154,7 +154,7 @@ def _open_embedded(uri: str) -> MlflowClient:
 
 def _store_sentence(uri: str, path: Path, detail: str) -> str:
     if "out-of-date database schema" in detail:
-        return f"The MLflow store {path} was written by another MLflow; run: mlflow db upgrade {shown(uri)}"
+        return f"The MLflow store {path} was written by another MLflow; run: mlflow db upgrade {redact_uri(uri)}"
     if "No module named 'sqlalchemy'" in detail or "unsupported URI" in detail:
         return (
             f"The store {path} is an SQLite file, which needs the full mlflow package; "
@@ -165,14 +165,14 @@ def _store_sentence(uri: str, path: Path, detail: str) -> str:
 
 @contextmanager
 def _quiet_migrations() -> Iterator[None]:
-    """Hold back the hundred lines that MLflow and Alembic write when they make a new store."""
+    """Suppress the hundred log lines that MLflow and Alembic write when they create a store."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # MLflow's own migration scripts and models use what SQLAlchemy has since renamed.
+            # MLflow's migration scripts and models use deprecated SQLAlchemy names.
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -181,36 +181,36 @@ def _quiet_migrations() -> Iterator[None]:
 
 
 def _refused(uri: str, doing: str, status: int, detail: str) -> RegistryError:
-    passing = status >= 500 or status in _PASSING
-    return (UnreachableError if passing else RegistryError)(_sentence(uri, doing, status, detail))
+    transient = status >= 500 or status in _TRANSIENT
+    return (UnreachableError if transient else RegistryError)(_sentence(uri, doing, status, detail))
 
 
 def _sentence(uri: str, doing: str, status: int, detail: str) -> str:
-    # What SQLAlchemy adds to an error of the database says nothing to whoever reads it, and has values in it.
-    said = _line(detail.partition("[SQL:")[0].replace(uri, shown(uri)).rstrip())
+    # SQLAlchemy appends the statement to a database error: it does not help the reader, and contains values.
+    reason = _line(detail.partition("[SQL:")[0].replace(uri, redact_uri(uri)).rstrip())
     if status == requests.codes.unauthorized:
         return (
-            f"MLflow at {shown(uri)} refused the credentials while {doing}; "
+            f"MLflow at {redact_uri(uri)} refused the credentials while {doing}; "
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user that it knows."
         )
     if status == requests.codes.forbidden:
         return (
-            f"MLflow at {shown(uri)} does not allow {doing} (403): the user MLFLOW_TRACKING_USERNAME (with its "
+            f"MLflow at {redact_uri(uri)} does not allow {doing} (403): the user MLFLOW_TRACKING_USERNAME (with its "
             "MLFLOW_TRACKING_PASSWORD) lacks the right, or the server does not accept this host name "
-            f"(MLFLOW_SERVER_ALLOWED_HOSTS). It said: {said}."
+            f"(MLFLOW_SERVER_ALLOWED_HOSTS). It said: {reason}."
         )
-    return f"MLflow at {shown(uri)} failed while {doing} ({status}): {said}."
+    return f"MLflow at {redact_uri(uri)} failed while {doing} ({status}): {reason}."
 
 
 def _unreachable(uri: str, error: BaseException, doing: str) -> str:
     return (
-        f"MLflow at {shown(uri)} cannot be reached while {doing} ({_line(str(_root_cause(error)))}); "
+        f"MLflow at {redact_uri(uri)} cannot be reached while {doing} ({_line(str(_root_cause(error)))}); "
         "is it up, and is MLFLOW_TRACKING_URI right?"
     )
 
 
 def _is_transport(error: MlflowException) -> bool:
-    # MLflow wraps what requests raised in an exception of its own, with the status of a server error.
+    # MLflow wraps exceptions of requests in its own, with the status of a server error.
     causes = _causes(error)
     return any(isinstance(cause, requests.exceptions.RequestException) for cause in causes) and not any(
         isinstance(cause, requests.exceptions.HTTPError) for cause in causes

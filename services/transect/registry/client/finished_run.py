@@ -1,4 +1,4 @@
-"""A finished piece of work as one MLflow run."""
+"""Log finished work as one MLflow run."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from transect.redaction import values_without_secrets
-from transect.registry.client.metric_names import told_apart
+from transect.registry.client.metric_names import distinct_metric_names
 
-# What one call of MLflow's batch endpoint takes.
+# Limits of one call to MLflow's batch endpoint.
 _MAX_PARAMS = 100
 _MAX_METRICS = 900
 _MAX_PARAM_CHARS = 6000
@@ -27,7 +27,7 @@ def log_finished_run(
     tags: Mapping[str, str],
     artifacts: Iterable[Path],
 ) -> str:
-    """Log everything as a run named `name` and return its id; FAILED if a part could not be logged.
+    """Log a run named `name` and return its id; its status is FAILED if a part could not be logged.
 
     `artifacts` are files, or folders that keep their names.
     """
@@ -47,13 +47,13 @@ def log_finished_run(
 
 
 def finished_run(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> str | None:
-    """The id of the oldest finished run of the experiment that has these tags, if there is one."""
+    """The id of the oldest finished run of the experiment with these tags, or None."""
     runs = _runs_tagged(client, experiment_id, tags, "FINISHED")
     return runs[-1] if runs else None
 
 
 def end_killed_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> None:
-    """Mark KILLED what claims to be running with these tags, where the caller knows that no such run is."""
+    """Mark RUNNING runs with these tags as KILLED; the caller guarantees that none is really running."""
     for run_id in _runs_tagged(client, experiment_id, tags, "RUNNING"):
         client.set_terminated(run_id, "KILLED")
 
@@ -72,8 +72,8 @@ def _runs_tagged(client: MlflowClient, experiment_id: str, tags: Mapping[str, st
 def _log_numbers(client: MlflowClient, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
     now = int(time.time() * 1000)
     cleaned = values_without_secrets(params)
-    all_params = [Param(name, cleaned[key][:_MAX_PARAM_CHARS]) for key, name in told_apart(params).items()]
-    all_metrics = [Metric(name, float(metrics[key]), now, 0) for key, name in told_apart(metrics).items()]
+    all_params = [Param(name, cleaned[key][:_MAX_PARAM_CHARS]) for key, name in distinct_metric_names(params).items()]
+    all_metrics = [Metric(name, float(metrics[key]), now, 0) for key, name in distinct_metric_names(metrics).items()]
     for start in range(0, len(all_params), _MAX_PARAMS):
         client.log_batch(run_id, params=all_params[start : start + _MAX_PARAMS])
     for start in range(0, len(all_metrics), _MAX_METRICS):

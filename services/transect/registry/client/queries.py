@@ -1,4 +1,4 @@
-"""Small questions to MLflow's registry that several modules ask."""
+"""Small MLflow queries that several modules share."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -14,12 +14,12 @@ FORBIDDEN = 403
 PAGE = 1000
 
 
-def or_none(client: MlflowClient, name: str, ask: Callable[[], _T]) -> _T | None:
-    """What MLflow answers about model `name`, or None where there is no such model, version or alias."""
+def none_if_missing(client: MlflowClient, name: str, request: Callable[[], _T]) -> _T | None:
+    """The result of a request about model `name`; None if the model, version or alias does not exist."""
     try:
-        return ask()
+        return request()
     except MlflowException as error:
-        # A server with users refuses questions about a model that does not exist; its search just finds nothing.
+        # A server with user accounts denies access to a model that does not exist; its search finds nothing.
         if error.error_code == "PERMISSION_DENIED" or error.get_http_status_code() == FORBIDDEN:
             if not client.search_registered_models(f"name = '{name}'", max_results=1):
                 return None
@@ -32,7 +32,7 @@ def or_none(client: MlflowClient, name: str, ask: Callable[[], _T]) -> _T | None
 
 
 def run_or_none(client: MlflowClient, run_id: str) -> Run | None:
-    """The run of this id, deleted or not; None where MLflow has none, and for an empty id."""
+    """The run with this id, deleted or not; None if it does not exist or the id is empty."""
     try:
         return client.get_run(run_id) if run_id else None
     except MlflowException as error:
@@ -41,11 +41,11 @@ def run_or_none(client: MlflowClient, run_id: str) -> Run | None:
         raise
 
 
-def every(ask: Callable[[str | None], PagedList[_T]]) -> Iterator[_T]:
-    """What MLflow lists, page by page; `ask` gets the token of the next page."""
+def paginate(fetch: Callable[[str | None], PagedList[_T]]) -> Iterator[_T]:
+    """Yield the items of an MLflow list, page by page; `fetch` gets the token of the next page."""
     token: str | None = None
     while True:
-        page = ask(token)
+        page = fetch(token)
         yield from page
         token = page.token
         if not token:
@@ -53,18 +53,18 @@ def every(ask: Callable[[str | None], PagedList[_T]]) -> Iterator[_T]:
 
 
 def all_experiments(client: MlflowClient) -> Iterator[Experiment]:
-    """Every experiment that is not deleted."""
-    return every(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
+    """All experiments that are not deleted."""
+    return paginate(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
 
 
 def all_versions(client: MlflowClient, name: str = "") -> list[ModelVersion]:
-    """Every version of model `name`, or of all models."""
+    """All versions of model `name`, or of all models."""
     search = f"name = '{name}'" if name else ""
-    return list(every(lambda token: client.search_model_versions(search, max_results=PAGE, page_token=token)))
+    return list(paginate(lambda token: client.search_model_versions(search, max_results=PAGE, page_token=token)))
 
 
 def stored_files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[FileInfo]:
-    """Every file that a run has logged, below `folder` where one is named."""
+    """All files that a run has logged, only those below `folder` if given."""
     for info in client.list_artifacts(run_id, folder):
         if info.is_dir:
             yield from stored_files(client, run_id, info.path)

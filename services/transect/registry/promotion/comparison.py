@@ -1,4 +1,4 @@
-"""A candidate and production on the same images, in one go: what they find, and how long they take."""
+"""Evaluate and time a candidate and production on the same images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,31 +14,31 @@ from transect.datasets import Dataset
 from transect.engine import Detector, SearchedSplit, compare_splits, search_split
 from transect.errors import PackageError, RegistryError, UnreachableError
 from transect.imagery import decode_image
-from transect.registry.client.queries import or_none
+from transect.registry.client.queries import none_if_missing
 from transect.registry.promotion.gate import Evidence, GateConfig, Latency, Measured
 from transect.registry.versions.cache import ResolvedVersion
 from transect.registry.versions.registry import Registry
 
 _TIMED_IMAGES = 8
 _ROUNDS = 7
-# The second smallest of seven ratios lies above the true median with a probability of 6% (sign test): a candidate
-# is called slow by that one, so that other work on the machine makes no equal model a slow one.
+# The second smallest of seven ratios is above the true median with a probability of 6% (sign test). The gate uses
+# it, so that other load on the machine does not make an equal model count as slow.
 _LOW = 1
 _ROUND_S = 0.2
 
 
 class NotComparableError(Exception):
-    """Why two models cannot be measured on one test split, as a clause of a sentence."""
+    """Two models cannot be compared on one test split; the message is a clause of a sentence."""
 
 
-def gather_evidence(
+def compare_on_split(
     registry: Registry, challenger: ResolvedVersion, holder: ResolvedVersion | None, dataset: Dataset, gate: GateConfig
 ) -> Evidence:
-    """Evaluate and time `challenger`, and `holder` beside it, on the test split.
+    """Evaluate and time `challenger`, and `holder` if there is one, on the test split.
 
-    Both are open at the same time and run as the settings say that they are served. Raises
-    PackageError and RegistryError when the challenger cannot be had or run, NotComparableError when
-    the holder cannot, and what search_split raises.
+    Both are open at the same time and run with the settings of the service. Raises PackageError and
+    RegistryError if the challenger cannot be fetched or run, NotComparableError if the holder cannot,
+    and the exceptions of search_split.
     """
     not_numbers = unusable_metrics(registry, challenger)
     with ExitStack() as stack:
@@ -57,11 +57,11 @@ def gather_evidence(
 
 
 def unusable_metrics(registry: Registry, version: ResolvedVersion) -> tuple[str, ...]:
-    """Metrics of the version's training run whose last value is NaN or infinite, sorted; none without its run."""
-    run = or_none(registry.client, version.name, lambda: registry.client.get_run(version.run_id))
+    """Metrics of the version's training run whose last value is NaN or infinite, sorted; empty without its run."""
+    run = none_if_missing(registry.client, version.name, lambda: registry.client.get_run(version.run_id))
     if run is None:
         return ()
-    # A store without infinity keeps the largest double in its place.
+    # A store without infinity stores the largest double instead.
     return tuple(
         sorted(name for name, value in run.data.metrics.items() if not math.isfinite(value) or abs(value) >= _LARGEST)
     )
@@ -74,7 +74,7 @@ def _open_holder(registry: Registry, holder: ResolvedVersion) -> Detector:
     try:
         return registry.open(holder)
     except UnreachableError:
-        # That says nothing of production, and may be over in a minute.
+        # Transient, and no property of production.
         raise
     except (PackageError, RegistryError) as error:
         raise NotComparableError(f"production cannot be evaluated beside it: {error}") from error
@@ -111,16 +111,16 @@ def _measured(detector: Detector, searched: SearchedSplit) -> Measured:
 
 
 def _time_both(ours: Detector, theirs: Detector, paths: Sequence[Path], max_pixels: int) -> Latency | None:
-    """Time both in turns on the first images; None without images."""
+    """Time both alternately on the first images; None without images."""
     images = [decode_image(path, max_pixels=max_pixels) for path in paths[:_TIMED_IMAGES]]
     if not images:
         return None
-    ours_s, theirs_s = time_in_turns(lambda: _pass(ours, images), lambda: _pass(theirs, images))
+    ours_s, theirs_s = time_interleaved(lambda: _pass(ours, images), lambda: _pass(theirs, images))
     return latency_of(ours_s, theirs_s, len(images))
 
 
 def latency_of(ours_s: Sequence[float], theirs_s: Sequence[float], images: int) -> Latency:
-    """From the seconds that one image took both, turn by turn; a turn compares what ran side by side."""
+    """Latency from the seconds per image in each round; each ratio is of one round."""
     ratios = sorted(ours / theirs for ours, theirs in zip(ours_s, theirs_s, strict=True))
     return Latency(
         candidate_ms=1000 * median(ours_s),
@@ -132,26 +132,26 @@ def latency_of(ours_s: Sequence[float], theirs_s: Sequence[float], images: int) 
     )
 
 
-def time_in_turns(
+def time_interleaved(
     first: Callable[[], float], second: Callable[[], float], rounds: int = _ROUNDS
 ) -> tuple[list[float], list[float]]:
-    """What each call gave in `rounds` turns after one to warm up; each begins every other turn.
+    """The results of both calls in `rounds` interleaved rounds after a warm-up; they alternate in going first.
 
-    A machine that is busy with something else for a while is so for both.
+    Other load on the machine then affects both.
     """
     first_s: list[float] = []
     second_s: list[float] = []
-    turns = [(first, first_s), (second, second_s)]
-    for turn in range(rounds + 1):
-        for call, seconds in turns if turn % 2 else reversed(turns):
+    calls = [(first, first_s), (second, second_s)]
+    for number in range(rounds + 1):
+        for call, seconds in calls if number % 2 else reversed(calls):
             took = call()
-            if turn:
+            if number:
                 seconds.append(took)
     return first_s, second_s
 
 
 def _pass(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> float:
-    """Seconds for one image, one after the other, as a client of the service would wait for them."""
+    """Seconds per image, searched one by one as for a client of the service."""
     start, done = perf_counter(), 0
     while not done or perf_counter() - start < _ROUND_S:
         for image in images:

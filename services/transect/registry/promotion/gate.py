@@ -1,4 +1,4 @@
-"""What better means: the limits that a candidate is held against, and the judgement."""
+"""The promotion gate: limits on a candidate's metrics, and the check against them."""
 
 import math
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from transect.errors import InputError
 _RETIRED = {
     "max_loss": "min_gain, the least gain (max_loss: 0.005 is min_gain: -0.005 with significant_gain: false)",
 }
-# A rounding error of a subtraction is no loss.
+# Tolerance for rounding errors of subtractions.
 _ROUNDING = 1e-9
 
 
 class ClassLimits(ConfigModel):
-    """How much a candidate may lose in one class; None where nothing is said of that class alone.
+    """The greatest loss allowed in one class; None for no limit of its own.
 
     `map50_95` and `recall` are differences of shares. `count_error` is how much further from the
-    labelled number the candidate may count, as a share of it, up or down. Recall and count are taken at
-    the thresholds that each package is used with.
+    labelled number the candidate may count, as a share of it, up or down. Recall and count are measured
+    at each package's recommended thresholds.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -35,13 +35,13 @@ class ClassLimits(ConfigModel):
     count_error: float | None = Field(default=None, ge=0)
 
     def by_quantity(self) -> dict[str, float]:
-        """The limits that are there, under the engine's names."""
+        """The limits that are set, under the engine's names."""
         named = {MAP50_95: self.map50_95, RECALL: self.recall, COUNT_ERROR: self.count_error}
         return {quantity: limit for quantity, limit in named.items() if limit is not None}
 
 
 class LossLimits(ClassLimits):
-    """How much a candidate may lose in any class; None for any loss."""
+    """The greatest loss allowed in any class; None for no limit."""
 
     map50_95: float | None = Field(default=0.03, ge=0)
     recall: float | None = Field(default=0.03, ge=0)
@@ -49,12 +49,12 @@ class LossLimits(ClassLimits):
 
 
 class GateConfig(ConfigModel):
-    """The gate's limits, as in configs/promotion.yaml, where each is explained.
+    """The gate's limits, as in configs/promotion.yaml, which explains each.
 
-    `min_map50` is for a first promotion, when there is nothing to compare with. The others compare with
-    production on the same images: `min_gain` of mAP50-95, which with `significant_gain` must also lie
-    above zero with its lower bootstrap limit at `confidence`, on `least_images` at the least;
-    `max_class_loss` of every class, or of single ones in `classes`; `max_latency_ratio`, None for any.
+    `min_map50` applies to a first promotion, when there is no production. The others compare with
+    production on the same images: `min_gain` of mAP50-95, whose lower bootstrap limit at `confidence`
+    must also be above zero with `significant_gain`, on at least `least_images`; `max_class_loss` of every
+    class, or of single ones in `classes`; `max_latency_ratio`, None for no limit.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -68,13 +68,13 @@ class GateConfig(ConfigModel):
     max_latency_ratio: float | None = Field(default=2.0, gt=0)
 
     def class_limits(self, name: str) -> dict[str, float]:
-        """The most that class `name` may lose, by quantity; what is said of it alone goes first."""
+        """The greatest loss of class `name` by quantity; its own limits override the general ones."""
         own = self.classes.get(name, ClassLimits())
         return self.max_class_loss.by_quantity() | own.by_quantity()
 
     @property
     def least_images(self) -> int:
-        """How many images can show at `confidence` that one model is better.
+        """The fewest images that can show at `confidence` that one model is better.
 
         On n images, of two equal models one is ahead on all of them with probability 2^(1-n) (sign test).
         """
@@ -85,13 +85,13 @@ class GateConfig(ConfigModel):
         return dict(_flat("", self.model_dump(exclude_none=True)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One model on the test split; shares from 0 to 1, but the count error, which is signed.
+    """Metrics of one model on the test split: shares from 0 to 1, except the signed count error.
 
-    `precision`, `recall` and `count_error` are at the threshold that the package is used with, and None
-    where there is nothing to divide by. `classes` has each class's values by name. `precision_used` is
-    what the model ran in.
+    `precision`, `recall` and `count_error` are at the package's recommended threshold, and None if the
+    denominator is zero. `classes` has each class's values by name. `precision_used` is the numeric
+    precision of inference.
     """
 
     map50: float
@@ -103,11 +103,11 @@ class Measured:
     classes: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Median milliseconds that one test image takes each model, in turns with the other, and their median ratio.
+    """Median milliseconds per test image of each model, timed alternately, and their median ratio.
 
-    `ratio_low` is what the ratio is at the least: on a busy machine one turn tells little.
+    `ratio_low` is a lower limit of the ratio, because single rounds vary on a busy machine.
     """
 
     candidate_ms: float
@@ -120,9 +120,9 @@ class Latency:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a candidate is judged by; `production`, `paired` and `latency` are None in a first promotion.
+    """The measurements that decide on a candidate; only `candidate` is set in a first promotion.
 
-    `not_numbers` are metrics of its training run whose last value is no finite number.
+    `not_numbers` are metrics of its training run whose last value is not finite.
     """
 
     candidate: Measured
@@ -133,7 +133,7 @@ class Evidence:
 
 
 def load_gate(path: Path) -> GateConfig:
-    """Read the gate's limits; InputError when the file is missing, malformed or has a bad value."""
+    """Read the gate's limits. Raises InputError if the file is missing, malformed or has a bad value."""
     document = read_yaml_mapping(path, InputError, hint="name another with --gate")
     for old, new in _RETIRED.items():
         if old in document:
@@ -142,12 +142,12 @@ def load_gate(path: Path) -> GateConfig:
 
 
 def judge(evidence: Evidence, gate: GateConfig) -> list[str]:
-    """Every reason why the candidate must not be served, as clauses of a sentence; empty when it may."""
+    """All reasons to refuse the candidate, as clauses of a sentence; empty if it passes."""
     refusals = [f"{name} of its training run is not a number" for name in evidence.not_numbers]
     refusals += _not_numbers(evidence)
     if evidence.production is None:
         found = evidence.candidate.map50
-        # So written that NaN is refused.
+        # `not >=` also refuses NaN.
         if not found >= gate.min_map50:
             refusals.append(f"its mAP50 is {found:.3f} and a first promotion needs {gate.min_map50:g}")
         return refusals
@@ -205,7 +205,7 @@ def _judge_classes(evidence: Evidence, gate: GateConfig) -> Iterator[str]:
 
 
 def _judge_unlabelled(paired: PairedComparison, gate: GateConfig) -> Iterator[str]:
-    """Classes that the test split does not have: what is found of them is wrong, and nothing else is known."""
+    """Check classes without labels in the test split: every detection of them is a false positive."""
     objects = sum(paired.instances.values())
     for name, (found, before) in paired.unlabelled.items():
         own = gate.classes.get(name, ClassLimits())

@@ -1,8 +1,8 @@
-"""The gate: a candidate is served only after it was measured beside what is served now.
+"""Promotion and rollback of `production`: a candidate is served only after a comparison with production.
 
-Both models are evaluated by the engine on the same test split. The order of the writes makes every
-interruption harmless: first the verdict, as a run and as tags of the version; then `previous`, then
-`production`, which alone changes what is served; then who promoted it and why, which the run has too.
+The engine evaluates both models on the same test split. The order of the writes makes an interruption
+harmless at any point: first the verdict, as a run and as tags of the version; then `previous`, then
+`production`, the only write that changes the served version; then the actor and reason, which the run has too.
 """
 
 import logging
@@ -14,9 +14,9 @@ from transect.datasets import Dataset, dataset_digest, load_dataset
 from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, RegistryError, TransectError
 from transect.redaction import without_secrets
 from transect.registry.client import names
-from transect.registry.client.connection import translated
-from transect.registry.promotion.alias_lock import Claim, claimed
-from transect.registry.promotion.comparison import NotComparableError, gather_evidence
+from transect.registry.client.connection import mlflow_errors_as
+from transect.registry.promotion.alias_lock import AliasLock, hold_alias_lock
+from transect.registry.promotion.comparison import NotComparableError, compare_on_split
 from transect.registry.promotion.gate import Evidence, GateConfig, Measured, judge
 from transect.registry.promotion.record import (
     FAILED,
@@ -27,7 +27,7 @@ from transect.registry.promotion.record import (
     log_rollback,
     log_verdict,
     now,
-    outcome,
+    record_outcome,
 )
 from transect.registry.versions.cache import ResolvedVersion
 from transect.registry.versions.census_basis import CensusBasis
@@ -36,12 +36,12 @@ from transect.registry.versions.registry import Registry
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a promotion came to.
+    """The result of a promotion.
 
-    `promoted` is false only when the version was in production already. `candidate` and `production`
-    are what was measured, None where nothing was; `run_id` is the run that holds all of it.
+    `promoted` is false only if the version was already in production. `candidate` and `production` are
+    the measurements, None if there are none; `run_id` is the run that records all of it.
     """
 
     promoted: bool
@@ -57,7 +57,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rollback:
-    """Which version is served again, and which one was taken back."""
+    """The version that is served again, and the one that it replaced."""
 
     name: str
     version: str
@@ -75,30 +75,33 @@ def promote(
     reason: str = "",
     force: bool = False,
 ) -> Verdict:
-    """Evaluate `candidate` and production on one test split; the candidate becomes production if it may.
+    """Evaluate `candidate` and production on one test split; promote the candidate if it passes.
 
     The split comes from `data`, else from the data.yaml that the candidate was trained on; in both
-    cases its digest must be the one in the candidate's tag. `force` (with a reason) promotes although
-    the gate refuses. Whatever the verdict, it is a run of the experiment `promotion` and tags of the
-    version. Raises PromotionRefusedError with every reason when the gate refuses, when the models
-    cannot be compared, or when production moved during the evaluation; InputError for `force` without
-    a reason or limits of a class that does not exist; NotRegisteredError for a candidate that does not
-    exist, or no longer.
+    cases its digest must be the one in the candidate's tag. `force` (with a reason) overrides the
+    gate. Every verdict is recorded as a run of the experiment `promotion` and as tags of the version.
+    Raises PromotionRefusedError with every reason if the gate refuses, the models cannot be compared, or
+    production moved during the evaluation; InputError for `force` without a reason or limits of an unknown
+    class; NotRegisteredError if the candidate does not exist.
     """
     if force and not reason.strip():
         raise InputError("A forced promotion needs a reason, which is kept with the version: --reason TEXT.")
-    # It is kept, and everybody who may look at models reads it.
+    # The reason is stored, and visible to everyone who may read models.
     reason = without_secrets(reason)
     challenger = registry.resolve(candidate)
     holder = _holder(registry, challenger.name)
     if holder is not None and holder.version == challenger.version:
         return _nothing_to_do(challenger)
-    case = _examine(registry, Case(challenger, holder, gate or GateConfig(), actor, reason), data)
+    case = _examine(
+        registry,
+        Case(challenger=challenger, holder=holder, gate=gate or GateConfig(), actor=actor, reason=reason),
+        data,
+    )
     case = replace(case, forced=force and bool(case.refusals))
     if case.forced and case.evidence is None:
-        # Nothing was measured, so that it may never have run; what does not run is not served by force either.
+        # Without a measurement the model may never have run; even a forced one must open.
         registry.open(challenger).close()
-    _still_there(registry, challenger)
+    _require_registered(registry, challenger)
     run_id = log_verdict(registry, case)
     if case.refusals and not case.forced:
         raise PromotionRefusedError(
@@ -109,11 +112,11 @@ def promote(
         moved = _move(registry, case)
     except TransectError as error:
         lost = isinstance(error, PromotionRefusedError)
-        outcome(registry, case, run_id, REFUSED if lost else FAILED, {names.TAG_VERDICT_REASONS: str(error)})
+        record_outcome(registry, case, run_id, REFUSED if lost else FAILED, {names.TAG_VERDICT_REASONS: str(error)})
         raise
     if not moved:
         return _nothing_to_do(challenger)
-    outcome(registry, case, run_id, FORCED if case.forced else PROMOTED, _promotion_tags(case))
+    record_outcome(registry, case, run_id, FORCED if case.forced else PROMOTED, _promotion_tags(case))
     return Verdict(
         promoted=True,
         name=challenger.name,
@@ -128,20 +131,20 @@ def promote(
 
 
 def rollback(registry: Registry, *, actor: str, reason: str = "") -> Rollback:
-    """Serve the previous production version again; the two aliases change places.
+    """Serve the previous production version again; the two aliases swap.
 
-    What is served changes with one move of one alias; that `previous` then names the version that was
-    taken back only opens the way forward again, for a second rollback. Nothing is evaluated, because
-    this is the way out when production misbehaves, and nothing comes before the move: what cannot be
-    recorded after it is a warning. Raises NotRegisteredError when there is no production or no previous
-    version, PromotionRefusedError when both are the same.
+    Moving one alias changes the served version; `previous` then names the replaced version only so
+    that a second rollback can restore it. Nothing is evaluated, because rollback is the remedy when
+    production misbehaves, and the move comes first: a failure to record it is a warning. Raises
+    NotRegisteredError if there is no production or no previous version, PromotionRefusedError if both
+    are the same.
     """
     name = registry.settings.model_name
     _both(registry, name)
-    with claimed(registry.client, registry.uri, name, actor=actor) as claim:
+    with hold_alias_lock(registry.client, registry.uri, name, actor=actor) as lock:
         current, previous = _both(registry, name)
-        _move_production(registry, claim, previous, f"rolling {name} back to version {previous.version}")
-        _point_previous(registry, claim, current)
+        _move_production(registry, lock, previous, f"rolling {name} back to version {previous.version}")
+        _point_previous(registry, lock, current)
     log_rollback(registry, previous, current, actor=actor, reason=without_secrets(reason))
     sentence = (
         f"{previous} is in production again; version {current.version} is now {names.PREVIOUS}, "
@@ -151,7 +154,7 @@ def rollback(registry: Registry, *, actor: str, reason: str = "") -> Rollback:
 
 
 def _both(registry: Registry, name: str) -> tuple[ResolvedVersion, ResolvedVersion]:
-    """The production version and the one before it."""
+    """The current and the previous production version."""
     current = registry.resolve(f"models:/{name}@{names.PRODUCTION}")
     previous = registry.resolve(f"models:/{name}@{names.PREVIOUS}")
     if current.version == previous.version:
@@ -171,22 +174,29 @@ def _holder(registry: Registry, name: str) -> ResolvedVersion | None:
 
 def _nothing_to_do(challenger: ResolvedVersion) -> Verdict:
     sentence = f"{challenger} is in production already; nothing to do."
-    return Verdict(False, challenger.name, challenger.version, challenger.version, False, sentence)
+    return Verdict(
+        promoted=False,
+        name=challenger.name,
+        version=challenger.version,
+        was=challenger.version,
+        forced=False,
+        sentence=sentence,
+    )
 
 
 def _examine(registry: Registry, case: Case, data: Path | None) -> Case:
-    """The case with what was measured, and every reason against it."""
+    """The case completed with its measurements and refusals."""
     challenger, holder = case.challenger, case.holder
     try:
         split = _test_split(challenger, data)
-        _know_classes(case.gate, split)
-        evidence = gather_evidence(registry, challenger, holder, split, case.gate)
+        _check_gate_classes(case.gate, split)
+        evidence = compare_on_split(registry, challenger, holder, split, case.gate)
     except NotComparableError as error:
         return replace(case, refusals=(str(error),))
     refusals = judge(evidence, case.gate)
     basis = CensusBasis.of(registry.manifest(challenger))
     if holder is not None and (lost := _lost_classes(registry, challenger, holder)):
-        # The test split is the candidate's own, so that its numbers do not show this.
+        # The metrics do not show this, because the test split is the candidate's own.
         refusals.append(f"production finds {', '.join(lost)} and it does not")
     return replace(
         case,
@@ -202,7 +212,7 @@ def _examine(registry: Registry, case: Case, data: Path | None) -> Case:
 def _remarks(
     challenger: ResolvedVersion, holder: ResolvedVersion | None, split: Dataset, evidence: Evidence
 ) -> Iterator[str]:
-    """What the figures do not show by themselves, as sentences."""
+    """Caveats on the figures, as sentences."""
     if split.test_is_val:
         yield "There is no test split: the figures are of the validation split, by which the weights were chosen."
     if evidence.paired is not None and (unlabelled := evidence.paired.unlabelled):
@@ -216,7 +226,7 @@ def _lost_classes(registry: Registry, challenger: ResolvedVersion, holder: Resol
     return sorted(set(registry.manifest(holder).names) - set(registry.manifest(challenger).names))
 
 
-def _know_classes(gate: GateConfig, dataset: Dataset) -> None:
+def _check_gate_classes(gate: GateConfig, dataset: Dataset) -> None:
     if unknown := sorted(set(gate.classes) - set(dataset.names)):
         raise InputError(
             f"The gate has limits for {', '.join(unknown)}, and {dataset.path} has no such class; "
@@ -242,9 +252,9 @@ def _test_split(challenger: ResolvedVersion, data: Path | None) -> Dataset:
 
 
 def _move(registry: Registry, case: Case) -> bool:
-    """Move the aliases, if production is still what the candidate was compared with; False if it is the candidate."""
+    """Move the aliases if production is still the version compared with; False if it is the candidate already."""
     challenger, holder = case.challenger, case.holder
-    with claimed(registry.client, registry.uri, challenger.name, actor=case.actor) as claim:
+    with hold_alias_lock(registry.client, registry.uri, challenger.name, actor=case.actor) as lock:
         current = _holder(registry, challenger.name)
         if current is not None and current.version == challenger.version:
             return False
@@ -253,37 +263,37 @@ def _move(registry: Registry, case: Case) -> bool:
                 f"{challenger} was not promoted: production moved to version {current.version if current else 'none'} "
                 "while it was evaluated; run the same command again to compare with that."
             )
-        _still_there(registry, challenger)
+        _require_registered(registry, challenger)
         if holder is not None:
-            with translated(registry.uri, f"promoting {challenger}"):
-                claim.check()
+            with mlflow_errors_as(registry.uri, f"promoting {challenger}"):
+                lock.check()
                 registry.client.set_registered_model_alias(challenger.name, names.PREVIOUS, holder.version)
-        _move_production(registry, claim, challenger, f"promoting {challenger}")
+        _move_production(registry, lock, challenger, f"promoting {challenger}")
     return True
 
 
-def _move_production(registry: Registry, claim: Claim, version: ResolvedVersion, doing: str) -> None:
-    """Let `version` be served. When MLflow fails it is asked what it did: its answer may have been lost."""
-    claim.check()
+def _move_production(registry: Registry, lock: AliasLock, version: ResolvedVersion, doing: str) -> None:
+    """Point `production` at `version`. If MLflow fails, read the alias: only the response may be lost."""
+    lock.check()
     try:
-        with translated(registry.uri, doing):
+        with mlflow_errors_as(registry.uri, doing):
             registry.client.set_registered_model_alias(version.name, names.PRODUCTION, version.version)
     except RegistryError as error:
         try:
             holder = _holder(registry, version.name)
         except RegistryError:
             raise type(error)(
-                f"{error} Whether {version} is in production now is not known; transect models list tells."
+                f"{error} Whether {version} is in production now is not known; transect models list shows it."
             ) from error
         if holder is None or holder.version != version.version:
             raise
 
 
-def _point_previous(registry: Registry, claim: Claim, version: ResolvedVersion) -> None:
-    """Let `previous` name what was taken back; without that only the way forward is lost."""
+def _point_previous(registry: Registry, lock: AliasLock, version: ResolvedVersion) -> None:
+    """Point `previous` at the replaced version; a failure only prevents a second rollback."""
     try:
-        with translated(registry.uri, f"calling {version} {names.PREVIOUS}"):
-            claim.check()
+        with mlflow_errors_as(registry.uri, f"calling {version} {names.PREVIOUS}"):
+            lock.check()
             registry.client.set_registered_model_alias(version.name, names.PREVIOUS, version.version)
     except RegistryError as error:
         _log.warning("The rollback is done, but the alias %s does not name %s: %s", names.PREVIOUS, version, error)
@@ -294,12 +304,12 @@ def _promotion_tags(case: Case) -> dict[str, str]:
         names.TAG_PROMOTED_AT: now(),
         names.TAG_PROMOTED_BY: case.actor,
         names.TAG_PROMOTION_REASON: case.reason.strip() or "the gate let it through",
-        # A version may be promoted more than once.
+        # Overwrites the tag of an earlier promotion.
         names.TAG_FORCED_BY: case.actor if case.forced else "-",
     }
 
 
-def _still_there(registry: Registry, challenger: ResolvedVersion) -> None:
+def _require_registered(registry: Registry, challenger: ResolvedVersion) -> None:
     """Raise NotRegisteredError when the version, or its model, was deleted during the evaluation."""
     try:
         registry.resolve(f"models:/{challenger.name}/{challenger.version}")

@@ -1,4 +1,4 @@
-"""Every decision about what is served, as a run of the experiment `promotion` and as tags of the version."""
+"""Record of promotion decisions: a run of the experiment `promotion`, and tags of the version."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from transect.engine import MAP50_95, Gain
 from transect.errors import RegistryError
 from transect.files import atomic_write, atomic_write_json
 from transect.registry.client import names
-from transect.registry.client.connection import translated
+from transect.registry.client.connection import mlflow_errors_as
 from transect.registry.client.finished_run import log_finished_run
 from transect.registry.client.metric_names import class_names
 from transect.registry.promotion.gate import Evidence, GateConfig, Measured
@@ -26,19 +26,19 @@ from transect.registry.versions.registry import Registry
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "promotion"
-# A tag of a run takes so much, and one of a version a dozen times that; verdict.json has all.
+# Limits of a run's tag; a version's takes a dozen times as much. verdict.json is complete.
 _MOST_CHARACTERS, _MOST_REFUSALS = 8000, 50
 REFUSED, PASSED, PROMOTED, FORCED = "refused", "passed", "promoted", "forced"
 FAILED, ROLLED_BACK = "failed", "rolled back"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """Who wants what to be served instead of what, by which limits, and what was found.
+    """One promotion request: the challenger, the version it would replace, the limits, and the measurements.
 
-    `evidence` is None when nothing could be measured. `refusals` are the gate's, as clauses; `forced`
-    says that somebody overrode them. `remarks` are sentences on how far the figures can be trusted. `census_basis` is
-    what the challenger knows for a census, which is no reason for or against it.
+    `evidence` is None if nothing could be measured. `refusals` are the gate's, as clauses; `forced`
+    means that the actor overrode them. `remarks` are sentences on the reliability of the figures. `census_basis`
+    is the challenger's validation data for a census, which does not influence the decision.
     """
 
     challenger: ResolvedVersion
@@ -56,12 +56,12 @@ class Case:
 
     @property
     def title(self) -> str:
-        """The case in some words."""
+        """A short title of the case."""
         beside = f"version {self.holder.version}" if self.holder else "nothing"
         return f"{self.challenger} against {beside}"
 
     def as_json(self) -> dict[str, Any]:
-        """The whole case with plain values; None for what is no finite number."""
+        """The whole case as JSON values; None for a number that is not finite."""
         evidence = asdict(self.evidence) if self.evidence else {"candidate": None, "production": None}
         record = {
             "limits": self.gate.model_dump(),
@@ -77,7 +77,7 @@ class Case:
         return plain
 
     def summary(self) -> dict[str, Any]:
-        """The same without the figures of single classes and all but the first refusals: a tag's worth."""
+        """`as_json` without figures of single classes and with the first refusals only, to fit a tag."""
         whole = self.as_json()
         for figures in filter(None, (whole["candidate"], whole["production"], whole.get("paired"))):
             for of_classes in ("classes", "instances", "unlabelled"):
@@ -86,10 +86,10 @@ class Case:
 
 
 def log_verdict(registry: Registry, case: Case) -> str:
-    """Log the case as a run of the experiment `promotion`, and tag the version with the verdict; the run's id.
+    """Log the case as a run of the experiment `promotion`, and tag the version; returns the run's id.
 
-    The verdict is refused or passed; `outcome` then says what became of one that passed.
-    Raises RegistryError: what cannot be recorded must not happen.
+    The verdict is refused or passed; `record_outcome` later records the result of one that passed.
+    Raises RegistryError: a decision that cannot be recorded must not take effect.
     """
     verdict = REFUSED if case.refusals and not case.forced else PASSED
     version, holder = case.challenger, case.holder
@@ -121,7 +121,7 @@ def log_verdict(registry: Registry, case: Case) -> str:
         table, page = Path(folder) / "verdict.json", Path(folder) / "verdict.html"
         atomic_write_json(table, {"verdict": verdict, "actor": case.actor, "reason": case.reason, **case.as_json()})
         atomic_write(page, _page(case, verdict))
-        with translated(registry.uri, f"recording the verdict on {version}"):
+        with mlflow_errors_as(registry.uri, f"recording the verdict on {version}"):
             run_id = log_finished_run(
                 registry.client,
                 experiment,
@@ -143,20 +143,20 @@ def log_verdict(registry: Registry, case: Case) -> str:
     return run_id
 
 
-def outcome(registry: Registry, case: Case, run_id: str, verdict: str, tags: Mapping[str, str]) -> None:
-    """Say in the run and on the version what became of a case that had passed; a failure is a warning.
+def record_outcome(registry: Registry, case: Case, run_id: str, verdict: str, tags: Mapping[str, str]) -> None:
+    """Record the final result of a case that passed, in the run and on the version; a failure is a warning.
 
-    `tags` are written beside the verdict. By then the alias has moved, or must not move any more, and
-    no tag changes that.
+    `tags` are written with the verdict. The alias has already moved, or must not move any more, and a
+    tag does not change that.
     """
     version = case.challenger
     try:
-        with translated(registry.uri, f"recording what became of {version}"):
+        with mlflow_errors_as(registry.uri, f"recording the outcome for {version}"):
             for key, value in {names.TAG_VERDICT: verdict, **tags}.items():
                 registry.client.set_tag(run_id, key, value)
                 registry.client.set_model_version_tag(version.name, version.version, key, value)
     except RegistryError as error:
-        _log.warning("The run %s does not say that %s was %s: %s", run_id, version, verdict, error)
+        _log.warning("The run %s does not record that %s was %s: %s", run_id, version, verdict, error)
 
 
 def log_rollback(registry: Registry, back: ResolvedVersion, was: ResolvedVersion, *, actor: str, reason: str) -> None:
@@ -180,11 +180,11 @@ def log_rollback(registry: Registry, back: ResolvedVersion, was: ResolvedVersion
         names.TAG_ROLLBACK_REASON: reason or "-",
     }
     try:
-        with translated(registry.uri, f"recording the rollback to {back}"):
+        with mlflow_errors_as(registry.uri, f"recording the rollback to {back}"):
             for key, value in of_version.items():
                 registry.client.set_model_version_tag(was.name, was.version, key, value)
         experiment = registry.experiment(EXPERIMENT)
-        with translated(registry.uri, f"recording the rollback to {back}"):
+        with mlflow_errors_as(registry.uri, f"recording the rollback to {back}"):
             log_finished_run(
                 registry.client,
                 experiment,
@@ -199,24 +199,24 @@ def log_rollback(registry: Registry, back: ResolvedVersion, was: ResolvedVersion
 
 
 def now() -> str:
-    """The time in UTC, as every tag has it."""
+    """The current time in UTC, in the format of the tags."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _page(case: Case, verdict: str) -> str:
-    given = f", because: {case.reason.strip()}" if case.reason.strip() else ""
-    who = f"Asked for by {case.actor} at {now()}{given}."
+    because = f", because: {case.reason.strip()}" if case.reason.strip() else ""
+    request = f"Asked for by {case.actor} at {now()}{because}."
     return verdict_page(
         f"{case.title}: {'refused, forced' if case.forced else verdict}",
         case.refusals,
         case.evidence,
         case.gate,
-        remarks=[who, *_for_a_census(case), *case.remarks],
+        remarks=[request, *_for_a_census(case), *case.remarks],
     )
 
 
 def _note(case: Case, verdict: str) -> str:
-    """The run's description: what MLflow shows first, with links to both versions."""
+    """The run's description in MLflow, with links to both versions."""
     links = [("Candidate", case.challenger), *([("production", case.holder)] if case.holder else [])]
     beside = ", ".join(
         f"{role}: [{version}](#/models/{version.name}/versions/{version.version}) of [its run](#/runs/{version.run_id})"
@@ -227,7 +227,7 @@ def _note(case: Case, verdict: str) -> str:
 
 
 def _for_a_census(case: Case) -> list[str]:
-    return [] if case.census_basis is None else [f"What the candidate knows for a census: {case.census_basis}."]
+    return [] if case.census_basis is None else [f"Validation data of the candidate for a census: {case.census_basis}."]
 
 
 def _cut(text: str) -> str:
@@ -237,14 +237,14 @@ def _cut(text: str) -> str:
 def _metrics(evidence: Evidence) -> dict[str, float]:
     measured = [one for one in (evidence.candidate, evidence.production) if one is not None]
     paired = evidence.paired.classes if evidence.paired is not None else {}
-    told = class_names(dict.fromkeys([*(name for one in measured for name in one.classes), *paired]))
-    metrics = _of_model("candidate", evidence.candidate, told)
+    class_part = class_names(dict.fromkeys([*(name for one in measured for name in one.classes), *paired]))
+    metrics = _model_metrics("candidate", evidence.candidate, class_part)
     if evidence.production is not None:
-        metrics |= _of_model("production", evidence.production, told)
+        metrics |= _model_metrics("production", evidence.production, class_part)
     if evidence.paired is not None:
-        metrics |= _of_gains("gain", evidence.paired.overall)
+        metrics |= _gain_metrics("gain", evidence.paired.overall)
         for name, gains in paired.items():
-            metrics |= _of_gains(f"gain/class/{told[name]}", gains)
+            metrics |= _gain_metrics(f"gain/class/{class_part[name]}", gains)
     if (latency := evidence.latency) is not None:
         metrics |= {
             "candidate/image_ms": latency.candidate_ms,
@@ -254,7 +254,7 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
     return metrics
 
 
-def _of_model(prefix: str, measured: Measured, told: Mapping[str, str]) -> dict[str, float]:
+def _model_metrics(prefix: str, measured: Measured, class_part: Mapping[str, str]) -> dict[str, float]:
     values = {
         "mAP50": measured.map50,
         "mAP50-95": measured.map50_95,
@@ -264,11 +264,11 @@ def _of_model(prefix: str, measured: Measured, told: Mapping[str, str]) -> dict[
     }
     found = {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
     for name, metrics in measured.classes.items():
-        found |= {f"{prefix}/class/{told[name]}/{_tracked(metric)}": value for metric, value in metrics.items()}
+        found |= {f"{prefix}/class/{class_part[name]}/{_tracked(metric)}": value for metric, value in metrics.items()}
     return found
 
 
-def _of_gains(prefix: str, gains: Mapping[str, Gain]) -> dict[str, float]:
+def _gain_metrics(prefix: str, gains: Mapping[str, Gain]) -> dict[str, float]:
     found: dict[str, float] = {}
     for quantity, gain in gains.items():
         name = f"{prefix}/{_tracked(quantity)}"
@@ -277,12 +277,12 @@ def _of_gains(prefix: str, gains: Mapping[str, Gain]) -> dict[str, float]:
 
 
 def _tracked(name: str) -> str:
-    # As the runs of trainings call it.
+    # The name in training runs.
     return "mAP50-95" if name == MAP50_95 else name
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can say it."""
+    """`value` as JSON values; None for a number that is not finite."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

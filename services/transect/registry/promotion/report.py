@@ -1,4 +1,4 @@
-"""A verdict as one small HTML page: both models side by side, and what each class gains or loses."""
+"""HTML report of a verdict: the metrics of both models, and the gain or loss of each class."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from transect.registry.promotion.gate import Evidence, GateConfig
 
 _SHOWN = {MAP50_95: "mAP50-95", RECALL: "recall", COUNT_ERROR: "count error"}
 _WIDTH, _HEIGHT = 220, 18
-# A name, how many objects are labelled, what they gain, and the limits by quantity.
+# Name, number of labelled objects, gains, and limits by quantity.
 _Group = tuple[str, int, dict[str, Gain], dict[str, float]]
 _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:2rem;max-width:70rem;color:#222}table{border-collapse:collapse}"
@@ -21,7 +21,7 @@ _STYLE = (
 def verdict_page(
     title: str, refusals: Iterable[str], evidence: Evidence | None, gate: GateConfig, *, remarks: Iterable[str] = ()
 ) -> str:
-    """The page; every text that comes from outside is escaped."""
+    """Render the page; all external text is escaped."""
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(remark)}</p>" for remark in remarks)]
     if items := "".join(f"<li>{escape(reason)}</li>" for reason in refusals):
         parts.append(f"<p>The gate refuses:</p><ul>{items}</ul>")
@@ -52,13 +52,13 @@ def _models(evidence: Evidence) -> str:
         f"<tr><td>{key}</td>{''.join(f'<td>{_text(row[key])}</td>' for row in rows)}</tr>" for key in rows[0]
     )
     latency = evidence.latency
-    took = (
+    timing = (
         f"<p>One image takes the candidate {latency.candidate_ms:.1f} ms and production "
         f"{latency.production_ms:.1f} ms: {latency.ratio:.2f} times as long ({latency.ratio_low:.2f} at the least).</p>"
         if latency
         else ""
     )
-    return f"<h2>On the test split</h2><table><tr><th></th>{head}</tr>{body}</table>{took}"
+    return f"<h2>On the test split</h2><table><tr><th></th>{head}</tr>{body}</table>{timing}"
 
 
 def _classes(paired: PairedComparison, gate: GateConfig) -> str:
@@ -99,7 +99,7 @@ def _limits(gain: Gain) -> str:
 
 
 def _interval(gain: Gain, reach: float) -> str:
-    """The limits as a line, the gain as a dot, zero in the middle; nothing where the limits are not known."""
+    """SVG with the limits as a line, the gain as a dot, zero in the middle; empty if the limits are unknown."""
     if not math.isfinite(gain.low):
         return ""
     scale = (_WIDTH / 2 - 6) / (reach or 1)

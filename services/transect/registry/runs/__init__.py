@@ -1,1 +1,1 @@
-"""Runs that MLflow has: search, lineage, clean-up."""
+"""MLflow runs: search, lineage, clean-up."""

@@ -1,11 +1,11 @@
-"""From a model version back to what made it, and on to what used it."""
+"""Lineage of a model version: the run that made it, and the censuses that used it."""
 
 from collections.abc import Mapping
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from transect.registry.client.connection import translated
+from transect.registry.client.connection import mlflow_errors_as
 from transect.registry.client.names import (
     CENSUS_EXPERIMENT,
     TAG_CENSUS_RUN,
@@ -14,7 +14,7 @@ from transect.registry.client.names import (
     TAG_MODEL_RUN,
     TAG_SHA256,
 )
-from transect.registry.client.queries import FORBIDDEN, all_versions, or_none, run_or_none
+from transect.registry.client.queries import FORBIDDEN, all_versions, none_if_missing, run_or_none
 from transect.registry.runs.search import RunRow
 from transect.registry.versions.cache import ResolvedVersion
 from transect.registry.versions.listing import describe, rows_of
@@ -25,34 +25,36 @@ _MOST = 1000
 
 
 def version_details(registry: Registry, reference: str) -> dict[str, str]:
-    """What is known about one version, as names and printable values: registry, lineage, tags, package."""
+    """Details of one version as names and printable values: registry, lineage, tags, package."""
     resolved = registry.resolve(reference)
     return {**version_lineage(registry, resolved), **describe(resolved, registry.manifest(resolved))}
 
 
 def version_lineage(registry: Registry, resolved: ResolvedVersion) -> dict[str, str]:
-    """What a version came from, and each census that used it, as names and printable values."""
-    with translated(registry.uri, f"following {resolved} back"):
+    """The origin of a version and each census that used it, as names and printable values."""
+    with mlflow_errors_as(registry.uri, f"reading the lineage of {resolved}"):
         run = run_or_none(registry.client, resolved.run_id)
-        lineage = {"trained by": _told(registry, run, resolved.run_id)}
+        lineage = {"trained by": _describe_run(registry, run, resolved.run_id)}
         if run is not None:
             lineage |= _origin(run.data.tags)
         return lineage | _censuses(registry, f"tags.`{TAG_SHA256}` = '{resolved.package_sha256}'")
 
 
 def run_lineage(registry: Registry, row: RunRow) -> dict[str, str]:
-    """What a run stood on, the versions it made, and each census that used one of them."""
+    """The inputs of a run, the versions it made, and each census that used one of them."""
     name = registry.settings.model_name
-    with translated(registry.uri, f"following run {row.run_id} on"):
+    with mlflow_errors_as(registry.uri, f"reading the lineage of run {row.run_id}"):
         lineage = _origin(row.tags)
         lineage |= {f"dataset {context}": digest for context, digest in sorted(row.datasets.items())}
-        model = or_none(registry.client, name, lambda: registry.client.get_registered_model(name))
+        model = none_if_missing(registry.client, name, lambda: registry.client.get_registered_model(name))
         rows = rows_of(model.aliases, all_versions(registry.client, name)) if model is not None else []
         for version in rows:
             if version.run_id == row.run_id:
                 lineage[f"{name} version {version.version}"] = ", ".join(version.aliases) or "no alias"
         if (trained := row.tags.get(TAG_MODEL_RUN)) is not None:
-            return lineage | {"model trained by": _told(registry, run_or_none(registry.client, trained), trained)}
+            return lineage | {
+                "model trained by": _describe_run(registry, run_or_none(registry.client, trained), trained)
+            }
         return lineage | _censuses(registry, f"tags.`{TAG_MODEL_RUN}` = '{row.run_id}'")
 
 
@@ -64,13 +66,13 @@ def _origin(tags: Mapping[str, str]) -> dict[str, str]:
         found["commit"] = f"{commit}{' with local changes' if tags.get(_DIRTY) == 'true' else ''}"
     if parent := tags.get("transect.parent_run") or tags.get("mlflow.parentRunId"):
         found["parent run"] = parent
-    for tag, what in (("transect.reproduces", "reproduces run"), ("transect.reproduced_by", "reproduced by run")):
+    for tag, label in (("transect.reproduces", "reproduces run"), ("transect.reproduced_by", "reproduced by run")):
         if run_id := tags.get(tag):
-            found[what] = run_id
+            found[label] = run_id
     return found
 
 
-def _told(registry: Registry, run: Run | None, run_id: str) -> str:
+def _describe_run(registry: Registry, run: Run | None, run_id: str) -> str:
     if run is None:
         return f"run {run_id}, which is not in MLflow any more" if run_id else "an unknown run"
     deleted = ", deleted" if run.info.lifecycle_stage == "deleted" else ""
@@ -82,7 +84,7 @@ def _censuses(registry: Registry, search: str) -> dict[str, str]:
     try:
         experiment = registry.client.get_experiment_by_name(CENSUS_EXPERIMENT)
     except MlflowException as error:
-        # Positions of animals are not for everybody who trains.
+        # Positions of animals may be hidden from an account that trains.
         if error.get_http_status_code() != FORBIDDEN:
             raise
         return {"censuses": "MLflow does not show them to this account"}

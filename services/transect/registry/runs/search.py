@@ -1,4 +1,4 @@
-"""Past runs: find them, show one, put several side by side."""
+"""Search past runs, and compare several."""
 
 import json
 import re
@@ -12,20 +12,20 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from transect.errors import InputError, NotRegisteredError
-from transect.registry.client.connection import translated
-from transect.registry.client.queries import PAGE, all_experiments, every
+from transect.registry.client.connection import mlflow_errors_as
+from transect.registry.client.queries import PAGE, all_experiments, paginate
 from transect.registry.versions.registry import Registry
 
-# A shorter beginning of an id would fit many runs.
+# A shorter prefix of an id would match many runs.
 _LEAST_PREFIX = 4
 _ID = re.compile(r"[0-9a-f]+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """One run as MLflow holds it; times are in UTC, `metrics` are the last value of each.
+    """One run of MLflow; times are in UTC, `metrics` are the last value of each.
 
-    `datasets` map a context (train, val, test) to the digest of what was used for it.
+    `datasets` maps a context (train, val, test) to the digest of its data set.
     """
 
     run_id: str
@@ -41,11 +41,11 @@ class RunRow:
 
     @property
     def minutes(self) -> float | None:
-        """How long it took; None while it runs."""
+        """Duration in minutes; None while it runs."""
         return None if self.ended is None else (self.ended - self.started).total_seconds() / 60
 
     def as_json(self) -> str:
-        """The run as one JSON object; a metric that is not a number is null, which JSON can say."""
+        """The run as one JSON object; a metric that is not finite is null, since JSON has no such number."""
         times = {"started": self.started.isoformat(), "ended": self.ended and self.ended.isoformat()}
         metrics = {name: value if abs(value) < float("inf") else None for name, value in self.metrics.items()}
         return json.dumps({**asdict(self), **times, "metrics": metrics}, ensure_ascii=False, allow_nan=False)
@@ -53,9 +53,9 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side: for each name one value a run, None where the run has none.
+    """Runs compared: for each name one value per run, None if the run has none.
 
-    `params` and `tags` hold only what differs, `metrics` whatever at least one run has.
+    `params` and `tags` contain only names whose values differ, `metrics` all names.
     """
 
     runs: tuple[RunRow, ...]
@@ -71,7 +71,7 @@ def list_runs(
 
     `experiment` is a name; empty means all. `search` and `order` are MLflow's
     (https://mlflow.org/docs/latest/ml/search/search-runs/), such as metrics.`val/loss` < 0.5 and
-    metrics.`val/loss` ASC. Raises InputError for one that MLflow cannot read, NotRegisteredError for
+    metrics.`val/loss` ASC. Raises InputError if MLflow cannot parse one, NotRegisteredError for
     an experiment that does not exist.
     """
     names = _experiments(registry)
@@ -83,17 +83,17 @@ def list_runs(
             raise NotRegisteredError(f"MLflow has no experiment {experiment!r}; it has {known}.")
     if not wanted:
         return []
-    # A page is never larger than what is asked for.
+    # A page never exceeds the limit.
     size = min(limit, PAGE) if limit else PAGE
-    found = every(lambda token: _search(registry, wanted, search, order=order, size=size, token=token))
+    found = paginate(lambda token: _search(registry, wanted, search, order=order, size=size, token=token))
     return [_row(run, names) for run in islice(found, limit or None)]
 
 
 def find_run(registry: Registry, reference: str) -> RunRow:
-    """The run that `reference` means: its id, the beginning of it, its name, or @ALIAS of the model it made.
+    """Find the run of `reference`: an id, a prefix of one, a name, or @ALIAS of the model it made.
 
-    `models:/NAME/VERSION` works too. Raises NotRegisteredError when there is none or it was deleted,
-    InputError when several fit.
+    `models:/NAME/VERSION` works too. Raises NotRegisteredError if there is none or it was deleted,
+    InputError if several match.
     """
     names = _experiments(registry)
     if reference.startswith(("@", "models:/")):
@@ -117,39 +117,39 @@ def find_run(registry: Registry, reference: str) -> RunRow:
 
 
 def compare_runs(runs: Sequence[RunRow]) -> Comparison:
-    """Put runs side by side. Raises InputError for fewer than two."""
+    """Compare runs. Raises InputError for fewer than two."""
     if len(runs) < 2:
         raise InputError("A comparison needs at least two runs.")
     return Comparison(
         runs=tuple(runs),
         params=_different([run.params for run in runs]),
         tags=_different([_own_tags(run.tags) for run in runs]),
-        metrics=_beside([run.metrics for run in runs]),
+        metrics=_columns([run.metrics for run in runs]),
     )
 
 
 def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    # What differs in every pair of runs tells nothing.
+    # Tags that differ between any two runs carry no information.
     return {name: value for name, value in tags.items() if not name.startswith("mlflow.") or "git" in name}
 
 
-def _beside(sides: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+def _columns(sides: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
     names = sorted({name for side in sides for name in side})
     return {name: tuple(side.get(name) for side in sides) for name in names}
 
 
 def _different(sides: Sequence[Mapping[str, str]]) -> dict[str, tuple[str | None, ...]]:
-    return {name: values for name, values in _beside(sides).items() if len(set(values)) > 1}
+    return {name: values for name, values in _columns(sides).items() if len(set(values)) > 1}
 
 
 def _experiments(registry: Registry) -> dict[str, str]:
     """Names of all experiments by id."""
-    with translated(registry.uri, "listing the experiments"):
+    with mlflow_errors_as(registry.uri, "listing the experiments"):
         return {str(one.experiment_id): str(one.name) for one in all_experiments(registry.client)}
 
 
 def _named(registry: Registry, experiments: Sequence[str], reference: str, view: int) -> list[Run]:
-    """The runs with this id, beginning of an id, or else name."""
+    """The runs with this id, prefix of an id, or else name."""
     searches = [f"attributes.run_name = '{reference}'"] if reference and "'" not in reference else []
     if len(reference) >= _LEAST_PREFIX and _ID.fullmatch(reference):
         searches.insert(0, f"attributes.run_id LIKE '{reference}%'")
@@ -169,7 +169,7 @@ def _search(
     token: str | None = None,
     view: int = ViewType.ACTIVE_ONLY,
 ) -> Any:
-    with translated(registry.uri, "searching for runs"):
+    with mlflow_errors_as(registry.uri, "searching for runs"):
         try:
             return registry.client.search_runs(
                 list(experiments),
@@ -182,15 +182,15 @@ def _search(
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            said = " ".join(str(error).removeprefix("INVALID_PARAMETER_VALUE: ").split()).rstrip(".")
+            reason = " ".join(str(error).removeprefix("INVALID_PARAMETER_VALUE: ").split()).rstrip(".")
             raise InputError(
-                f"MLflow cannot read the search {search!r}{f' ordered by {order!r}' if order else ''}: {said}. "
+                f"MLflow cannot read the search {search!r}{f' ordered by {order!r}' if order else ''}: {reason}. "
                 "Write such as: metrics.`val/loss` < 0.5 and params.imgsz = '640'"
             ) from error
 
 
 def _row(run: Run, experiments: Mapping[str, str]) -> RunRow:
-    given = run.inputs.dataset_inputs if run.inputs is not None else []
+    inputs = run.inputs.dataset_inputs if run.inputs is not None else []
     return RunRow(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
@@ -201,7 +201,7 @@ def _row(run: Run, experiments: Mapping[str, str]) -> RunRow:
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
         tags=dict(run.data.tags),
-        datasets={_context(one.tags): one.dataset.digest for one in given},
+        datasets={_context(one.tags): one.dataset.digest for one in inputs},
     )
 
 

@@ -1,1 +1,1 @@
-"""Runs and models from one store to another."""
+"""Copy runs and models between MLflow stores."""

@@ -1,4 +1,4 @@
-"""Runs from one MLflow to another: everything that was logged, once, however often it is copied."""
+"""Copy runs between MLflow stores, completely and idempotently."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.entities import PagedList
 
 from transect.errors import InputError, RegistryError
-from transect.registry.client.connection import is_embedded, shown, translated
+from transect.registry.client.connection import is_embedded, mlflow_errors_as, redact_uri
 from transect.registry.client.names import TAG_COPY_OF, TAG_SOURCE_RUN
-from transect.registry.client.queries import PAGE, every
+from transect.registry.client.queries import PAGE, paginate
 from transect.registry.versions.registry import Registry
 
-# What one call of MLflow's batch endpoint takes.
+# Limits of one call to MLflow's batch endpoint.
 _MAX_METRICS = 900
 _MAX_TEXTS = 90
 _RUN_ID = re.compile("[0-9a-f]{32}")
@@ -31,43 +31,43 @@ _FINAL = ("FINISHED", "FAILED", "KILLED")
 
 
 @dataclass(frozen=True)
-class Place:
-    """One MLflow. `folder` is where the store lies, if it is a folder that may have been moved since it was made.
+class MlflowStore:
+    """One MLflow store. `folder` is set for an exported folder, which may have been moved since it was made.
 
-    Such a folder may come from anybody: nothing outside of it is read or written, whatever its mlflow.db names.
+    Such a folder is untrusted: nothing outside it is read or written, whatever paths its mlflow.db contains.
     """
 
     registry: Registry
     folder: Path | None = None
 
     def root(self, run: Run) -> str:
-        """Where the artifacts of `run` are: in the folder, if there is one.
+        """The address of the artifacts of `run`, inside the folder if there is one.
 
-        Raises InputError for an address that leads out of the folder, or from a server to anywhere but to itself or an
-        object store: to a file of this machine, or to a host that would be given the credentials.
+        Raises InputError for an address outside the folder. For a server, raises InputError for an address that is
+        neither on the server nor in an object store: a file of this machine, or a host that would get the credentials.
         """
         uri, run_id = str(run.info.artifact_uri), run.info.run_id
         if self.folder is not None:
-            if (path := _in_an_export(uri, run_id)) is None:
+            if (path := _path_in_export(uri, run_id)) is None:
                 raise InputError(
                     f"{self.folder} says that the files of run {run_id} are at {quoted(uri)}, which is not in it; "
-                    "only what transect export wrote, with its files below artifacts/, can be copied."
+                    "only a folder that transect export wrote, with its files below artifacts/, can be copied."
                 )
             return (self.folder.resolve() / path).as_uri()
-        if not is_embedded(self.registry.uri) and not _is_of_server(uri):
+        if not is_embedded(self.registry.uri) and not _is_safe_on_server(uri):
             raise InputError(
-                f"MLflow at {shown(self.registry.uri)} says that the files of run {run_id} are at {quoted(uri)}, "
+                f"MLflow at {redact_uri(self.registry.uri)} says that the files of run {run_id} are at {quoted(uri)}, "
                 "which is neither on that server nor in an object store; delete that run in MLflow, or name the "
                 "experiments to copy."
             )
         return uri
 
     def files(self, run: Run) -> ArtifactRepository:
-        """The artifacts of `run`. Raises InputError as `root` does, and for links among those in a folder."""
+        """The artifacts of `run`. Raises InputError as `root` does, and for links in a folder."""
         uri = self.root(run)
         if self.folder is not None:
             root = Path(unquote(urlsplit(uri).path))
-            # The run, its experiment and artifacts/; the folder itself may be reached by a link.
+            # The folders of the run, its experiment, and artifacts/; the path to `folder` itself may contain a link.
             above = [path for path in (*root.parents[:3], root) if path.is_symlink()]
             if (odd := next(chain(above, _odd_files(root)), None)) is not None:
                 raise InputError(
@@ -78,8 +78,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Copy:
-    """What a run became where it was copied to: its id, what it was copied of, and its tags that name a run."""
+class RunCopy:
+    """The copy of a run in the target: its id, the fingerprint of its source, and its tags that name a run."""
 
     run_id: str
     fingerprint: str | None
@@ -88,7 +88,7 @@ class Copy:
 
 @dataclass
 class CopiedRuns:
-    """What was copied: runs that are new, that had changed, that were there already.
+    """Numbers of runs copied: new, changed, and unchanged ones.
 
     `ids` has the new id of each old one; `links` are tags of copies that name a run: (copy, tag, old id).
     """
@@ -101,43 +101,43 @@ class CopiedRuns:
 
 
 def origin_of(run: Run) -> str:
-    """The id of the run where it was first logged, however many copies lie between."""
+    """The id of the original run, across any number of copies."""
     return str(run.data.tags.get(TAG_SOURCE_RUN) or run.info.run_id)
 
 
-def all_runs(place: Place, experiment_id: str) -> Iterator[Run]:
-    """Every run of an experiment that is not deleted, oldest first, a page of them at a time."""
+def all_runs(place: MlflowStore, experiment_id: str) -> Iterator[Run]:
+    """Yield the runs of an experiment that are not deleted, oldest first, fetched by pages."""
 
-    def ask(token: str | None) -> PagedList[Run]:
-        with translated(place.registry.uri, "listing the runs"):
+    def fetch(token: str | None) -> PagedList[Run]:
+        with mlflow_errors_as(place.registry.uri, "listing the runs"):
             return place.registry.client.search_runs(
                 [experiment_id], "", ViewType.ACTIVE_ONLY, PAGE, ["attributes.start_time ASC"], page_token=token
             )
 
-    return every(ask)
+    return paginate(fetch)
 
 
-def copies_in(place: Place, experiment_id: str) -> dict[str, Copy]:
-    """What is in an experiment already, by its own id and by that of the run where it was first logged."""
-    found: dict[str, Copy] = {}
+def copies_in(place: MlflowStore, experiment_id: str) -> dict[str, RunCopy]:
+    """The runs that an experiment already has, by their own id and by that of the original run."""
+    found: dict[str, RunCopy] = {}
     for run in all_runs(place, experiment_id):
-        copy = Copy(run.info.run_id, run.data.tags.get(TAG_COPY_OF), _names_runs(run))
+        copy = RunCopy(run.info.run_id, run.data.tags.get(TAG_COPY_OF), _names_runs(run))
         found |= {origin_of(run): copy, copy.run_id: copy}
     return found
 
 
 def copy_run(
-    source: Place, target: Place, run: Run, copied: CopiedRuns, *, experiment_id: str, known: Copy | None
+    source: MlflowStore, target: MlflowStore, run: Run, copied: CopiedRuns, *, experiment_id: str, known: RunCopy | None
 ) -> None:
-    """Bring `run` into an experiment of `target`, where `known` is its copy so far; nothing is written twice.
+    """Copy `run` into an experiment of `target`, where `known` is its existing copy; nothing is written twice.
 
-    A copy that was broken off is finished, one whose source changed since is brought up to date, and
-    the original itself is left alone. Raises RegistryError.
+    An interrupted copy is completed, one whose source changed is updated, and the original run itself
+    stays unchanged. Raises RegistryError.
     """
     old_id = run.info.run_id
-    with translated(target.registry.uri, f"copying run {old_id}"):
+    with mlflow_errors_as(target.registry.uri, f"copying run {old_id}"):
         if known is not None and known.run_id == origin_of(run):
-            # The run comes home.
+            # The target has the original.
             copied.same += 1
             copied.ids[old_id] = known.run_id
             return
@@ -147,7 +147,7 @@ def copy_run(
         if known is not None and known.fingerprint == fingerprint:
             copied.same += 1
             copied.ids[old_id] = known.run_id
-            # Those that point to a copy already need nothing.
+            # Links that already point to a copy stay.
             copied.links += [
                 (known.run_id, name, old) for name, old in links.items() if known.names_runs.get(name) == old
             ]
@@ -156,32 +156,32 @@ def copy_run(
             target.registry.client.get_run(known.run_id) if known is not None else _create(target, run, experiment_id)
         )
         copied.ids[old_id] = made.info.run_id
-        broken_off = TAG_COPY_OF not in made.data.tags
+        interrupted = TAG_COPY_OF not in made.data.tags
         _copy_numbers(source, target, run, made.info.run_id)
-        _copy_files(source.files(run), target.files(made), files, resume=broken_off)
+        _copy_files(source.files(run), target.files(made), files, resume=interrupted)
         _check_files(target, made, files)
         _finish(target, run, made.info.run_id, fingerprint)
         copied.links += [(made.info.run_id, name, old) for name, old in links.items()]
-        if known is None or broken_off:
+        if known is None or interrupted:
             copied.new += 1
         else:
             copied.changed += 1
 
 
-def point_to_copies(target: Place, copied: CopiedRuns) -> None:
-    """Let tags of the copies that named another copied run, such as a parent, name its copy."""
+def point_to_copies(target: MlflowStore, copied: CopiedRuns) -> None:
+    """Replace run ids in tags of the copies, such as a parent's, by the ids of the copied runs."""
     for run_id, name, old in copied.links:
         if copied.ids.get(old, old) != old:
-            with translated(target.registry.uri, f"linking run {run_id}"):
+            with mlflow_errors_as(target.registry.uri, f"linking run {run_id}"):
                 target.registry.client.set_tag(run_id, name, copied.ids[old])
 
 
 def _names_runs(run: Run) -> dict[str, str]:
-    """Tags whose whole value is the id of a run; where the run itself came from is another matter."""
+    """Tags whose whole value is a run id, except the tag of the run's own origin."""
     return {key: value for key, value in run.data.tags.items() if key != TAG_SOURCE_RUN and _RUN_ID.fullmatch(value)}
 
 
-def _create(target: Place, run: Run, experiment_id: str) -> Run:
+def _create(target: MlflowStore, run: Run, experiment_id: str) -> Run:
     tags = {TAG_SOURCE_RUN: origin_of(run)}
     if user := run.data.tags.get("mlflow.user"):
         tags["mlflow.user"] = user
@@ -190,7 +190,7 @@ def _create(target: Place, run: Run, experiment_id: str) -> Run:
     )
 
 
-def _copy_numbers(source: Place, target: Place, run: Run, run_id: str) -> None:
+def _copy_numbers(source: MlflowStore, target: MlflowStore, run: Run, run_id: str) -> None:
     old, client = source.registry.client, target.registry.client
     metrics = (
         Metric(name, one.value, one.timestamp, one.step)
@@ -219,17 +219,17 @@ def _copy_files(source: ArtifactRepository, target: ArtifactRepository, files: M
             target.log_artifact(source.download_artifacts(name, scratch), None if parent == "." else parent)
 
 
-def _check_files(target: Place, run: Run, files: Mapping[str, int]) -> None:
+def _check_files(target: MlflowStore, run: Run, files: Mapping[str, int]) -> None:
     stored = dict(_walk(target.files(run)))
     for name, size in files.items():
         if stored.get(name) != size:
             raise RegistryError(
-                f"{shown(target.registry.uri)} holds {stored.get(name, 0)} of the {size} bytes of {name} of run "
-                f"{run.info.run_id}; look at its artifact store and run the same command again."
+                f"{redact_uri(target.registry.uri)} has {stored.get(name, 0)} of the {size} bytes of {name} of run "
+                f"{run.info.run_id}; check its artifact store and run the same command again."
             )
 
 
-def _finish(target: Place, run: Run, run_id: str, fingerprint: str) -> None:
+def _finish(target: MlflowStore, run: Run, run_id: str, fingerprint: str) -> None:
     client = target.registry.client
     if run.info.status in _FINAL:
         client.set_terminated(run_id, status=run.info.status, end_time=run.info.end_time)
@@ -239,11 +239,11 @@ def _finish(target: Place, run: Run, run_id: str, fingerprint: str) -> None:
 
 
 def _fingerprint(run: Run, files: Mapping[str, int]) -> str:
-    """What changes when anything of the run changes; the history of a metric never changes but at its end."""
+    """A hash of the run's state. The last value of a metric is enough: MLflow only appends to its history."""
     info, data = run.info, run.data
     tags = {name: value for name, value in data.tags.items() if name != TAG_COPY_OF}
-    told = [info.status, info.run_name, info.start_time, info.end_time, data.params, tags, data.metrics, dict(files)]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    state = [info.status, info.run_name, info.start_time, info.end_time, data.params, tags, data.metrics, dict(files)]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _walk(files: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int]]:
@@ -255,7 +255,7 @@ def _walk(files: ArtifactRepository, folder: str | None = None) -> Iterator[tupl
 
 
 def _odd_files(folder: Path) -> Iterator[Path]:
-    """What below `folder` is neither a folder nor a regular file; links are not followed."""
+    """Entries below `folder` that are neither folders nor regular files; links are not followed."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
@@ -269,8 +269,8 @@ def _odd_files(folder: Path) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _in_an_export(uri: str, run_id: str) -> PurePosixPath | None:
-    """artifacts/EXPERIMENT/RUN/artifacts, as `Registry.experiment` and MLflow make it; None for another address."""
+def _path_in_export(uri: str, run_id: str) -> PurePosixPath | None:
+    """The path artifacts/EXPERIMENT/RUN/artifacts that `Registry.experiment` and MLflow create; else None."""
     try:
         parts = urlsplit(uri)
     except ValueError:
@@ -289,20 +289,20 @@ def _in_an_export(uri: str, run_id: str) -> PurePosixPath | None:
     return PurePosixPath(*tail) if fits else None
 
 
-def _is_of_server(uri: str) -> bool:
+def _is_safe_on_server(uri: str) -> bool:
     try:
         parts = urlsplit(uri)
     except ValueError:
         return False
     if parts.scheme == "mlflow-artifacts":
-        # With a host it is another server, to which MLflow's client would send the password of this one.
+        # With a host it is another server, and MLflow's client would send it this server's password.
         return not parts.netloc
     return parts.scheme not in ("", "file", "http", "https", "ftp", "sftp")
 
 
 def quoted(uri: str) -> str:
-    """An address that anybody may have written, for messages: on one line and without its password."""
+    """An untrusted address, for messages: on one line and without its password."""
     try:
-        return repr(shown(uri))
+        return repr(redact_uri(uri))
     except ValueError:
         return repr(uri)

@@ -1,4 +1,4 @@
-"""Experiments into a folder that is a store of its own, and from there into another MLflow."""
+"""Export experiments to a folder that is an MLflow store, and import them into another MLflow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from mlflow.entities import Experiment
 from transect.errors import InputError, NotRegisteredError
 from transect.files import locked_if_free
 from transect.progress import progress
-from transect.registry.client.connection import sqlite_path, translated
+from transect.registry.client.connection import mlflow_errors_as, sqlite_path
 from transect.registry.client.queries import all_experiments
 from transect.registry.transfer.copy_models import CopiedModels, copy_models
 from transect.registry.transfer.copy_runs import (
     CopiedRuns,
-    Place,
+    MlflowStore,
     all_runs,
     copies_in,
     copy_run,
@@ -25,13 +25,13 @@ from transect.registry.versions.registry import Registry, connect
 
 _STORE = "mlflow.db"
 _LOCK = ".transect-copy.lock"
-# MLflow makes this experiment itself, with its artifacts in the working directory.
+# MLflow creates this experiment itself, with its artifacts in the working directory.
 _DEFAULT, _DEFAULT_COPY = "Default", "default_runs"
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy came to: experiments, runs and versions, and what was left out or left alone."""
+    """The result of a copy: experiments, runs and model versions."""
 
     experiments: int
     runs: CopiedRuns
@@ -39,7 +39,7 @@ class Copied:
 
     @property
     def sentence(self) -> str:
-        """All of it for people."""
+        """A summary for users."""
         runs, models = self.runs, self.models
         return (
             f"{self.experiments} experiments: {runs.new} runs copied, {runs.changed} brought up to date, "
@@ -50,14 +50,14 @@ class Copied:
 def export_store(registry: Registry, out: Path, experiments: Sequence[str] = ()) -> Copied:
     """Copy experiments (default: all) with their runs, artifacts, model versions and aliases into the folder `out`.
 
-    `out` becomes a store: mlflow.db and artifacts/. Run again, it takes up what is new; what was
-    deleted at the source stays. Nothing is written outside of `out`. Raises InputError for a folder that holds
-    something else, or leads out of itself, and RegistryError.
+    `out` becomes a store: mlflow.db and artifacts/. Another export to it adds new and changed runs, and keeps
+    those deleted at the source. Nothing is written outside `out`. Raises InputError for a folder that contains
+    something else, or links out of itself, and RegistryError.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to export to.")
     if out.is_dir() and not (out / _STORE).is_file() and any(path.name != _LOCK for path in out.iterdir()):
-        raise InputError(f"{out} holds something that is no export; name a new folder.")
+        raise InputError(f"{out} contains something that is not an export; name a new folder.")
     _refuse_itself(registry, out)
     _refuse_links(out)
     try:
@@ -67,8 +67,8 @@ def export_store(registry: Registry, out: Path, experiments: Sequence[str] = ())
     with locked_if_free(out / _LOCK) as free:
         if not free:
             raise InputError(f"Another command is copying into or from {out}; wait for it.")
-        target = Place(_folder_registry(registry, out), out)
-        return _copy(Place(registry), target, experiments, move_aliases=True)
+        target = MlflowStore(_folder_registry(registry, out), out)
+        return _copy(MlflowStore(registry), target, experiments, move_aliases=True)
 
 
 def import_store(
@@ -76,10 +76,10 @@ def import_store(
 ) -> Copied:
     """Copy experiments (default: all) of an exported `folder` into the MLflow of `registry`.
 
-    The folder may have been moved since it was made. Run again, it takes up what is new. An alias
-    that the MLflow has already stays where it is unless `move_aliases`: what is served does not
-    change by an import. Nothing is read outside of the folder. Raises InputError for a folder that is no
-    store, or leads out of itself, and RegistryError.
+    The folder may have been moved since it was made. Another import adds new and changed runs. An existing
+    alias stays where it is unless `move_aliases`, so that an import does not change the served version.
+    Nothing is read outside the folder. Raises InputError for a folder that is no store, or links out of
+    itself, and RegistryError.
     """
     _refuse_links(folder)
     if not (folder / _STORE).is_file():
@@ -88,8 +88,8 @@ def import_store(
     with locked_if_free(folder / _LOCK) as free:
         if not free:
             raise InputError(f"Another command is copying into or from {folder}; wait for it.")
-        source = Place(_folder_registry(registry, folder), folder)
-        return _copy(source, Place(registry), experiments, move_aliases=move_aliases)
+        source = MlflowStore(_folder_registry(registry, folder), folder)
+        return _copy(source, MlflowStore(registry), experiments, move_aliases=move_aliases)
 
 
 def _folder_registry(registry: Registry, folder: Path) -> Registry:
@@ -103,7 +103,7 @@ def _refuse_itself(registry: Registry, folder: Path) -> None:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise InputError when a file of the store in `folder` is a link: it may be a private file of whoever copies."""
+    """Raise InputError if a file of the store in `folder` is a link, which may lead to a private file of the user."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         ours = path.name.startswith(_STORE) or path.name in (_LOCK, "artifacts")
         if ours and (path.is_symlink() or not (path.is_file() or path.is_dir())):
@@ -113,9 +113,9 @@ def _refuse_links(folder: Path) -> None:
             )
 
 
-def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: bool) -> Copied:
+def _copy(source: MlflowStore, target: MlflowStore, names: Sequence[str], *, move_aliases: bool) -> Copied:
     copied = CopiedRuns()
-    # Counted first and read again, so that never more than a page of them is held.
+    # Counted first and fetched again, so that memory never holds more than a page.
     counts = {one: _count(source, one) for one in _experiments(source, names)}
     found = [one for one, many in counts.items() if many or one.name != _DEFAULT]
     with progress("Copying", sum(counts.values()), "runs") as advance:
@@ -123,7 +123,7 @@ def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: b
             experiment_id = _experiment(target, experiment)
             there = copies_in(target, experiment_id)
             for run in all_runs(source, experiment.experiment_id):
-                # One that comes meanwhile may shift another onto the next page.
+                # A run created meanwhile may shift another onto the next page.
                 if run.info.run_id not in copied.ids:
                     known = there.get(origin_of(run))
                     copy_run(source, target, run, copied, experiment_id=experiment_id, known=known)
@@ -133,13 +133,13 @@ def _copy(source: Place, target: Place, names: Sequence[str], *, move_aliases: b
     return Copied(len(found), copied, models)
 
 
-def _count(source: Place, experiment: Experiment) -> int:
-    """How many runs there are. Raises InputError for one whose files cannot be copied, before anything is."""
+def _count(source: MlflowStore, experiment: Experiment) -> int:
+    """The number of runs. Raises InputError for a run whose files cannot be copied, before any copy."""
     return sum(1 for run in all_runs(source, experiment.experiment_id) if source.root(run))
 
 
-def _experiments(source: Place, names: Sequence[str]) -> list[Experiment]:
-    with translated(source.registry.uri, "listing the experiments"):
+def _experiments(source: MlflowStore, names: Sequence[str]) -> list[Experiment]:
+    with mlflow_errors_as(source.registry.uri, "listing the experiments"):
         known = {experiment.name: experiment for experiment in all_experiments(source.registry.client)}
     for name in names:
         if name not in known:
@@ -147,12 +147,12 @@ def _experiments(source: Place, names: Sequence[str]) -> list[Experiment]:
     return [known[name] for name in dict.fromkeys(names)] if names else [known[name] for name in sorted(known)]
 
 
-def _experiment(target: Place, experiment: Experiment) -> str:
-    """The experiment of that name, made when missing; tags that it has stay as they are."""
+def _experiment(target: MlflowStore, experiment: Experiment) -> str:
+    """The id of the target's experiment, created when missing; its existing tags stay unchanged."""
     name = _DEFAULT_COPY if experiment.name == _DEFAULT else experiment.name
     experiment_id = target.registry.experiment(name)
     client = target.registry.client
-    with translated(target.registry.uri, f"opening the experiment {name!r}"):
+    with mlflow_errors_as(target.registry.uri, f"opening the experiment {name!r}"):
         there = client.get_experiment(experiment_id).tags
         for key, value in experiment.tags.items():
             if key not in there:

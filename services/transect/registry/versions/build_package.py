@@ -1,4 +1,4 @@
-"""Making a model package: files, manifest, MLmodel; verified and run once before it has its name."""
+"""Build a model package: files, manifest, MLmodel; verified and run once before its final rename."""
 
 import platform
 import shutil
@@ -62,15 +62,15 @@ def build_package(
     profile: ValidationProfile | None = None,
     background_counts: BackgroundCounts | None = None,
 ) -> Path:
-    """Build the model package `out` and return it; see PackageManifest for the fields, `profile` is a file.
+    """Build the model package `out` and return it; see PackageManifest for the fields; `profile` becomes a file.
 
     `onnx` and `weights` are copied, and the files of `variants` from the folder of `onnx`. The
-    finished package is verified and runs one inference in each precision that this machine computes;
-    only then it takes its name, so that `out` is a whole, working package or absent. Raises
-    PackageError when `out` exists, a file is missing, a value is unusable, or the model does not run.
+    finished package is verified and runs one inference in each precision that this machine computes.
+    The last step is the rename to `out`, so that `out` is a complete, working package or absent. Raises
+    PackageError if `out` exists, a file is missing, a value is unusable, or the model does not run.
     """
     if out.exists():
-        raise PackageError(f"{out} is there already; remove it or choose another folder for the package.")
+        raise PackageError(f"{out} exists already; remove it or choose another folder for the package.")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -109,7 +109,7 @@ def build_package(
             "background_counts": background_counts,
         }
         write_manifest(folder, _manifest(out, fields))
-        _try_out(folder)
+        _run_each_precision(folder)
         folder.rename(out)
     finally:
         shutil.rmtree(scratch)
@@ -117,7 +117,7 @@ def build_package(
 
 
 def signature() -> "ModelSignature":
-    """One column of images in (path, base64 text, bytes or RGB array), one Detection record an image out."""
+    """The signature: one input column of images (path, base64 text, bytes or RGB array), one Detection record each."""
     # The detector image has mlflow-skinny alone, which lacks these.
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Object, Property, Schema, TensorSpec
@@ -143,7 +143,7 @@ def signature() -> "ModelSignature":
         ColSpec(text, "failure", required=False),
         ColSpec(Array(text), "remarks"),
     ]
-    # The column has no name, because MLflow refuses a plain list of paths where one is given.
+    # The column has no name: with one, MLflow rejects a plain list of paths.
     image: ColSpec | TensorSpec = ColSpec(AnyType())
     return ModelSignature(inputs=Schema([image]), outputs=Schema(outputs))
 
@@ -160,7 +160,7 @@ def _manifest(out: Path, fields: Mapping[str, object]) -> PackageManifest:
 def _write_mlmodel(folder: Path, run_id: str) -> Path:
     from mlflow.models import Model
 
-    # No environment files: the loader is this package, which no index carries.
+    # No environment files: the loader is this package, which is on no package index.
     model = Model(artifact_path=PACKAGE_PATH, run_id=run_id or None, signature=signature())
     model.add_flavor("python_function", loader_module=_LOADER, python_version=platform.python_version())
     target = folder / MLMODEL_FILE
@@ -168,7 +168,7 @@ def _write_mlmodel(folder: Path, run_id: str) -> Path:
     return target
 
 
-def _try_out(folder: Path) -> None:
+def _run_each_precision(folder: Path) -> None:
     manifest = verify_package(folder)
     fast = native_precisions("openvino") | native_precisions("cuda") if manifest.variants else frozenset()
     for precision in manifest.precisions:

@@ -1,12 +1,12 @@
-"""Verified local copies of model packages, and the last one that each alias named.
+"""Cache of verified model packages, and of the last version of each alias.
 
 Layout below TRANSECT_HOME/cache/models, one folder a model name::
 
-    NAME/3-0f8a1c2b9d4e/      version 3, package hash 0f8a1c2b9d4e...: a whole, verified package
-    NAME/.3-0f8a1c2b9d4e.tensorrt/  what TensorRT built for it, if it runs there
-    NAME/alias-production.json  what `production` was when `remember` was last called
+    NAME/3-0f8a1c2b9d4e/      version 3, package hash 0f8a1c2b9d4e...: a complete, verified package
+    NAME/.3-0f8a1c2b9d4e.tensorrt/  engines that TensorRT built for it
+    NAME/alias-production.json  the version of `production` at the last `remember`
     NAME/.in-use/3-0f8a1c2b9d4e   locked by each process that serves the version
-    .incoming/                  downloads and what is being removed; what a killed process left goes at the next start
+    .incoming/                  downloads and removals in progress; leftovers of killed processes are removed at start
 """
 
 import json
@@ -36,12 +36,12 @@ _log = logging.getLogger(__name__)
 _IN_USE = ".in-use"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResolvedVersion:
-    """One registered version, as MLflow described it when it was asked.
+    """One registered version, as MLflow described it at the time of the request.
 
-    `source` is the URI of its files, `package_sha256` the hash that was written at registration,
-    `alias` the alias that was asked for (None when a version number was).
+    `source` is the URI of its files, `package_sha256` the hash written at registration, `alias` the
+    requested alias (None if a version number was requested).
     """
 
     name: str
@@ -58,39 +58,39 @@ class ResolvedVersion:
 
     @property
     def ref(self) -> ModelRef:
-        """How answers name this version."""
+        """The reference to this version in results."""
         return ModelRef(name=self.name, version=self.version, run_id=self.run_id)
 
 
 class LocalCache:
-    """The cache folder; several processes may use one at the same time."""
+    """The cache folder; several processes may share it."""
 
     def __init__(self, cache_dir: Path) -> None:
         self.root = cache_dir / "models"
 
     def get(self, resolved: ResolvedVersion) -> Path | None:
-        """The folder of `resolved` when it is here and still what was registered, else None."""
+        """The folder of `resolved` if it is cached and passes verification, else None."""
         folder = self._folder(resolved)
         if not folder.is_dir():
             return None
-        # Until schema 3 this was kept in the package itself; without MLflow it would be refused for that.
+        # Before schema 3 the engines were inside the package, where verification now rejects them.
         shutil.rmtree(folder / "tensorrt", ignore_errors=True)
         try:
             _check(folder, resolved)
         except PackageError as error:
             _log.warning("%s in the cache is damaged and is fetched again: %s", resolved, error)
             return None
-        # Its time is when it was last used; a read-only cache is never pruned.
+        # The modification time records the last use; a read-only cache is never pruned.
         with suppress(OSError):
             os.utime(folder)
         return folder
 
     def put(self, resolved: ResolvedVersion, download: Callable[[Path], Path]) -> Path:
-        """Let `download` fill an empty folder, verify what it returns, and keep what its package.json lists.
+        """Download a package into the cache: verify it, and keep the files that its package.json lists.
 
-        Whole or absent: the package takes its name in the cache only after it was verified. Of two
-        processes that bring the same version the first wins, and the other drops its copy.
-        Raises PackageError when the files are not what was registered.
+        `download` fills an empty folder and returns the package's. The package is complete or absent: it is
+        renamed into place only after verification. If two processes add the same version, the first wins
+        and the other discards its copy. Raises PackageError if the files are not those that were registered.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self.clean()
@@ -109,7 +109,7 @@ class LocalCache:
             return read_manifest(folder)
 
     def clean(self) -> None:
-        """Remove what killed downloads left, unless a live process is downloading now."""
+        """Remove leftovers of killed downloads, unless a live process is downloading now."""
         incoming = self.root / ".incoming"
         if not incoming.is_dir():
             return
@@ -118,39 +118,39 @@ class LocalCache:
                 shutil.rmtree(incoming)
 
     def remember(self, resolved: ResolvedVersion) -> None:
-        """Note that `resolved.alias` named this version, which is in the cache and was found to run.
+        """Record that `resolved.alias` names this version, which is cached and known to run.
 
-        A version that was not reached by an alias leaves no note.
+        Does nothing for a version that was not resolved by an alias.
         """
         if resolved.alias is not None:
             atomic_write_json(self._alias_file(resolved.name, resolved.alias), asdict(resolved))
 
     def last_known(self, name: str, alias: str) -> tuple[ResolvedVersion, Path] | None:
-        """What `remember` last noted for `alias` of model `name`, verified again; None if never or damaged."""
+        """The version last recorded for `alias` of model `name`, verified again; None if missing or damaged."""
         resolved = self._read_note(self._alias_file(name, alias))
         folder = None if resolved is None else self.get(resolved)
         return None if resolved is None or folder is None else (resolved, folder)
 
     def in_use(self, resolved: ResolvedVersion) -> AbstractContextManager[None]:
-        """Keep every process from pruning this version for the length of a `with` block, or of the process."""
+        """Prevent all processes from pruning this version for the duration of a `with` block, or of the process."""
         marks = self._model_folder(resolved.name) / _IN_USE
         marks.mkdir(parents=True, exist_ok=True)
         return locked(marks / self._folder(resolved).name, shared=True)
 
     def prune(self, name: str, keep: int) -> list[Path]:
-        """Remove all but the `keep` versions of model `name` that were used last; gives what was removed.
+        """Remove all but the `keep` most recently used versions of model `name`; returns the removed folders.
 
-        What an alias named last and what is in use in any process stays. Killed in between, it has
-        removed a version wholly or not at all.
+        Versions recorded for an alias or in use by any process stay. If killed, it leaves each version
+        complete or absent.
         """
         model = self._model_folder(name)
-        # A folder that vanishes meanwhile was pruned by another process.
+        # Another process may prune a folder meanwhile.
         found = sorted(_by_last_use(model), reverse=True)
-        noted = self._noted(model)
-        spare = [folder for _, folder in found[keep:] if folder.name not in noted]
+        remembered = self._remembered(model)
+        spare = [folder for _, folder in found[keep:] if folder.name not in remembered]
         return [folder for folder in spare if self._remove(folder)]
 
-    def _noted(self, model: Path) -> set[str]:
+    def _remembered(self, model: Path) -> set[str]:
         notes = (self._read_note(note) for note in model.glob("alias-*.json"))
         return {self._folder(resolved).name for resolved in notes if resolved is not None}
 
@@ -215,7 +215,7 @@ class LocalCache:
         return self._model_folder(name) / f"alias-{quote(alias, safe='')}.json"
 
     def _model_folder(self, name: str) -> Path:
-        # A name of dots alone must not lead out of the cache.
+        # A name that consists of dots must not lead out of the cache.
         return self.root / quote(name, safe="").replace(".", "%2E")
 
 

@@ -1,4 +1,4 @@
-"""What `transect models list` and `show` tell about versions."""
+"""Rows and details of versions for `transect models list` and `show`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from transect.registry.versions.cache import ResolvedVersion
 from transect.registry.versions.census_basis import CensusBasis
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VersionRow:
-    """One line of the list; `created` is in UTC, metrics are None where the version has no such tag.
+    """One line of the list; `created` is in UTC, metrics are None if the version has no such tag.
 
-    `precisions` are what the version can be run in, as a list for people; `census_basis` is what it knows for a
-    census ("not known" where it was registered before that was noted).
+    `precisions` lists the precisions of inference for users; `census_basis` describes its validation data for a
+    census ("not known" if it was registered before that tag existed).
     """
 
     version: str
@@ -51,7 +51,7 @@ def rows_of(aliases: Mapping[str, str], versions: Iterable[ModelVersion]) -> lis
 
 
 def describe(resolved: ResolvedVersion, manifest: PackageManifest) -> dict[str, str]:
-    """One version as names and printable values: where it is, what is in it, its tags."""
+    """One version as names and printable values: registry entry, manifest, tags."""
     basis = CensusBasis.of(manifest)
     return {
         "model": resolved.name,

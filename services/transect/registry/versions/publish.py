@@ -1,4 +1,4 @@
-"""From a package on disk to a registered version; all of it or nothing."""
+"""Register a package on disk as a model version, all or nothing."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from transect.engine import PackageManifest, package_sha256, verify_package
 from transect.errors import RegistryError
 from transect.redaction import values_without_secrets
-from transect.registry.client.connection import shown, translated
+from transect.registry.client.connection import mlflow_errors_as, redact_uri
 from transect.registry.client.names import (
     CANDIDATE,
     PACKAGE_PATH,
@@ -22,7 +22,7 @@ from transect.registry.client.names import (
     TAG_MODEL_VERSION,
     TAG_SHA256,
 )
-from transect.registry.client.queries import all_versions, or_none, stored_files
+from transect.registry.client.queries import all_versions, none_if_missing, stored_files
 from transect.registry.client.uploads import upload
 
 _log = logging.getLogger(__name__)
@@ -40,19 +40,19 @@ class ModelVersion:
 def publish(
     client: MlflowClient, uri: str, name: str, package: Path, *, run_id: str, tags: dict[str, str]
 ) -> ModelVersion:
-    """Log the verified `package` to the run, make a version of model `name`, call it `candidate`.
+    """Log the verified `package` to the run, create a version of model `name`, set the alias `candidate`.
 
-    When any step fails nothing stays registered. Raises PackageError or RegistryError.
+    If any step fails, nothing stays registered. Raises PackageError or RegistryError.
     """
     manifest = verify_package(package)
     all_tags = {**values_without_secrets(tags), TAG_SHA256: package_sha256(package)}
-    with translated(uri, f"registering {package} as {name}"):
+    with mlflow_errors_as(uri, f"registering {package} as {name}"):
         run = client.get_run(run_id)
         _upload(client, run_id, package)
         _check_upload(client, uri, run_id, package, manifest)
         source = f"{run.info.artifact_uri.rstrip('/')}/{PACKAGE_PATH}"
         with _model(client, name):
-            # A version of an open-source MLflow is ready at once; nothing to wait for.
+            # Open-source MLflow creates versions synchronously; there is nothing to wait for.
             created = client.create_model_version(
                 name, source, run_id, tags=all_tags, description=_origin(run, all_tags), await_creation_for=0
             )
@@ -72,26 +72,26 @@ def _upload(client: MlflowClient, run_id: str, package: Path) -> None:
 
 
 def _origin(run: Run, tags: dict[str, str]) -> str:
-    """Where a version comes from, in Markdown with a link as MLflow's pages follow it."""
+    """The origin of a version, in Markdown with a link for MLflow's pages."""
     info, commit = run.info, run.data.tags.get(TAG_COMMIT)
-    told = [f"Trained by [{info.run_name or info.run_id}](#/experiments/{info.experiment_id}/runs/{info.run_id})"]
+    parts = [f"Trained by [{info.run_name or info.run_id}](#/experiments/{info.experiment_id}/runs/{info.run_id})"]
     if digest := tags.get(TAG_DATASET_DIGEST):
-        told.append(f"on the data set `{digest}`")
+        parts.append(f"on the data set `{digest}`")
     if commit:
-        told.append(f"from commit `{commit}`")
-    return f"{', '.join(told)}."
+        parts.append(f"from commit `{commit}`")
+    return f"{', '.join(parts)}."
 
 
 @contextmanager
 def _model(client: MlflowClient, name: str) -> Iterator[None]:
-    """Make sure that the registered model exists; if it is new, it goes again on failure."""
-    if or_none(client, name, lambda: client.get_registered_model(name)) is not None:
+    """Create the registered model if it does not exist; a new one is deleted again on failure."""
+    if none_if_missing(client, name, lambda: client.get_registered_model(name)) is not None:
         yield
         return
     try:
         client.create_registered_model(name)
     except MlflowException as error:
-        # Another process was faster, and the model is its own.
+        # Another process created it.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         yield
@@ -102,7 +102,7 @@ def _model(client: MlflowClient, name: str) -> Iterator[None]:
 
 @contextmanager
 def _removed_on_failure(what: str, remove: Callable[[], None]) -> Iterator[None]:
-    # BaseException: also Ctrl-C must leave nothing half-registered.
+    # BaseException: Ctrl-C must not leave a partial registration either.
     try:
         yield
     except BaseException:
@@ -124,6 +124,6 @@ def _check_upload(client: MlflowClient, uri: str, run_id: str, package: Path, ma
         size = stored.get(f"{PACKAGE_PATH}/{name}")
         if size != expected.size:
             raise RegistryError(
-                f"MLflow at {shown(uri)} stored {size or 0} of the {expected.size} bytes of {package / name}; "
-                "look at the artifact store and register again."
+                f"MLflow at {redact_uri(uri)} stored {size or 0} of the {expected.size} bytes of {package / name}; "
+                "check the artifact store and register again."
             )

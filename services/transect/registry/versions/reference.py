@@ -1,4 +1,4 @@
-"""What a user may write to name a model version, and what it means."""
+"""Model references: the forms a user may write, and their parser."""
 
 import re
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Reference:
 def parse_reference(text: str, default_name: str) -> Reference:
     """Read `models:/NAME@ALIAS`, `models:/NAME/3`, `NAME@ALIAS`, `NAME/3`, `@ALIAS`, `ALIAS` or `3`.
 
-    Forms without a name mean the model `default_name`. Raises RegistryError for anything else,
-    among them MLflow's stages (`models:/NAME/Production`), which aliases replaced.
+    Forms without a name mean the model `default_name`. Raises RegistryError for anything else, including
+    MLflow's stages (`models:/NAME/Production`), which aliases replaced.
     """
     for form in _FORMS:
         if found := form.fullmatch(text.strip()):

@@ -1,4 +1,4 @@
-"""The registry: runs' packages become versions, aliases become verified local folders."""
+"""The registry: register packages as versions, resolve aliases to verified local folders."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manifest
 from transect.errors import InputError, NotRegisteredError, RegistryError
-from transect.registry.client.connection import is_embedded, open_client, shown, sqlite_path, translated
+from transect.registry.client.connection import is_embedded, mlflow_errors_as, open_client, redact_uri, sqlite_path
 from transect.registry.client.finished_run import end_killed_runs, finished_run, log_finished_run
 from transect.registry.client.names import (
     CANDIDATE,
@@ -25,7 +25,7 @@ from transect.registry.client.names import (
     TAG_NOTE,
     TAG_SHA256,
 )
-from transect.registry.client.queries import all_versions, or_none
+from transect.registry.client.queries import all_versions, none_if_missing
 from transect.registry.versions.cache import LocalCache, ResolvedVersion
 from transect.registry.versions.listing import VersionRow, rows_of
 from transect.registry.versions.publish import ModelVersion, publish
@@ -43,28 +43,30 @@ def connect(settings: Settings) -> "Registry":
     """Open the registry at `settings.store_uri`.
 
     Exports MLflow's address and credentials to the environment, because MLflow's client and child
-    processes read them there. Raises RegistryError within about ten seconds when nothing answers,
-    the credentials are refused, or the address cannot be used.
+    processes read them there. Raises RegistryError within about ten seconds if the server does not respond,
+    rejects the credentials, or the address is not usable.
     """
     return Registry(open_client(settings), settings)
 
 
 def _model_links(name: str, version: str) -> dict[str, str]:
-    """Tags that lead from a census to the model version that it counted with; the note is Markdown."""
+    """Tags that link a census to its model version; the note is Markdown."""
     note = f"Counted with [{name} version {version}](#/models/{quote(name, safe='')}/versions/{version})."
     return {TAG_MODEL_VERSION: f"{name}/{version}", TAG_NOTE: note}
 
 
 def store_file(settings: Settings) -> Path:
-    """The database file of the embedded store; raises InputError where MLFLOW_TRACKING_URI names something else."""
+    """The database file of the embedded store; raises InputError if MLFLOW_TRACKING_URI is another kind of store."""
     path = sqlite_path(settings.store_uri) if is_embedded(settings.store_uri) else None
     if path is None:
-        raise InputError(f"MLFLOW_TRACKING_URI={shown(settings.store_uri)} is no local store; name one with --db-path.")
+        raise InputError(
+            f"MLFLOW_TRACKING_URI={redact_uri(settings.store_uri)} is not a local store; name one with --db-path."
+        )
     return path
 
 
 class Registry:
-    """MLflow as the rest of the program sees it. Every failure is a RegistryError with one sentence."""
+    """The program's interface to MLflow. Every failure is a RegistryError with one sentence."""
 
     def __init__(self, client: MlflowClient, settings: Settings) -> None:
         self.client = client
@@ -74,15 +76,15 @@ class Registry:
 
     @property
     def uri(self) -> str:
-        """The tracking URI in force."""
+        """The tracking URI in use."""
         return self.settings.store_uri
 
     def experiment(self, name: str) -> str:
         """The id of experiment `name`, created when missing.
 
-        In the embedded store its artifacts go below `settings.artifacts_dir`; a server decides itself.
+        In the embedded store its artifacts are below `settings.artifacts_dir`; a server chooses the location itself.
         """
-        with translated(self.uri, f"opening the experiment {name!r}"):
+        with mlflow_errors_as(self.uri, f"opening the experiment {name!r}"):
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 return self._create_experiment(name)
@@ -94,16 +96,16 @@ class Registry:
         return str(found.experiment_id)
 
     def register(self, package: Path, run_id: str, *, tags: dict[str, str]) -> ModelVersion:
-        """Verify `package`, log its files to the run, make a version of it and call it `candidate`.
+        """Verify `package`, log its files to the run, create a version, set the alias `candidate`.
 
-        Adds the tag transect.package_sha256. When any step fails nothing stays registered: a version
+        Adds the tag transect.package_sha256. If any step fails, nothing stays registered: a version
         without its alias is deleted, and so is a model that this call created.
-        Raises PackageError for a package that does not hold, RegistryError for MLflow's failures.
+        Raises PackageError for a package that fails verification, RegistryError for MLflow's failures.
         """
         return publish(self.client, self.uri, self.settings.model_name, package, run_id=run_id, tags=tags)
 
     def resolve(self, reference: str) -> ResolvedVersion:
-        """Which version `reference` (see parse_reference) means right now."""
+        """Resolve `reference` (see parse_reference) to its current version."""
         wanted = parse_reference(reference, self.settings.model_name)
         found = self._look_up(wanted)
         if found is None:
@@ -126,41 +128,41 @@ class Registry:
         )
 
     def fetch(self, resolved: ResolvedVersion) -> Path:
-        """The verified local folder of `resolved`, downloaded when it is not in the cache.
+        """The verified local folder of `resolved`, downloaded if it is not in the cache.
 
-        Raises PackageError when the files are not what was registered, RegistryError when they
-        cannot be had. Whether the package also runs is for the one who opens it to find out; after
-        that, `cache.remember(resolved)` makes it what `cache.last_known` answers without MLflow.
+        Raises PackageError if the files are not those that were registered, RegistryError if they
+        cannot be fetched. Opening the package checks that it runs; the caller may then call
+        `cache.remember(resolved)`, so that `cache.last_known` returns it without MLflow.
         """
         folder = self.cache.get(resolved)
         if folder is not None:
             return folder
-        with translated(self.uri, f"downloading {resolved}"):
+        with mlflow_errors_as(self.uri, f"downloading {resolved}"):
             return self.cache.put(resolved, lambda scratch: self._download(resolved, scratch))
 
     def open(self, resolved: ResolvedVersion) -> Detector:
         """Fetch `resolved` and open it with the settings' backend and precision; the caller closes it.
 
-        Raises what `fetch` and Detector.open raise.
+        Raises the exceptions of `fetch` and Detector.open.
         """
-        # `fetch` has just checked every hash.
+        # `fetch` has just verified every hash.
         return Detector.from_settings(self.fetch(resolved), self.settings, ref=resolved.ref, verify=False)
 
     def list_versions(self) -> list[VersionRow]:
-        """Every version of the model, newest first; empty when the model does not exist."""
+        """All versions of the model, newest first; empty if the model does not exist."""
         name = self.settings.model_name
-        with translated(self.uri, f"listing the versions of {name}"):
-            model = or_none(self.client, name, lambda: self.client.get_registered_model(name))
+        with mlflow_errors_as(self.uri, f"listing the versions of {name}"):
+            model = none_if_missing(self.client, name, lambda: self.client.get_registered_model(name))
             if model is None:
                 return []
             return rows_of(model.aliases, all_versions(self.client, name))
 
     def manifest(self, resolved: ResolvedVersion) -> PackageManifest:
-        """The manifest of a version: from the cache, else downloaded alone, without the model."""
+        """The manifest of a version, from the cache or downloaded without the model."""
         folder = self.cache.get(resolved)
         if folder is not None:
             return read_manifest(folder)
-        with translated(self.uri, f"reading the manifest of {resolved}"):
+        with mlflow_errors_as(self.uri, f"reading the manifest of {resolved}"):
             return self.cache.peek(resolved, lambda scratch: self._download_manifest(resolved, scratch))
 
     def log_census_run(
@@ -173,14 +175,14 @@ class Registry:
     ) -> str:
         """Log a finished census as a run named `name` in the experiment `census`; returns its id.
 
-        The tag transect.census_run names the census and transect.census_results what came out: a run that has both
-        and is finished is not logged again, and what a killed process left running under the first is marked KILLED.
-        A run that could not be logged in full is marked FAILED. Raises RegistryError; the results on
-        disk are not touched.
+        The tag transect.census_run identifies the census and transect.census_results its results: a finished run
+        with both is not logged again, and a RUNNING run of the same census, left by a killed process, is marked
+        KILLED. A run that could not be logged completely is marked FAILED. Raises RegistryError; the results
+        on disk stay unchanged.
         """
         experiment = self.experiment(CENSUS_EXPERIMENT)
         known = {key: tags[key] for key in (TAG_CENSUS_RUN, TAG_CENSUS_RESULTS) if key in tags}
-        with translated(self.uri, f"logging the census {name!r}"):
+        with mlflow_errors_as(self.uri, f"logging the census {name!r}"):
             if TAG_CENSUS_RUN in known:
                 end_killed_runs(self.client, experiment, {TAG_CENSUS_RUN: known[TAG_CENSUS_RUN]})
             if len(known) == 2 and (finished := finished_run(self.client, experiment, known)) is not None:
@@ -201,28 +203,28 @@ class Registry:
             other = self.client.get_experiment_by_name(name)
             if other is None:
                 raise
-            # Another process was faster.
+            # Another process created it.
             return str(other.experiment_id)
 
     def _look_up(self, wanted: Reference) -> MlflowVersion | None:
-        with translated(self.uri, f"looking up {wanted}"):
+        with mlflow_errors_as(self.uri, f"looking up {wanted}"):
             if (alias := wanted.alias) is not None:
-                return or_none(
+                return none_if_missing(
                     self.client, wanted.name, lambda: self.client.get_model_version_by_alias(wanted.name, alias)
                 )
-            return or_none(
+            return none_if_missing(
                 self.client, wanted.name, lambda: self.client.get_model_version(wanted.name, str(wanted.version))
             )
 
     def _missing(self, wanted: Reference) -> str:
-        with translated(self.uri, f"looking up {wanted.name}"):
-            model = or_none(self.client, wanted.name, lambda: self.client.get_registered_model(wanted.name))
+        with mlflow_errors_as(self.uri, f"looking up {wanted.name}"):
+            model = none_if_missing(self.client, wanted.name, lambda: self.client.get_registered_model(wanted.name))
             known = [] if model is None else [str(row.version) for row in all_versions(self.client, wanted.name)]
-            # The stack makes its model before there is a version.
+            # The stack creates the model before its first version.
             if model is None or not known:
                 missing = f"no model named {wanted.name}" if model is None else f"no version of {wanted.name} yet"
                 return (
-                    f"MLflow at {shown(self.uri)} has {missing}; "
+                    f"MLflow at {redact_uri(self.uri)} has {missing}; "
                     "train one: make train (or transect train), or set TRANSECT_MODEL_NAME."
                 )
             if wanted.alias is None:
@@ -239,7 +241,7 @@ class Registry:
         return self._get_artifact(resolved, f"{resolved.source}/{MANIFEST_FILE}", scratch).parent
 
     def _get_artifact(self, resolved: ResolvedVersion, uri: str, scratch: Path) -> Path:
-        # Each kind of store fails differently on a file that is gone; an empty list is the same in all.
+        # Each kind of store fails differently on a missing file; an empty listing is the same in all.
         stored = mlflow.artifacts.list_artifacts(artifact_uri=resolved.source, tracking_uri=self.uri)
         if MANIFEST_FILE not in {PurePosixPath(item.path).name for item in stored}:
             raise RegistryError(

@@ -186,7 +186,7 @@ class Service:
     def _open(self, package: Path, ref: ModelRef) -> Detector:
         # The source has just verified every hash of the package.
         try:
-            return Detector.from_settings(package, self.settings, ref=ref, verify=False, outlive_gpu=True)
+            return Detector.from_settings(package, self.settings, ref=ref, verify=False, cpu_fallback=True)
         except DeviceLostError as error:
             self._device_lost(error)
             raise

@@ -61,7 +61,7 @@ def _describe_images(
 ) -> list[tuple[FloatArray, FloatArray]]:
     def describe(path: Path) -> tuple[FloatArray, FloatArray]:
         with open_raster(path, max_pixels=max_pixels) as raster:
-            return detector.look(raster, _WHOLE)
+            return detector.sample_appearance(raster, _WHOLE)
 
     described = []
     with ThreadPoolExecutor(2) as pool, progress("Describing the images", len(images)) as advance:

@@ -13,7 +13,7 @@ from transect.config_files import read_yaml_mapping, read_yaml_value
 from transect.errors import InputError
 from transect.files import atomic_write
 from transect.registry import Registry, RunRow, find_run
-from transect.registry.client.connection import translated
+from transect.registry.client.connection import mlflow_errors_as
 from transect.registry.client.names import TAG_NOTE
 from transect.registry.client.queries import stored_files
 from transect.settings import Settings
@@ -77,7 +77,7 @@ def fetch_logged_training(registry: Registry, reference: str, settings: Settings
     RegistryError.
     """
     row = find_run(registry, reference)
-    with translated(registry.uri, f"reading run {row.run_id}"):
+    with mlflow_errors_as(registry.uri, f"reading run {row.run_id}"):
         client = registry.client
         stored = {info.path for part in ("config", "source") for info in stored_files(client, row.run_id, part)}
         _require_finished_training(row, stored)

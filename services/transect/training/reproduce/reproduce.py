@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
-from transect.registry.client.connection import translated
+from transect.registry.client.connection import mlflow_errors_as
 from transect.registry.client.names import TAG_COMMIT, TAG_DATASET_DIGEST
 from transect.registry.client.queries import run_or_none
 from transect.settings import Settings
@@ -125,7 +125,7 @@ def _tag_original_run(reproduction: ReproductionPlan, outcome: TrainOutcome) -> 
     registry, run_id = reproduction.training.registry, reproduction.logged.row.run_id
     try:
         assert registry is not None  # noqa: S101 - without one there is no reproduction
-        with translated(registry.uri, f"tagging run {run_id}"):
+        with mlflow_errors_as(registry.uri, f"tagging run {run_id}"):
             registry.client.set_tag(run_id, TAG_REPRODUCED_BY, outcome.run_id)
     except RegistryError as error:
         logger.warning("Run %s could not be tagged as reproduced by %s: %s", run_id, outcome.run_id, error)
@@ -233,6 +233,6 @@ def _history_differences(logged: LoggedTraining, registry: Registry) -> list[str
 
 def _tags_of(registry: Registry, run_id: str) -> Mapping[str, str] | None:
     """The tags of a run, deleted or not; None where there is no such run."""
-    with translated(registry.uri, f"looking up run {run_id}"):
+    with mlflow_errors_as(registry.uri, f"looking up run {run_id}"):
         run = run_or_none(registry.client, run_id)
     return None if run is None else dict(run.data.tags)

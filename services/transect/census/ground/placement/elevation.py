@@ -16,7 +16,7 @@ from transect.census.ground.placement.vertical import Vertical, vertical_of
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
-from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, said_beside
+from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, sidecar_name
 
 FloatArray = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def sample_terrain(path: Path, longitudes: FloatArray, latitudes: FloatArray, ru
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         with geotiff(path) as dem:
-            if aside := said_beside(path, dem):
+            if aside := sidecar_name(path, dem):
                 raise SurveyError(
                     f"{path} does not say itself what {aside} says of it, and files beside a GeoTIFF are not read; put "
                     "both into one file, with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES."

@@ -1,1 +1,1 @@
-"""Detectors on NVIDIA GPUs: sessions, their workers, the runtime and its errors."""
+"""Backends on NVIDIA GPUs: sessions, batch runners, the CUDA runtime and its errors."""

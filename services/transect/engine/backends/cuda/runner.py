@@ -1,4 +1,4 @@
-"""What computes batches on a GPU: sessions of ONNX Runtime, one for each of a few sizes of batch."""
+"""Batch runner on a GPU: ONNX Runtime sessions, one for each of a few batch sizes."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.engine.backends.base import BackendName, BackendUnavailableError, check_input
-from transect.engine.backends.best_anchors import OUTPUTS, as_output, best_anchors_model, holds_all
+from transect.engine.backends.best_anchors import OUTPUTS, as_output, best_anchors_model, has_all_above
 from transect.engine.backends.cuda.errors import cuda_fault
 from transect.engine.backends.onnxruntime_cpu import import_onnxruntime, input_shape
 from transect.engine.backends.prelude import prelude_model
@@ -18,20 +18,20 @@ logger = logging.getLogger(__name__)
 
 Providers = list[tuple[str, dict[str, Any]]]
 
-# As many as a tile full of animals has candidates; an output with fewer anchors comes back whole.
+# The number of candidates of a crowded tile; an output with fewer anchors is copied whole.
 KEEP = 1024
 
 
 def batch_sizes(max_batch: int) -> tuple[int, ...]:
-    """The sizes that are computed: a single image, a quarter, and all. What lies between is filled up."""
+    """The batch sizes that are computed: one, a quarter of `max_batch`, and all. Other batches are padded."""
     return tuple(sorted({1, max(1, max_batch // 4), max_batch}))
 
 
 class GpuRunner:
-    """Runs batches; pixels travel as bytes and become numbers on the device, and candidates alone come back.
+    """Runs batches; pixels are copied as bytes and converted on the device, and only candidates are copied back.
 
-    CUDA's convolutions keep the plan of the last shape that they saw, and make it anew for another one. So each size
-    of batch has a session of its own, whose plans stay. TensorRT's engine holds all sizes: `one_session`.
+    CUDA's convolutions cache the plan of the last shape only, and rebuild it for another one. So each batch size has
+    its own session, whose plans stay. TensorRT's engine covers all sizes: `one_session`.
     """
 
     def __init__(
@@ -45,8 +45,10 @@ class GpuRunner:
         one_session: bool = False,
         keep: int = KEEP,
     ) -> None:
-        """`providers` in ONNX Runtime's form; the first one must start, on `device`. `keep` anchors of an image come
-        back where they are all that is wanted; 0 for always the whole output."""
+        """`providers` in ONNX Runtime's form; the first one must start, on `device`.
+
+        `keep` is the number of an image's anchors to copy back if they include all candidates; 0 copies all.
+        """
         self._name = name
         self._model = model
         self._image_size = image_size
@@ -62,10 +64,10 @@ class GpuRunner:
         self._input = self._output = ""
 
     def prepare(self, max_batch: int) -> int:
-        """As in Runner: run each size once, so that memory and plans are there before the first request.
+        """As in Runner: run each size once, so that memory and plans are allocated before the first request.
 
-        A size that the GPU's memory does not take is halved until it does. Raises BackendUnavailableError when the
-        provider does not start, PackageError for a model of another input size, and what ONNX Runtime raises.
+        A size that does not fit into the GPU's memory is halved until it does. Raises BackendUnavailableError if the
+        provider does not start, PackageError for a model of another input size, and ONNX Runtime's exceptions.
         """
         self._prelude = self._prelude or open_session(self._name, prelude_model(), self._around)
         while True:
@@ -73,7 +75,7 @@ class GpuRunner:
             try:
                 for size in batch_sizes(max_batch):
                     self._warm_up(size)
-            except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+            except Exception as error:  # ONNX Runtime's errors have no common base class
                 if size == 1 or cuda_fault(error) != "memory":
                     raise
                 max_batch = size // 2
@@ -82,14 +84,14 @@ class GpuRunner:
                 return max_batch
 
     def run(self, pixels: NDArray[np.uint8], count: int, least: float) -> Sequence[NDArray[np.float32]]:
-        """As in Runner; a size that does not fit any more, since others fill the GPU, is given up for a smaller one."""
+        """As in Runner; replaces a size that no longer fits into the GPU's memory by a smaller one."""
         while True:
             size = min((size for size in self._sessions if size >= count), default=max(self._sessions))
             try:
                 parts = [
                     self._run(pixels[k : k + size], size, min(size, count - k), least) for k in range(0, count, size)
                 ]
-            except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+            except Exception as error:  # ONNX Runtime's errors have no common base class
                 if size == 1 or cuda_fault(error) != "memory":
                     raise
                 del self._sessions[size]
@@ -102,7 +104,7 @@ class GpuRunner:
                 return [output for part in parts for output in part]
 
     def _run(self, pixels: NDArray[np.uint8], size: int, count: int, least: float) -> list[NDArray[np.float32]]:
-        """`count` images in a batch of `size`; between the models nothing leaves the device."""
+        """`count` images in a batch of `size`; intermediate values stay on the device."""
         if len(pixels) < size and not self._one_session:
             pixels = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
         whole = self._outputs(pixels[: count if self._one_session else size], size)
@@ -114,10 +116,11 @@ class GpuRunner:
             binding.bind_output(name, "cpu")
         self._best.run_with_iobinding(binding)
         kept, anchors, best, total = binding.copy_outputs_to_cpu()
-        alone = [holds_all(best[k], total[k], least) for k in range(count)]
-        full = None if all(alone) else whole.numpy()
+        complete = [has_all_above(best[k], total[k], least) for k in range(count)]
+        full = None if all(complete) else whole.numpy()
         return [
-            as_output(kept[k], anchors[k]) if full is None or alone[k] else full[k : k + 1].copy() for k in range(count)
+            as_output(kept[k], anchors[k]) if full is None or complete[k] else full[k : k + 1].copy()
+            for k in range(count)
         ]
 
     def close(self) -> None:
@@ -155,12 +158,12 @@ class GpuRunner:
 
 
 def open_session(name: BackendName, model: str | bytes, providers: Providers) -> Any:
-    """A session on the first of `providers`. Raises BackendUnavailableError when that one does not start."""
+    """A session on the first of `providers`. Raises BackendUnavailableError if that one does not start."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(model, options, providers=providers)
-    # When a provider does not start, ONNX Runtime goes on with the next one and says so in passing.
+    # If a provider does not start, ONNX Runtime falls back to the next one and only logs it.
     if session.get_providers()[0] != providers[0][0]:
         raise BackendUnavailableError(
             f"Backend {name} does not start on this machine (ONNX Runtime fell back to "

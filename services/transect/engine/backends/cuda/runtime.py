@@ -1,6 +1,6 @@
-"""The few calls of CUDA's libraries that ONNX Runtime's Python side does not offer.
+"""The few calls to CUDA's libraries that ONNX Runtime's Python API lacks.
 
-ONNX Runtime has loaded the library by then (preload_dlls); where it is not, nothing is locked and nothing is known.
+ONNX Runtime loads the libraries first (preload_dlls); without them, no memory is locked and values are unknown.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ def device_count() -> int:
 
 
 def compute_capability() -> tuple[int, int]:
-    """That of the first GPU that this process may use, such as (8, 9); (0, 0) where none is."""
+    """Compute capability of the first GPU that this process may use, such as (8, 9); (0, 0) without a GPU."""
     library, found = _library(), []
     for attribute in (_MAJOR, _MINOR):
         value = ctypes.c_int(0)
@@ -53,35 +53,35 @@ def compute_capability() -> tuple[int, int]:
 
 
 def gpu_instructions() -> str:
-    """Compute capability and name of the GPU that ONNX Runtime takes, the first, such as `sm_90 NVIDIA H200`.
+    """Compute capability and name of the first GPU, which ONNX Runtime uses, such as `sm_90 NVIDIA H200`.
 
-    Kernels are chosen by both. Where the driver does not tell, a warning says so and the GPU is `unknown`.
+    The choice of kernels depends on both. Logs a warning and returns `unknown` if the driver does not report them.
     """
     try:
         driver = _open(_DRIVER)
         device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         name = ctypes.create_string_buffer(256)
-        told = (
+        statuses = (
             driver.cuInit(0),
             driver.cuDeviceGet(ctypes.byref(device), 0),
             driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
             driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
             driver.cuDeviceGetName(name, len(name), device),
         )
-        if not any(told):
+        if not any(statuses):
             return f"sm_{major.value}{minor.value} {name.value.decode(errors='replace')}"
-        reason = f"CUDA error {max(told)}"
+        reason = f"CUDA error {max(statuses)}"
     except OSError as error:
         reason = str(error)
     logger.warning(
-        "The GPU's driver does not tell which GPU computes (%s): a census cannot tell its boxes from another GPU's.",
+        "The GPU's driver does not report its GPU (%s): a census cannot distinguish its boxes from another GPU's.",
         reason,
     )
     return "unknown"
 
 
 def gpu_libraries(*, tensorrt: bool) -> tuple[str, ...]:
-    """The libraries that compute below ONNX Runtime, with their versions as they number them, where they tell them."""
+    """The libraries below ONNX Runtime with their own version numbers, if known."""
     found = []
     runtime, version = _library(), ctypes.c_int(0)
     if runtime is not None and runtime.cudaRuntimeGetVersion(ctypes.byref(version)) == 0:
@@ -100,9 +100,9 @@ def _open(library: str) -> Any:
 
 
 class LockedPixels:
-    """Page-locked buffers of one shape: the GPU copies from them without a detour (CUDA Runtime API, cudaHostRegister).
+    """Page-locked buffers of one shape: the GPU copies from them directly (CUDA Runtime API, cudaHostRegister).
 
-    They lie in ordinary memory, so that one that cannot be locked works as well, only slower.
+    They are ordinary memory, so one that cannot be locked works too, only slower.
     """
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class LockedPixels:
         return buffer
 
     def close(self) -> None:
-        """Unlock all of them, before their memory is given back."""
+        """Unlock all of them before their memory is freed."""
         library = _library()
         while self._locked:
             library.cudaHostUnregister(ctypes.c_void_p(self._locked.pop().ctypes.data))

@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU, with CUDA or TensorRT: batches that are gathered from concurrent calls."""
+"""ONNX Runtime on an NVIDIA GPU, with CUDA or TensorRT, and dynamic batching of concurrent calls."""
 
 import logging
 import os
@@ -35,19 +35,19 @@ _PROVIDER: dict[str, str] = {"cuda": "CUDAExecutionProvider", "tensorrt": "Tenso
 _CUDA_OPTIONS: dict[str, Any] = {
     # The default tries every algorithm for each convolution and size of batch, which takes seconds.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # By default memory grows by doubling: a model would hold up to twice what it needs, and the next one, which is
-    # loaded beside it in a swap, might not fit.
+    # By default memory grows by doubling: a model would take up to twice the memory that it needs, and the next one,
+    # which is loaded beside it in a swap, might not fit.
     "arena_extend_strategy": "kSameAsRequested",
 }
 
-# The oldest compute capability that computes it in hardware (CUDA C++ Programming Guide, "Compute Capabilities").
+# The lowest compute capability with hardware support (CUDA C++ Programming Guide, "Compute Capabilities").
 _SINCE: dict[Precision, tuple[int, int]] = {"fp16": (7, 0), "tf32": (8, 0)}
 
 _LOST: list[GpuRunner] = []
 
 
-def gpu_is_offered(name: str) -> bool:
-    """Whether the installed ONNX Runtime was built for it; whether it starts is for Gpu.open to find out."""
+def gpu_is_supported(name: str) -> bool:
+    """Whether the installed ONNX Runtime was built with it; only Gpu.open checks that it starts."""
     try:
         return _PROVIDER[name] in import_onnxruntime().get_available_providers()
     except ImportError:
@@ -55,30 +55,30 @@ def gpu_is_offered(name: str) -> bool:
 
 
 def require_gpu_runtime(name: str) -> None:
-    """Raise BackendUnavailableError where the installed ONNX Runtime was not built for it."""
-    if not gpu_is_offered(name):
+    """Raise BackendUnavailableError if the installed ONNX Runtime was not built with it."""
+    if not gpu_is_supported(name):
         raise BackendUnavailableError(
             f"Backend {name} needs the ONNX Runtime that is built for NVIDIA GPUs (transect[detect-cuda], or the "
             "detector image built with ACCELERATOR=cuda); install it or choose another TRANSECT_BACKEND."
         )
 
 
-def gpu_is_there() -> bool:
+def gpu_is_present() -> bool:
     """Whether CUDA is installed and finds a GPU that this process may use."""
-    if not gpu_is_offered("cuda"):
+    if not gpu_is_supported("cuda"):
         return False
     import_onnxruntime().preload_dlls(directory="")
     return device_count() > 0
 
 
 def native_precisions() -> frozenset[Precision]:
-    """What the GPU computes in hardware; fp32 alone where there is none."""
-    capability = compute_capability() if gpu_is_there() else (0, 0)
+    """The precisions that the GPU computes in hardware; only fp32 without a GPU."""
+    capability = compute_capability() if gpu_is_present() else (0, 0)
     return frozenset({"fp32", *(precision for precision, since in _SINCE.items() if capability >= since)})
 
 
 class Gpu:
-    """Two batches in work at a time, each on sessions and a stream of its own, while a third is filled."""
+    """A GPU backend with two concurrent batches, each on its own sessions and stream, while a third is filled."""
 
     def __init__(
         self,
@@ -93,22 +93,22 @@ class Gpu:
         wait_s: float,
         keep: int = KEEP,
     ) -> None:
-        """`providers`, `device` and `keep` as GpuRunner takes them; `model` and `providers` make the `precision`.
+        """`providers`, `device` and `keep` as GpuRunner takes them; `model` and `providers` determine the `precision`.
 
-        Raises BackendUnavailableError when the provider does not start, or cannot run the model for a reason that lies
-        with the GPU; PackageError for a model of another input size.
+        Raises BackendUnavailableError if the provider does not start, or cannot run the model because of the GPU;
+        PackageError for a model of another input size.
         """
         self.name = name
         self.precision: Precision = precision
         tensorrt = name == "tensorrt"
         self._runners = [
             GpuRunner(name, model, image_size, providers=providers, device=device, one_session=tensorrt, keep=keep)
-            # A second engine of TensorRT would take its minutes to build.
+            # A second TensorRT engine would take minutes to build.
             for _ in range(1 if tensorrt else 2)
         ]
         self._pixels = LockedPixels()
         self._lost = False
-        with _blaming_the_gpu(name):
+        with _gpu_errors_as_unavailable(name):
             self._batcher = Batcher(
                 self._runners, image_size, max_batch=max_batch, wait_s=wait_s, new_pixels=self._pixels.new
             )
@@ -140,7 +140,7 @@ class Gpu:
         """Start CUDA or TensorRT. Raises as the constructor does, ImportError without ONNX Runtime."""
         require_gpu_runtime(name)
         if name == "tensorrt":
-            # NVIDIA's own switch, which its libraries read when they are loaded; TensorRT has no option for it here.
+            # NVIDIA's switch, read when its libraries are loaded; ONNX Runtime has no TensorRT option for it.
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         # Finds CUDA and cuDNN where pip installed them.
         import_onnxruntime().preload_dlls(directory="")
@@ -152,7 +152,7 @@ class Gpu:
         )
 
     def infer(self, image: NDArray[np.uint8], least: float = 0.0) -> NDArray[np.float32]:
-        """As in Backend; waits for its batch. Raises DeviceLostError when the GPU is lost to this process."""
+        """As in Backend; waits for its batch. Raises DeviceLostError if the GPU is lost to this process."""
         try:
             return self._batcher.infer(image, least)
         except PackageError as error:
@@ -168,7 +168,7 @@ class Gpu:
         """As in Backend."""
         self._batcher.close()
         if self._lost:
-            # What a lost GPU holds cannot be given back, and the attempt may end the process.
+            # Resources of a lost GPU cannot be freed, and the attempt may end the process.
             _LOST.extend(self._runners)
             return
         for runner in self._runners:
@@ -177,8 +177,8 @@ class Gpu:
 
 
 @contextmanager
-def _blaming_the_gpu(name: BackendName) -> Iterator[None]:
-    """Let what goes wrong because of the GPU not look like a fault of the model, which another backend may run."""
+def _gpu_errors_as_unavailable(name: BackendName) -> Iterator[None]:
+    """Convert GPU errors to BackendUnavailableError: they are no fault of the model, which another backend may run."""
     try:
         yield
     except TransectError:
@@ -192,16 +192,16 @@ def _blaming_the_gpu(name: BackendName) -> Iterator[None]:
 
 
 def cuda_options(precision: Precision) -> dict[str, Any]:
-    """The options of ONNX Runtime's CUDA provider with which a model is computed in `precision`.
+    """Options of ONNX Runtime's CUDA provider for `precision`.
 
-    TF32 keeps 10 bits of the mantissa, and the provider uses it unless told otherwise: fp32 is the reference that the
-    others are measured against. In the model for fp16, what is left in fp32 is there to be exact.
+    The provider uses TF32, which keeps 10 bits of the mantissa, by default. It is off for fp32, the reference of the
+    other precisions, and for fp16, whose remaining fp32 layers must be exact.
     """
     return _CUDA_OPTIONS | {"use_tf32": "1" if precision == "tf32" else "0"}
 
 
 def _tensorrt_options(model: Path, image_size: int, max_batch: int) -> dict[str, Any]:
-    """One engine for every size of batch, kept beside the package, because building it takes minutes."""
+    """One engine for all batch sizes, cached beside the package, because building it takes minutes."""
     shape = f"3x{image_size}x{image_size}"
     name = import_onnxruntime().InferenceSession(str(model), providers=["CPUExecutionProvider"]).get_inputs()[0].name
     options: dict[str, Any] = {
@@ -209,14 +209,12 @@ def _tensorrt_options(model: Path, image_size: int, max_batch: int) -> dict[str,
         "trt_profile_opt_shapes": f"{name}:{max_batch}x{shape}",
         "trt_profile_max_shapes": f"{name}:{max_batch}x{shape}",
     }
-    # TensorRT looks at the network alone and would take up an engine of other weights.
+    # TensorRT checks only the network's structure and would reuse an engine of other weights.
     folder = tensorrt_folder(model.parent) / sha256_file(model)[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        logger.warning(
-            "TensorRT's engine cannot be kept in %s (%s); each start builds it anew.", folder, error.strerror
-        )
+        logger.warning("TensorRT's engine cannot be kept in %s (%s); each start rebuilds it.", folder, error.strerror)
         return options
     return options | {
         "trt_engine_cache_enable": True,

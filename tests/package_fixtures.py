@@ -1,6 +1,6 @@
-"""Fixtures that make small real model packages, for every room's tests.
+"""Fixtures that make small real model packages, for the tests of all packages.
 
-`dot_package` finds things: its network, made by hand, reports each 8 x 8 pixel square (on a grid of
+`dot_package` detects objects: its handmade network reports each 8 x 8 pixel square (on a grid of
 8) of pure red, green or blue as a sheep, goat or cow. `make_package` has the layers of a real
 architecture with random weights, so its detections mean nothing; `lively=True` spreads its scores
 and boxes over their range, so that they can be compared with those of another program. Both are
@@ -41,7 +41,7 @@ DOT = 8
 
 
 def write_package(folder: Path, **fields: Any) -> Path:
-    """Write package.json for the model files that lie in `folder`."""
+    """Write package.json for the model files in `folder`."""
     defaults: dict[str, Any] = {
         "names": NAMES,
         "image_size": 64,
@@ -60,7 +60,7 @@ def write_package(folder: Path, **fields: Any) -> Path:
 
 
 def with_profile(package: Path, target: Path, profile: ValidationProfile, **fields: Any) -> Path:
-    """A copy of `package` that knows what its validation images look like; `fields` of package.json change too."""
+    """A copy of `package` with a validation profile; `fields` of package.json change too."""
     shutil.copytree(package, target)
     write_profile(target, profile)
     manifest = read_manifest(package)
@@ -85,7 +85,7 @@ def make_variant(precision: str, *, speedup: float = 2.0, **fields: Any) -> Vari
 
 
 def with_variants(package: Path, target: Path, *variants: Variant) -> Path:
-    """A copy of `package` that has these variants; their files must lie in `target` or in `package`."""
+    """A copy of `package` that has these variants; their files must be in `target` or in `package`."""
     shutil.copytree(package, target, dirs_exist_ok=True)
     manifest = read_manifest(package)
     names = [*manifest.files, *(name for variant in variants for name in variant.files)]
@@ -106,7 +106,7 @@ def int8_package(dot_package: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def int8_on_any_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let INT8 run also on a CPU whose sums of bytes saturate, for tests that look at which files run."""
+    """Enable INT8 on a CPU whose sums of bytes saturate, for tests of the choice of files."""
     from transect.engine.backends import openvino_cpu
 
     forbidden = openvino_cpu.forbidden_precisions

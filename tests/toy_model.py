@@ -1,8 +1,8 @@
-"""A model that needs no training and data that it understands: squares of red, green and blue.
+"""A model without training, and images for it: squares of red, green and blue.
 
 The model is a real ONNX network with a YOLO head of 16 boxes over a 64 px image; it finds a square
-of 16 px in each cell of a 4 x 4 grid by its colour. With `shift` its boxes lie beside the squares,
-which makes a worse model to compare with; to the colours in `blind` it is blind.
+of 16 px in each cell of a 4 x 4 grid by its colour. With `shift` its boxes are beside the squares,
+which makes a worse model for comparisons; it does not detect the colours in `blind`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ CELL = 16
 
 
 def write_toy_onnx(path: Path, shift: float = 0.0, blind: Sequence[str] = ()) -> Path:
-    """Write the network; its boxes lie `shift` pixels to the right of what it sees."""
+    """Write the network; its boxes are `shift` pixels to the right of the objects."""
     kernel = np.full((3, 3, CELL, CELL), -0.5 / CELL**2, np.float32)
     kernel[np.arange(3), np.arange(3)] = 1 / CELL**2
     kernel[[list(COLOURS).index(colour) for colour in blind]] = 0

@@ -1,4 +1,4 @@
-"""Boxes and photos of a census as its later steps get them, with what a test does not care about left at zero."""
+"""Build observations and frames for tests of the later census steps; unused fields are zero."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -16,7 +16,7 @@ def observations(
 ) -> Observations:
     """Boxes as (frame, species, score, x, y of the middle in pixels); a pixel is a decimetre from the frame's corner.
 
-    Frames lie 1000 m apart; `columns` replaces whole columns.
+    Frames are 1000 m apart; `columns` replaces whole columns.
     """
     table = np.array(boxes, np.float64).reshape(-1, 5)
     middle = table[:, 3:]
