@@ -109,6 +109,7 @@ lock: setup
 	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
 	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
 		-o requirements/bench.txt
+	@.venv/bin/python tools/check_wheels.py
 
 # Start the stack: write secrets into .env, build, start, wait until all is healthy; GPU=1 serves on the GPU.
 up:
