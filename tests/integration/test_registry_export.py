@@ -171,7 +171,7 @@ def test_what_cannot_be_copied_is_named(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
     (tmp_path / "file").touch()
-    for out, said in (("full", "no export"), ("file", "is a file"), ("home", "in use")):
+    for out, said in (("full", "not an export"), ("file", "is a file"), ("home", "in use")):
         with pytest.raises(InputError, match=said):
             export_store(registry, tmp_path / out)
     with pytest.raises(InputError, match="no exported store"):

@@ -184,7 +184,7 @@ def test_outputs_and_options_can_be_chosen(triton: dict[str, Any]) -> None:
         ("version", "404", "detector version 2 is not served here; the service serves detector version 1"),
         ("name", "404", "other is not served here"),
         ("gzip", "415", "compressed (gzip)"),
-        ("class", "422", "'dragon'; it has sheep, goat, cow"),
+        ("class", "422", "'dragon'; its classes are sheep, goat, cow"),
         ("parameter", "400", "parameters.confidence"),
         ("many", "413", "TRANSECT_MAX_IMAGES"),
         ("bytes", "413", "TRANSECT_MAX_UPLOAD_MB"),
