@@ -207,14 +207,13 @@ def _amp(scratch: str, device: str) -> dict[str, Any]:
     import torch
     from ultralytics.engine import trainer
 
-    from transect.training.trainer import amp
-    from transect.training.trainer import dataset as checked
+    from transect.training.trainer import amp, dataset
 
     logged: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("transect").addHandler(handler)
-    if vars(trainer)["check_amp"] is not vars(checked)["check_amp"]:
+    if vars(trainer)["check_amp"] is not vars(dataset)["check_amp"]:
         raise RuntimeError("Ultralytics' trainer does not ask ours")
     model = load_checkpoint(package_root() / "training" / "starter" / "yolo11n-starter.pt").float().to(device)
     refuse: Any = _refuse

@@ -89,7 +89,7 @@ class Outcome:
 def outcome(setting: Setting, seed: int) -> Outcome:
     """Fly one survey and count it in every way."""
     plan = plan_survey(setting.design(seed))
-    found, seconds, truth = _boxes(plan)
+    found, seconds, truth = perfect_detections(plan)
     poses = _recorded(plan)
     if setting.side_overlap is not None:
         truth = len(plan.scene.animals)
@@ -109,7 +109,7 @@ def outcome(setting: Setting, seed: int) -> Outcome:
     return Outcome(truth, errors, matched.errors.gps_m, matched.errors.yaw_deg)
 
 
-def _boxes(plan: SurveyPlan) -> tuple[list[FrameDetections], NDArray[np.float64], int]:
+def perfect_detections(plan: SurveyPlan) -> tuple[list[FrameDetections], NDArray[np.float64], int]:
     """Perfect detections of each photo, its seconds, and how many animals were in any photo."""
     camera, sightings = plan.flight.camera, perfect_sightings(plan)
     starts = np.searchsorted(sightings.frame, np.arange(len(plan.flight.shots) + 1))

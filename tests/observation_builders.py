@@ -1,4 +1,4 @@
-"""Build observations and frames for tests of the later census steps; unused fields are zero."""
+"""Build observations, frames and rows for tests of the later census steps; unused fields of the first are zero."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.placement.frames import Frame
 from transect.census.sightings.observations import Observations
 
@@ -42,4 +43,20 @@ def frame(path: Path, *, transect: str | None = "T1", size: tuple[int, int] = (8
     """A photo at `path` without a pose."""
     return Frame(
         name=path.name, path=path, transect=transect, taken_at=None, width=size[0], height=size[1], placement=None
+    )
+
+
+def species_row(species: str = "buffalo") -> SpeciesRow:
+    """A species of a census: 47 animals in the photos, 470 in the area."""
+    return SpeciesRow(
+        species=species,
+        seen=60,
+        seen_unplaced=0,
+        unique=47,
+        outside=0,
+        estimate=470.0,
+        se=122.9,
+        ci95=(128.65, 811.35),
+        density_per_km2=2.6,
+        area_km2=18.0,
     )

@@ -13,7 +13,6 @@ grants.
 """
 
 import json
-import logging
 import re
 import threading
 import time
@@ -51,8 +50,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_log = logging.getLogger(__name__)
 
 
 class GrantStore(Protocol):

@@ -1,6 +1,6 @@
 """The public functions: a model, a census, an estimate, the registry, from Python. Rooms are imported when called."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -68,13 +68,14 @@ def run_census(
     model: str | Path = "",
     config: "CensusConfig | None" = None,
     log: Literal["full", "summary", "none"] = "none",
+    record: "Callable[[CensusResult], None] | None" = None,
     settings: Settings | None = None,
 ) -> "CensusResult":
     """Count a survey folder and write the results to `out`/RUN; a census that was stopped resumes there.
 
     `out` is results/NAME by default. `model` is a package folder or a registered version; by default the one that
     survey.yaml names, else the production version. `log` says what MLflow gets: by default nothing; a `summary` has
-    no positions.
+    no positions. `record` is called with the result instead, before another census may use `out`.
 
     Raises SurveyError for a survey that cannot be counted, InputError for a folder that cannot be written or that
     another census uses, and what `open_detector` raises. A photo that cannot be used is listed in the result.
@@ -84,17 +85,20 @@ def run_census(
 
     settings = settings or load_settings()
     definition = load_survey(Path(survey), settings.dem_path)
+
+    def log_result(result: "CensusResult") -> None:
+        if log != "none":
+            load_registry(settings).log_census_run(result.name, *result.as_run(log))
+
     with open_detector(model or definition.model or "", settings) as detector:
-        result = count(
+        return count(
             Path(survey),
             out=Path(out) if out is not None else Path("results") / definition.name,
             detector=detector,
             config=config or CensusConfig(),
             settings=settings,
+            record=record or log_result,
         )
-    if log != "none":
-        load_registry(settings).log_census_run(definition.name, *result.as_run(log))
-    return result
 
 
 def estimate(

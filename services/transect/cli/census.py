@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from transect.api import open_detector
+from transect import api
 from transect.cli.census_plan import print_plan
 from transect.cli.defaults import config_file
 from transect.cli.interrupt import stoppable
@@ -59,11 +59,10 @@ def _plan(survey: Path, model: str, config: Path | None, settings: Settings, *, 
 
 
 def _count(survey: Path, out: Path | None, model: str, config: Path | None, settings: Settings) -> None:
-    from transect.census import load_config, load_survey, run_census
+    from transect.census import load_config
     from transect.registry import connect
 
     chosen = load_config(config or config_file("census.yaml"))
-    definition = load_survey(survey, settings.dem_path)
 
     def record(result: "CensusResult") -> None:
         print_counts(result)
@@ -72,7 +71,7 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
             print("MLflow run: none (TRANSECT_CENSUS_LOG=none)")
             return
         try:
-            run_id = connect(settings).log_census_run(definition.name, *result.as_run(settings.census_log))
+            run_id = connect(settings).log_census_run(result.name, *result.as_run(settings.census_log))
         except RegistryError as error:
             raise RegistryError(
                 f"{error} The results are in {result.folder}; run the same command again to log them."
@@ -80,15 +79,7 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
         without = " (a summary without positions; TRANSECT_CENSUS_LOG=full logs all)"
         print(f"MLflow run: {run_id}{without if settings.census_log == 'summary' else ''}")
 
-    with open_detector(model or definition.model or "", settings) as detector:
-        run_census(
-            survey,
-            out=out or Path("results") / definition.name,
-            detector=detector,
-            config=chosen,
-            settings=settings,
-            record=record,
-        )
+    api.run_census(survey, out=out, model=model, config=chosen, record=record, settings=settings)
 
 
 @app.command()
@@ -110,12 +101,9 @@ def estimate(
     """Estimate numbers from counts on transects, however they were counted; needs no survey and no model."""
     import json
 
-    from transect.census.counting.tally import estimate_species
     from transect.census.outputs.files import estimate_record
-    from transect.census.transect_table import read_count_table
 
-    samples = read_count_table(transects, strata).samples
-    found = [one for species, mine in samples.items() for one in estimate_species(species, mine, method)]
+    found = api.estimate(transects, strata, method=method)
     if as_json:
         print(json.dumps({"estimates": [estimate_record(one) for one in found]}, indent=2, allow_nan=False))
     else:

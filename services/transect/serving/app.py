@@ -7,10 +7,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from transect import __version__
-from transect.serving.api import detect as detect_routes
-from transect.serving.api import status as state_routes
-from transect.serving.api import web_pages as page_routes
-from transect.serving.api import webhook as hook_routes
+from transect.serving.api import detect, status, web_pages, webhook
 from transect.serving.api.openapi import install_openapi
 from transect.serving.detection.service import Service
 from transect.serving.http.access import AccessMiddleware
@@ -31,7 +28,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.refreshers = state_routes.new_refreshers()
+        app.state.refreshers = status.new_refreshers()
         service.start()
         try:
             yield
@@ -52,7 +49,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     app.add_middleware(RequestContextMiddleware, metrics=service.metrics)
     app.add_middleware(LingeringCloseMiddleware)
     install_problem_handlers(app)
-    for module in (detect_routes, open_inference, mlflow_scoring, state_routes, hook_routes, page_routes):
+    for module in (detect, open_inference, mlflow_scoring, status, webhook, web_pages):
         app.include_router(module.router)
     install_openapi(app)
     return app

@@ -13,7 +13,7 @@ from transect.registry.client import names as tag_names
 from transect.settings import Settings
 from transect.tracking.provenance import Provenance, read_provenance
 from transect.tracking.run_log import RunLog
-from transect.training import run_metadata as record
+from transect.training import run_metadata
 from transect.training.plan import Plan, TrainRequest, make_plan
 from transect.training.run_session import Session, log_files, log_pictures, log_tables, log_weights, open_session
 
@@ -92,14 +92,14 @@ def fit(plan: Plan, session: Session, on_epoch: EpochCallback = lambda *_: None)
 
     log = session.log
     if not session.resumed:
-        record.log_start(log, plan, session.folder)
+        run_metadata.log_start(log, plan, session.folder)
 
     def epoch(number: int, values: dict[str, float]) -> None:
         log.metrics(values, step=number)
         on_epoch(number, values)
 
     callbacks = TrainingCallbacks(
-        started=lambda arguments: log.params(record.configuration(plan, arguments)),
+        started=lambda arguments: log.params(run_metadata.configuration(plan, arguments)),
         epoch=epoch,
         reduced=lambda batch, sentence: log.tags({TAG_BATCH_REDUCED: sentence, TAG_BATCH_USED: str(batch)}),
     )
@@ -164,9 +164,13 @@ def package_model(
         settings,
         known={found.backend: found.val},
     )
-    metrics = record.headline(found.test)
+    metrics = run_metadata.headline(found.test)
     per_class = {name: values.metrics() for name, values in found.test.per_class.items()}
-    final = {**record.final_metrics(found.test), **record.background_metrics(found.background), **report.metrics()}
+    final = {
+        **run_metadata.final_metrics(found.test),
+        **run_metadata.background_metrics(found.background),
+        **report.metrics(),
+    }
     log.metrics(final, step=trained.epochs)
     log.tags(report.tags())
     log_tables(log, folder)

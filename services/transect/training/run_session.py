@@ -19,7 +19,7 @@ from transect.tracking.run_history import RunHistory
 from transect.tracking.run_log import RunLog, RunStatus, summarise
 from transect.tracking.sync import undelivered_sentence
 from transect.tracking.system_metrics import watch_system
-from transect.training import run_metadata as record
+from transect.training import run_metadata
 from transect.training.plan import Plan, TrainRequest
 from transect.training.resume import (
     check_unchanged,
@@ -87,7 +87,7 @@ def start_run(
             folder,
             settings,
             plan.recipe.experiment,
-            {**record.run_tags(plan, provenance), **request.run_tags, **(tags or {})},
+            {**run_metadata.run_tags(plan, provenance), **request.run_tags, **(tags or {})},
             {**resume_fingerprint(plan), "until": request.until},
             registry=registry,
             parent=parent,

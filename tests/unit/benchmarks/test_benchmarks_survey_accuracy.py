@@ -1,13 +1,11 @@
 from datetime import UTC, datetime
-from itertools import pairwise
 
-import numpy as np
 import pytest
 from benchmarks.survey_accuracy import ALL, OVERLAP, Searched, Setting, count
+from benchmarks.unique import perfect_detections
 
-from transect.census.sightings.detect import FrameDetections
 from transect.engine import PackageManifest, ValidationCounts
-from transect.synth import SPECIES, PositionNoise, SurveyDesign, perfect_sightings, plan_survey
+from transect.synth import SPECIES, PositionNoise, SurveyDesign, plan_survey
 
 NAMES = tuple(kind.name for kind in SPECIES)
 
@@ -17,23 +15,7 @@ def searched(frames: int = 60) -> Searched:
     plan = plan_survey(
         SurveyDesign(frames=frames, seed=3, overlap=OVERLAP, transects=5, noise=PositionNoise(0.0, 0.0, 0.0))
     )
-    seen, camera = perfect_sightings(plan), plan.flight.camera
-    found = []
-    for first, last in pairwise(np.searchsorted(seen.frame, np.arange(frames + 1)).tolist()):
-        classes = tuple(NAMES[kind] for kind in seen.species[first:last])
-        box = seen.box_px[first:last]
-        found.append(
-            FrameDetections(
-                sha256="",
-                width=camera.width,
-                height=camera.height,
-                boxes=box,
-                scores=np.ones(len(box)),
-                classes=classes,
-                tiles=1,
-                truncated=False,
-            )
-        )
+    found, _, _ = perfect_detections(plan)
     return Searched(plan, found)
 
 

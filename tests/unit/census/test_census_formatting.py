@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from observation_builders import species_row
 from transect.census.applicability.state import UNKNOWN_ERRORS
-from transect.census.counting.tally import SpeciesRow
 from transect.census.issues import Issue
 from transect.census.report.formatting import (
     count_text,
@@ -18,18 +18,7 @@ from transect.census.report.formatting import (
     with_error,
 )
 
-ROW = SpeciesRow(
-    species="buffalo",
-    seen=60,
-    seen_unplaced=0,
-    unique=47,
-    outside=0,
-    estimate=470.0,
-    se=122.9,
-    ci95=(128.65, 811.35),
-    density_per_km2=2.6,
-    area_km2=18.0,
-)
+ROW = species_row("buffalo")
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,14 @@ from typing import Any
 import pytest
 from shapely.geometry import box
 
-from observation_builders import frame
+from observation_builders import frame, species_row
 from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.coverage import Coverage, Region
 from transect.census.inputs.survey import SurveySpec
 from transect.census.report.remarks import remarks
 
-ROW = SpeciesRow(
-    species="sheep",
-    seen=60,
-    seen_unplaced=0,
-    unique=47,
-    outside=0,
-    estimate=470.0,
-    se=122.9,
-    ci95=(128.65, 811.35),
-    density_per_km2=2.6,
-    area_km2=18.0,
-)
+ROW = species_row("sheep")
 COVERAGE = Coverage({0: box(0, 0, 9, 9), 1: box(9, 0, 18, 9)}, (Region("plain", 1.0, None, None),), (), 1.0, {})
 FRAMES = [frame(Path("a.jpg")), frame(Path("b.jpg"))]
 SPEC = SurveySpec.model_validate({"schema": 1, "name": "mara", "strata": [{"name": "plain", "area_km2": 1}]})

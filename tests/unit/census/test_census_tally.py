@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
-from transect.census.counting.tally import SpeciesRow, StratumSample, Tally, estimate_species, tally, with_doubtful
+from observation_builders import species_row
+from transect.census.counting.tally import StratumSample, Tally, estimate_species, tally, with_doubtful
 from transect.census.estimates.correction import Correction, DetectorError, SpeciesFactors
 from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.inputs.species import ReportedSpecies, species_corrections
@@ -238,21 +239,7 @@ def test_factors_of_a_species_that_is_not_reported_are_refused() -> None:
 
 
 def test_what_is_not_validated_keeps_its_figures_beside_those_of_a_correction() -> None:
-    rows = [
-        SpeciesRow(
-            species=name,
-            seen=60,
-            seen_unplaced=0,
-            unique=47,
-            outside=0,
-            estimate=470.0,
-            se=122.9,
-            ci95=(128.0, 811.0),
-            density_per_km2=2.6,
-            area_km2=18.0,
-        )
-        for name in ("zebra", "cow", "goat")
-    ]
+    rows = [replace(species_row(name), ci95=(128.0, 811.0)) for name in ("zebra", "cow", "goat")]
     fixed = [replace(row, corrected=58.75, estimate=587.5, se=150.0, ci95=(160.0, 1014.0)) for row in rows]
     estimates = {
         name: tuple(

@@ -11,7 +11,7 @@ import pytest
 from package_fixtures import make_variant, with_variants
 from transect.engine import Detector, ModelRef, PackageManifest, Precision, read_manifest
 from transect.engine.backends import choose_precision, native_precisions, open_backend, openvino_cpu
-from transect.engine.backends.cuda import session as gpu
+from transect.engine.backends.cuda import session
 from transect.errors import InputError, PackageError
 from transect.settings import load_settings
 
@@ -164,8 +164,8 @@ def test_a_gpu_computes_what_its_generation_has(
     capability: tuple[int, int], native: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert native_precisions("cuda") == FP32  # there is none here
-    monkeypatch.setattr(gpu, "gpu_is_present", lambda: True)
-    monkeypatch.setattr(gpu, "compute_capability", lambda: capability)
+    monkeypatch.setattr(session, "gpu_is_present", lambda: True)
+    monkeypatch.setattr(session, "compute_capability", lambda: capability)
     assert native_precisions("cuda") == native
     assert native_precisions("tensorrt") == FP32
 
@@ -205,8 +205,8 @@ def test_a_gpu_opens_the_file_and_the_options_of_a_precision(
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
-    monkeypatch.setattr(gpu, "gpu_is_present", lambda: True)
-    monkeypatch.setattr(gpu, "compute_capability", lambda: (8, 9))
+    monkeypatch.setattr(session, "gpu_is_present", lambda: True)
+    monkeypatch.setattr(session, "compute_capability", lambda: (8, 9))
     with Detector.open(package, precision=precision) as detector:
         assert (detector.backend, detector.precision) == ("cuda", precision)
         assert detector.detect(np.zeros((64, 64, 3), np.uint8)).model.precision == precision

@@ -6,7 +6,7 @@ import pytest
 from toy_model import build_toy_package
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Cleaning, CleanRule, Registry, clean_runs, plan_cleaning
-from transect.registry.runs import cleanup as cleaning_module
+from transect.registry.runs import cleanup
 
 _NOW = datetime(2026, 6, 1, tzinfo=UTC)
 _ALL = CleanRule.parse("finished,failed,killed", "0d")
@@ -170,7 +170,7 @@ def test_a_version_made_between_the_last_look_and_the_deletion_brings_its_run_ba
 ) -> None:
     run_id = _log(registry, "old")
     cleaning = _plan(registry, CleanRule.parse("failed", "30d"))
-    real = cleaning_module._version_made_by
+    real = cleanup._version_made_by
 
     def register_after_the_first_look(client: object, asked: str) -> str:
         found = real(registry.client, asked)
@@ -178,7 +178,7 @@ def test_a_version_made_between_the_last_look_and_the_deletion_brings_its_run_ba
             _register(registry, run_id, tmp_path / "package")
         return found
 
-    monkeypatch.setattr(cleaning_module, "_version_made_by", register_after_the_first_look)
+    monkeypatch.setattr(cleanup, "_version_made_by", register_after_the_first_look)
     gone, stayed = clean_runs(registry, cleaning, CleanRule.parse("failed", "30d"))
     assert (gone, [why for _, why in stayed]) == ([], ["it made detector version 1 meanwhile"])
     assert _names(registry) == {"old"}

@@ -4,14 +4,18 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from accounts import (
+    CENSUS,
     EXPERIMENT,
     FAILURES_WITHIN_S,
     MODEL,
     MOST_FAILURES,
+    PROMOTION,
     READERS,
     STACK_ACCOUNTS,
     AccountRules,
@@ -25,7 +29,12 @@ from accounts import (
     route_of,
 )
 
+from transect.registry.client.names import CENSUS_EXPERIMENT
+from transect.registry.promotion.record import EXPERIMENT as EXPERIMENT_OF_PROMOTIONS
+
 API = "/api/2.0/mlflow"
+# Read and not imported: it imports MLflow's server, which warns.
+_INITIALISER = (Path(__file__).parents[3] / "docker" / "mlflow" / "initialise.py").read_text(encoding="utf-8")
 
 
 class Inner:
@@ -270,3 +279,13 @@ def test_a_request_may_say_anything() -> None:
     for path in paths:
         for method in ("GET", "POST", "PUT", "BREW"):
             assert ask(rules, [basic("detector")], path, method)[0] in {200, 403}
+
+
+def test_the_server_and_the_program_mean_the_same_names() -> None:
+    """MLflow's image has no Transect in it, so that a name of both stands in both."""
+    compose = yaml.safe_load((Path(__file__).parents[3] / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert (CENSUS, PROMOTION) == (CENSUS_EXPERIMENT, EXPERIMENT_OF_PROMOTIONS)
+    role = compose["mlflow"]["environment"]["PGUSER"]
+    assert f'\nROLE = "{role}"\n' in _INITIALISER
+    for account in STACK_ACCOUNTS:
+        assert compose[account]["environment"]["MLFLOW_TRACKING_USERNAME"] == account

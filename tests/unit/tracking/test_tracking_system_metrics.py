@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transect.tracking import system_metrics as machine
+from transect.tracking import system_metrics
 from transect.tracking.system_metrics import machine_tags, watch_system
 
 
@@ -18,7 +18,7 @@ def test_the_machine_is_described() -> None:
 
 
 def test_a_container_is_told_its_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "_CONTAINER_MARKS", (tmp_path / "mark",))
+    monkeypatch.setattr(system_metrics, "_CONTAINER_MARKS", (tmp_path / "mark",))
     assert machine_tags()["transect.container_image"] == "none"
     (tmp_path / "mark").touch()
     assert machine_tags()["transect.container_image"] == "unknown"
@@ -57,7 +57,7 @@ def test_a_gpu_that_cannot_be_watched_stops_no_training(monkeypatch: pytest.Monk
     def fail() -> None:
         raise NvmlError("GPU is lost")
 
-    monkeypatch.setattr(machine, "GPUMonitor", fail)
+    monkeypatch.setattr(system_metrics, "GPUMonitor", fail)
     samples: list[set[str]] = []
     with watch_system(lambda values, _: samples.append(set(values))):
         pass

@@ -12,8 +12,7 @@ from ultralytics.engine import trainer as ultralytics_trainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import SETTINGS
 
-from transect.training.trainer import amp
-from transect.training.trainer import dataset as checked
+from transect.training.trainer import amp, dataset
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_training_uses_our_check() -> None:
     assert vars(ultralytics_trainer)["check_amp"] is amp.check_amp
-    assert vars(checked)["check_amp"] is amp.check_amp
+    assert vars(dataset)["check_amp"] is amp.check_amp
 
 
 def test_a_gpu_that_computes_alike_trains_in_half_precision_without_files_or_network(

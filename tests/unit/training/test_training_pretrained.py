@@ -13,7 +13,7 @@ import pytest
 
 from transect.errors import InputError
 from transect.files import sha256_file
-from transect.training.config import pretrained as weights
+from transect.training.config import pretrained
 from transect.training.config.architecture import Architecture, resolve_architecture
 from transect.training.config.pretrained import choose_weights
 from transect.training.config.safe_load import load_checkpoint
@@ -41,7 +41,7 @@ def release_page(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 def publish(patch: pytest.MonkeyPatch, name: str, path: Path) -> None:
     """Let `path` be what was published under `name`."""
-    patch.setattr(weights, "PUBLISHED_SHA256", {**weights.PUBLISHED_SHA256, name: frozenset({sha256_file(path)})})
+    patch.setattr(pretrained, "PUBLISHED_SHA256", {**pretrained.PUBLISHED_SHA256, name: frozenset({sha256_file(path)})})
 
 
 def test_a_download_arrives_whole(
@@ -51,7 +51,7 @@ def test_a_download_arrives_whole(
     (folder / "a.pt").write_bytes(checkpoint.read_bytes())
     publish(monkeypatch, "a.pt", checkpoint)
     target = tmp_path / "weights" / "a.pt"
-    weights._download(f"{url}/a.pt", target)
+    pretrained._download(f"{url}/a.pt", target)
     assert target.read_bytes() == checkpoint.read_bytes()
 
 
@@ -60,10 +60,10 @@ def test_another_file_under_a_published_name_is_never_read(
 ) -> None:
     url, folder = release_page
     (folder / "yolo11n.pt").write_bytes(checkpoint.read_bytes())
-    monkeypatch.setattr(weights, "load_checkpoint", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(pretrained, "load_checkpoint", lambda path: pytest.fail(f"{path} was read"))
     target = tmp_path / "weights" / "yolo11n.pt"
     with pytest.raises(InputError, match=r"is not the published yolo11n\.pt: its SHA-256 is"):
-        weights._download(f"{url}/yolo11n.pt", target)
+        pretrained._download(f"{url}/yolo11n.pt", target)
     assert list(target.parent.iterdir()) == []
     # Nor one that somebody left where downloads are kept.
     target.write_bytes(checkpoint.read_bytes())
@@ -73,7 +73,7 @@ def test_another_file_under_a_published_name_is_never_read(
 
 
 def test_what_has_no_known_hash_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_download", lambda url, target: pytest.fail(f"{url} was asked for"))
+    monkeypatch.setattr(pretrained, "_download", lambda url, target: pytest.fail(f"{url} was asked for"))
     chosen = choose_weights(resolve_architecture("yolov9c"), "auto", tmp_path)
     assert chosen.path is None
     assert "no hash of yolov9c.pt; fetch it yourself and name it with TRANSECT_PRETRAINED=PATH" in chosen.sentence
@@ -82,8 +82,8 @@ def test_what_has_no_known_hash_is_not_fetched(tmp_path: Path, monkeypatch: pyte
 def test_hashes_are_those_of_files_that_ultralytics_publishes() -> None:
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
-    assert set(weights.PUBLISHED_SHA256) <= set(GITHUB_ASSETS_NAMES)
-    known = [sha256 for kind in weights.PUBLISHED_SHA256.values() for sha256 in kind]
+    assert set(pretrained.PUBLISHED_SHA256) <= set(GITHUB_ASSETS_NAMES)
+    known = [sha256 for kind in pretrained.PUBLISHED_SHA256.values() for sha256 in kind]
     assert len(set(known)) == len(known)
     assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in known)
 
@@ -96,9 +96,9 @@ def test_what_is_no_checkpoint_is_not_kept(
     publish(monkeypatch, "a.pt", folder / "a.pt")
     target = tmp_path / "weights" / "a.pt"
     with pytest.raises(InputError):
-        weights._download(f"{url}/a.pt", target)
+        pretrained._download(f"{url}/a.pt", target)
     with pytest.raises(OSError, match="404"):
-        weights._download(f"{url}/b.pt", target)
+        pretrained._download(f"{url}/b.pt", target)
     assert list(target.parent.iterdir()) == []
 
 
@@ -106,8 +106,8 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         with pytest.raises(TimeoutError):
-            weights._open_within(f"http://127.0.0.1:{silent.getsockname()[1]}/a.pt", 0.2)
-        assert time.monotonic() - start < weights._STALLED_AFTER_S
+            pretrained._open_within(f"http://127.0.0.1:{silent.getsockname()[1]}/a.pt", 0.2)
+        assert time.monotonic() - start < pretrained._STALLED_AFTER_S
 
 
 def test_none_a_path_and_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_auto_falls_back_to_the_starter(checkpoint: Path, tmp_path: Path, monkey
     def refuse(url: str, target: Path) -> None:
         raise OSError(f"no way to {url}")
 
-    monkeypatch.setattr(weights, "_download", refuse)
-    monkeypatch.setattr(weights, "STARTER", checkpoint)
+    monkeypatch.setattr(pretrained, "_download", refuse)
+    monkeypatch.setattr(pretrained, "STARTER", checkpoint)
     chosen = choose_weights(_SMALL, "auto", tmp_path)
     assert (chosen.path, chosen.kind) == (checkpoint, "starter")
     assert "no way to https://github.com/ultralytics/assets" in chosen.sentence
@@ -151,11 +151,11 @@ def test_auto_falls_back_to_the_starter(checkpoint: Path, tmp_path: Path, monkey
 
 
 def test_the_starter_fits_one_architecture(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "STARTER", checkpoint)
+    monkeypatch.setattr(pretrained, "STARTER", checkpoint)
     assert choose_weights(_SMALL, "starter", tmp_path).path == checkpoint
     with pytest.raises(InputError, match="fits yolo11n alone, not yolov8n"):
         choose_weights(resolve_architecture("yolov8n"), "starter", tmp_path)
-    monkeypatch.setattr(weights, "STARTER", tmp_path / "gone.pt")
+    monkeypatch.setattr(pretrained, "STARTER", tmp_path / "gone.pt")
     with pytest.raises(InputError, match="make starter"):
         choose_weights(_SMALL, "starter", tmp_path)
 

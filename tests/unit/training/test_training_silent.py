@@ -15,7 +15,7 @@ from mlflow import environment_variables as mlflow_environment
 from transect.registry import connect
 from transect.settings import Settings, load_settings
 from transect.tracking.run_log import RunLog
-from transect.training import run_session as session
+from transect.training import run_session
 
 
 class _Leaving(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def test_a_server_that_goes_between_check_and_start_stops_nothing(
             registry = connect(load_settings({"MLFLOW_TRACKING_URI": uri}, env_file=None))
             plan: Any = SimpleNamespace(registry=registry, recipe=SimpleNamespace(experiment="configs_tiny"))
             with caplog.at_level(logging.WARNING):
-                assert session._verified_registry(plan) is None
+                assert run_session._verified_registry(plan) is None
         finally:
             server.shutdown()
             thread.join()

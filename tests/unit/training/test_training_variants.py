@@ -17,7 +17,8 @@ from transect.engine.backends import BackendUnavailableError, choice, native_pre
 from transect.engine.backends.cuda.session import Gpu
 from transect.settings import load_settings
 from transect.training.config.recipe import PrecisionRecipe
-from transect.training.packaging import variant_benchmark as bench
+from transect.training.packaging import variant_benchmark
+from transect.training.packaging.variant_benchmark import ExportedModel, make_variants
 from transect.training.packaging.variants import MeasuredVariant, VariantReport, compare_with_fp32, rejection_reasons
 
 
@@ -98,8 +99,8 @@ def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
-    model = bench.ExportedModel(read_manifest(dot_package), tmp_path)
-    report = bench.make_variants(model, dataset, PrecisionRecipe(), load_settings({}, env_file=None))
+    model = ExportedModel(read_manifest(dot_package), tmp_path)
+    report = make_variants(model, dataset, PrecisionRecipe(), load_settings({}, env_file=None))
     assert report.passed == ()
     assert report.sentences == (
         "bf16 is not in the package: this CPU does not compute bfloat16 in hardware, so that it cannot be measured "
@@ -119,20 +120,20 @@ def test_what_is_known_of_fp32_is_not_measured_again(
 ) -> None:
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
     settings = load_settings({}, env_file=None)
-    real, searched = bench._evaluate, []
+    real, searched = variant_benchmark._evaluate, []
 
     def evaluate(detector: Detector, *others: Any) -> Evaluation:
         searched.append(detector.precision)
         return real(detector, *others)
 
-    monkeypatch.setattr(bench, "_evaluate", evaluate)
-    model = bench.ExportedModel(read_manifest(dot_package), dot_package)
+    monkeypatch.setattr(variant_benchmark, "_evaluate", evaluate)
+    model = ExportedModel(read_manifest(dot_package), dot_package)
     recipe = PrecisionRecipe(int8=False)
     with Detector.open(dot_package, backend="openvino", precision="fp32") as detector:
         known = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
-    measured = bench.make_variants(model, dataset, recipe, settings).measured[0].variant
+    measured = make_variants(model, dataset, recipe, settings).measured[0].variant
     assert searched == ["fp32", "bf16"]
-    reused = bench.make_variants(model, dataset, recipe, settings, known={"openvino": known}).measured[0].variant
+    reused = make_variants(model, dataset, recipe, settings, known={"openvino": known}).measured[0].variant
     assert searched == ["fp32", "bf16", "bf16"]
     assert reused.model_copy(update={"speedup": measured.speedup}) == measured
 
@@ -145,7 +146,9 @@ class _GpuMachine:
         self.fault: Exception | None = None
         native = native_precisions
         cuda = frozenset[Precision]({"fp32", "fp16", "tf32"})
-        monkeypatch.setattr(bench, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
+        monkeypatch.setattr(
+            variant_benchmark, "native_precisions", lambda name: cuda if name == "cuda" else native(name)
+        )
         monkeypatch.setattr(choice, "native_precisions", lambda name: cuda if name == "cuda" else native(name))
         monkeypatch.setattr(Gpu, "open", self.open)
 
@@ -164,8 +167,8 @@ def test_the_gpus_variants_are_measured_against_fp32_on_the_gpu(
     folder = shutil.copytree(dot_package, tmp_path / "model")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
     recipe = PrecisionRecipe(int8=False, bf16=False)
-    model = bench.ExportedModel(read_manifest(dot_package), folder)
-    report = bench.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
+    model = ExportedModel(read_manifest(dot_package), folder)
+    report = make_variants(model, dataset, recipe, load_settings({}, env_file=None))
     assert {one.variant.precision: one.variant.files for one in report.measured} == {
         "fp16": ("model.fp16.onnx",),
         "tf32": (),
@@ -185,9 +188,9 @@ def test_a_gpu_that_fails_does_not_end_a_training_that_is_done(
     machine.fault = BackendUnavailableError("Backend cuda does not work with the GPU of this machine: it is full.")
     folder = shutil.copytree(dot_package, tmp_path / "model")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
-    model = bench.ExportedModel(read_manifest(dot_package), folder)
+    model = ExportedModel(read_manifest(dot_package), folder)
     recipe = PrecisionRecipe(int8=False, bf16=False, tf32=False)
-    report = bench.make_variants(model, dataset, recipe, load_settings({}, env_file=None))
+    report = make_variants(model, dataset, recipe, load_settings({}, env_file=None))
     assert report.passed == ()
     assert report.absent["fp16"] == (
         "it could not be measured (Backend cuda does not work with the GPU of this machine: it is full)"

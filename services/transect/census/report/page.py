@@ -18,8 +18,7 @@ from transect.census.ground.overlap import measure_overlap
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.survey import SurveySpec
 from transect.census.issues import Issue
-from transect.census.report import charts, survey_map, thumbnails
-from transect.census.report import formatting as wording
+from transect.census.report import charts, formatting, survey_map, thumbnails
 from transect.census.report.remarks import remarks
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
@@ -90,7 +89,7 @@ def render_report(content: ReportInput) -> str:
         scores=_scores(content),
         uncertain=thumbnails.least_certain(content.frames, seen, names, many, content.max_pixels),
         crowded=thumbnails.most_crowded(content.frames, seen, names, many, content.max_pixels),
-        kinds=wording.issue_counts(content.issues),
+        kinds=formatting.issue_counts(content.issues),
         issues=content.issues[:_MOST_ISSUES],
         more_issues=max(len(content.issues) - _MOST_ISSUES, 0),
     )
@@ -123,17 +122,17 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "count": wording.count_text,
-        "figures": wording.figures,
-        "percent": wording.percent,
-        "number": wording.number_text,
-        "limits": wording.limits_text,
+        "count": formatting.count_text,
+        "figures": formatting.figures,
+        "percent": formatting.percent,
+        "number": formatting.number_text,
+        "limits": formatting.limits_text,
         "css_string": css_string,
     }
     environment.globals |= {
-        "with_error": wording.with_error,
-        "share_limits": wording.share_limits,
-        "cv_of": wording.cv_of,
+        "with_error": formatting.with_error,
+        "share_limits": formatting.share_limits,
+        "cv_of": formatting.cv_of,
     }
     return environment.get_template("report.html.j2")
 
@@ -151,7 +150,7 @@ def _value_text(value: Any) -> str:
 
 
 def _species(row: SpeciesRow, number: int, applicability: Applicability) -> dict[str, Any]:
-    head, tail = wording.summary_sentence(row)
+    head, tail = formatting.summary_sentence(row)
     return {
         "row": row,
         "name": row.species,
@@ -159,7 +158,7 @@ def _species(row: SpeciesRow, number: int, applicability: Applicability) -> dict
         "mark": survey_map.mark(number),
         "head": head,
         "tail": tail,
-        "doubts": wording.doubt_sentences(row, applicability.reasons(row.species)),
+        "doubts": formatting.doubt_sentences(row, applicability.reasons(row.species)),
     }
 
 
