@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from integration.test_census_run import COLOURS, HEIGHT, SURVEY_YAML, WIDTH, count, paint_survey, polygon
+from painted_surveys import COLOURS, HEIGHT, SURVEY_YAML, WIDTH, count, paint_survey, polygon
 from transect.census import CensusResult
 from transect.engine import Detector, PackageManifest, ValidationCounts, read_manifest, write_manifest
 

@@ -14,8 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from shapely import from_wkb, get_coordinates
 
-from integration.test_census_run import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WIDTH, count, paint_survey, polygon
 from megadetector_judge import judge
+from painted_surveys import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WIDTH, count, paint_survey, polygon
 from transect.census import CensusResult
 from transect.census.compare import compare
 from transect.census.outputs.writers import unescape_formula

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from integration.test_census_run import CONFIG, HEIGHT, NAMES, WIDTH, Painted, paint_survey, rows_of
 from package_fixtures import with_profile
+from painted_surveys import CONFIG, HEIGHT, NAMES, WIDTH, Painted, paint_survey, rows_of
 from transect.census import CensusConfig, CensusResult, run_census
 from transect.census.compare import compare
 from transect.census.saved_result import read_census
