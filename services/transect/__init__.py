@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.api"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """All names, also those that are not imported yet, for completion in a notebook."""
+    return sorted({*globals(), *__all__})

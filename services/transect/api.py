@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from transect.errors import InputError, RegistryError
 from transect.settings import Settings, load_settings
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from transect.census.counting.tally import StratumEstimate
     from transect.engine import Detector
     from transect.registry import Registry
+
+CensusLog = Literal["full", "summary", "none"]
+"""What MLflow gets of a census: all files, those without positions, or nothing."""
+LimitsMethod = Literal["bootstrap", "jolly2", "lognormal", "percentile", "total"]
+"""How the 95% limits of an estimate are made (docs/census-estimates.md)."""
 
 
 def load_registry(settings: Settings | None = None) -> "Registry":
@@ -67,7 +72,7 @@ def run_census(
     out: str | Path | None = None,
     model: str | Path = "",
     config: "CensusConfig | None" = None,
-    log: Literal["full", "summary", "none"] = "none",
+    log: CensusLog = "none",
     record: "Callable[[CensusResult], None] | None" = None,
     settings: Settings | None = None,
 ) -> "CensusResult":
@@ -77,12 +82,14 @@ def run_census(
     survey.yaml names, else the production version. `log` says what MLflow gets: by default nothing; a `summary` has
     no positions. `record` is called with the result instead, before another census may use `out`.
 
-    Raises SurveyError for a survey that cannot be counted, InputError for a folder that cannot be written or that
-    another census uses, and what `open_detector` raises. A photo that cannot be used is listed in the result.
+    Raises SurveyError for a survey that cannot be counted, InputError for an unknown `log`, for a folder that cannot be
+    written or that another census uses, and what `open_detector` raises. A photo that cannot be used is listed in the
+    result.
     """
     from transect.census import CensusConfig, load_survey
     from transect.census import run_census as count
 
+    _require_choice("log", log, CensusLog)
     settings = settings or load_settings()
     definition = load_survey(Path(survey), settings.dem_path)
 
@@ -105,8 +112,8 @@ def estimate(
     transects: str | Path,
     strata: str | Path,
     *,
-    species: Iterable[str] = (),
-    method: Literal["bootstrap", "jolly2", "lognormal", "percentile", "total"] = "bootstrap",
+    species: str | Iterable[str] = (),
+    method: LimitsMethod = "bootstrap",
 ) -> "list[StratumEstimate]":
     """Estimate numbers of animals, with 95% limits, from counts on transects, however they were counted.
 
@@ -115,13 +122,21 @@ def estimate(
     to some. `method` says how the limits are made (docs/census-estimates.md); `total` is for a survey that was no
     sample.
 
-    Raises InputError for a table that cannot be read, or for a species that it does not have.
+    Raises InputError for a table that cannot be read, a species that it does not have, or an unknown `method`.
     """
+    _require_choice("method", method, LimitsMethod)
     from transect.census.counting.tally import estimate_species
     from transect.census.transect_table import read_count_table
 
     samples = read_count_table(Path(transects), Path(strata)).samples
-    wanted = list(species) or list(samples)
+    # A text is an iterable of letters, and never meant as one.
+    wanted = [species] if isinstance(species, str) else list(species) or list(samples)
     if unknown := [name for name in wanted if name not in samples]:
         raise InputError(f"{transects} has no {', '.join(unknown)}; it has {', '.join(samples)}.")
     return [one for name in wanted for one in estimate_species(name, samples[name], method)]
+
+
+def _require_choice(name: str, value: str, choices: Any) -> None:
+    """Raise InputError for a value that is none of a Literal's: a script has no type checker before it runs."""
+    if value not in get_args(choices):
+        raise InputError(f"{name}={value!r} is not usable: give one of {', '.join(get_args(choices))}.")

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import reference
 
 import transect
+from transect.api import LimitsMethod
 
 PROMISED = {"__version__", "estimate", "load_registry", "open_detector", "open_model", "run_census"}
 
@@ -45,5 +47,28 @@ def test_estimate_reads_tables(tmp_path: Path) -> None:
     (found,) = transect.estimate(transects, strata, method="jolly2")
     # Jolly's method II by hand: 20 animals on 4 km2 of 40.
     assert (found.species, found.stratum, found.estimate.estimate) == ("impala", "north", 200.0)
+    assert transect.estimate(transects, strata, species="impala", method="jolly2") == [found]
     with pytest.raises(transect.errors.InputError, match="has no kudu; it has impala"):
         transect.estimate(transects, strata, species=["kudu"])
+
+
+def test_a_word_that_is_no_choice_is_refused(tmp_path: Path) -> None:
+    # As a script passes it, which no type checker sees.
+    word: Any = "jolly"
+    with pytest.raises(transect.errors.InputError, match="method='jolly' is not usable: give one of bootstrap, "):
+        transect.estimate(tmp_path, tmp_path, method=word)
+    with pytest.raises(transect.errors.InputError, match="log='jolly' is not usable: give one of full, summary, none"):
+        transect.run_census(tmp_path, log=word)
+
+
+def test_the_methods_are_those_of_the_estimates() -> None:
+    # The room of the estimates takes a second to import, which the command line does not wait for.
+    from transect.census.estimates.estimate import METHODS
+
+    assert get_args(LimitsMethod) == METHODS
+
+
+def test_completion_finds_the_public_functions() -> None:
+    program = "import transect; print(set(transect.__all__) <= set(dir(transect)))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -93,7 +93,7 @@ def estimate(
     ],
     strata: Annotated[Path, typer.Option(help="CSV with the columns stratum,area_km2[,transects_possible].")],
     method: Annotated[
-        Literal["bootstrap", "jolly2", "lognormal", "percentile", "total"],
+        api.LimitsMethod,
         typer.Option(help="How the 95% limits are made; total: everything was counted, not a sample."),
     ] = "bootstrap",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, unrounded.")] = False,
