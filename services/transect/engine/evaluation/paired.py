@@ -23,6 +23,10 @@ QUANTITIES = (MAP50_95, RECALL, COUNT_ERROR)
 
 _DRAWS = 1000
 _SEED = 1993
+# Weights of draws by detections that are in memory together, 16 MB of them.
+_VALUES_AT_ONCE = 2_000_000
+# The weight in the trapezoidal rule of the recalls before each, and of all of them.
+_WEIGHT_BELOW = np.concatenate([[0.0], np.convolve(np.diff(RECALLS), [0.5, 0.5]).cumsum()])
 
 _Floats = NDArray[np.float64]
 
@@ -183,24 +187,28 @@ def _average_precisions(searched: SearchedSplit, weights: _Floats, labelled: _Fl
         end = int(right[-1]) + 1 if len(right) else 0
         places = [np.flatnonzero(hits[:end, t]) for t in range(len(IOU_THRESHOLDS))]
         of_image = image[rows[:end]]
-        for draw, weight in enumerate(weights):
-            if labelled[draw, k]:
-                average[draw, k] = _weighted_average_precision(weight[of_image], places, labelled[draw, k])
+        # In parts, so that a hundred thousand detections take megabytes.
+        at_once = max(1, _VALUES_AT_ONCE // max(1, end))
+        for first in range(0, len(weights), at_once):
+            part = slice(first, first + at_once)
+            average[part, k] = _weighted_average_precisions(weights[part][:, of_image], places, labelled[part, k])
     return average
 
 
-def _weighted_average_precision(weight: _Floats, places: list[NDArray[np.intp]], labelled: float) -> float:
-    """The mean over IoU thresholds of the AP of metrics.average_precision, each detection counted `weight` times.
+def _weighted_average_precisions(weights: _Floats, places: list[NDArray[np.intp]], labelled: _Floats) -> _Floats:
+    """The mean over IoU thresholds of the AP of metrics.average_precision, each detection counted by its weight.
 
-    `places` are the positions of the right detections for each threshold, best score first. Precision
-    rises at each right detection and falls in between, so that the monotone curve is a step function
-    of the right ones alone.
+    `weights` are (draws, detections), best score first, and `labelled` the labelled objects of each draw; returns
+    (draws,), 0 for a draw without labelled objects. `places` are the positions of the right detections for each
+    threshold. Precision rises at each right detection and falls in between, so that the monotone curve is a step
+    function of the right ones alone: each step counts by the weight of the recalls that it covers.
     """
-    boxes = weight.cumsum()
-    total = 0.0
+    boxes = weights.cumsum(axis=1)
+    objects = np.where(labelled == 0, np.inf, labelled)[:, None]
+    total = np.zeros(len(weights))
     for right in places:
-        found = weight[right].cumsum()
-        monotone = np.maximum.accumulate(ratio(found, boxes[right])[::-1])[::-1]
-        beyond = np.searchsorted(found / labelled, RECALLS, side="right")
-        total += float(np.trapezoid(np.append(monotone, 0.0)[beyond], RECALLS))
+        found = weights[:, right].cumsum(axis=1)
+        monotone = np.maximum.accumulate(ratio(found, boxes[:, right])[:, ::-1], axis=1)[:, ::-1]
+        covered = _WEIGHT_BELOW[np.searchsorted(RECALLS, found / objects, side="left")]
+        total += (monotone * np.diff(covered, axis=1, prepend=0.0)).sum(axis=1)
     return total / len(places)
