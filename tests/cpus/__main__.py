@@ -29,7 +29,7 @@ FILES = (
     "tests/integration/test_training_resume.py",
     "tests/integration/test_training_run.py",
     "tests/integration/test_training_sweep.py",
-    "tests/unit/training/test_training_int8.py",
+    "tests/integration/test_training_int8.py",
     "tests/unit/training/test_training_variants.py",
     "tests/unit/engine/test_engine_precision.py",
 )

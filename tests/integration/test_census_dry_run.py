@@ -3,12 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from cli_process import run
 
 COLUMNS = "image,transect,lat,lon,height_agl_m,yaw_deg,time\n"
 
@@ -34,15 +35,7 @@ def survey(tmp_path: Path) -> Path:
 def transect(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in `folder` with a home of its own and no tracking server."""
     variables = {"TRANSECT_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/none.db"}
-    return subprocess.run(
-        [sys.executable, "-m", "transect", *arguments],
-        cwd=folder,
-        env=os.environ | variables | {"COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run(*arguments, cwd=folder, env=os.environ | variables | {"COLUMNS": "200"}, timeout=120)
 
 
 def test_a_dry_run_times_the_model_and_writes_nothing(survey: Path, dot_package: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ The versions return different boxes, so that a response with the wrong version i
 
 import io
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -20,6 +18,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from cli_process import run
 from integration.detector_process import DetectorProcess, clients, open_shop, running_detector
 from integration.servers import MlflowServer
 from toy_model import build_toy_package, paint, write_toy_dataset
@@ -66,15 +65,7 @@ def read(answer: httpx.Response) -> Answer:
 def transect(environment: Mapping[str, str], *arguments: str) -> str:
     """Run the program as a process of its own, and return its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRANSECT_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "transect", *arguments],
-        env={**kept, **environment},
-        cwd=environment["TRANSECT_HOME"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run(*arguments, env={**kept, **environment}, cwd=environment["TRANSECT_HOME"], timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

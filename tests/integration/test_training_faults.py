@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -23,6 +22,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
+from cli_process import CliProcess, start
 from integration.servers import _S3_PORTS, _free_ports, _mlflow, _s3
 from tiny_datasets import write_spots_dataset
 from transect.registry import connect
@@ -115,15 +115,14 @@ class Trainer:
     uri: str
     extra: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "transect", "train", "--config", "configs/tiny.yaml", "--data"]
-        return subprocess.Popen(
-            [*command, "spots/data.yaml", *arguments],
+    def start(self, *arguments: str) -> CliProcess:
+        command = ["train", "--config", "configs/tiny.yaml", "--data", "spots/data.yaml", *arguments]
+        return start(
+            *command,
             cwd=self.place,
             env={**os.environ, **self.environment(), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
         )
 
     def environment(self) -> dict[str, str]:
@@ -155,7 +154,7 @@ class Trainer:
         return any(self.home.glob(f"train/*/{name}"))
 
 
-def _finish(process: "subprocess.Popen[str]", expected: int = 0) -> str:
+def _finish(process: CliProcess, expected: int = 0) -> str:
     try:
         said, _ = process.communicate(timeout=_SOON_S)
     finally:
@@ -164,7 +163,7 @@ def _finish(process: "subprocess.Popen[str]", expected: int = 0) -> str:
     return said
 
 
-def _until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def _until(reached: Callable[[], bool], process: CliProcess) -> None:
     deadline = time.monotonic() + _SOON_S
     while not reached():
         if time.monotonic() > deadline or process.poll() is not None:
@@ -172,7 +171,7 @@ def _until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> Non
         time.sleep(0.005)
 
 
-def _kill(process: "subprocess.Popen[str]") -> str:
+def _kill(process: CliProcess) -> str:
     """Kill a process that still runs; what it said, if nobody has read that."""
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cli_process import CliProcess, start
 from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, NotRegisteredError
 from transect.registry import Registry, connect, find_run, run_lineage
@@ -66,19 +66,18 @@ def _in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
-def _start(place: Path, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+def _start(place: Path, environment: dict[str, str], *arguments: str) -> CliProcess:
     known = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(place / "matplotlib")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "transect", *arguments],
+    return start(
+        *arguments,
         cwd=place,
         env=known,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
     )
 
 
-def _finish(process: "subprocess.Popen[str]", expected: int = 0) -> str:
+def _finish(process: CliProcess, expected: int = 0) -> str:
     try:
         said, _ = process.communicate(timeout=_SOON_S)
     finally:

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from cli_process import start
 from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
@@ -62,9 +61,9 @@ def _request(place: Path, *overrides: str, data: str = "spots", new_run: bool = 
 @pytest.fixture(scope="module")
 def stopped(environment: dict[str, str], place: Path) -> Path:
     """The folder of a run that was stopped after two epochs or more."""
-    command = [sys.executable, "-m", "transect", "train", "--config", "configs/tiny.yaml", "--data", "spots/data.yaml"]
+    command = ["train", "--config", "configs/tiny.yaml", "--data", "spots/data.yaml"]
     train_folder = Path(environment["TRANSECT_HOME"]) / "train"
-    with subprocess.Popen(command, env={**os.environ, **environment, "OMP_NUM_THREADS": "1"}, cwd=place) as process:
+    with start(*command, env={**os.environ, **environment, "OMP_NUM_THREADS": "1"}, cwd=place) as process:
         deadline = time.monotonic() + 300
         while not any("metrics of step 2" in path.read_text() for path in train_folder.glob("*/spool/journal.jsonl")):
             assert process.poll() is None

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from cli_process import start
 from tiny_datasets import write_spots_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import Detector
@@ -275,7 +274,7 @@ def test_a_stopped_training_is_killed_in_the_log_and_registers_nothing(
         "OMP_NUM_THREADS": "2",
     }
     arguments = ["--model", "yolo11n", "--config", str(recipe), "--data", str(data), "epochs=5000", "patience=0"]
-    with subprocess.Popen([sys.executable, "-m", "transect", "train", *arguments], env=environment) as process:
+    with start("train", *arguments, env=environment) as process:
         deadline = time.monotonic() + 300
         while not _trained_two_epochs(settings, known) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from cli_process import CliProcess, start
 from integration.servers import MlflowServer
 from tiny_datasets import write_spots_dataset
 from transect.errors import InputError, RegistryError, TransectError
@@ -76,19 +76,18 @@ def _request(name: str, *overrides: str, trials: int | None = None) -> SweepRequ
     return SweepRequest(config=path, data=Path("spots/data.yaml"), overrides=overrides, trials=trials)
 
 
-def _start(name: str, environment: dict[str, str], place: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "transect", "sweep", "--config", f"configs/sweep/{name}.yaml"]
-    return subprocess.Popen(
-        [*command, "--data", "spots/data.yaml", *arguments],
+def _start(name: str, environment: dict[str, str], place: Path, *arguments: str) -> CliProcess:
+    command = ["sweep", "--config", f"configs/sweep/{name}.yaml", "--data", "spots/data.yaml", *arguments]
+    return start(
+        *command,
         cwd=place,
         env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
     )
 
 
-def _stop_when(reached: Callable[[], bool], process: "subprocess.Popen[str]", number: signal.Signals) -> str:
+def _stop_when(reached: Callable[[], bool], process: CliProcess, number: signal.Signals) -> str:
     """Send the signal as soon as it has come so far; what the process said."""
     deadline = time.monotonic() + _SOON_S
     came_so_far = True

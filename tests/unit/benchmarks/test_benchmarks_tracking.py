@@ -10,11 +10,7 @@ import pytest
 from benchmarks.interleaved import Span
 from benchmarks.latency_proxy import LatencyProxy
 from benchmarks.tracking import AGAIN, AWAY, EMBEDDED, LATE, SERVER, WITHOUT, orders, overheads, report
-from benchmarks.training_process import Noted, Spent, read_noted, train, write_noted, write_recipe
-
-from tiny_datasets import write_spots_dataset
-from transect.settings import load_settings
-from transect.training import TrainRequest
+from benchmarks.training_process import Noted, Spent, read_noted, write_noted
 
 _LATE_S = 0.2
 
@@ -69,29 +65,6 @@ def test_a_training_that_tracking_changes_is_counted() -> None:
     at_hand, late, same = report(pairs, epochs=10).bars
     assert (at_hand.met, late.met) == (False, True)
     assert (same.value, same.met) == (1, False)
-
-
-def test_the_training_without_tracking_is_the_same_and_tells_nothing(tmp_path: Path) -> None:
-    data = write_spots_dataset(tmp_path / "spots", images=5, size=64)
-    environment = {"TRANSECT_HOME": str(tmp_path / "home"), "TRANSECT_PRETRAINED": "none", "TRANSECT_DEVICE": "cpu"}
-    settings = load_settings({**environment, "TRANSECT_THREADS": "1"}, env_file=None)
-    request = TrainRequest("yolo11n", write_recipe(tmp_path / "tiny.yaml", epochs=1, tile=64, plots=False), data)
-    always = [Span(float("-inf"), float("inf"))]
-    tracked = train(request, settings, tracked=True, whole=False).spent(always)
-    noted = train(request, settings, tracked=False, whole=True)
-    bare = noted.spent(always)
-    assert tracked.metrics == bare.metrics
-    # Parameters and one epoch at least.
-    assert tracked.entries >= 2
-    assert tracked.threads["run-log"] > 0
-    assert (bare.entries, bare.threads) == (0, {})
-    for one in (tracked, bare):
-        assert 0 < one.telling < one.training
-    assert tracked.whole is None
-    assert bare.whole is not None
-    assert bare.whole > bare.training
-    begin, end = noted.training.begin, noted.training.end
-    assert noted.spent([Span(0, begin), Span((begin + end) / 2, end)]).training == pytest.approx(bare.training / 2)
 
 
 def test_what_a_training_noted_comes_back_from_its_file(tmp_path: Path) -> None:
