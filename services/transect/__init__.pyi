@@ -4,6 +4,5 @@ from transect.api import open_detector as open_detector
 from transect.api import open_model as open_model
 from transect.api import run_census as run_census
 
-__all__ = ["__version__", "estimate", "load_registry", "open_detector", "open_model", "run_census"]
-
 __version__: str
+__all__: list[str]

@@ -1,4 +1,8 @@
-"""Atomic writes, content hashes, and locks between processes of one machine."""
+"""Atomic writes, content hashes, and locks between processes of one machine.
+
+Locks are flock(2): the system releases them even after kill -9, and readers can share one. The library filelock shares
+a lock only through an SQLite database.
+"""
 
 import fcntl
 import hashlib

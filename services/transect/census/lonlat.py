@@ -88,7 +88,11 @@ def densify_sides(corners: Sequence[tuple[float, float]]) -> FloatArray:
 
 
 def cut_at_antimeridian(shape: BaseGeometry) -> BaseGeometry:
-    """A polygonal shape in degrees whose rings may jump from 180 to -180, in parts that do not (RFC 7946, 3.1.9)."""
+    """A polygonal shape in degrees whose rings may jump from 180 to -180, in parts that do not (RFC 7946, 3.1.9).
+
+    No dependency on the library `antimeridian`: what it does beyond these lines is for shapes around a pole and for
+    planet-wide ones, which no survey has.
+    """
     west, _, east, _ = shape.bounds if not shape.is_empty else (0.0, 0.0, 0.0, 0.0)
     if east - west <= 180:
         return shape

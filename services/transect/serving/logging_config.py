@@ -1,4 +1,7 @@
-"""JSON logs on standard error, one object per line."""
+"""JSON logs on standard error, one object per line.
+
+The formatter is a dozen lines, so that a library for it would be one more dependency without a gain.
+"""
 
 import json
 import logging

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely import transform
-from shapely.geometry import Polygon, box, mapping
+from shapely.geometry import MultiPolygon, Polygon, box, mapping
 
 from transect.census.ground.geometry import Grid
 from transect.census.lonlat import (
@@ -67,6 +67,25 @@ def test_geojson_is_cut_at_the_antimeridian() -> None:
         assert max(longitudes) - min(longitudes) < 0.2
         assert -180 <= min(longitudes) <= max(longitudes) <= 180
     assert cut.area == pytest.approx(0.2 * 0.2, rel=1e-3)
+
+
+def test_the_example_of_the_geojson_specification_is_cut_as_there() -> None:
+    # RFC 7946, 3.1.9.
+    across = Polygon([(170, 40), (-170, 40), (-170, 50), (170, 50)])
+    assert cut_at_antimeridian(across).equals(MultiPolygon([box(170, 40, 180, 50), box(-180, 40, -170, 50)]))
+
+
+def test_holes_are_cut_with_the_shape_they_are_in() -> None:
+    ring = [(170, 40), (-170, 40), (-170, 50), (170, 50)]
+    across, aside = [(179, 44), (-179, 44), (-179, 46), (179, 46)], [(172, 44), (173, 44), (173, 46), (172, 46)]
+    cut = cut_at_antimeridian(Polygon(ring, [across, aside]))
+    west = box(170, 40, 180, 50) - box(179, 44, 180, 46) - box(172, 44, 173, 46)
+    assert cut.equals(MultiPolygon([west, box(-180, 40, -170, 50) - box(-180, 44, -179, 46)]))
+
+
+def test_a_shape_that_ends_at_the_antimeridian_is_not_cut() -> None:
+    # Its corners at 180 degrees may be written as -180.
+    assert cut_at_antimeridian(Polygon([(170, 40), (-180, 40), (-180, 50), (170, 50)])).equals(box(170, 40, 180, 50))
 
 
 def test_shapes_on_one_side_stay_as_they_are() -> None:

@@ -1,6 +1,7 @@
 import copy
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from toy_model import COLOURS, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
-from transect.errors import PackageError, PromotionRefusedError, RegistryError, UnreachableError
+from transect.errors import InputError, PackageError, PromotionRefusedError, RegistryError, UnreachableError
 from transect.registry import GateConfig, Measured, Registry, ResolvedVersion, promote, rollback
 from transect.registry.promotion.comparison import latency_of
 from transect.registry.promotion.gate import Evidence, judge
@@ -61,6 +62,17 @@ def test_an_mlflow_that_is_away_is_no_reason_against_production(
     with pytest.raises(UnreachableError):
         promote(registry, actor="ada", force=True, reason="no time")
     assert _aliases(registry)["production"] == first
+
+
+def test_a_page_that_could_not_be_written_stops_the_promotion_before_the_evaluation(
+    registry: Registry, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register(_GOOD)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr(registry, "open", lambda _: pytest.fail("a model was opened"))
+    with pytest.raises(InputError, match="Jinja2"):
+        promote(registry, actor="ada")
+    assert _aliases(registry) == {"candidate": version}
 
 
 def test_what_the_figures_do_not_show_is_said(registry: Registry, register: Register, tmp_path: Path) -> None:

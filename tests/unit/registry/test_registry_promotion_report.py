@@ -30,7 +30,7 @@ class _Rows(HTMLParser):
                 self.bad.append(len(self.rows) - 1)
 
     def handle_data(self, data: str) -> None:
-        if self.rows:
+        if self.rows and data.strip():
             self.rows[-1].append(data)
 
 
@@ -55,7 +55,7 @@ def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() ->
 
 def test_remarks_are_shown_and_escaped() -> None:
     page = verdict_page("one", [], Evidence(_MODEL), GateConfig(), remarks=["by <ada>"])
-    assert "by &lt;ada&gt;" in page
+    assert "<p>by &lt;ada&gt;</p>" in page
 
 
 def test_limits_that_are_not_known_are_not_drawn() -> None:

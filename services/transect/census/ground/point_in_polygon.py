@@ -39,7 +39,12 @@ def nearest_polygon(xy: FloatArray, polygons: Shapes, parts: Shapes, owner: IntA
 
 @dataclass(frozen=True)
 class _CandidatePairs:
-    """Candidate pairs of a place and a polygon, which share a cell, in order of polygon, then place."""
+    """Candidate pairs of a place and a polygon, which share a cell, in order of polygon, then place.
+
+    Cells and not an STRtree of the parts: overlapping photos repeat their polygon in each answer of a tree. At 100,000
+    photos with a million boxes (benchmarks/scale.py) `nearest_polygon` takes 0.8 s of processor with these cells, 4.9 s
+    with a tree of the parts' boxes and twice that with its predicate `dwithin`; the whole benchmark takes 28 s.
+    """
 
     place: IntArray
     polygon: IntArray

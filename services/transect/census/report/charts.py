@@ -1,14 +1,14 @@
-"""The report's charts as SVG text: counts on transects, scores. Without a library or network."""
+"""The report's charts as SVG: counts on transects, scores. Without a library or network."""
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
 from transect.census.ground.geometry import FloatArray
 from transect.census.report.formatting import count_text
 from transect.imagery import PALETTE
+from transect.pages.svg import Markup, element
 
 # The order of the palette's colours: first those that are visible both on photos and on white paper.
 _ORDER = (2, 1, 3, 4, 5, 6, 0)
@@ -34,10 +34,10 @@ def axis(top: float) -> list[float]:
     return [limit * part / 4 for part in range(5)]
 
 
-def draw_bars(names: Sequence[str], counts: Sequence[int], species: int, title: str, *, named: bool = True) -> str:
+def draw_bars(names: Sequence[str], counts: Sequence[int], species: int, title: str, *, named: bool = True) -> Markup:
     """Animals of one species in each transect; `named` writes the transects below. Empty text where there are none."""
     if not names:
-        return ""
+        return Markup()
     width, left, height, top = 1000, 46, 84, 8
     ticks = axis(max(4, *counts))
     bottom = top + height
@@ -48,23 +48,29 @@ def draw_bars(names: Sequence[str], counts: Sequence[int], species: int, title: 
     for index, (name, count) in enumerate(zip(names, counts, strict=True)):
         middle, tall = left + slot * (index + 0.5), height * count / ticks[-1]
         body.append(
-            f'<rect x="{middle - bar / 2:.1f}" y="{bottom - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}" '
-            f'fill="{colour(species)}"><title>{escape(name)}: {count}</title></rect>'
+            element(
+                "rect",
+                element("title", f"{name}: {count}"),
+                x=middle - bar / 2,
+                y=bottom - tall,
+                width=bar,
+                height=tall,
+                fill=colour(species),
+            )
         )
         if named and index % math.ceil(len(names) / _MOST_NAMES) == 0:
-            turn = f' transform="rotate(-45 {middle:.1f} {bottom + 15})"' if turned else ""
+            below = bottom + 15
+            turn = {"transform": f"rotate(-45 {middle:.1f} {below})"} if turned else {}
             anchor = "end" if turned else "middle"
-            body.append(
-                f'<text x="{middle:.1f}" y="{bottom + 15}" text-anchor="{anchor}"{turn}>{escape(_short(name))}</text>'
-            )
+            body.append(element("text", _short(name), x=middle, y=below, text_anchor=anchor, **turn))
     deep = bottom + (4 if not named else 62 if turned else 24)
     return _chart(width, deep, body, title)
 
 
-def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) -> str:
+def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) -> Markup:
     """Boxes of one species by score in bins of 0.04, with the threshold as a line. Empty text for no boxes."""
     if len(scores) == 0:
-        return ""
+        return Markup()
     width, left, height, top = 330, 42, 110, 16
     heights, _ = np.histogram(scores, np.linspace(0, 1, _BINS + 1))
     ticks = axis(max(int(heights.max()), 4))
@@ -72,35 +78,33 @@ def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) 
     body = _rules((ticks[0], ticks[2], ticks[4]), left, bottom, height, width)
     for index in np.flatnonzero(heights).tolist():
         tall = height * heights[index] / ticks[-1]
-        body.append(
-            f'<rect x="{left + slot * index + 0.5:.1f}" y="{bottom - tall:.1f}" width="{slot - 1:.1f}" '
-            f'height="{tall:.1f}" fill="{colour(species)}"/>'
-        )
+        x, y = left + slot * index + 0.5, bottom - tall
+        body.append(element("rect", x=x, y=y, width=slot - 1, height=tall, fill=colour(species)))
     x = left + (width - left) * min(max(threshold, 0.0), 1.0)
-    body.append(f'<path d="M{x:.1f} {top - 4}V{bottom}" stroke="{_ALERT}" stroke-width="1.6" stroke-dasharray="4 3"/>')
-    body.append(f'<text x="{x:.1f}" y="{top - 6}" text-anchor="middle" fill="{_ALERT}">{threshold:.2f}</text>')
+    line = f"M{x:.1f} {top - 4}V{bottom}"
+    body.append(element("path", d=line, stroke=_ALERT, stroke_width="1.6", stroke_dasharray="4 3"))
+    body.append(element("text", f"{threshold:.2f}", x=x, y=top - 6, text_anchor="middle", fill=_ALERT))
     for part in range(6):
         place = left + (width - left) * part / 5
         anchor = "end" if part == 5 else "middle"
-        body.append(f'<text x="{place:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{part / 5:.1f}</text>')
+        body.append(element("text", f"{part / 5:.1f}", x=place, y=bottom + 15, text_anchor=anchor))
     return _chart(width, bottom + 20, body, title)
 
 
-def _rules(values: Sequence[float], left: int, bottom: int, height: int, width: int) -> list[str]:
+def _rules(values: Sequence[float], left: int, bottom: int, height: int, width: int) -> list[Markup]:
     body = []
     for value in values:
         y = bottom - height * value / values[-1]
-        body.append(f'<path d="M{left} {y:.1f}H{width}" stroke="{_GRID if value else _QUIET}"/>')
+        body.append(element("path", d=f"M{left} {y:.1f}H{width}", stroke=_GRID if value else _QUIET))
         text = f"{value:g}" if value < 1000 else count_text(value)
-        body.append(f'<text x="{left - 7}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+        body.append(element("text", text, x=left - 7, y=y + 4, text_anchor="end"))
     return body
 
 
-def _chart(width: int, height: int, body: Sequence[str], title: str) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
-        f'fill="{_INK}" font-size="12">{"".join(body)}</svg>'
-    )
+def _chart(width: int, height: int, body: Sequence[Markup], title: str) -> Markup:
+    box = f"0 0 {width} {height}"
+    attributes = {"class_": "chart", "viewBox": box, "role": "img", "aria_label": title, "fill": _INK}
+    return element("svg", *body, **attributes, font_size=12)
 
 
 def _short(name: str, most: int = 12) -> str:

@@ -1,13 +1,10 @@
 """Render the report: one HTML file without external resources, for reading offline and for print."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transect.census.applicability.state import STATES, Applicability
 from transect.census.counting.breakdown import species_steps
@@ -23,10 +20,32 @@ from transect.census.report.remarks import remarks
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
 from transect.files import atomic_write
+from transect.pages.svg import Markup
+from transect.pages.templates import load_template
 
 # The report names so many excluded files and transects; failures.csv and transects.csv name all.
 _MOST_ISSUES, _MOST_UNITS = 200, 400
 _NOT_PLAIN = re.compile(r"[^0-9A-Za-z]")
+
+
+def css_string(text: str) -> str:
+    """Escape any text for the inside of a CSS string: all but letters and digits."""
+    return _NOT_PLAIN.sub(lambda found: f"\\{ord(found[0]):x} ", text)
+
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "count": formatting.count_text,
+    "figures": formatting.figures,
+    "percent": formatting.percent,
+    "number": formatting.number_text,
+    "limits": formatting.limits_text,
+    "css_string": css_string,
+}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "with_error": formatting.with_error,
+    "share_limits": formatting.share_limits,
+    "cv_of": formatting.cv_of,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +77,7 @@ def render_report(content: ReportInput) -> str:
     many = int(content.manifest["config"]["thumbnails"])
     corrections = {one.species: one for one in content.tally.corrections}
     applied = [one for one in content.tally.corrections if one.applies]
-    html = _template().render(
+    html = load_template("transect.census.report", "report.html.j2", filters=_FILTERS, functions=_FUNCTIONS).render(
         spec=content.spec,
         manifest=content.manifest,
         config=content.manifest["config"],
@@ -106,35 +125,6 @@ def manifest_sections(manifest: Mapping[str, Any]) -> list[tuple[str, list[tuple
         elif isinstance(value, list):
             sections.append((key, [(str(number), _value_text(one)) for number, one in enumerate(value, start=1)]))
     return [(name.replace("_", " "), found) for name, found in sections if found]
-
-
-def css_string(text: str) -> str:
-    """Escape any text for the inside of a CSS string: all but letters and digits."""
-    return _NOT_PLAIN.sub(lambda found: f"\\{ord(found[0]):x} ", text)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("transect.census.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": formatting.count_text,
-        "figures": formatting.figures,
-        "percent": formatting.percent,
-        "number": formatting.number_text,
-        "limits": formatting.limits_text,
-        "css_string": css_string,
-    }
-    environment.globals |= {
-        "with_error": formatting.with_error,
-        "share_limits": formatting.share_limits,
-        "cv_of": formatting.cv_of,
-    }
-    return environment.get_template("report.html.j2")
 
 
 def _value_text(value: Any) -> str:
@@ -236,7 +226,7 @@ def _by_unit(content: ReportInput) -> list[tuple[str, str, list[UnitCount]]]:
     return [(stratum, transect, counts) for (stratum, transect), counts in found.items()]
 
 
-def _bars(content: ReportInput) -> list[tuple[str, str]]:
+def _bars(content: ReportInput) -> list[tuple[str, Markup]]:
     """A chart for each species that was counted: (species, SVG)."""
     units = _by_unit(content)
     several = len(content.coverage.regions) > 1
@@ -252,7 +242,7 @@ def _bars(content: ReportInput) -> list[tuple[str, str]]:
     return [one for one in found if one[1]]
 
 
-def _scores(content: ReportInput) -> list[tuple[str, int, str]]:
+def _scores(content: ReportInput) -> list[tuple[str, int, Markup]]:
     """A chart for each species that was detected: (species, boxes, SVG)."""
     seen, threshold = content.observations, float(content.manifest["options"]["conf"])
     found = []

@@ -1,9 +1,8 @@
-"""The map of a survey as SVG text: strata, photographed ground, animals by species; frame in degrees, scale, north."""
+"""The map of a survey as SVG: strata, photographed ground, animals by species; frame in degrees, scale, north."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from shapely.geometry.base import BaseGeometry
@@ -11,6 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from transect.census.ground.geometry import FloatArray, Grid
 from transect.census.lonlat import unwrap_longitudes
 from transect.census.report.charts import colour
+from transect.pages.svg import Markup, element
 
 # Beyond so many, single footprints and animals are too small to distinguish and would only enlarge the file.
 MOST_SHAPES, MOST_ANIMALS = 2_000, 20_000
@@ -89,31 +89,34 @@ def mark(species: int) -> str:
     return _MARKS[species % len(_MARKS)]
 
 
-def draw_map(layers: MapLayers) -> str:
+def draw_map(layers: MapLayers) -> Markup:
     """The map, grid north up. Empty text where there is nothing to draw."""
     shapes = [shape for _, shape in layers.strata] + list(layers.grounds)
     if not shapes:
-        return ""
+        return Markup()
     frame = _Frame.around(shapes)
-    body = [f'<path class="stratum" d="{_outline(shape, frame)}"/>' for _, shape in layers.strata]
-    body.append('<path class="ground" d="' + "".join(_outline(shape, frame) for shape in layers.grounds) + '"/>')
+    body = [element("path", class_="stratum", d=_outline(shape, frame)) for _, shape in layers.strata]
+    body.append(element("path", class_="ground", d="".join(_outline(shape, frame) for shape in layers.grounds)))
     body += _animals(layers, frame)
     for name, x, y in layers.labels[:_MOST_LABELS]:
-        body.append(f'<text class="label" x="{frame.x(x):.1f}" y="{frame.y(y) - 4:.1f}">{escape(name)}</text>')
+        body.append(element("text", name, class_="label", x=frame.x(x), y=frame.y(y) - 4))
     for name, shape in layers.strata if len(layers.strata) > 1 else ():
         west, south, *_ = shape.bounds
-        place = f'x="{frame.x(west) + 6:.1f}" y="{frame.y(south) - 7:.1f}"'
-        body.append(f'<text class="label region" {place}>{escape(name)}</text>')
-    high = _ABOVE + frame.height + _BELOW
-    window = f'x="{_LEFT}" y="{_ABOVE}" width="{_WIDTH - _LEFT - _RIGHT:.1f}" height="{frame.height:.1f}"'
-    return (
-        f'<svg id="map" class="map" viewBox="0 0 {_WIDTH:.0f} {high:.0f}" role="img" '
-        'aria-label="Map of the study area, the photographed ground and the animals">'
-        f'<rect class="sheet" {window}/>{_degrees(layers.grid, frame)}'
-        f'<svg class="view" {window} viewBox="{_LEFT} {_ABOVE} {_WIDTH - _LEFT - _RIGHT:.1f} {frame.height:.1f}">'
-        f"{''.join(body)}</svg>"
-        f'<rect class="neat" {window}/><g class="furniture">{_scale_bar(layers.grid, frame)}'
-        f"{_north(layers.grid, frame)}</g></svg>"
+        body.append(element("text", name, class_="label region", x=frame.x(west) + 6, y=frame.y(south) - 7))
+    across = _WIDTH - _LEFT - _RIGHT
+    window = {"x": _LEFT, "y": _ABOVE, "width": across, "height": frame.height}
+    return element(
+        "svg",
+        element("rect", class_="sheet", **window),
+        _degrees(layers.grid, frame),
+        element("svg", *body, class_="view", **window, viewBox=f"{_LEFT} {_ABOVE} {across:.1f} {frame.height:.1f}"),
+        element("rect", class_="neat", **window),
+        element("g", *_scale_bar(layers.grid, frame), *_north(layers.grid, frame), class_="furniture"),
+        id="map",
+        class_="map",
+        viewBox=f"0 0 {_WIDTH:.0f} {_ABOVE + frame.height + _BELOW:.0f}",
+        role="img",
+        aria_label="Map of the study area, the photographed ground and the animals",
     )
 
 
@@ -124,18 +127,17 @@ def _outline(shape: BaseGeometry, frame: _Frame) -> str:
     return "".join("M" + "L".join(frame.at(x, y) for x, y in ring.coords) + "Z" for ring in rings)
 
 
-def _animals(layers: MapLayers, frame: _Frame) -> list[str]:
+def _animals(layers: MapLayers, frame: _Frame) -> list[Markup]:
     body = []
     species = np.asarray(layers.species, np.int64)
     for number in np.unique(species).tolist():
-        places = "".join(
-            f'<path d="M{frame.at(x, y)}{mark(number)}"/>' for x, y in layers.animals[species == number].tolist()
-        )
-        body.append(f'<g class="animals" fill="{colour(number)}">{places}</g>')
+        places = layers.animals[species == number].tolist()
+        marks = (element("path", d=f"M{frame.at(x, y)}{mark(number)}") for x, y in places)
+        body.append(element("g", *marks, class_="animals", fill=colour(number)))
     return body
 
 
-def _degrees(grid: Grid, frame: _Frame) -> str:
+def _degrees(grid: Grid, frame: _Frame) -> Markup:
     """Meridians and parallels across the frame, named at its left and lower edge.
 
     Drawn straight between the frame's edges, which they leave by less than a line's width on a survey's scale.
@@ -153,14 +155,12 @@ def _degrees(grid: Grid, frame: _Frame) -> str:
     for value, text in _ticks(below, "E", "W"):
         start, end = float(np.interp(value, below, xs)), float(np.interp(value, above, xs))
         lines.append(f"M{frame.at(start, frame.south)}L{frame.at(end, frame.north)}")
-        names.append(
-            f'<text class="degree" x="{frame.x(start):.1f}" y="{_ABOVE + frame.height + 16:.1f}">{text}</text>'
-        )
+        names.append(element("text", text, class_="degree", x=frame.x(start), y=_ABOVE + frame.height + 16))
     for value, text in _ticks(left, "N", "S"):
         start, end = float(np.interp(value, left, ys)), float(np.interp(value, right, ys))
         lines.append(f"M{frame.at(frame.west, start)}L{frame.at(frame.east, end)}")
-        names.append(f'<text class="degree side" x="{_LEFT - 6:.1f}" y="{frame.y(start) + 4:.1f}">{text}</text>')
-    return f'<g class="grid"><path d="{"".join(lines)}"/>{"".join(names)}</g>'
+        names.append(element("text", text, class_="degree side", x=_LEFT - 6, y=frame.y(start) + 4))
+    return element("g", element("path", d="".join(lines)), *names, class_="grid")
 
 
 def _ticks(degrees: FloatArray, positive: str, negative: str) -> list[tuple[float, str]]:
@@ -176,7 +176,7 @@ def _ticks(degrees: FloatArray, positive: str, negative: str) -> list[tuple[floa
     return found
 
 
-def _scale_bar(grid: Grid, frame: _Frame) -> str:
+def _scale_bar(grid: Grid, frame: _Frame) -> tuple[Markup, Markup]:
     """A bar of a round length on the ground, at the middle of the map."""
     middle = np.array([[(frame.west + frame.east) / 2, (frame.south + frame.north) / 2]])
     unit = frame.scale * float(grid.scale_at(middle)[0])
@@ -185,19 +185,19 @@ def _scale_bar(grid: Grid, frame: _Frame) -> str:
     metres = max(step * power for step in (1, 2, 5) if step * power <= longest)
     text = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
     length, left, y = metres * unit, _LEFT, _ABOVE + frame.height + 50
-    half = f'<rect x="{left:.1f}" y="{y - 6:.1f}" width="{length / 2:.1f}" height="6"/>'
-    whole = f'<path d="M{left:.1f} {y - 6:.1f}h{length:.1f}v6h{-length:.1f}z"/>'
-    return f'<g class="bar">{half}{whole}</g><text x="{left + length + 8:.1f}" y="{y + 1:.1f}">{text}</text>'
+    half = element("rect", x=left, y=y - 6, width=length / 2, height=6)
+    whole = element("path", d=f"M{left:.1f} {y - 6:.1f}h{length:.1f}v6h{-length:.1f}z")
+    return element("g", half, whole, class_="bar"), element("text", text, x=left + length + 8, y=y + 1)
 
 
-def _north(grid: Grid, frame: _Frame) -> str:
+def _north(grid: Grid, frame: _Frame) -> tuple[Markup, Markup]:
     """An arrow to true north, which differs from the grid's by the convergence of the meridians."""
     middle = np.array([[(frame.west + frame.east) / 2, (frame.south + frame.north) / 2]])
     lon, lat = grid.inverse(middle)[0]
     turn = -float(grid.factors(np.array([lon]), np.array([lat]))[0][0])
     x, y = _WIDTH - _RIGHT - 14, _ABOVE + frame.height + 45
+    turned = f"rotate({turn:.2f} {x:.1f} {y:.1f})"
     return (
-        f'<path class="arrow" transform="rotate({turn:.2f} {x:.1f} {y:.1f})" '
-        f'd="M{x:.1f} {y - 15:.1f}l8 28l-8 -6l-8 6z"/>'
-        f'<text x="{x - 14:.1f}" y="{y + 6:.1f}" text-anchor="end">N</text>'
+        element("path", class_="arrow", transform=turned, d=f"M{x:.1f} {y - 15:.1f}l8 28l-8 -6l-8 6z"),
+        element("text", "N", x=x - 14, y=y + 6, text_anchor="end"),
     )

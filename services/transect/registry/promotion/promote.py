@@ -12,6 +12,7 @@ from pathlib import Path
 
 from transect.datasets import Dataset, dataset_digest, load_dataset
 from transect.errors import InputError, NotRegisteredError, PromotionRefusedError, RegistryError, TransectError
+from transect.pages.templates import require_jinja
 from transect.redaction import without_secrets
 from transect.registry.client import names
 from transect.registry.client.connection import mlflow_errors_as
@@ -81,8 +82,8 @@ def promote(
     cases its digest must be the one in the candidate's tag. `force` (with a reason) overrides the
     gate. Every verdict is recorded as a run of the experiment `promotion` and as tags of the version.
     Raises PromotionRefusedError with every reason if the gate refuses, the models cannot be compared, or
-    production moved during the evaluation; InputError for `force` without a reason or limits of an unknown
-    class; NotRegisteredError if the candidate does not exist.
+    production moved during the evaluation; InputError for `force` without a reason, limits of an unknown
+    class, or without Jinja2; NotRegisteredError if the candidate does not exist.
     """
     if force and not reason.strip():
         raise InputError("A forced promotion needs a reason, which is kept with the version: --reason TEXT.")
@@ -92,6 +93,8 @@ def promote(
     holder = _holder(registry, challenger.name)
     if holder is not None and holder.version == challenger.version:
         return _nothing_to_do(challenger)
+    # The verdict's page comes after the evaluation, which may take an hour.
+    require_jinja()
     case = _examine(
         registry,
         Case(challenger=challenger, holder=holder, gate=gate or GateConfig(), actor=actor, reason=reason),

@@ -1,4 +1,8 @@
-"""Verification of MLflow's webhook signatures."""
+"""Verification of MLflow's webhook signatures.
+
+The scheme is that of Standard Webhooks (standardwebhooks.com), whose library reads other header names and a secret in
+base64; MLflow has names of its own and uses the secret as it is.
+"""
 
 import base64
 import hashlib

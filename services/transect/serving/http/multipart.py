@@ -1,7 +1,8 @@
 """Streaming multipart/form-data parser: each file is available as soon as it is complete.
 
 Starlette's own parser returns the files after the last byte of the body, and keeps large ones on disk until then.
-Here detection in one file can run while the next one is uploaded.
+Here detection in one file can run while the next one is uploaded. The push parser below is that of python-multipart,
+the library under Starlette's, so that one parser reads every form.
 """
 
 from dataclasses import dataclass

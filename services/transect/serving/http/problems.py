@@ -1,4 +1,7 @@
-"""Error responses as RFC 9457 problem+json, the format of every route except /v2."""
+"""Error responses as RFC 9457 problem+json, the format of every route except /v2.
+
+No library: the statuses follow from our own classes of errors, and /v2 needs the same errors in another format.
+"""
 
 import logging
 from collections.abc import Mapping

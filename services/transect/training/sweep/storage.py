@@ -3,6 +3,8 @@
 Optuna and MLflow both have a table `alembic_version`, and each would misread the other's as an unknown
 version of its own. So they never share a schema: in a database that MLflow uses, the trials are in the
 schema `transect_sweeps`.
+
+Calls are retried by a loop of ours and no library: one pause between tries, and at the end a message of ours.
 """
 
 import logging
