@@ -20,12 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from benchmarks.reporting import Bar, Report, Table, cores
-from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.census.estimates.factor import estimate_factor
 from transect.census.estimates.rates import IntervalEstimate
-
-FloatArray = NDArray[np.float64]
 
 SHARES = (0.8, 0.9, 0.95, 0.99, 0.999)
 ANIMALS, IMAGES = (20, 62, 200, 500), (10, 30, 100, 200)

@@ -21,14 +21,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from benchmarks.reporting import Bar, Report, Table, cores
-from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.census.counting.tally import StratumSample, estimate_species
 from transect.census.estimates.correction import Correction, correct_species, spread_factor
 from transect.census.estimates.estimate import DEFAULT_METHOD, jolly2
 from transect.engine import BackgroundCounts, ValidationCounts
-
-FloatArray = NDArray[np.float64]
 
 TRANSECTS, FLOWN, PHOTOS = 200, 20, 50
 SIZES_CV, SUIT_CV, HERD = 0.2, 0.5, 5.0

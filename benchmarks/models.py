@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from transect.datasets import load_dataset
 from transect.engine import MODEL_FILE, PackageManifest, Precision, read_manifest, write_manifest
 from transect.engine.backends.choice import choose_precision, native_precisions
 from transect.imagery import decode_image, encode_jpeg
-from transect.registry import build_package, connect
+from transect.registry import ExportedModel, ModelMeasurements, build_package, connect
 from transect.settings import Settings, load_settings
 from transect.synth import make_dataset, make_survey
 from transect.training.config.pretrained import STARTER, STARTER_ARCHITECTURE
@@ -40,27 +39,25 @@ def made_package(folder: Path, work: Path) -> Path:
     from transect.training.config.safe_load import load_checkpoint
     from transect.training.packaging.evaluation import evaluate_model
     from transect.training.packaging.onnx_export import export_onnx
-    from transect.training.packaging.variant_benchmark import ExportedModel, make_variants
+    from transect.training.packaging.variant_benchmark import DraftPackage, make_variants
 
     export_onnx(STARTER, folder / MODEL_FILE, IMAGE_SIZE, "anchor-free")
-    package: dict[str, Any] = {
-        "onnx": folder / MODEL_FILE,
-        "weights": STARTER,
-        "names": tuple(load_checkpoint(STARTER).names.values()),
-        "image_size": IMAGE_SIZE,
-        "head_kind": "anchor-free",
-        "architecture": STARTER_ARCHITECTURE,
-        "iou": IOU,
-    }
+    model = ExportedModel(
+        onnx=folder / MODEL_FILE,
+        weights=STARTER,
+        names=tuple(load_checkpoint(STARTER).names.values()),
+        image_size=IMAGE_SIZE,
+        head_kind="anchor-free",
+        architecture=STARTER_ARCHITECTURE,
+        iou=IOU,
+    )
     dataset = load_dataset(make_dataset(work / "dataset", train=128, val=240, test=8, tile=IMAGE_SIZE))
     settings = load_settings({}, None)
-    found = evaluate_model(dataset, settings, **package)
-    described = ExportedModel.describe(folder, **package, conf=found.conf)
-    report = make_variants(described, dataset, PrecisionRecipe(), settings)
+    found = evaluate_model(model, dataset, settings)
+    report = make_variants(DraftPackage.of(model, found.conf), dataset, PrecisionRecipe(), settings)
     variants = tuple(one.variant for one in report.measured)
-    return build_package(
-        folder / "package", **package, conf=found.conf, variants=variants, validation_counts=found.counts
-    )
+    measured = ModelMeasurements(conf=found.conf, variants=variants, validation_counts=found.counts)
+    return build_package(folder / "package", model, measured)
 
 
 def passed(manifest: PackageManifest, precision: Precision) -> bool:

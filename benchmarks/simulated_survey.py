@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from transect.census.ground.geometry import FloatArray, Grid
+from transect.arrays import FloatArray, IntArray
+from transect.census.ground.geometry import Grid
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.detect import FrameDetections
-
-IntArray = NDArray[np.int64]
 
 SPECIES = ("gazelle", "wildebeest", "zebra")
 WIDTH, HEIGHT, GSD_M, ABOVE_M = 4000, 3000, 0.024, 80.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from transect.census import CensusConfig, CensusResult, run_census
+from transect.census import CensusConfig, CensusResult, load_survey, run_census
 from transect.census.ground.geometry import Grid
 from transect.engine import Detector
 from transect.settings import load_settings
@@ -80,7 +80,7 @@ def paint_survey(folder: Path, photos: int = 5, seed: int = 0) -> Painted:
 
 def count(survey: Path, out: Path, detector: Detector) -> CensusResult:
     """The census of a painted survey."""
-    return run_census(survey, out=out, detector=detector, config=CONFIG, settings=load_settings({}, None))
+    return run_census(load_survey(survey), out=out, detector=detector, config=CONFIG, settings=load_settings({}, None))
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

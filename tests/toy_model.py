@@ -15,11 +15,12 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from transect.registry import build_package
+from transect.registry import ExportedModel, ModelMeasurements, PackageOrigin, build_package
 
 COLOURS = {"red": (255, 20, 20), "green": (20, 255, 20), "blue": (20, 20, 255)}
 SIZE = 64
 CELL = 16
+TOY_MEASUREMENTS = ModelMeasurements(conf=0.25)
 
 
 def write_toy_onnx(path: Path, shift: float = 0.0, blind: Sequence[str] = ()) -> Path:
@@ -64,22 +65,34 @@ def write_toy_onnx(path: Path, shift: float = 0.0, blind: Sequence[str] = ()) ->
 
 
 def build_toy_package(
-    out: Path, *, shift: float = 0.0, blind: Sequence[str] = (), weights: bytes = b"weights", **fields: Any
+    out: Path,
+    *,
+    shift: float = 0.0,
+    blind: Sequence[str] = (),
+    weights: bytes = b"weights",
+    names: Sequence[str] = tuple(COLOURS),
+    measured: ModelMeasurements = TOY_MEASUREMENTS,
+    origin: PackageOrigin | None = None,
 ) -> Path:
-    """A model package around the network; `fields` as in build_package."""
+    """A model package around the network."""
     onnx_path = write_toy_onnx(out.with_name(f"{out.name}.onnx"), shift, blind)
     weights_path = out.with_name(f"{out.name}.pt")
     weights_path.write_bytes(weights)
-    known: dict[str, Any] = {
-        "names": tuple(COLOURS),
-        "image_size": SIZE,
-        "stride": CELL,
-        "head_kind": "anchor-free",
-        "architecture": "toy",
-        "conf": 0.25,
-        "iou": 0.5,
-    }
-    return build_package(out, onnx=onnx_path, weights=weights_path, **{**known, **fields})
+    return build_package(out, toy_export(onnx_path, weights_path, names), measured, origin)
+
+
+def toy_export(onnx_path: Path, weights: Path, names: Sequence[str] = tuple(COLOURS)) -> ExportedModel:
+    """The network as an export leaves it."""
+    return ExportedModel(
+        onnx=onnx_path,
+        weights=weights,
+        names=tuple(names),
+        image_size=SIZE,
+        stride=CELL,
+        head_kind="anchor-free",
+        architecture="toy",
+        iou=0.5,
+    )
 
 
 def paint(cells: Sequence[tuple[int, int, str]], size: int = SIZE) -> np.ndarray[Any, np.dtype[np.uint8]]:

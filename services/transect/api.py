@@ -99,7 +99,7 @@ def run_census(
 
     with open_detector(model or definition.model or "", settings) as detector:
         return count(
-            Path(survey),
+            definition,
             out=Path(out) if out is not None else Path("results") / definition.name,
             detector=detector,
             config=config or CensusConfig(),

@@ -13,6 +13,7 @@ The dialect is YAML 1.1 as PyYAML parses it, with these rules:
 
 import codecs
 import difflib
+import hashlib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -80,11 +81,15 @@ class _Written:
 
 
 class YamlMapping(dict[str, Any]):
-    """The content of a file with the position of each value; contains plain dicts, lists and values."""
+    """The content of a file with the position of each value; contains plain dicts, lists and values.
 
-    def __init__(self, path: Path, content: Mapping[str, Any], written: Mapping[Keys, _Written]) -> None:
+    `sha256` is that of the bytes that were read, as 64 lower-case hexadecimal digits.
+    """
+
+    def __init__(self, path: Path, content: Mapping[str, Any], written: Mapping[Keys, _Written], sha256: str) -> None:
         super().__init__(content)
         self.path = path
+        self.sha256 = sha256
         self._written = written
 
     def where(self, *keys: str | int) -> str:
@@ -120,17 +125,19 @@ def read_yaml_mapping(path: Path, failure: type[TransectError], what: str = "", 
     `failure` in one sentence, with line and column if available.
     """
     name = f"{what} {path}".strip()
-    text = _decode(_read_bytes(path, name, failure, hint), name, failure)
+    content = _read_bytes(path, name, failure, hint)
+    sha256 = hashlib.sha256(content).hexdigest()
+    text = _decode(content, name, failure)
     try:
         read = _Reader(_compose(text))
     except _ProblemError as problem:
         raise failure(problem.sentence(name)) from problem
     if read.value is None:
-        return YamlMapping(path, {}, {})
+        return YamlMapping(path, {}, {}, sha256)
     if not isinstance(read.value, dict):
         actual = "a list" if isinstance(read.value, list) else repr(read.value)
         raise failure(f"{name} must be a mapping: it must hold `key: value` lines, not {actual} ({read.start}).")
-    return YamlMapping(path, read.value, read.written)
+    return YamlMapping(path, read.value, read.written, sha256)
 
 
 def read_yaml_value(text: str, name: str, failure: type[TransectError] = InputError) -> Any:

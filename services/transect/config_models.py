@@ -63,6 +63,8 @@ def first_problem(error: ValidationError, model: type[BaseModel], what: str = "t
         clause = unknown_key(loc[-1], _known_keys(model, loc[:-1]), what)
         return f"{place}{clause.removeprefix(repr(str(loc[-1])))}"
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        reason = "it must hold `key: value` lines"
     value = first.get("input")
     shown = f" (it is {value!r})" if isinstance(value, str | int | float | bool) and place else ""
     return f"{place + ': ' if place else ''}{reason[:1].lower() + reason[1:]}{shown}"

@@ -21,13 +21,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from transect.census import CensusResult, load_config, run_census
+from transect.census import CensusResult, load_config, load_survey, run_census
 from transect.errors import PromotionRefusedError, TransectError
 from transect.files import atomic_write_json
 from transect.registry import connect, load_gate, promote
 from transect.settings import Settings, load_settings
 from transect.synth import SurveyTruth, make_dataset, make_survey
 from transect.training import TrainOutcome, TrainRequest, train
+from transect.wording import count_of
 
 _RECIPE = Path("configs/train/demo.yaml")
 _GATE = Path("configs/promotion.yaml")
@@ -135,7 +136,7 @@ def _ask_service(settings: Settings, image: Path, log: Path) -> str:
             process.wait(timeout=30)
     model = answer["model"]
     return (
-        f"POST {base}/v1/detect {image.name}: {len(answer['detections'])} animals, "
+        f"POST {base}/v1/detect {image.name}: {count_of(len(answer['detections']), 'animal')}, "
         f"answered by {model['name']} version {model['version']}"
     )
 
@@ -164,7 +165,11 @@ def _count(settings: Settings, out: Path) -> CensusResult:
     resolved = registry.resolve(f"models:/{settings.model_name}@{settings.model_alias}")
     with registry.open(resolved) as detector:
         result = run_census(
-            out / "survey", out=out / "results", detector=detector, config=load_config(_CENSUS), settings=settings
+            load_survey(out / "survey", settings.dem_path),
+            out=out / "results",
+            detector=detector,
+            config=load_config(_CENSUS),
+            settings=settings,
         )
     registry.log_census_run("sample", *result.as_run())
     return result

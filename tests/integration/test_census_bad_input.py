@@ -364,7 +364,7 @@ def test_what_cannot_be_used_is_listed_and_the_rest_is_counted(run: Run, survey:
     assert manifest["images"]["counted"] == counted
     estimates = json.loads((census.results / "estimate.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert {one["n"] for one in estimates["estimates"]} == {2}
-    assert "1 files or rows to check" in census.out
+    assert "1 file or row to check" in census.out
     report = (census.results / "report.html").read_text(encoding="utf-8")
     assert words.split("'")[0] in report
 

@@ -146,7 +146,7 @@ def the_sentence(log: str) -> str:
 
 def searched(log: str) -> int:
     """How many photos a run says that it searched itself."""
-    found = re.search(r"^(\d+) photos searched, \d+ found earlier\.$", log, re.MULTILINE)
+    found = re.search(r"^(\d+) photos? searched, \d+ found earlier\.$", log, re.MULTILINE)
     assert found, log
     return int(found[1])
 

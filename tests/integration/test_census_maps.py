@@ -43,7 +43,7 @@ def test_maps_are_counted_where_they_lie_and_overlapping_tiles_once(dot_package:
     (folder / "survey.yaml").write_text("sampling: total\nstrata: [{name: plain, area_km2: 0.02}]\n")
     with Detector.open(dot_package, threads=1) as detector:
         result = run_census(
-            folder,
+            load_survey(folder),
             out=tmp_path / "out",
             detector=detector,
             config=CensusConfig(overlap=16, thumbnails=2),

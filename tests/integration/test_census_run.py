@@ -297,7 +297,7 @@ def test_another_photo_or_option_is_another_run(copy: Path, detector: Detector, 
     (copy / "images" / "T1" / "T1_000.png").unlink()
     fewer = count(copy, tmp_path / "out", detector)
     other = run_census(
-        copy,
+        load_survey(copy),
         out=tmp_path / "out",
         detector=detector,
         config=CONFIG.model_copy(update={"gps_error_m": 0.5}),
@@ -305,6 +305,18 @@ def test_another_photo_or_option_is_another_run(copy: Path, detector: Detector, 
     )
     assert len({first.folder, fewer.folder, other.folder}) == 3
     assert fewer.issues[0].kind == "unused"
+
+
+def test_a_survey_that_was_edited_since_it_was_read_is_not_counted(
+    copy: Path, detector: Detector, tmp_path: Path
+) -> None:
+    """The model may take minutes to fetch; its name came from the survey.yaml that was read before."""
+    survey = load_survey(copy)
+    described = copy / "survey.yaml"
+    described.write_text(described.read_text() + "# edited\n")
+    with pytest.raises(SurveyError, match=r"survey\.yaml of survey .* changed while the census ran"):
+        run_census(survey, out=tmp_path / "out", detector=detector, config=CONFIG, settings=load_settings({}, None))
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_files_are_listed_and_the_rest_is_counted(

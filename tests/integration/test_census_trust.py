@@ -14,7 +14,7 @@ from PIL import Image
 
 from package_fixtures import with_profile
 from painted_surveys import CONFIG, HEIGHT, NAMES, WIDTH, Painted, paint_survey, rows_of
-from transect.census import CensusConfig, CensusResult, run_census
+from transect.census import CensusConfig, CensusResult, load_survey, run_census
 from transect.census.compare import compare
 from transect.census.saved_result import read_census
 from transect.cli.census import _print_comparison, print_counts
@@ -44,7 +44,9 @@ def opened(package: Path) -> Iterator[Detector]:
 
 def count(survey: Path, out: Path, package: Path, config: CensusConfig = _WARN) -> CensusResult:
     with opened(package) as detector:
-        return run_census(survey, out=out, detector=detector, config=config, settings=load_settings({}, None))
+        return run_census(
+            load_survey(survey), out=out, detector=detector, config=config, settings=load_settings({}, None)
+        )
 
 
 def profile_of(survey: Path, plain: CensusResult, detector: Detector, brighter: int = 0) -> ValidationProfile:

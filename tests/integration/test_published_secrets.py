@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiny_datasets import write_spots_dataset
-from transect.census import CensusConfig, run_census
+from transect.census import CensusConfig, load_survey, run_census
 from transect.registry import connect, promote, rollback
 from transect.settings import Settings, load_settings
 from transect.synth import make_survey
@@ -106,7 +106,7 @@ def said(settings: Settings) -> str:
         described.write_text(f"{described.read_text()}# password: {CANARY}20x\n")
         with registry.open(registry.resolve("production")) as detector:
             run_census(
-                place / "survey",
+                load_survey(place / "survey"),
                 out=place / "results",
                 detector=detector,
                 config=CensusConfig(),

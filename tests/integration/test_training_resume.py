@@ -106,7 +106,7 @@ def test_a_stopped_run_is_killed_with_its_artifacts(stopped: Path, registry: Reg
     [
         ((), "others", r"others.data\.yaml is not the one that .* --resume --new-run"),
         (("optimizer=SGD",), "spots", "optimizer was AdamW in .* and cannot change on the way"),
-        (("epochs=1",), "spots", r"\d+ epochs are trained and epochs=1; give more epochs"),
+        (("epochs=1",), "spots", r"\d+ epochs? (is|are) trained and epochs=1; give more epochs"),
     ],
 )
 def test_what_cannot_change_is_refused(

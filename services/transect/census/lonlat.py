@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from pyproj import Geod
 from shapely import box, get_parts, transform
 from shapely.geometry import MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
-FloatArray = NDArray[np.float64]
+from transect.arrays import FloatArray
 
 _WGS84 = Geod(ellps="WGS84")
 # A side of 0.02 degrees (2 km) leaves a line on the grid by less than 0.1 m up to 60 degrees of latitude.

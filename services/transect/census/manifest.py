@@ -21,7 +21,7 @@ from transect.census.sightings.scales import Resampling
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import sha256_file
-from transect.picture_files import count_reasons
+from transect.pictures.files import count_reasons
 
 
 def input_digests(survey: Survey) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from transect.census.counting.count import Census, Model, count_survey
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections
-from transect.census.inputs.survey import Survey, load_survey
+from transect.census.inputs.survey import Survey
 from transect.census.manifest import census_manifest, created_at, input_digests, run_name, survey_digest
 from transect.census.outputs.files import write_outputs
 from transect.census.outputs.result_folder import explain_write_errors, lock_result_folder
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_census(
-    survey: Path,
+    survey: Survey,
     *,
     out: Path,
     detector: Detector,
@@ -34,7 +34,7 @@ def run_census(
     settings: Settings,
     record: Callable[[CensusResult], None] | None = None,
 ) -> CensusResult:
-    """Count a survey and write the results to `out`/RUN.
+    """Count a survey, as load_survey read it, and write the results to `out`/RUN.
 
     RUN is a hash of the photos, survey.yaml, flights.csv, the DEM, the model package and the options, so that the same
     command resumes in the same folder; the detections in each photo are cached in `out`/work. `record` is called with
@@ -42,13 +42,14 @@ def run_census(
     meanwhile, InputError for an `out` that cannot be written or that another census has locked; a photo that cannot be
     used becomes an issue.
     """
-    loaded = load_survey(survey, settings.dem_path)
-    inputs = input_digests(loaded)
-    species = reported_species(loaded, detector.manifest.names)
+    inputs = input_digests(survey)
+    # A model was fetched and opened since survey.yaml was read.
+    _require_unchanged(survey, {**inputs, "survey.yaml": survey.sha256}, inputs)
+    species = reported_species(survey, detector.manifest.names)
     options = config.detect_options(settings)
-    corrections = species_corrections(loaded, species, detector.manifest, options)
+    corrections = species_corrections(survey, species, detector.manifest, options)
     target = target_gsd(config, detector.manifest)
-    plan = plan_census(loaded, config)
+    plan = plan_census(survey, config)
     plan = replace(plan, frames=with_scales(plan.frames, target))
     with lock_result_folder(out):
         with explain_write_errors(out):
@@ -60,7 +61,7 @@ def run_census(
                 workers=decoding_workers(config.workers, detector.backend),
                 max_pixels=settings.max_pixels,
             )
-            _require_unchanged(loaded, inputs)
+            _require_unchanged(survey, inputs, input_digests(survey))
             census = count_survey(
                 plan, found, species, config, corrections=corrections, model=_model(detector, options)
             )
@@ -158,10 +159,9 @@ def _require_trust(census: Census, config: CensusConfig) -> None:
             )
 
 
-def _require_unchanged(survey: Survey, inputs: Mapping[str, str]) -> None:
-    now = input_digests(survey)
-    for name in {**inputs, **now}:
-        if inputs.get(name) != now.get(name):
+def _require_unchanged(survey: Survey, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
             raise SurveyError(
                 f"{name} of survey {survey.folder} changed while the census ran, so its numbers would be of neither; "
                 "run the same command again: what was found in the photos is kept."

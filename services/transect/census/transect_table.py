@@ -9,6 +9,7 @@ from pathlib import Path
 from transect.census.counting.tally import StratumSample
 from transect.census.inputs.table import TableRow, folded, read_table
 from transect.errors import InputError
+from transect.wording import count_of
 
 TRANSECT_COLUMNS = ("stratum", "transect", "species", "area_km2", "count")
 STRATUM_COLUMNS = ("stratum", "area_km2")
@@ -106,7 +107,8 @@ def _sample(row: TableRow, flown: Mapping[str, _Transect], species: str) -> Stra
             "area_km2", f"stratum {name!r} has {area:g} km2, less than the {sampled:g} km2 of its transects"
         )
     if possible is not None and possible < max(len(flown), 1):
-        raise row.problem(_OPTIONAL, f"{possible:g} is less than the {len(flown)} transects flown in {name!r}")
+        known = count_of(len(flown), "transect")
+        raise row.problem(_OPTIONAL, f"{possible:g} is less than the {known} flown in {name!r}")
     counts = tuple(one.counts.get(species, (0, 0))[0] for one in flown.values())
     return StratumSample(
         stratum=name,

@@ -15,6 +15,7 @@ from transect.cli.defaults import config_file
 from transect.cli.interrupt import stoppable
 from transect.errors import InputError, RegistryError
 from transect.settings import Settings, load_settings
+from transect.wording import count_of
 
 if TYPE_CHECKING:
     from transect.census import CensusResult
@@ -218,4 +219,5 @@ def print_counts(result: "CensusResult") -> None:
             "corrected: for what the detector misses and mistakes and survey.yaml's factors; counts.csv has each step."
         )
     if result.issues:
-        print(f"{len(result.issues)} files or rows to check; failures.csv and the report name each with its reason.")
+        files = count_of(len(result.issues), "file or row", "files or rows")
+        print(f"{files} to check; failures.csv and the report name each with its reason.")

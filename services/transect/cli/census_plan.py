@@ -11,8 +11,9 @@ from rich.table import Table
 
 from transect.api import open_detector
 from transect.errors import PackageError, RegistryError
-from transect.picture_files import count_reasons
+from transect.pictures.files import count_reasons
 from transect.settings import Settings
+from transect.wording import count_of
 
 if TYPE_CHECKING:
     from transect.census import CensusConfig
@@ -51,7 +52,7 @@ def _print(planned: "DryRun") -> None:
     table.add_row("images", f"{planned.images}, of which {planned.placed} can be placed on the ground")
     for camera in planned.cameras:
         lens = f"{camera['focal_mm']:g} mm, {camera['pixel_pitch_um']:.3g} µm a pixel ({camera['source']})"
-        table.add_row("camera", escape(f"{camera['camera']}: {camera['photos']} photos, {lens}"))
+        table.add_row("camera", escape(f"{camera['camera']}: {count_of(camera['photos'], 'photo')}, {lens}"))
     table.add_row("height above ground", _spread(planned.height_m, 1, "m"))
     table.add_row("ground sample distance", _spread(planned.gsd_m, 100, "cm"))
     table.add_row("tilt", _spread(planned.off_nadir_deg, 1, "°"))
@@ -68,9 +69,8 @@ def _print(planned: "DryRun") -> None:
         table.add_row("overlap", forward + rest)
     table.add_row("transects", str(planned.transects))
     for one in planned.strata:
-        sampled = (
-            f"{one.transects} transects, {one.sampled_km2:.4g} of {one.area_km2:.4g} km² ({one.sampled_share:.1%})"
-        )
+        area = f"{one.sampled_km2:.4g} of {one.area_km2:.4g} km² ({one.sampled_share:.1%})"
+        sampled = f"{count_of(one.transects, 'transect')}, {area}"
         table.add_row(escape(f"stratum {one.stratum}"), sampled)
     if planned.resampling is not None:
         table.add_row("searched at", _resampling(planned.resampling))
@@ -115,7 +115,7 @@ def _time(planned: "DryRun") -> str:
         if minutes < 120
         else f"{minutes / 60:.1f} h"
     )
-    return f"{duration} for {expected.tiles} tiles (from {expected.timed} photos)"
+    return f"{duration} for {count_of(expected.tiles or 0, 'tile')} (from {count_of(expected.timed, 'photo')})"
 
 
 def _print_issues(what: str, issues: "Sequence[Issue]") -> None:

@@ -12,8 +12,9 @@ from transect.engine import DetectOptions, Detector, ImageResult
 from transect.errors import ImageError, InputError
 from transect.files import atomic_write
 from transect.imagery import LONGEST_JPEG_SIDE, Raster, annotate, encode_jpeg, open_raster
-from transect.picture_files import count_reasons, find_pictures
-from transect.picture_kinds import READ_NAMES
+from transect.pictures.files import count_reasons, find_pictures
+from transect.pictures.kinds import READ_NAMES
+from transect.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def find_images(paths: Sequence[Path]) -> InputImages:
         images |= dict.fromkeys(sorted([*found.pictures, *unusable]))
         if found.left_out:
             kinds = ", ".join(f"{count} {reason}" for reason, count in count_reasons(found.left_out).items())
-            logger.info("%s: %d files are left out: %s.", path, len(found.left_out), kinds)
+            files = count_of(len(found.left_out), "file is", "files are")
+            logger.info("%s: %s left out: %s.", path, files, kinds)
     return InputImages(tuple(images), refused)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from transect.wording import count_of
+
 app = typer.Typer(help="Make sample surveys and training sets with known truth.", no_args_is_help=True)
 
 
@@ -45,7 +47,7 @@ def survey(
         speed_m_s=speed,
         animal_speed_m_s=animal_speed,
     )
-    print(f"{truth.frames} frames in {out}")
+    print(f"{count_of(truth.frames, 'frame')} in {out}")
     for species, count in truth.photographed.items():
         print(f"  {species}: {count} photographed of {truth.population[species]} in the area")
 

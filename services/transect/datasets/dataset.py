@@ -13,6 +13,7 @@ from transect.datasets.images import Listing, image_size, list_images, require_u
 from transect.datasets.label_files import LabelFiles, find_label_files
 from transect.datasets.labels import read_rows
 from transect.errors import DatasetError
+from transect.wording import count_of
 
 SplitName = Literal["train", "val", "test"]
 
@@ -144,7 +145,8 @@ def _class_names(document: YamlMapping, path: Path) -> tuple[str, ...]:
         raise DatasetError(document.placed(f"{path}: names holds the same class twice: {twice}", "names"))
     count = document.get("nc")
     if count is not None and str(count) != str(len(cleaned)):
-        raise DatasetError(document.placed(f"{path}: nc is {count}, but names holds {len(cleaned)} classes", "nc"))
+        classes = count_of(len(cleaned), "class", "classes")
+        raise DatasetError(document.placed(f"{path}: nc is {count}, but names holds {classes}", "nc"))
     return cleaned
 
 

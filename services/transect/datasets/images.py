@@ -9,9 +9,10 @@ from typing import Self
 from transect.datasets.labels import label_path
 from transect.errors import DatasetError, ImageError
 from transect.imagery import inspect_picture
-from transect.jpeg import is_whole
-from transect.picture_files import Aside, find_pictures
-from transect.picture_kinds import READ_SUFFIXES
+from transect.pictures.files import Aside, find_pictures
+from transect.pictures.jpeg import is_whole
+from transect.pictures.kinds import READ_SUFFIXES
+from transect.wording import count_of
 
 # A training decodes several whole pictures at a time, with 3 bytes per pixel.
 _MOST_PIXELS = 180_000_000
@@ -40,13 +41,14 @@ class Listing:
         """A sentence for each kind of file that is not used, with the number of files."""
         # Files that are no pictures, such as labels, need no remark.
         reasons = Counter(one.reason for one in self.left_out if not one.reason.startswith("no picture"))
-        found = [f"{split}: {count} files are left out ({reason})." for reason, count in sorted(reasons.items())]
+        found = [
+            f"{split}: {count_of(count, 'file is', 'files are')} left out ({reason})."
+            for reason, count in sorted(reasons.items())
+        ]
         if self.unusable:
             first = self.unusable[0]
-            found.append(
-                f"{split}: {len(self.unusable)} pictures without a label are not used, such as {first.path}, "
-                f"which {first.reason}."
-            )
+            pictures = count_of(len(self.unusable), "picture without a label is", "pictures without a label are")
+            found.append(f"{split}: {pictures} not used, such as {first.path}, which {first.reason}.")
         return found
 
 

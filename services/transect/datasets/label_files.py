@@ -9,7 +9,8 @@ from pathlib import Path
 
 from transect.datasets.labels import label_path, read_rows
 from transect.errors import DatasetError
-from transect.picture_kinds import READ_SUFFIXES
+from transect.pictures.kinds import READ_SUFFIXES
+from transect.wording import count_of
 
 # If this share of a split lacks labels while as many label files are left over, the layout is misread. Smaller shares
 # are empty ground, and pictures that were removed.
@@ -50,12 +51,11 @@ class LabelFiles:
                 f"such as {self.beside[0]}."
             )
         if self.doubled:
-            found.append(
-                f"{split}: {len(self.doubled)} images have a second label file beside them, such as "
-                f"{self.doubled[0]}; it is not used."
-            )
+            pictures = count_of(len(self.doubled), "image has", "images have")
+            found.append(f"{split}: {pictures} a second label file, such as {self.doubled[0]}; it is not used.")
         if self.unused:
-            found.append(f"{split}: {len(self.unused)} label files belong to no image, such as {self.unused[0]}.")
+            files = count_of(len(self.unused), "label file belongs", "label files belong")
+            found.append(f"{split}: {files} to no image, such as {self.unused[0]}.")
         return found
 
 
@@ -75,13 +75,13 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
         return any(_folded(label.stem) in stems(folder) for folder in (label.parent, _picture_folder(label)))
 
     placed = {name: [_find(image, listed) for image in images] for name, images in splits.items()}
-    used = {_identity(path) for found in placed.values() for path, _, there, _ in found if there}
+    used = {_identity(one.path) for found in placed.values() for one in found if one.exists}
     own = {name: _label_folders(images) for name, images in splits.items()}
     owned = {folder for folders in own.values() for folder in folders}
     result = {}
     for name, found in placed.items():
-        paths = tuple(path for path, *_ in found)
-        missing = tuple(number for number, (_, _, there, _) in enumerate(found) if not there)
+        paths = tuple(one.path for one in found)
+        missing = tuple(number for number, one in enumerate(found) if not one.exists)
         # A folder of another split is searched by that split.
         folders = dict.fromkeys((*own[name], *(below for below in _below(own[name]) if below not in owned)))
         unused = tuple(
@@ -94,8 +94,8 @@ def find_label_files(splits: Mapping[str, Sequence[Path]], root: Path) -> dict[s
         result[name] = LabelFiles(
             paths,
             missing,
-            tuple(path for path, beside, there, _ in found if there and beside),
-            tuple(double for *_, double in found if double is not None),
+            tuple(one.path for one in found if one.beside),
+            tuple(one.double for one in found if one.double is not None),
             unused,
         )
         _require_fitting(name, splits[name], result[name], lambda path: _identity(path) in used or pictured(path), root)
@@ -114,17 +114,28 @@ def _below(folders: Mapping[Path, bool]) -> list[Path]:
     return [Path(found) for folder, labels_alone in folders.items() if labels_alone for found, *_ in os.walk(folder)]
 
 
-def _find(image: Path, listed: _Listed) -> tuple[Path, bool, bool, Path | None]:
-    """The label file of an image, whether it is beside it, whether it exists, and a second one that is not used."""
+@dataclass(frozen=True, kw_only=True)
+class _LabelFile:
+    """The label file of an image, or where one is expected. `beside` is true for one that lies beside its image;
+    `double` is a second one there, which is not used.
+    """
+
+    path: Path
+    exists: bool = True
+    beside: bool = False
+    double: Path | None = None
+
+
+def _find(image: Path, listed: _Listed) -> _LabelFile:
     expected = label_path(image)
     kept = _in_folder(expected, listed)
     neighbour = image.with_suffix(".txt")
     beside = _in_folder(neighbour, listed) if neighbour.parent != expected.parent else None
     if kept is not None:
-        return kept, False, True, beside
+        return _LabelFile(path=kept, double=beside)
     if beside is not None:
-        return beside, True, True, None
-    return expected, False, False, None
+        return _LabelFile(path=beside, beside=True)
+    return _LabelFile(path=expected, exists=False)
 
 
 def _in_folder(wanted: Path, listed: _Listed) -> Path | None:

@@ -12,6 +12,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.engine.backends import Backend, open_package_backend
 from transect.engine.box_reader import BoxReader, box_reader
 from transect.engine.boxes.heads import check_output
@@ -32,8 +33,6 @@ from transect.engine.types import Boxes, DetectOptions, ImageResult, ModelRef, S
 from transect.errors import PackageError, StoppedError
 from transect.imagery import LetterboxTransform, Raster, Tile, as_raster, count_tiles, letterbox
 from transect.settings import Settings
-
-FloatArray = NDArray[np.float64]
 
 # Pixels of a large raster that are read ahead: 96 MB as RGB.
 _AHEAD_PIXELS = 32_000_000

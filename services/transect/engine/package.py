@@ -23,6 +23,7 @@ INT8_FILES = ("model.int8.xml", "model.int8.bin")
 FP16_FILES = ("model.fp16.onnx",)
 WEIGHTS_FILE = "weights.pt"
 
+HeadKind = Literal["anchor-free", "end-to-end"]
 FastPrecision = Literal["bf16", "int8", "fp16", "tf32"]
 Precision = Literal["fp32"] | FastPrecision
 
@@ -122,7 +123,7 @@ class PackageManifest(_Value):
     image_size: int = Field(ge=32)
     stride: int = Field(default=32, ge=1)
     letterbox: LetterboxRule = LetterboxRule()
-    head_kind: Literal["anchor-free", "end-to-end"]
+    head_kind: HeadKind
     architecture: str
     conf: _Share
     iou: _Share

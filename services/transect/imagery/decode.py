@@ -14,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 from transect.errors import ImageError, ImageTooLargeError
 from transect.imagery.depth import Depth, as_rgb, depth_of
 from transect.imagery.orientation import orientation_of, upright
-from transect.jpeg import decode_plain
-from transect.picture_kinds import READ_NAMES, READ_SUFFIXES, kind_of_stream
+from transect.pictures.jpeg import decode_plain
+from transect.pictures.kinds import READ_NAMES, READ_SUFFIXES, kind_of_stream
 
-# Pillow's names of picture_kinds.READ_KINDS. Its JPEG reader reads MPO too; naming MPO makes Pillow fail on every
+# Pillow's names of READ_KINDS. Its JPEG reader reads MPO too; naming MPO makes Pillow fail on every
 # other format.
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "AVIF")
 IMAGE_SUFFIXES = READ_SUFFIXES

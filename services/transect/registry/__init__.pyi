@@ -26,6 +26,9 @@ from transect.registry.versions.cache import LocalCache as LocalCache
 from transect.registry.versions.cache import ResolvedVersion as ResolvedVersion
 from transect.registry.versions.census_basis import CensusBasis as CensusBasis
 from transect.registry.versions.listing import VersionRow as VersionRow
+from transect.registry.versions.package_parts import ExportedModel as ExportedModel
+from transect.registry.versions.package_parts import ModelMeasurements as ModelMeasurements
+from transect.registry.versions.package_parts import PackageOrigin as PackageOrigin
 from transect.registry.versions.publish import ModelVersion as ModelVersion
 from transect.registry.versions.reference import Reference as Reference
 from transect.registry.versions.reference import parse_reference as parse_reference

@@ -15,6 +15,7 @@ from transect.synth.drawing.view import View
 from transect.synth.land.biomes import draw_biome
 from transect.synth.savanna import GSD, survey_cover, survey_dusk, survey_ground, survey_light
 from transect.synth.scene import Scene
+from transect.wording import count_of
 
 _NAMES = tuple(kind.name for kind in SPECIES)
 # Side in pixels of the picture that a biome is drawn for: its rocks and dead wood are then some tens in each.
@@ -78,7 +79,8 @@ class SurveyDesign:
             raise InputError(f"A sample survey needs {' and '.join(missing)}.")
         if self.transects is not None and not 1 <= self.transects <= self.frames:
             raise InputError(
-                f"{self.frames} frames cannot make {self.transects} transects; ask for 1 to {self.frames}."
+                f"{count_of(self.frames, 'frame')} cannot make {count_of(self.transects, 'transect')}; ask for 1 to "
+                f"{self.frames}."
             )
 
     def parameters(self) -> dict[str, Any]:

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from transect.arrays import FloatArray, IntArray
 from transect.synth.animals.species import SPECIES
 from transect.synth.plan import SurveyPlan
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +16,18 @@ class PerfectSightings:
     `frame` indexes the plan's `flight.shots`, which have the recorded poses, and `animal` its `scene.animals`.
     """
 
-    frame: Indices
-    animal: Indices
-    species: Indices
+    frame: IntArray
+    animal: IntArray
+    species: IntArray
     """Class number, as in SPECIES."""
-    middle_px: Floats
+    middle_px: FloatArray
     """(n, 2) column and row of the animal's middle, where pixel i covers [i, i + 1)."""
-    box_px: Floats
+    box_px: FloatArray
     """(n, 4) x1, y1, x2, y2 around its body, cut at the border of the picture."""
-    seconds: Floats
+    seconds: FloatArray
     """When each frame (not each row) was taken, after the first one."""
 
-    def photographed(self) -> Indices:
+    def photographed(self) -> IntArray:
         """The animals that are in at least one frame, each once, in their order."""
         return np.unique(self.animal)
 
@@ -70,7 +67,7 @@ def perfect_sightings(plan: SurveyPlan) -> PerfectSightings:
     )
 
 
-def _bodies(plan: SurveyPlan) -> tuple[Floats, Floats, Indices]:
+def _bodies(plan: SurveyPlan) -> tuple[FloatArray, FloatArray, IntArray]:
     """Half length and half width in metres and the class number of each animal."""
     animals = plan.scene.animals
     length = np.array([animal.length_m for animal in animals], dtype=np.float64)

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transect.engine import MODEL_FILE, SCHEMA_VERSION, read_manifest
 from transect.errors import InputError, RegistryError
-from transect.registry import CensusBasis, build_package
+from transect.registry import CensusBasis, ExportedModel, ModelMeasurements, PackageOrigin, build_package
 from transect.registry.client import names as tag_names
 from transect.settings import Settings
 from transect.tracking.provenance import Provenance, read_provenance
@@ -138,27 +138,27 @@ def package_model(
     """Export, evaluate on the test split, make the faster variants, package and, with `register`, register."""
     from transect.training.packaging.evaluation import evaluate_model, warn_of_difference
     from transect.training.packaging.onnx_export import export_onnx
-    from transect.training.packaging.variant_benchmark import ExportedModel, make_variants
+    from transect.training.packaging.variant_benchmark import DraftPackage, make_variants
 
     log, folder = session.log, session.folder
     # Delivered while the model is exported and evaluated.
     log_pictures(log, folder)
     onnx = folder / MODEL_FILE
     export_onnx(trained.best, onnx, trained.image_size, plan.recipe.head)
-    package: dict[str, Any] = {
-        "onnx": onnx,
-        "weights": trained.best,
-        "names": plan.dataset.names,
-        "image_size": trained.image_size,
-        "stride": trained.stride,
-        "head_kind": plan.recipe.head,
-        "architecture": plan.architecture.name,
-        "iou": plan.recipe.iou,
-    }
-    found = evaluate_model(plan.dataset, settings, plan.background, **package)
+    model = ExportedModel(
+        onnx=onnx,
+        weights=trained.best,
+        names=plan.dataset.names,
+        image_size=trained.image_size,
+        stride=trained.stride,
+        head_kind=plan.recipe.head,
+        architecture=plan.architecture.name,
+        iou=plan.recipe.iou,
+    )
+    found = evaluate_model(model, plan.dataset, settings, plan.background)
     warn_of_difference(found.val, trained.val)
     report = make_variants(
-        ExportedModel.describe(folder, **package, conf=found.conf),
+        DraftPackage.of(model, found.conf),
         plan.dataset,
         plan.recipe.precision,
         settings,
@@ -176,24 +176,16 @@ def package_model(
     log_tables(log, folder)
     # A killed process may have left a partial package.
     shutil.rmtree(folder / "package", ignore_errors=True)
-    built = build_package(
-        folder / "package",
-        **package,
+    measured = ModelMeasurements(
         conf=found.conf,
-        training_gsd_m=plan.recipe.training_gsd_m,
         metrics=found.test.metrics(),
         class_metrics=per_class,
-        dataset_name=plan.dataset.name,
-        dataset_digest=plan.digest,
-        git_commit=provenance.git_commit,
-        git_dirty=provenance.git_dirty,
-        versions=provenance.versions,
-        run_id=log.run_id,
         variants=report.passed,
         validation_counts=found.counts,
-        profile=found.profile,
         background_counts=found.background,
+        profile=found.profile,
     )
+    built = build_package(folder / "package", model, measured, _origin(plan, provenance, log.run_id))
     tags = {
         tag_names.TAG_MAP50: f"{metrics['mAP50']:.4f}",
         tag_names.TAG_MAP50_95: f"{metrics['mAP50-95']:.4f}",
@@ -203,6 +195,18 @@ def package_model(
     version = _register(plan, session, built, tags, settings) if register else ""
     outcome = _outcome(plan, session, settings, metrics)
     return replace(outcome, version=version, per_class=per_class, variants=report.sentences)
+
+
+def _origin(plan: Plan, provenance: Provenance, run_id: str) -> PackageOrigin:
+    return PackageOrigin(
+        training_gsd_m=plan.recipe.training_gsd_m,
+        dataset_name=plan.dataset.name,
+        dataset_digest=plan.digest,
+        git_commit=provenance.git_commit,
+        git_dirty=provenance.git_dirty,
+        versions=provenance.versions,
+        run_id=run_id,
+    )
 
 
 def _outcome(plan: Plan, session: Session, settings: Settings, metrics: dict[str, float]) -> TrainOutcome:

@@ -22,6 +22,7 @@ from transect.training.trainer.checkpoints import (
     Checkpoint,
     state_files,
 )
+from transect.wording import count_of
 
 # A saved optimizer does not fit another one, nor saved weights another network.
 _FIXED = ("optimizer",)
@@ -109,7 +110,9 @@ def check_unchanged(run: UnfinishedRun, plan: Plan, *, new_run: bool) -> None:
     epochs = plan.arguments.get("epochs")
     # The checkpoint may be one epoch behind; the trainer, which reads it, is exact.
     if isinstance(epochs, int) and epochs < trained and not run.trained:
-        raise InputError(f"{trained} epochs are trained and epochs={epochs}; give more epochs to resume.")
+        raise InputError(
+            f"{count_of(trained, 'epoch is', 'epochs are')} trained and epochs={epochs}; give more epochs to resume."
+        )
     if new_run and run.trained:
         raise InputError(f"{run.folder.name} is trained to its end; finish it with --resume alone.")
 

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.census.applicability.checks import Check, SurveyContext, check_applicability
 from transect.census.applicability.differences import ClusteredMean, equivalence_p_value, holm, outlier_p_value, rate
 from transect.census.applicability.evidence import Boxes, Pictures
 from transect.census.applicability.state import Applicability, overall
 
-FloatArray = NDArray[np.float64]
 NO_LEAST = np.zeros(4)
 
 

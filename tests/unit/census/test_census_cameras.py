@@ -3,6 +3,7 @@ import math
 import pytest
 
 from transect.census.ground.placement.cameras import Camera, camera_name, camera_of, cameras_of, known_cameras
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
 
@@ -19,9 +20,7 @@ def photo(
 
 
 def found(metadata: FrameMetadata, survey: SurveySpec | None = None) -> Camera:
-    camera = camera_of(metadata, survey or spec())
-    assert isinstance(camera, Camera), camera
-    return camera
+    return camera_of(metadata, survey or spec())
 
 
 def test_every_row_of_the_table_is_a_camera_that_can_be() -> None:
@@ -91,9 +90,8 @@ def test_a_strip_of_the_sensor_keeps_its_scale_and_a_smaller_copy_does_not() -> 
     for width, height in ((4864, 3648), (5472, 3078), (3648, 5472)):
         assert found(photo("FC6310", width, height)).focal_px == whole.focal_px
     assert found(photo("FC6310", 2736, 1824)).focal_px == pytest.approx(whole.focal_px / 2)
-    refused = camera_of(photo("FC6310", 4000, 3000), spec())
-    assert isinstance(refused, str)
-    assert "4000 x 3000 pixels is neither the whole sensor of DJI FC6310" in refused
+    with pytest.raises(UnplacedError, match="4000 x 3000 pixels is neither the whole sensor of DJI FC6310"):
+        camera_of(photo("FC6310", 4000, 3000), spec())
 
 
 @pytest.mark.parametrize(
@@ -140,10 +138,10 @@ def test_a_known_camera_with_one_lens_needs_no_focal_length_in_exif() -> None:
     ],
 )
 def test_a_camera_that_is_not_known_says_what_to_do(metadata: FrameMetadata, words: str) -> None:
-    refused = camera_of(metadata, spec())
-    assert isinstance(refused, str)
-    assert words in refused
-    assert "\n" not in refused
+    with pytest.raises(UnplacedError) as refused:
+        camera_of(metadata, spec())
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_names_do_not_say_the_make_twice() -> None:

@@ -13,6 +13,7 @@ from rasterio.enums import ColorInterp
 from transect.census.ground.orthomosaic import read_georeference
 from transect.census.ground.placement.frames import Frame
 from transect.census.ground.placement.positions import place_frames
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.survey import load_survey
 from transect.census.sightings.detect import _shown_as
 from transect.errors import SurveyError
@@ -122,10 +123,8 @@ def test_a_border_that_the_mask_calls_ground_is_none(tmp_path: Path, border: int
         _write(path, samples, photometric="rgb", alpha="yes")
     else:
         _write(path, samples, photometric="rgb", nodata=255 - border)
-    found = read_georeference(path)
-    assert isinstance(found, str)
-    assert found.startswith("no area: 25% of it is black or white without ground")
-    assert "nearblack" in found
+    with pytest.raises(UnplacedError, match=r"^no area: 25% of it is black or white without ground.*nearblack"):
+        read_georeference(path)
 
 
 def test_a_black_border_beside_what_the_mask_leaves_out_is_no_ground_either(tmp_path: Path) -> None:
@@ -134,7 +133,8 @@ def test_a_black_border_beside_what_the_mask_leaves_out_is_no_ground_either(tmp_
     samples[:, :40] = 255
     samples[:, 40:60, 10:190] = 0
     path = _write(tmp_path / "map.tif", np.minimum(samples, 255), photometric="rgb", nodata=255)
-    assert "9% of it is black" in str(read_georeference(path))
+    with pytest.raises(UnplacedError, match="9% of it is black"):
+        read_georeference(path)
 
 
 def test_a_true_alpha_gives_the_true_area(tmp_path: Path) -> None:
@@ -146,5 +146,4 @@ def test_a_true_alpha_gives_the_true_area(tmp_path: Path) -> None:
         assert dataset.colorinterp[3] == ColorInterp.alpha
     found = read_georeference(path)
     assert found is not None
-    assert not isinstance(found, str)
     assert found.valid.area == pytest.approx(0.75 * _SIDE**2, rel=0.01)

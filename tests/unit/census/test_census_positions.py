@@ -7,6 +7,7 @@ from transect.census.ground.placement.cameras import Camera
 from transect.census.ground.placement.elevation import PhotoTerrain
 from transect.census.ground.placement.frames import Placement
 from transect.census.ground.placement.placing import place_photo
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
@@ -32,9 +33,13 @@ def spec(**keys: object) -> SurveySpec:
 
 
 def placed(metadata: FrameMetadata, row: FlightRow | None = None, survey: SurveySpec | None = None) -> Placement:
-    found = place_photo(metadata, row, survey or spec(), 5.0)
-    assert isinstance(found, Placement), found
-    return found
+    return place_photo(metadata, row, survey or spec(), 5.0)
+
+
+def refusal(metadata: FrameMetadata, row: FlightRow | None = None, survey: SurveySpec | None = None) -> str:
+    with pytest.raises(UnplacedError) as caught:
+        place_photo(metadata, row, survey or spec(), 5.0)
+    return str(caught.value)
 
 
 def test_a_drone_photo_is_placed_from_exif_and_xmp() -> None:
@@ -95,7 +100,7 @@ def test_a_roll_of_180_turns_the_yaw_only_where_the_aircraft_says_so() -> None:
     assert placed(turned) == placed(DRONE)
     assert placed(replace(turned, gimbal_roll_deg=-179.0)).roll_deg == 1.0
     for flight_yaw in (None, 100.0):
-        assert "roll of 180" in str(place_photo(replace(turned, yaw_deg=flight_yaw), None, spec(), 5.0))
+        assert "roll of 180" in refusal(replace(turned, yaw_deg=flight_yaw))
     row = FlightRow(line=2, image="a.jpg", yaw_deg=33.0)
     assert placed(replace(turned, yaw_deg=None), row).yaw_deg == 33.0
 
@@ -114,16 +119,23 @@ def test_how_well_a_position_is_known_is_said_for_that_position() -> None:
 
 
 def test_positions_that_contradict_each_other_by_kilometres_are_no_position() -> None:
-    found = place_photo(DRONE, FlightRow(line=7, image="a.jpg", lat=-1.6, lon=35.1), spec(), 5.0)
-    assert isinstance(found, str)
+    found = refusal(DRONE, FlightRow(line=7, image="a.jpg", lat=-1.6, lon=35.1))
     assert "EXIF and flights.csv line 7 lie 11.1 km apart" in found
 
 
 def test_height_above_a_dem() -> None:
     survey = spec(height={"source": "dem", "dem": "dem.tif"})
     found = place_photo(DRONE, None, survey, 5.0, PhotoTerrain(1630.0, 1650.0))
-    assert isinstance(found, Placement)
     assert found.height_m == 84.0
+
+
+@pytest.mark.parametrize("altitude", ["relative", "gps"])
+def test_a_photo_without_an_altitude_above_a_dem_is_refused_alone(altitude: str) -> None:
+    """It ended the whole census with a TypeError: the terms of a height that is not known were put into words."""
+    survey = spec(height={"source": "dem", "dem": "dem.tif", "altitude": altitude})
+    unknown = replace(DRONE, relative_altitude_m=None, gps_altitude_m=None)
+    with pytest.raises(UnplacedError, match=r"no height above ground: .* and flights.csv no height_agl_m"):
+        place_photo(unknown, None, survey, 5.0, PhotoTerrain(1630.0, 1650.0))
 
 
 @pytest.mark.parametrize(
@@ -152,36 +164,31 @@ def test_height_above_a_dem() -> None:
 def test_a_photo_that_cannot_be_placed_says_why(
     change: dict[str, float], survey: dict[str, object], words: str
 ) -> None:
-    found = place_photo(replace(DRONE, **change), None, spec(**survey), 5.0)  # type: ignore[arg-type] # fields by name
-    assert isinstance(found, str)
-    assert words in found
+    metadata = replace(DRONE, **change)  # type: ignore[arg-type] # fields by name
+    assert words in refusal(metadata, survey=spec(**survey))
 
 
 def test_what_cannot_be_read_is_a_reason_and_never_a_default() -> None:
     """Not straight down, not the aircraft's yaw, not absent; flights.csv settles each."""
     pitch = replace(DRONE, gimbal_pitch_deg=None, attitude_problem="XMP says GimbalPitchDegree 'nan'")
-    assert str(place_photo(pitch, None, spec(), 5.0)).startswith(
-        "no heading: XMP says GimbalPitchDegree 'nan'; give yaw_deg"
-    )
+    assert refusal(pitch).startswith("no heading: XMP says GimbalPitchDegree 'nan'; give yaw_deg")
     assert placed(pitch, FlightRow(line=2, image="a.jpg", pitch_deg=-90.0)) == placed(DRONE)
     yaw = replace(DRONE, gimbal_yaw_deg=None, attitude_problem="XMP says GimbalYawDegree ''")
-    assert "GimbalYawDegree ''" in str(place_photo(yaw, None, spec(), 5.0))
+    assert "GimbalYawDegree ''" in refusal(yaw)
     assert placed(yaw, FlightRow(line=2, image="a.jpg", yaw_deg=12.0)) == placed(DRONE)
     # The aircraft's yaw is not needed where the gimbal gives all three.
     assert placed(replace(DRONE, yaw_deg=None, attitude_problem="XMP says FlightYawDegree 'x'")) == placed(DRONE)
     height = replace(DRONE, relative_altitude_m=None, relative_altitude_problem="XMP says RelativeAltitude 'high'")
-    assert "XMP says RelativeAltitude 'high' and flights.csv no" in str(place_photo(height, None, spec(), 5.0))
+    assert "XMP says RelativeAltitude 'high' and flights.csv no" in refusal(height)
     altitude = replace(DRONE, gps_altitude_m=None, gps_altitude_problem="EXIF says GPSAltitude 1/0")
     rule = {"source": "gps_altitude", "ground_elevation_m": 1650}
-    assert "EXIF says GPSAltitude 1/0" in str(place_photo(altitude, None, spec(height=rule), 5.0))
+    assert "EXIF says GPSAltitude 1/0" in refusal(altitude, survey=spec(height=rule))
     assert placed(altitude, FlightRow(line=2, image="a.jpg", height_agl_m=64.0), spec(height=rule)).height_m == 64.0
 
 
 def test_flights_settle_a_hemisphere_that_agrees_with_them() -> None:
     candidates = ((1.5, 35.1), (-1.5, 35.1))
     unsettled = replace(DRONE, latitude=None, longitude=None, position_problem="no N", possible_positions=candidates)
-    assert str(place_photo(unsettled, None, spec(), 5.0)) == "no position: no N."
+    assert refusal(unsettled) == "no position: no N."
     assert placed(unsettled, FlightRow(line=2, image="a.jpg", lat=-1.5, lon=35.1)).latitude == -1.5
-    assert "in whichever hemisphere" in str(
-        place_photo(unsettled, FlightRow(line=2, image="a.jpg", lat=-1.6, lon=35.1), spec(), 5.0)
-    )
+    assert "in whichever hemisphere" in refusal(unsettled, FlightRow(line=2, image="a.jpg", lat=-1.6, lon=35.1))

@@ -5,7 +5,8 @@ import pytest
 from shapely import box
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.ground.geometry import FloatArray, GroundView, Pose
+from transect.arrays import FloatArray
+from transect.census.ground.geometry import GroundView, Pose
 from transect.census.ground.projection import Views
 
 

@@ -2,13 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.stats import beta, chi2
 
+from transect.arrays import FloatArray
 from transect.census.estimates.factor import estimate_factor
 from transect.census.estimates.rates import rate, rate_design_effect, share, share_design_effect
-
-FloatArray = NDArray[np.float64]
 
 
 def single(events: int, trials: int) -> tuple[FloatArray, FloatArray]:

@@ -176,7 +176,7 @@ def detector(trained: Path) -> Iterator[Detector]:
 
 
 def count(survey: Path, out: Path, detector: Detector, config: CensusConfig) -> CensusResult:
-    return run_census(survey, out=out, detector=detector, config=config, settings=load_settings({}, None))
+    return run_census(load_survey(survey), out=out, detector=detector, config=config, settings=load_settings({}, None))
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_a_folder_is_searched_to_any_depth_and_nothing_in_it_is_lost_in_silence(
     assert [line["image"] for line in lines] == [str(found[0]), str(heic), str(found[1])]
     assert [line["failure"] is None for line in lines] == [True, False, True]
     assert "of a kind that is not read (HEIF); convert it" in str(lines[1]["failure"])
-    assert "Flug 1: 1 files are left out: 1 in .Trash-1000, a trash folder." in caplog.text
+    assert "Flug 1: 1 file is left out: 1 in .Trash-1000, a trash folder." in caplog.text
     Path("leer").mkdir()
     with pytest.raises(InputError, match="leer contains no pictures"):
         find_images([Path("leer")])

@@ -52,10 +52,10 @@ def test_clean_lists_runs_and_removes_them_only_with_yes(runs: Run, tmp_path: Pa
     assert code == 0
     assert "first" in out
     assert "second" not in out
-    assert "Nothing was removed; --yes removes these 1 runs (0 B)." in out
+    assert "Nothing was removed; --yes removes 1 run (0 B)." in out
     code, out, _ = runs("clean", "--status", "finished", "--older-than", "0d", "--keep", "1", "--yes")
     assert code == 0
-    assert "Removed 1 runs; each can be restored: mlflow runs restore --run-id ID" in out
+    assert "Removed 1 run; each can be restored: mlflow runs restore --run-id ID" in out
     assert "mlflow gc --run-ids " in out
     _, out, _ = runs("list", "--json")
     assert [json.loads(line)["name"] for line in out.splitlines()] == ["second"]

@@ -123,7 +123,7 @@ def test_a_split_by_text_files_leaves_no_label_over(make_dataset: MakeDataset) -
     (data.parent / "val.txt").write_text("./images/train/1.jpg\n")
     dataset = load_dataset(data)
     assert _boxes(dataset) == [1, 0]
-    assert not [remark for remark in dataset.remarks if "belong to no image" in remark]
+    assert not [remark for remark in dataset.remarks if "to no image" in remark]
 
 
 def test_a_label_without_its_image_is_named(make_dataset: MakeDataset) -> None:
@@ -132,7 +132,7 @@ def test_a_label_without_its_image_is_named(make_dataset: MakeDataset) -> None:
     (data.parent / "labels/train/classes.txt").write_text("sheep\nzebra\n")
     dataset = load_dataset(data)
     assert dataset.remarks == (
-        f"train: 1 label files belong to no image, such as {data.parent / 'labels/train/gone.txt'}.",
+        f"train: 1 label file belongs to no image, such as {data.parent / 'labels/train/gone.txt'}.",
     )
 
 
@@ -141,7 +141,7 @@ def test_a_folder_of_labels_that_has_no_images_at_all_is_named(make_dataset: Mak
     lost = data.parent / "labels/train/2024 Süd/gone.txt"
     lost.parent.mkdir()
     lost.write_text(_BOX)
-    assert load_dataset(data).remarks == (f"train: 1 label files belong to no image, such as {lost}.",)
+    assert load_dataset(data).remarks == (f"train: 1 label file belongs to no image, such as {lost}.",)
 
 
 def test_labels_of_another_split_below_are_its_own(make_dataset: MakeDataset) -> None:
@@ -150,7 +150,7 @@ def test_labels_of_another_split_below_are_its_own(make_dataset: MakeDataset) ->
     _add(data, "images/train/val/a.jpg", "labels/train/val/a.txt")
     lost = data.parent / "labels/train/val/gone.txt"
     lost.write_text(_BOX)
-    assert load_dataset(data).remarks == (f"val: 1 label files belong to no image, such as {lost}.",)
+    assert load_dataset(data).remarks == (f"val: 1 label file belongs to no image, such as {lost}.",)
 
 
 def test_a_linked_folder_is_part_of_its_split(make_dataset: MakeDataset, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_picture_of_a_kind_that_is_not_read_is_refused_with_labels_and_named_w
     heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heic" + bytes(80))
     dataset = load_dataset(data)
     (said,) = dataset.remarks
-    assert "1 pictures without a label are not used" in said
+    assert "1 picture without a label is not used" in said
     assert "HEIF" in said
     assert "convert" in said
     (data.parent / "labels/train/p.txt").write_text(_BOX)
@@ -198,7 +198,7 @@ def test_trash_thumbnails_and_hidden_files_are_left_out_and_counted(make_dataset
         write_image(data.parent / "images/train" / place)
     dataset = load_dataset(data)
     assert len(dataset.splits["train"].images) == 1
-    assert len([remark for remark in dataset.remarks if "1 files are left out" in remark]) == 3
+    assert len([remark for remark in dataset.remarks if "1 file is left out" in remark]) == 3
 
 
 @pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".JPG", ".webp", ".bmp", ".mpo", ".png", ".tif", ".gif", ""])

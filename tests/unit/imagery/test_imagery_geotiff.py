@@ -1,5 +1,6 @@
 """Files of strangers: GDAL reads a GeoTIFF as itself, and nothing that it or a file beside it names."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from rasterio.errors import RasterioIOError
 
 from transect.census.ground.orthomosaic import Georeference, read_georeference
 from transect.census.ground.placement.elevation import sample_terrain
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import ImageError, SurveyError
 from transect.imagery import open_raster
@@ -105,7 +107,8 @@ def test_a_geotiff_that_names_another_file_for_its_overviews_is_refused(tmp_path
         pass
     with pytest.raises(SurveyError, match=r"dem\.tif names another file to be read in its place; export it anew"):
         sample_terrain(path, *HERE, DEM)
-    assert read_georeference(path) == "no position: it names another file to be read in its place; export it anew."
+    with pytest.raises(UnplacedError, match=r"^no position: it names another file to be read in its place"):
+        read_georeference(path)
     with pytest.raises(ImageError, match=r"a\.tif names another file to be read in its place"):
         open_raster(path, name="a.tif", max_pixels=None, whole_below=0)
     with pytest.raises(ImageError, match=r"a\.tif names another file to be read in its place"):
@@ -115,7 +118,8 @@ def test_a_geotiff_that_names_another_file_for_its_overviews_is_refused(tmp_path
 def test_a_geotiff_that_names_an_address_makes_no_request(tmp_path: Path, listener: socket.socket) -> None:
     address = f"/vsicurl/http://127.0.0.1:{listener.getsockname()[1]}/x.tif"
     path = write(tmp_path / "map.tif", OVERVIEW_FILE=address)
-    assert read_georeference(path) == "no position: it names another file to be read in its place; export it anew."
+    with pytest.raises(UnplacedError, match=r"^no position: it names another file to be read in its place"):
+        read_georeference(path)
     assert not asked(listener)
     with rasterio.open(path, driver="GTiff") as dataset:
         small(dataset)
@@ -165,9 +169,8 @@ def test_values_of_a_sidecar_alone_are_reported_in_one_sentence(tmp_path: Path, 
         with rasterio.open(path, "w", driver="GTiff", width=9, height=9, count=1, dtype="uint8") as plain:
             plain.write(np.ones((1, 9, 9), np.uint8))
     (tmp_path / name).write_text(text)
-    said = read_georeference(path)
-    assert isinstance(said, str)
-    assert f"it does not say itself what {name} says of it" in said
+    with pytest.raises(UnplacedError, match=re.escape(f"it does not say itself what {name} says of it")):
+        read_georeference(path)
     with pytest.raises(SurveyError, match=r"does not say itself what map\.t"):
         sample_terrain(path, *HERE, DEM)
 

@@ -15,7 +15,7 @@ from PIL.ExifTags import Base
 
 from transect.errors import ImageError
 from transect.imagery import decode_image
-from transect.jpeg import is_whole
+from transect.pictures.jpeg import is_whole
 
 LIMIT = 10**7
 

@@ -20,7 +20,7 @@ from transect.api import open_detector
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import MODEL_FILE, Detector, hash_files, read_manifest, tensorrt_folder, write_manifest
 from transect.errors import NotRegisteredError, PackageError, TransectError
-from transect.registry import Registry, promote
+from transect.registry import PackageOrigin, Registry, promote
 
 with warnings.catch_warnings():
     # MLflow warns about its own type hints when this part of it is imported.
@@ -136,7 +136,7 @@ def test_a_model_with_tensors_elsewhere_is_not_registered(registry: Registry, tm
 
 
 def test_open_model_finds_what_is_registered(mine: Registry, tmp_path: Path) -> None:
-    _register(mine, build_toy_package(tmp_path / "package", run_id="0123"))
+    _register(mine, build_toy_package(tmp_path / "package", origin=PackageOrigin(run_id="0123")))
     mine.client.set_registered_model_alias("detector", "production", "1")
     for reference in ("", "models:/detector@production", "models:/detector/1", "candidate"):
         with transect.open_model(reference) as detector:

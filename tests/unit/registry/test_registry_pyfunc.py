@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from toy_model import build_toy_package, paint
+from transect.registry import PackageOrigin
 
 with warnings.catch_warnings():
     # MLflow warns about its own type hints when this part of it is imported.
@@ -22,7 +23,7 @@ _FOUND = [("red", [0.0, 0.0, 16.0, 16.0]), ("green", [32.0, 48.0, 48.0, 64.0])]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    package = build_toy_package(tmp_path_factory.mktemp("toy") / "package", run_id="0123")
+    package = build_toy_package(tmp_path_factory.mktemp("toy") / "package", origin=PackageOrigin(run_id="0123"))
     return mlflow.pyfunc.load_model(str(package))
 
 

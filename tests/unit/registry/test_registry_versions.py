@@ -6,12 +6,16 @@ from mlflow.exceptions import MlflowException
 from toy_model import build_toy_package
 from transect.engine import Detector, package_sha256
 from transect.errors import NotRegisteredError, PackageError, RegistryError
-from transect.registry import Registry, version_details
+from transect.registry import ModelMeasurements, PackageOrigin, Registry, version_details
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return build_toy_package(tmp_path / "package", metrics={"mAP50": 0.5}, dataset_name="squares")
+    return build_toy_package(
+        tmp_path / "package",
+        measured=ModelMeasurements(conf=0.25, metrics={"mAP50": 0.5}),
+        origin=PackageOrigin(dataset_name="squares"),
+    )
 
 
 @pytest.fixture

@@ -92,9 +92,11 @@ def test_precision_is_a_section_of_its_own(recipe: Path, tmp_path: Path) -> None
         ("epochs=[", "not valid YAML at line 1, column 2"),
         ("imgsz=100", "multiple of 32"),
         ("imgsz=true", "multiple of 32"),
-        ("head=wrong", "anchor-free or end-to-end"),
-        ("iou=1.5", "at most 1"),
-        ("training_gsd_m=-1", "over 0"),
+        ("head=wrong", "input should be 'anchor-free' or 'end-to-end'"),
+        ("iou=1.5", "iou=1.5 is not usable: input should be less than or equal to 1"),
+        ("training_gsd_m=-1", "greater than 0"),
+        ("training_gsd_m=.inf", "a finite number"),
+        ("iou=yes", "iou=True is not usable"),
     ],
 )
 def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from package_fixtures import make_variant
 from tiny_datasets import write_spots_dataset
+from toy_model import CELL, COLOURS, toy_export, write_toy_onnx
 from transect.datasets import load_dataset
 from transect.engine import Detector, Evaluation, Precision, VariantLimits, read_manifest, search_split
 from transect.engine.backends import BackendUnavailableError, choice, native_precisions
@@ -18,7 +19,7 @@ from transect.engine.backends.cuda.session import Gpu
 from transect.settings import load_settings
 from transect.training.config.recipe import PrecisionRecipe
 from transect.training.packaging import variant_benchmark
-from transect.training.packaging.variant_benchmark import ExportedModel, make_variants
+from transect.training.packaging.variant_benchmark import DraftPackage, make_variants
 from transect.training.packaging.variants import MeasuredVariant, VariantReport, compare_with_fp32, rejection_reasons
 
 
@@ -94,12 +95,20 @@ def test_the_report_says_of_each_variant_what_came_of_it() -> None:
     assert passed.sentences[0].startswith("bf16 is in the package: mAP50-95 -0.0010")
 
 
+def test_a_draft_describes_the_exported_model_and_lists_its_onnx_file_alone(tmp_path: Path) -> None:
+    onnx_path = write_toy_onnx(tmp_path / "model.onnx")
+    draft = DraftPackage.of(toy_export(onnx_path, tmp_path / "not there yet.pt"), 0.3)
+    assert draft.folder == tmp_path
+    assert (draft.manifest.names, draft.manifest.conf, draft.manifest.stride) == (tuple(COLOURS), 0.3, CELL)
+    assert list(draft.manifest.files) == ["model.onnx"]
+
+
 def test_a_cpu_that_computes_neither_ends_its_training_without_variants(
     dot_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
-    model = ExportedModel(read_manifest(dot_package), tmp_path)
+    model = DraftPackage(read_manifest(dot_package), tmp_path)
     report = make_variants(model, dataset, PrecisionRecipe(), load_settings({}, env_file=None))
     assert report.passed == ()
     assert report.sentences == (
@@ -127,7 +136,7 @@ def test_what_is_known_of_fp32_is_not_measured_again(
         return real(detector, *others)
 
     monkeypatch.setattr(variant_benchmark, "_evaluate", evaluate)
-    model = ExportedModel(read_manifest(dot_package), dot_package)
+    model = DraftPackage(read_manifest(dot_package), dot_package)
     recipe = PrecisionRecipe(int8=False)
     with Detector.open(dot_package, backend="openvino", precision="fp32") as detector:
         known = search_split(detector, dataset.splits["val"], dataset.names).evaluation()
@@ -167,7 +176,7 @@ def test_the_gpus_variants_are_measured_against_fp32_on_the_gpu(
     folder = shutil.copytree(dot_package, tmp_path / "model")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=2, size=64))
     recipe = PrecisionRecipe(int8=False, bf16=False)
-    model = ExportedModel(read_manifest(dot_package), folder)
+    model = DraftPackage(read_manifest(dot_package), folder)
     report = make_variants(model, dataset, recipe, load_settings({}, env_file=None))
     assert {one.variant.precision: one.variant.files for one in report.measured} == {
         "fp16": ("model.fp16.onnx",),
@@ -188,7 +197,7 @@ def test_a_gpu_that_fails_does_not_end_a_training_that_is_done(
     machine.fault = BackendUnavailableError("Backend cuda does not work with the GPU of this machine: it is full.")
     folder = shutil.copytree(dot_package, tmp_path / "model")
     dataset = load_dataset(write_spots_dataset(tmp_path / "spots", images=1, size=64))
-    model = ExportedModel(read_manifest(dot_package), folder)
+    model = DraftPackage(read_manifest(dot_package), folder)
     recipe = PrecisionRecipe(int8=False, bf16=False, tf32=False)
     report = make_variants(model, dataset, recipe, load_settings({}, env_file=None))
     assert report.passed == ()

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.census.applicability.differences import ClusteredMean, equivalence_p_value, holm, outlier_p_value, rate
 from transect.census.applicability.evidence import Boxes, Pictures
 from transect.census.estimates.rates import share
 from transect.engine import STATISTICS
-
-FloatArray = NDArray[np.float64]
 
 LEVEL = 0.02
 """The family-wise error rate: how often a survey like the validation images may be found to differ."""

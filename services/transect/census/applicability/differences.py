@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtr
 
-FloatArray = NDArray[np.float64]
+from transect.arrays import FloatArray
 
 # Fewer pictures than this give no usable variance.
 _LEAST_PICTURES = 5

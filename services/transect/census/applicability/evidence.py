@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.arrays import FloatArray, IntArray
 from transect.census.sightings.detect import FrameDetections
 from transect.engine import ValidationProfile
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from transect.census.counting.tally import SpeciesRow, StratumEstimate, Tally
 from transect.census.estimates.correction import Correction, correction_record
 from transect.census.estimates.ground import GroundAlarms
+from transect.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _corrected(row: SpeciesRow, correction: Correction) -> Iterator[CorrectionSt
             value,
             1 / detector.recall,
             detector.recall_se / detector.recall,
-            f"Of the {detector.objects} animals labelled in them, {detector.recall:.1%} were found; "
+            f"Of the {count_of(detector.objects, 'animal')} labelled in them, {detector.recall:.1%} were found; "
             f"{_limited(detector.recall_ci95)}.",
         )
     factors = correction.factors
@@ -158,9 +159,9 @@ def _off_the_ground(boxes: float, searched_mpx: float, ground: GroundAlarms) -> 
         value,
         None,
         ground.se * searched_mpx / value if value > 0 else None,
-        f"On {ground.images} pictures without an animal, {ground.mpx:.1f} megapixels in all, the model drew "
-        f"{ground.alarms} boxes; one look at this survey has {searched_mpx:.1f} megapixels, where as many to the "
-        f"megapixel are {ground.rate * searched_mpx:.1f}, 95% limits {low:.1f} to {high:.1f}.",
+        f"On {count_of(ground.images, 'picture')} without an animal, {ground.mpx:.1f} megapixels in all, the model "
+        f"drew {count_of(ground.alarms, 'box', 'boxes')}; one look at this survey has {searched_mpx:.1f} megapixels, "
+        f"where as many to the megapixel are {ground.rate * searched_mpx:.1f}, 95% limits {low:.1f} to {high:.1f}.",
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.arrays import FloatArray, IntArray
 from transect.census.estimates.correction import Correction, corrected
 from transect.census.estimates.estimate import (
     DEFAULT_METHOD,
@@ -23,9 +24,6 @@ from transect.census.ground.searched import SearchedGround
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 UNIT_REACH_M = 10.0
 """Tolerance for assignment to a transect: a mean over photos, or a GPS error, may put a position just outside of it."""

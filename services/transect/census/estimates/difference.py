@@ -4,12 +4,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from transect.arrays import FloatArray
 from transect.census.estimates.intervals import Limits
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transect.census.estimates.rates import PRIOR_EVENTS, FloatArray, IntervalEstimate, rate, share
+from transect.arrays import FloatArray
+from transect.census.estimates.rates import PRIOR_EVENTS, IntervalEstimate, rate, share
 
 _TINY = 1e-12
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-FloatArray = NDArray[np.float64]
+from transect.arrays import FloatArray
+
 Limits = tuple[float, float]
 
 # With 9,999 replicates the 250th from either end is the 2.5% point itself (Davison and Hinkley 1997, ch. 2).

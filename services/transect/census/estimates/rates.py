@@ -14,10 +14,9 @@ simulated ones. An image without events and without trials counts as an image.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaincinv, gammaincinv, stdtrit
 
-FloatArray = NDArray[np.float64]
+from transect.arrays import FloatArray
 
 # Priors of the design effect, and their weight in events. Chosen by simulation (benchmarks/factor.py): on average the
 # interval of the factor is right for correlations between 0 and 0.2.

@@ -20,7 +20,8 @@ from shapely import (
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.ground.geometry import FloatArray, Grid, GroundView
+from transect.arrays import FloatArray
+from transect.census.ground.geometry import Grid, GroundView
 from transect.census.ground.orthomosaic import Mosaic
 from transect.census.ground.point_in_polygon import nearest_polygon
 from transect.census.ground.projection import Views

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
+from transect.arrays import FloatArray
 from transect.census.lonlat import densify_sides, geodesic_area_km2, middle_longitude
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "pixel_to_ground",
 ]
 
-FloatArray = NDArray[np.float64]
 
 _WGS84 = Geod(ellps="WGS84")
 

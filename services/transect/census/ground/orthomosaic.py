@@ -19,7 +19,9 @@ from shapely import segmentize, transform, union_all
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.ground.geometry import FloatArray, Grid
+from transect.arrays import FloatArray
+from transect.census.ground.geometry import Grid
+from transect.census.ground.unplaced import UnplacedError
 from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, sidecar_name
 
 # The mask of a map is read at so many pixels a side, so its edges are known to a two-thousandth of its side.
@@ -119,57 +121,58 @@ def _between(crs: str, epsg: int) -> Transformer:
     return Transformer.from_crs(CRS.from_wkt(crs), CRS.from_epsg(epsg), always_xy=True)
 
 
-def read_georeference(path: Path) -> Georeference | str | None:
-    """The georeference of a TIFF; None for an ordinary photo; or the reason why the map cannot be placed."""
+def read_georeference(path: Path) -> Georeference | None:
+    """The georeference of a TIFF; None for an ordinary photo. Raises UnplacedError for a map that cannot be placed."""
     # Photos as TIFF need no georeference.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         with geotiff(path) as dataset:
-            aside = sidecar_name(path, dataset)
-            return _beside(aside) if aside else _open(dataset)
-    except ProjError:
-        return (
+            _refuse_sidecar(sidecar_name(path, dataset))
+            return _open(dataset)
+    except ProjError as error:
+        raise UnplacedError(
             "no position: it is a map in local coordinates, or in a coordinate reference system that is not known on "
             "Earth; set the true one, with gdal_edit.py -a_srs, or export it anew with one."
-        )
-    except RefersElsewhereError:
-        return "no position: it names another file to be read in its place; export it anew."
+        ) from error
+    except RefersElsewhereError as error:
+        raise UnplacedError("no position: it names another file to be read in its place; export it anew.") from error
     except (RasterioError, OSError):
         # The image reader reports files that are no images.
         return None
 
 
-def _beside(name: str) -> str:
-    return (
-        f"no position: it does not say itself what {name} says of it, and files beside a map are not read; put both "
-        "into one file, with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES."
-    )
+def _refuse_sidecar(name: str) -> None:
+    if name:
+        raise UnplacedError(
+            f"no position: it does not say itself what {name} says of it, and files beside a map are not read; put "
+            "both into one file, with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES."
+        )
 
 
-def _open(dataset: Any) -> Georeference | str | None:
+def _open(dataset: Any) -> Georeference | None:
     if dataset.transform.is_identity and dataset.crs is None:
         if dataset.gcps[0]:
-            return "no position: it is a map by control points; warp it first, with gdalwarp for example."
+            raise UnplacedError("no position: it is a map by control points; warp it first, with gdalwarp for example.")
         return None
     return _read(dataset)
 
 
-def _read(dataset: Any) -> Georeference | str:
+def _read(dataset: Any) -> Georeference:
     if dataset.crs is None:
-        return "no position: it is a map without a coordinate reference system; set it, with gdal_edit.py -a_srs."
+        raise UnplacedError(
+            "no position: it is a map without a coordinate reference system; set it, with gdal_edit.py -a_srs."
+        )
     affine = tuple(float(value) for value in dataset.transform[:6])
     if dataset.transform.is_identity or not np.isfinite(affine).all() or dataset.transform.is_degenerate:
-        return "no position: it names a coordinate reference system, but no place in it; export it anew."
+        raise UnplacedError("no position: it names a coordinate reference system, but no place in it; export it anew.")
     valid = _valid(dataset)
-    if isinstance(valid, str):
-        return valid
     crs = dataset.crs.to_wkt()
     a, b, c, d, e, f = affine
     middle = dataset.width / 2, dataset.height / 2
     to_degrees = Transformer.from_crs(CRS.from_wkt(crs), "EPSG:4326", always_xy=True)
     lon, lat = to_degrees.transform(a * middle[0] + b * middle[1] + c, d * middle[0] + e * middle[1] + f)
     if not (np.isfinite(lon) and np.isfinite(lat) and abs(lat) <= 84):
-        return "no position: its georeference does not lie between 84 S and 84 N."
+        raise UnplacedError("no position: its georeference does not lie between 84 S and 84 N.")
     grid = Grid.around(np.array([lon]), np.array([lat]))
     reference = Georeference(
         crs=crs,
@@ -186,8 +189,8 @@ def _read(dataset: Any) -> Georeference | str:
     return replace(reference, gsd_m=gsd)
 
 
-def _valid(dataset: Any) -> BaseGeometry | str:
-    """The part of a map with ground, in pixels, from its mask at reduced resolution; or the reason for none."""
+def _valid(dataset: Any) -> BaseGeometry:
+    """The part of a map with ground, in pixels, from its mask at reduced resolution. Raises UnplacedError for none."""
     step = max(dataset.width, dataset.height) / _MASK_SIDE
     size = (dataset.height, dataset.width)
     if step > 1:
@@ -197,11 +200,11 @@ def _valid(dataset: Any) -> BaseGeometry | str:
     else:
         mask = np.asarray(dataset.dataset_mask(out_shape=size), np.uint8)
     if not mask.any():
-        return "no area: its mask leaves nothing of it."
+        raise UnplacedError("no area: its mask leaves nothing of it.")
     # A mask may mark the border as ground: alpha that is opaque everywhere, or nodata of another value.
     share = _empty_border(dataset, mask > 0)
     if share > _EMPTY_SHARE:
-        return (
+        raise UnplacedError(
             f"no area: {share:.0%} of it is black or white without ground, and it does not say so; mark it, with "
             "nearblack -setmask -o marked.tif or gdal_edit.py -a_nodata 0 for example."
         )

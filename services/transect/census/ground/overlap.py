@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from shapely import STRtree, area, centroid, get_coordinates, intersection, union_all
 
+from transect.arrays import FloatArray
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.geometry import FloatArray, Grid
+from transect.census.ground.geometry import Grid
 from transect.census.ground.placement.frames import Frame
 
 # The overlap is estimated from so many photos, evenly chosen; more would not change it.

@@ -10,6 +10,7 @@ from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import GroundView, distance_m
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.issues import Issue
+from transect.wording import count_of
 
 # No survey aircraft flies faster, and clocks are read to a second.
 _FASTEST_M_S = 150.0
@@ -150,7 +151,8 @@ def unsampled_transects(frames: Sequence[Frame], coverage: Coverage) -> tuple[Is
     for transect, numbers in sorted(members.items()):
         strata = {coverage.region_of[number] for number in numbers if number in coverage.region_of}
         if not strata and coverage.regions:
-            reason = f"Transect {transect} ({len(numbers)} photos) lies in no stratum; its animals are in no estimate."
+            photos = count_of(len(numbers), "photo")
+            reason = f"Transect {transect} ({photos}) lies in no stratum; its animals are in no estimate."
             issues.append(Issue(transect, "transect", reason))
         for stratum in sorted(strata):
             if (first := repeats.get((stratum, transect))) is not None:

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely import bounds, distance, dwithin, intersects_xy, points, prepare
 
-from transect.census.ground.geometry import FloatArray
+from transect.arrays import FloatArray, IntArray
 
-IntArray = NDArray[np.int64]
 Shapes = NDArray[np.object_]
 
 

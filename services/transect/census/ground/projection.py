@@ -4,13 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from shapely import polygons
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.ground.geometry import FloatArray, GroundView, Pose, image_axes
-
-IntArray = NDArray[np.int64]
+from transect.arrays import FloatArray, IntArray
+from transect.census.ground.geometry import GroundView, Pose, image_axes
 
 
 class Views:

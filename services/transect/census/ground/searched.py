@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transect.arrays import FloatArray
 from transect.census.ground.coverage import Coverage
-from transect.census.ground.geometry import FloatArray, GroundView
+from transect.census.ground.geometry import GroundView
 from transect.census.ground.projection import Views
 
 # A tilted photo's pixels differ in size; they are sampled at the middles of so many cells along each side.

@@ -8,7 +8,7 @@ from pathlib import Path
 from transect.census.inputs.table import TableRow, folded, read_table
 from transect.errors import SurveyError
 from transect.imagery.metadata.times import read_time
-from transect.picture_kinds import kind_of_suffix
+from transect.pictures.kinds import kind_of_suffix
 
 # Plausible ranges; beyond them a unit or a column is wrong.
 _LIMITS = {

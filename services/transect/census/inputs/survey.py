@@ -14,8 +14,8 @@ from transect.config_files import read_yaml_mapping
 from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
 from transect.imagery.metadata.times import read_offset
-from transect.picture_files import Aside, find_pictures
-from transect.picture_kinds import READ_NAMES
+from transect.pictures.files import Aside, find_pictures
+from transect.pictures.kinds import READ_NAMES
 
 # A stated area and a polygon's that differ by more contradict each other.
 _AREA_TOLERANCE = 0.05
@@ -204,7 +204,8 @@ class Survey:
     """A survey folder: `images` are the photos in order of their path.
 
     `unusable` are photos that cannot be opened, which the census lists as unreadable; `left_out` are all other files
-    below images/. Each file is in one of the three. `dem_path` is the DEM that survey.yaml names.
+    below images/. Each file is in one of the three. `dem_path` is the DEM that survey.yaml names. `sha256` is that of
+    survey.yaml as it was read.
     """
 
     folder: Path
@@ -213,6 +214,7 @@ class Survey:
     left_out: tuple[Aside, ...] = ()
     unusable: tuple[Aside, ...] = ()
     dem_path: Path | None = None
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -281,6 +283,7 @@ def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
         left_out=files.left_out,
         unusable=files.unusable,
         dem_path=dem_path,
+        sha256=document.sha256,
     )
 
 

@@ -6,6 +6,9 @@ Rules:
 - Column names are compared without regard to case and surrounding blanks. Empty rows are skipped.
 - A comma is a decimal comma where commas do not separate, and in a quoted cell of a table with commas, except before
   three digits, which could be thousands.
+
+The rows are read by hand and not by a pydantic model: what a cell means depends on the table's separator, and what is
+wrong with a number (a unit, a mark between thousands, either of two decimal signs) is what the user has to be told.
 """
 
 import csv
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transect.errors import InputError
+from transect.wording import count_of
 
 # The csv module's own limit is global, and any library may change it.
 _LONGEST_CELL = 20_000
@@ -153,8 +157,8 @@ def _named(
         raise failure(f"{where} has a cell of more than {_LONGEST_CELL} letters; a quote is not closed.")
     if any(values[len(columns) :]) or (whole and len(values) < len(columns)):
         raise failure(
-            f"{where} has {len(values)} cells, and the header line {len(columns)} columns; where decimals "
-            "are written with commas, separate the columns with semicolons."
+            f"{where} has {count_of(len(values), 'cell')}, and the header line {count_of(len(columns), 'column')}; "
+            "where decimals are written with commas, separate the columns with semicolons."
         )
     filled = [*values, *[""] * (len(columns) - len(values))][: len(columns)]
     for number, (column, value) in enumerate(zip(columns, filled, strict=True), start=1):

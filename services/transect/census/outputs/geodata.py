@@ -33,6 +33,7 @@ from shapely import (
 )
 from shapely.geometry import MultiPolygon
 
+from transect.arrays import IntArray
 from transect.census.counting.tally import UnitCount
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.geometry import Grid
@@ -41,7 +42,6 @@ from transect.census.ground.placement.frames import Frame
 from transect.census.lonlat import cut_at_antimeridian, lonlat_bounds
 from transect.census.outputs.writers import encode, write_json
 from transect.census.sightings.animals import Animals
-from transect.census.sightings.observations import IntArray
 from transect.files import atomic_path
 
 Shapes = NDArray[np.object_]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from transect.census.ground.geometry import FloatArray
+from transect.arrays import FloatArray, IntArray
 from transect.census.ground.placement.frames import Frame
 from transect.census.outputs.writers import encode, write_json
 from transect.census.sightings.detect import FrameDetections
-from transect.census.sightings.observations import IntArray, Observations
+from transect.census.sightings.observations import Observations
 
 _CHUNK = 50_000
 # The Detection contract's pixels have no more digits; a difference of two has more, from rounding.

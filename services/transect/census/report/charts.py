@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transect.census.ground.geometry import FloatArray
+from transect.arrays import FloatArray
 from transect.census.report.formatting import count_text
 from transect.imagery import PALETTE
 from transect.pages.svg import Markup, element

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.ground.geometry import FloatArray, Grid
+from transect.arrays import FloatArray
+from transect.census.ground.geometry import Grid
 from transect.census.lonlat import unwrap_longitudes
 from transect.census.report.charts import colour
 from transect.pages.svg import Markup, element

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.census.ground.geometry import FloatArray
+from transect.arrays import FloatArray
 from transect.census.ground.placement.frames import Frame
 from transect.census.report.charts import palette_index
 from transect.census.sightings.observations import Observations

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transect.census.ground.geometry import FloatArray
+from transect.arrays import BoolArray, FloatArray, IntArray
 from transect.census.inputs.config import CensusConfig
 from transect.census.sightings.matching import Matching, Sightings, unique_animals
 from transect.census.sightings.multiplicity import FootprintIndex
-from transect.census.sightings.observations import BoolArray, IntArray, Observations
+from transect.census.sightings.observations import Observations
 from transect.census.sightings.pose_errors import GroundDetections, PoseErrors, pose_errors
 
 

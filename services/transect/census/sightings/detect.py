@@ -23,6 +23,7 @@ from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
 from transect.imagery import Raster, Rendering, open_raster
 from transect.progress import progress
+from transect.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def search_frames(
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     reused = sum(found.reused for found in results)
-    logger.info("%d photos searched, %d found earlier.", len(results) - reused, reused)
+    logger.info("%s searched, %d found earlier.", count_of(len(results) - reused, "photo"), reused)
     return results
 
 

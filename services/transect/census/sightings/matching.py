@@ -13,12 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from transect.arrays import BoolArray, FloatArray, IntArray
 
 # Fewer boxes that agree on a shift could do so by chance.
 _LEAST_AGREEING = 3

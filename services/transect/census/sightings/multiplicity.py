@@ -10,14 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from shapely import STRtree, points
 from shapely.geometry.base import BaseGeometry
 
-from transect.census.ground.geometry import FloatArray
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from transect.arrays import BoolArray, FloatArray, IntArray
 
 _CHUNK = 100_000
 

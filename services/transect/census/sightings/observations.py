@@ -13,15 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from transect.census.ground.geometry import FloatArray, GroundView
+from transect.arrays import BoolArray, FloatArray, IntArray
+from transect.census.ground.geometry import GroundView
 from transect.census.ground.projection import Views
 from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # A box that ends this close to the photo's edge may be cut by it.
 _EDGE_PX = 4.0

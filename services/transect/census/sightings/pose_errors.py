@@ -10,12 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from transect.census.ground.geometry import FloatArray
+from transect.arrays import FloatArray, IntArray
 from transect.census.sightings.matching import Matching, Sightings, unique_animals
-
-IntArray = NDArray[np.int64]
 
 # Defaults: plain GPS and a compass on a bad day. Too wide a tolerance joins too many animals only where they stand
 # dense, and there the errors can be estimated; too narrow a one counts each animal twice.

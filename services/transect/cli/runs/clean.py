@@ -11,6 +11,7 @@ from rich.table import Table
 from transect.cli.interrupt import stoppable
 from transect.cli.tables import wide_console
 from transect.settings import Settings, load_settings
+from transect.wording import count_of
 
 if TYPE_CHECKING:
     from transect.registry import Cleaning, CleanRule, Registry
@@ -58,12 +59,13 @@ def _clean_runs(settings: Settings, registry: "Registry", rule: "CleanRule", *, 
         print("Nothing to remove.")
         return
     if not yes:
-        print(f"Nothing was removed; --yes removes these {len(cleaning.removable)} runs ({_bytes(cleaning.size)}).")
+        runs = count_of(len(cleaning.removable), "run")
+        print(f"Nothing was removed; --yes removes {runs} ({_bytes(cleaning.size)}).")
         return
     deleted, stayed = clean_runs(registry, cleaning, rule)
     for run, why in stayed:
         print(f"{run.run_id} ({run.name}) stays: {why}.")
-    print(f"Removed {len(deleted)} runs; each can be restored: mlflow runs restore --run-id ID")
+    print(f"Removed {count_of(len(deleted), 'run')}; each can be restored: mlflow runs restore --run-id ID")
     if deleted:
         print(f"To free the space for good (docs/tracking.md says what else that removes): {_gc_command(deleted)}")
 
@@ -80,11 +82,11 @@ def _clean_folders(settings: Settings, registry: "Registry", rule: "CleanRule", 
         return
     if not yes:
         count, size = len(folders.removable), _bytes(folders.size)
-        print(f"Nothing was removed; --yes removes these {count} folders ({size}) for good.")
+        print(f"Nothing was removed; --yes removes {count_of(count, 'folder')} ({size}) for good.")
         return
     removed, stayed = remove_run_folders(registry, folders)
     _print_kept([(str(folder), why) for folder, why in stayed])
-    print(f"Removed {len(removed)} folders.")
+    print(f"Removed {count_of(len(removed), 'folder')}.")
 
 
 def _print_runs(cleaning: "Cleaning") -> None:

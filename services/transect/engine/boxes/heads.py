@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from transect.engine.boxes.nms import nms
 from transect.engine.types import Boxes
 from transect.errors import PackageError
+from transect.wording import count_of
 
 
 def check_output(output: NDArray[np.float32], head_kind: str, classes: int) -> None:
@@ -23,7 +24,7 @@ def check_output(output: NDArray[np.float32], head_kind: str, classes: int) -> N
     if not fits:
         raise PackageError(
             f"The model's output has shape {tuple(output.shape)} and its package.json says {head_kind} with "
-            f"{classes} classes, which is {expected}; build the package again."
+            f"{count_of(classes, 'class', 'classes')}, which is {expected}; build the package again."
         )
     if not np.isfinite(output).all():
         raise PackageError("The model's output holds values that are not finite; train or export it again.")

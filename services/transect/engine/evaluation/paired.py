@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.engine.boxes.overlaps import ratio
 from transect.engine.evaluation.evaluate import SearchedSplit
 from transect.engine.metrics import IOU_THRESHOLDS, RECALLS, match
@@ -27,8 +28,6 @@ _SEED = 1993
 _VALUES_AT_ONCE = 2_000_000
 # The weight in the trapezoidal rule of the recalls before each, and of all of them.
 _WEIGHT_BELOW = np.concatenate([[0.0], np.convolve(np.diff(RECALLS), [0.5, 0.5]).cumsum()])
-
-_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _tail(images: int, confidence: float) -> float:
     return NormalDist().cdf(-t * math.sqrt(images / freedom))
 
 
-def _gain(quantity: str, candidate: _Floats, reference: _Floats, tail: float) -> Gain:
+def _gain(quantity: str, candidate: FloatArray, reference: FloatArray, tail: float) -> Gain:
     """From the values of one class over the draws; draws without an object of the class are left out."""
     gains = np.abs(reference) - np.abs(candidate) if quantity == COUNT_ERROR else candidate - reference
     valid = gains[1:][~np.isnan(gains[1:])]
@@ -128,7 +127,7 @@ def _gain(quantity: str, candidate: _Floats, reference: _Floats, tail: float) ->
     return Gain(float(candidate[0]), float(reference[0]), float(gains[0]), float(low), float(high))
 
 
-def _quantities(searched: SearchedSplit, weights: _Floats) -> dict[str, _Floats]:
+def _quantities(searched: SearchedSplit, weights: FloatArray) -> dict[str, FloatArray]:
     """Each quantity for each row of `weights` (draws, images): (draws, classes + 1), the last one overall.
 
     NaN where a class has no labelled object in the draw.
@@ -170,7 +169,7 @@ def _per_image(class_ids: list[NDArray[np.int64]], classes: int) -> NDArray[np.i
     return np.array(rows, dtype=np.intp).reshape(len(rows), classes)
 
 
-def _average_precisions(searched: SearchedSplit, weights: _Floats, labelled: _Floats) -> _Floats:
+def _average_precisions(searched: SearchedSplit, weights: FloatArray, labelled: FloatArray) -> FloatArray:
     """AP averaged over IOU_THRESHOLDS for each draw and class, (draws, classes); see weighted_average_precision."""
     pairs = zip(searched.curve, searched.truths, strict=True)
     correct = np.concatenate([match(boxes, truth) for boxes, truth in pairs] or [np.empty((0, 10), bool)])
@@ -195,7 +194,9 @@ def _average_precisions(searched: SearchedSplit, weights: _Floats, labelled: _Fl
     return average
 
 
-def _weighted_average_precisions(weights: _Floats, places: list[NDArray[np.intp]], labelled: _Floats) -> _Floats:
+def _weighted_average_precisions(
+    weights: FloatArray, places: list[NDArray[np.intp]], labelled: FloatArray
+) -> FloatArray:
     """The mean over IoU thresholds of the AP of metrics.average_precision, each detection counted by its weight.
 
     `weights` are (draws, detections), best score first, and `labelled` the labelled objects of each draw; returns

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from transect.arrays import FloatArray
 
 STATISTICS = (
     "brightness",

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.engine.backends.openvino_cpu import import_openvino, openvino_core
-
-FloatArray = NDArray[np.float64]
 
 # Names of the layers in an Ultralytics export; the last one is the head.
 _LAYER = re.compile(r"/?model\.(\d+)/")

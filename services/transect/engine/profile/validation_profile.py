@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from transect.arrays import FloatArray
 from transect.engine.profile.appearance import STATISTICS
 from transect.errors import PackageError
 
 PROFILE_FILE = "validation_profile.json"
 
-FloatArray = NDArray[np.float64]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Image = Annotated[int, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]

@@ -1,6 +1,7 @@
 """Capture time of a photo: the first readable one of EXIF's times, XMP's, and the GPS receiver's."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from PIL.ExifTags import GPS, Base
@@ -18,10 +19,19 @@ _EXIF_TIMES = (
 _XMP_TIMES = ("exif:DateTimeOriginal", "exif:DateTimeDigitized", "xmp:CreateDate", "photoshop:DateCreated")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptureTime:
+    """When a photo was taken (aware if an offset is written), the problem if no field can be read, and remarks."""
+
+    taken_at: datetime | None = None
+    problem: str = ""
+    remarks: tuple[str, ...] = ()
+
+
 def find_time(
     main: Mapping[int, Value], detail: Mapping[int, Value], gps: Mapping[int, Value], xmp: Mapping[str, str]
-) -> tuple[datetime | None, str, tuple[str, ...]]:
-    """The time (aware if an offset is written), the problem if no field can be read, and remarks.
+) -> CaptureTime:
+    """The time from the first field that can be read.
 
     A field of zeros or blanks counts as absent: cameras with an unset clock write it.
     """
@@ -39,8 +49,8 @@ def find_time(
             moment = moment.replace(tzinfo=zone)
         elif moment.tzinfo is None and offset.strip(" :+-\x00"):
             remarks += (f'the offset from UTC of {name} is "{offset[:20]}", which cannot be read; it has none',)
-        return moment, "", remarks
-    return None, problems[0] if problems else "", ()
+        return CaptureTime(taken_at=moment, remarks=remarks)
+    return CaptureTime(problem=problems[0] if problems else "")
 
 
 def _written(

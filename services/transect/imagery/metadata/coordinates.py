@@ -50,6 +50,10 @@ class Coordinate:
         return self.degrees if self.sign is None else self.sign * self.degrees
 
 
+class CoordinateError(Exception):
+    """A position that is there and cannot be used; the message is the problem. It stays inside this package."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """Degrees, minutes or seconds: the number (None for 0/0) and the step of its last digit."""
@@ -58,8 +62,8 @@ class _Part:
     step: float
 
 
-def exif_coordinate(value: Value | None, reference: Value | None, axis: Axis) -> Coordinate | str | None:
-    """A coordinate from the EXIF field and its reference; a text with the problem if it cannot be read; None if absent.
+def exif_coordinate(value: Value | None, reference: Value | None, axis: Axis) -> Coordinate | None:
+    """A coordinate from the EXIF field and its reference; None if absent. Raises CoordinateError if unreadable.
 
     The sign comes from the reference, or from a minus or a letter in the field itself. A minus with `S` is
     redundant; with `N` it is a contradiction.
@@ -68,23 +72,23 @@ def exif_coordinate(value: Value | None, reference: Value | None, axis: Axis) ->
     if value is None or (isinstance(value, str | bytes) and not text_of(value)):
         return None
     if isinstance(value, Broken):
-        return f"EXIF has a {name} that cannot be read: {value.reason}"
+        raise CoordinateError(f"EXIF has a {name} that cannot be read: {value.reason}")
     if isinstance(value, str | bytes):
         found = parse_coordinate(text_of(value), axis, comma="")
     else:
         found = _combined([_part(one) for one in value]) if len(value) <= 3 else None
     if found is None:
-        return f"EXIF gives the {name} as {quote(value)}, which is no angle"
+        raise CoordinateError(f"EXIF gives the {name} as {quote(value)}, which is no angle")
     return _with_reference(found, reference, axis, f"EXIF gives the {name} as {quote(value)}")
 
 
-def _with_reference(found: Coordinate, reference: Value | None, axis: Axis, field_text: str) -> Coordinate | str:
+def _with_reference(found: Coordinate, reference: Value | None, axis: Axis, field_text: str) -> Coordinate:
     word = reference.reason if isinstance(reference, Broken) else _word(reference)
     sign = axis.sign_of(word)
     if sign is None:
         return Coordinate(found.degrees, found.sign, found.rounding_deg, word)
     if found.sign is not None and found.sign != sign and found.degrees:
-        return f'{field_text} with "{word}", which contradict one another'
+        raise CoordinateError(f'{field_text} with "{word}", which contradict one another')
     return Coordinate(found.degrees, sign, found.rounding_deg)
 
 

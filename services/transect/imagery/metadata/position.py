@@ -7,7 +7,7 @@ from itertools import product
 
 from PIL.ExifTags import GPS
 
-from transect.imagery.metadata.coordinates import Axis, Coordinate, exif_coordinate, parse_coordinate
+from transect.imagery.metadata.coordinates import Axis, Coordinate, CoordinateError, exif_coordinate, parse_coordinate
 from transect.imagery.metadata.exif import Value
 from transect.imagery.metadata.numbers import decimals
 
@@ -55,44 +55,54 @@ def find_position(gps: Mapping[int, Value], xmp: Mapping[str, str]) -> Position:
     digit (and by more than a metre), the finer one is used, with a remark. A hemisphere missing in EXIF is taken from
     XMP, and otherwise not guessed: the candidates are returned.
     """
-    exif = _exif_pair(gps)
-    stored = _xmp_fix(xmp)
-    fix = stored if isinstance(stored, _Fix) else None
+    stored, exif = None, None
+    exif_problem = xmp_problem = ""
+    try:
+        stored = _xmp_fix(xmp)
+    except CoordinateError as error:
+        xmp_problem = str(error)
+    try:
+        exif = _exif_position(gps, stored)
+    except CoordinateError as error:
+        exif_problem = str(error)
+    if exif is not None:
+        return exif
+    if stored is not None:
+        remark = f"{exif_problem}; XMP's position is taken" if exif_problem else ""
+        return Position(stored.latitude, stored.longitude, remarks=(remark,) if remark else ())
+    return Position(problem=exif_problem or xmp_problem)
+
+
+def _exif_position(gps: Mapping[int, Value], stored: _Fix | None) -> Position | None:
+    """The position by EXIF and, where it is finer or gives the hemisphere, XMP's `stored`; None without one in EXIF.
+
+    Raises CoordinateError where EXIF's cannot be used.
+    """
+    pair = _exif_pair(gps)
+    if pair is None:
+        return None
+    north, east = pair
     remarks: tuple[str, ...] = ()
-    found: _Fix | str | None
-    if isinstance(exif, tuple):
-        north, east = exif
-        if fix is not None and (north.sign is None or east.sign is None):
-            remarks = ("EXIF gives no hemisphere; XMP's is taken",)
-            north, east = _signed_as(north, fix.latitude), _signed_as(east, fix.longitude)
-        missing = [
-            _missing_hemisphere(axis, one) for axis, one in zip(Axis, (north, east), strict=True) if one.sign is None
-        ]
-        if missing:
-            known = f"EXIF gives latitude {north.degrees:.7g}, longitude {east.degrees:.7g} and does not say whether "
-            return Position(problem=known + " and ".join(missing), possible=_candidates(north, east))
-        found = _checked(_Fix("EXIF", north.signed, east.signed, min(north.rounding_deg, east.rounding_deg)))
-    else:
-        found = exif
-    if isinstance(found, _Fix):
-        return _choose(found, fix, remarks)
-    if fix is not None:
-        remark = f"{found}; XMP's position is taken" if found else ""
-        return Position(fix.latitude, fix.longitude, remarks=(remark,) if remark else ())
-    return Position(problem=found or (stored if isinstance(stored, str) else ""))
+    if stored is not None and (north.sign is None or east.sign is None):
+        remarks = ("EXIF gives no hemisphere; XMP's is taken",)
+        north, east = _signed_as(north, stored.latitude), _signed_as(east, stored.longitude)
+    missing = [
+        _missing_hemisphere(axis, one) for axis, one in zip(Axis, (north, east), strict=True) if one.sign is None
+    ]
+    if missing:
+        known = f"EXIF gives latitude {north.degrees:.7g}, longitude {east.degrees:.7g} and does not say whether "
+        return Position(problem=known + " and ".join(missing), possible=_candidates(north, east))
+    return _choose(_fix("EXIF", north, east), stored, remarks)
 
 
-def _exif_pair(gps: Mapping[int, Value]) -> tuple[Coordinate, Coordinate] | str | None:
+def _exif_pair(gps: Mapping[int, Value]) -> tuple[Coordinate, Coordinate] | None:
+    """EXIF's latitude and longitude; None without both. Raises CoordinateError."""
     latitude = exif_coordinate(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), Axis.LATITUDE)
     longitude = exif_coordinate(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), Axis.LONGITUDE)
-    if isinstance(latitude, str):
-        return latitude
-    if isinstance(longitude, str):
-        return longitude
+    if latitude is None and longitude is None:
+        return None
     if latitude is None or longitude is None:
-        return (
-            None if latitude is longitude else f"EXIF gives a {'longitude' if latitude is None else 'latitude'} alone"
-        )
+        raise CoordinateError(f"EXIF gives a {'longitude' if latitude is None else 'latitude'} alone")
     # Zero needs no sign, on the equator or without a fix.
     latitude, longitude = (
         Coordinate(0.0, 1, one.rounding_deg) if not one.degrees else one for one in (latitude, longitude)
@@ -117,39 +127,46 @@ def _candidates(latitude: Coordinate, longitude: Coordinate) -> tuple[tuple[floa
     return tuple((north * latitude.degrees, east * longitude.degrees) for north, east in product(*signs))
 
 
-def _checked(fix: _Fix) -> _Fix | str:
+def _fix(source: str, north: Coordinate, east: Coordinate) -> _Fix:
+    """The position of two coordinates with a sign. Raises CoordinateError for one that is nowhere, or none at all."""
+    fix = _Fix(source, north.signed, east.signed, min(north.rounding_deg, east.rounding_deg))
     if abs(fix.latitude) > 90 or abs(fix.longitude) > 180:
-        return f"{fix.source} says latitude {fix.latitude:g}, longitude {fix.longitude:g}, which is nowhere"
+        raise CoordinateError(f"{source} says latitude {fix.latitude:g}, longitude {fix.longitude:g}, which is nowhere")
     if fix.latitude == 0 and fix.longitude == 0:
-        return f"{fix.source} says latitude 0, longitude 0, which cameras write that have no fix"
+        raise CoordinateError(f"{source} says latitude 0, longitude 0, which cameras write that have no fix")
     return fix
 
 
-def _xmp_fix(xmp: Mapping[str, str]) -> _Fix | str | None:
-    """The first readable position in XMP, else the problem of the first unreadable one."""
-    problem = ""
+def _xmp_fix(xmp: Mapping[str, str]) -> _Fix | None:
+    """The first usable position in XMP, None without any. Raises the CoordinateError of the first unusable one."""
+    problem: CoordinateError | None = None
     for pair in (*_DECIMAL_PAIRS, _GENERIC_PAIR):
-        texts = tuple(xmp.get(name, "") for name in pair)
-        if not all(texts):
-            if any(texts) and pair == _GENERIC_PAIR:
-                problem = problem or f"XMP gives {pair[0 if texts[0] else 1]} alone"
+        try:
+            fix = _xmp_pair(xmp, pair)
+        except CoordinateError as error:
+            problem = problem or error
             continue
-        generic = pair == _GENERIC_PAIR
-        coordinates = tuple(
-            _xmp_coordinate(text, xmp.get(f"{name}Ref", ""), axis, generic)
-            for text, name, axis in zip(texts, pair, Axis, strict=True)
-        )
-        found: _Fix | str
-        if None in coordinates:
-            at = coordinates.index(None)
-            found = f'XMP gives {pair[at].partition(":")[2]} as "{texts[at][:60]}", which is no angle'
-        else:
-            north, east = (one for one in coordinates if one is not None)
-            found = _checked(_Fix("XMP", north.signed, east.signed, min(north.rounding_deg, east.rounding_deg)))
-        if isinstance(found, _Fix):
-            return found
-        problem = problem or found
-    return problem or None
+        if fix is not None:
+            return fix
+    if problem is not None:
+        raise problem
+    return None
+
+
+def _xmp_pair(xmp: Mapping[str, str], pair: tuple[str, str]) -> _Fix | None:
+    texts = tuple(xmp.get(name, "") for name in pair)
+    generic = pair == _GENERIC_PAIR
+    if not all(texts):
+        if any(texts) and generic:
+            raise CoordinateError(f"XMP gives {pair[0 if texts[0] else 1]} alone")
+        return None
+    coordinates = []
+    for text, name, axis in zip(texts, pair, Axis, strict=True):
+        one = _xmp_coordinate(text, xmp.get(f"{name}Ref", ""), axis, generic)
+        if one is None:
+            raise CoordinateError(f'XMP gives {name.partition(":")[2]} as "{text[:60]}", which is no angle')
+        coordinates.append(one)
+    return _fix("XMP", *coordinates)
 
 
 def _xmp_coordinate(text: str, reference: str, axis: Axis, generic: bool) -> Coordinate | None:

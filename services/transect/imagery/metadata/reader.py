@@ -119,7 +119,7 @@ def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
     trouble = "; ".join(xmp.trouble)
     width, height = upright_size(stored_width, stored_height, orientation)
     position = find_position(exif.gps, xmp.items)
-    taken_at, time_problem, time_remarks = find_time(exif.main, exif.detail, exif.gps, xmp.items)
+    time = find_time(exif.main, exif.detail, exif.gps, xmp.items)
     altitude, altitude_problem = _altitude(exif.gps, xmp.items)
     relative, relative_problem = find_relative_altitude(xmp.items)
     angles = find_angles(xmp.items)
@@ -130,7 +130,7 @@ def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
         make=text_of(exif.main.get(Base.Make)) or None,
         model=text_of(exif.main.get(Base.Model)) or None,
         focal_mm=_positive(exif.detail.get(Base.FocalLength)),
-        taken_at=taken_at,
+        taken_at=time.taken_at,
         latitude=position.latitude,
         longitude=position.longitude,
         gps_altitude_m=altitude,
@@ -145,12 +145,12 @@ def read_frame_metadata(path: Path, *, name: str = "") -> FrameMetadata:
         position_sd_m=_position_sd(xmp.items),
         pixel_pitch_um=_pixel_pitch(exif.detail, stored_width),
         digital_zoom=_positive(exif.detail.get(Base.DigitalZoomRatio)),
-        time_problem=time_problem or (trouble if taken_at is None else ""),
+        time_problem=time.problem or (trouble if time.taken_at is None else ""),
         relative_altitude_problem=relative_problem or (trouble if relative is None else ""),
         gps_altitude_problem=altitude_problem or (trouble if altitude is None else ""),
         attitude_problem=angles.problem or (trouble if no_angles else ""),
         possible_positions=position.possible,
-        remarks=position.remarks + time_remarks,
+        remarks=position.remarks + time.remarks,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transect.errors import ImageError
+from transect.wording import count_of
 
 _COLOURS = ("red", "green", "blue")
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
@@ -75,7 +76,8 @@ def _unnamed(label: str, count: int) -> Channels:
 
 def _requested(label: str, count: int, requested: Sequence[int]) -> Channels:
     if max(requested) > count:
-        raise ImageError(f"{label} has {count} bands, and band {max(requested)} was asked for with `bands`.")
+        bands = count_of(count, "band")
+        raise ImageError(f"{label} has {bands}, and band {max(requested)} was asked for with `bands`.")
     return Channels(tuple(requested), "rgb" if len(requested) == 3 else "grey")
 
 

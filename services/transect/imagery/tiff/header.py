@@ -5,7 +5,7 @@ from pathlib import Path
 from transect.errors import ImageError
 from transect.imagery.decode import check_file, require_read_kind
 from transect.imagery.tiff.tags import TiffTags, read_tiff_tags
-from transect.picture_kinds import DNG, RAW, TIFF_STARTS, kind_of_suffix
+from transect.pictures.kinds import DNG, RAW, TIFF_STARTS, kind_of_suffix
 
 
 def is_tiff(source: Path | bytes) -> bool:

@@ -19,6 +19,7 @@ from transect.errors import RegistryError, UnreachableError
 from transect.files import locked
 from transect.redaction import without_secrets
 from transect.settings import Settings
+from transect.wording import one_line
 
 _PROBE_TIMEOUT_S = 5
 _PROBE_ENDPOINT = "/api/2.0/mlflow/experiments/search"
@@ -160,7 +161,7 @@ def _store_sentence(uri: str, path: Path, detail: str) -> str:
             f"The store {path} is an SQLite file, which needs the full mlflow package; "
             "set MLFLOW_TRACKING_URI to a server, or pip install 'transect[train]'."
         )
-    return f"The MLflow store {path} cannot be opened: {_line(detail)}."
+    return f"The MLflow store {path} cannot be opened: {one_line(detail)}."
 
 
 @contextmanager
@@ -187,7 +188,7 @@ def _refused(uri: str, doing: str, status: int, detail: str) -> RegistryError:
 
 def _sentence(uri: str, doing: str, status: int, detail: str) -> str:
     # SQLAlchemy appends the statement to a database error: it does not help the reader, and contains values.
-    reason = _line(detail.partition("[SQL:")[0].replace(uri, redact_uri(uri)).rstrip())
+    reason = one_line(detail.partition("[SQL:")[0].replace(uri, redact_uri(uri)).rstrip())
     if status == requests.codes.unauthorized:
         return (
             f"MLflow at {redact_uri(uri)} refused the credentials while {doing}; "
@@ -204,7 +205,7 @@ def _sentence(uri: str, doing: str, status: int, detail: str) -> str:
 
 def _unreachable(uri: str, error: BaseException, doing: str) -> str:
     return (
-        f"MLflow at {redact_uri(uri)} cannot be reached while {doing} ({_line(str(_root_cause(error)))}); "
+        f"MLflow at {redact_uri(uri)} cannot be reached while {doing} ({one_line(_root_cause(error))}); "
         "is it up, and is MLFLOW_TRACKING_URI right?"
     )
 
@@ -226,8 +227,3 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _root_cause(error: BaseException) -> BaseException:
     return _causes(error)[-1]
-
-
-def _line(text: str, limit: int = 300) -> str:
-    line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= limit else line[: limit - 1] + "…"

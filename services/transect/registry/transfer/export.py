@@ -22,6 +22,7 @@ from transect.registry.transfer.copy_runs import (
     point_to_copies,
 )
 from transect.registry.versions.registry import Registry, connect
+from transect.wording import count_of
 
 _STORE = "mlflow.db"
 _LOCK = ".transect-copy.lock"
@@ -42,8 +43,9 @@ class Copied:
         """A summary for users."""
         runs, models = self.runs, self.models
         return (
-            f"{self.experiments} experiments: {runs.new} runs copied, {runs.changed} brought up to date, "
-            f"{runs.same} there already; {models.new} model versions copied, {models.same} there already."
+            f"{count_of(self.experiments, 'experiment')}: {count_of(runs.new, 'run')} copied, {runs.changed} brought "
+            f"up to date, {runs.same} there already; {count_of(models.new, 'model version')} copied, {models.same} "
+            "there already."
         )
 
 

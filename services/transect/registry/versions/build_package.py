@@ -3,10 +3,8 @@
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -14,12 +12,9 @@ from transect.engine import (
     MLMODEL_FILE,
     MODEL_FILE,
     WEIGHTS_FILE,
-    BackgroundCounts,
     Detector,
+    PackageFile,
     PackageManifest,
-    ValidationCounts,
-    ValidationProfile,
-    Variant,
     hash_files,
     verify_package,
     write_manifest,
@@ -28,6 +23,12 @@ from transect.engine import (
 from transect.engine.backends import native_precisions
 from transect.errors import PackageError
 from transect.registry.client.names import PACKAGE_PATH
+from transect.registry.versions.package_parts import (
+    ExportedModel,
+    ModelMeasurements,
+    PackageOrigin,
+    describe_package,
+)
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -36,39 +37,16 @@ _LOADER = "transect.registry.pyfunc"
 
 
 def build_package(
-    out: Path,
-    *,
-    onnx: Path,
-    weights: Path,
-    names: Sequence[str],
-    image_size: int,
-    head_kind: Literal["anchor-free", "end-to-end"],
-    architecture: str,
-    conf: float,
-    iou: float,
-    stride: int = 32,
-    training_gsd_m: float | None = None,
-    metrics: Mapping[str, float] | None = None,
-    class_metrics: Mapping[str, Mapping[str, float]] | None = None,
-    dataset_name: str = "",
-    dataset_digest: str = "",
-    git_commit: str = "",
-    git_dirty: bool = False,
-    versions: Mapping[str, str] | None = None,
-    run_id: str = "",
-    created_at: datetime | None = None,
-    variants: Sequence[Variant] = (),
-    validation_counts: ValidationCounts | None = None,
-    profile: ValidationProfile | None = None,
-    background_counts: BackgroundCounts | None = None,
+    out: Path, model: ExportedModel, measured: ModelMeasurements, origin: PackageOrigin | None = None
 ) -> Path:
-    """Build the model package `out` and return it; see PackageManifest for the fields; `profile` becomes a file.
+    """Build the package `out` of `model` and return it; without `origin` nothing is known of where it comes from.
 
-    `onnx` and `weights` are copied, and the files of `variants` from the folder of `onnx`. The
+    The model's files are copied, and those of the variants from the folder of its ONNX file. The
     finished package is verified and runs one inference in each precision that this machine computes.
     The last step is the rename to `out`, so that `out` is a complete, working package or absent. Raises
     PackageError if `out` exists, a file is missing, a value is unusable, or the model does not run.
     """
+    origin = origin or PackageOrigin()
     if out.exists():
         raise PackageError(f"{out} exists already; remove it or choose another folder for the package.")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,39 +54,17 @@ def build_package(
     try:
         folder = scratch / out.name
         folder.mkdir()
-        _copy(onnx, folder / MODEL_FILE)
-        _copy(weights, folder / WEIGHTS_FILE)
-        extra = [name for variant in variants for name in variant.files]
+        _copy(model.onnx, folder / MODEL_FILE)
+        _copy(model.weights, folder / WEIGHTS_FILE)
+        extra = [name for variant in measured.variants for name in variant.files]
         for name in extra:
-            _copy(onnx.parent / name, folder / name)
-        if profile is not None:
-            extra.append(write_profile(folder, profile).name)
+            _copy(model.onnx.parent / name, folder / name)
+        if measured.profile is not None:
+            extra.append(write_profile(folder, measured.profile).name)
         # Before the manifest, which lists it.
-        extra.append(_write_mlmodel(folder, run_id).name)
-        fields = {
-            "names": tuple(names),
-            "image_size": image_size,
-            "stride": stride,
-            "head_kind": head_kind,
-            "architecture": architecture,
-            "conf": conf,
-            "iou": iou,
-            "training_gsd_m": training_gsd_m,
-            "metrics": dict(metrics or {}),
-            "class_metrics": {name: dict(values) for name, values in (class_metrics or {}).items()},
-            "dataset_name": dataset_name,
-            "dataset_digest": dataset_digest,
-            "git_commit": git_commit,
-            "git_dirty": git_dirty,
-            "versions": dict(versions or {}),
-            "run_id": run_id,
-            "created_at": created_at or datetime.now(UTC),
-            "files": hash_files(folder, (MODEL_FILE, WEIGHTS_FILE, *extra)),
-            "variants": tuple(variants),
-            "validation_counts": validation_counts,
-            "background_counts": background_counts,
-        }
-        write_manifest(folder, _manifest(out, fields))
+        extra.append(_write_mlmodel(folder, origin.run_id).name)
+        files = hash_files(folder, (MODEL_FILE, WEIGHTS_FILE, *extra))
+        write_manifest(folder, _manifest(out, model, measured, origin, files))
         _run_each_precision(folder)
         folder.rename(out)
     finally:
@@ -148,9 +104,15 @@ def signature() -> "ModelSignature":
     return ModelSignature(inputs=Schema([image]), outputs=Schema(outputs))
 
 
-def _manifest(out: Path, fields: Mapping[str, object]) -> PackageManifest:
+def _manifest(
+    out: Path,
+    model: ExportedModel,
+    measured: ModelMeasurements,
+    origin: PackageOrigin,
+    files: dict[str, PackageFile],
+) -> PackageManifest:
     try:
-        return PackageManifest.model_validate(fields)
+        return describe_package(model, measured, origin, files)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.synth.animals.species import Animal
-
-Floats = NDArray[np.float64]
 
 _GRAZING_HERDS = 0.25
 """Share of the herds that stand."""
@@ -40,16 +38,16 @@ def _with_velocity(rng: np.random.Generator, animal: Animal, ahead: float, speed
 class Tracks:
     """The animals' trajectories in a stratum; the arrays have a value for each animal."""
 
-    x: Floats
+    x: FloatArray
     """Metres east at second 0; `y` is metres north."""
-    y: Floats
-    heading_deg: Floats
-    vx: Floats
+    y: FloatArray
+    heading_deg: FloatArray
+    vx: FloatArray
     """Metres a second east at second 0; `vy` is north."""
-    vy: Floats
+    vy: FloatArray
     room: tuple[float, float]
     """The stratum's width and height, metres."""
-    edge: Floats
+    edge: FloatArray
     """Metres that an animal's middle keeps from the border: half of its length."""
 
     @classmethod
@@ -59,7 +57,7 @@ class Tracks:
         x, y, heading, vx, vy, edge = np.array(rows, dtype=np.float64).reshape(-1, 6).T.copy()
         return cls(x=x, y=y, heading_deg=heading, vx=vx, vy=vy, room=(width_m, height_m), edge=edge)
 
-    def at(self, seconds: float) -> tuple[Floats, Floats, Floats]:
+    def at(self, seconds: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """East and north in metres and the heading in degrees; a standing animal's values are bit-equal."""
         x, vx = _reflected(self.x, self.vx, seconds, self.edge, self.room[0])
         y, vy = _reflected(self.y, self.vy, seconds, self.edge, self.room[1])
@@ -77,7 +75,9 @@ def animals_at(animals: Sequence[Animal], tracks: Tracks, seconds: float) -> tup
     )
 
 
-def _reflected(start: Floats, speed: Floats, seconds: float, edge: Floats, room: float) -> tuple[Floats, Floats]:
+def _reflected(
+    start: FloatArray, speed: FloatArray, seconds: float, edge: FloatArray, room: float
+) -> tuple[FloatArray, FloatArray]:
     """Coordinate and speed of a straight motion that is reflected at `edge` and at `room - edge`.
 
     The path is unfolded: every second of its mirror images runs backwards.

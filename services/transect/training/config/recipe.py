@@ -3,16 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transect.config_files import Keys, YamlMapping, placed, read_yaml_mapping, read_yaml_value, unknown_key
-from transect.engine import VariantLimits
+from transect.engine import HeadKind, VariantLimits
 from transect.errors import InputError
-
-HeadChoice = Literal["anchor-free", "end-to-end"]
 
 # Ultralytics' arguments for training detectors, without those that Transect sets itself
 # (data, device, folders, task) and those that would change the classes or the meaning of a run.
@@ -107,6 +105,17 @@ class PrecisionRecipe(BaseModel):
         )
 
 
+class _OwnKeys(BaseModel):
+    """The recipe's own keys that have limits. What `train` holds is Ultralytics' to check, see check_arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    head: HeadKind = "anchor-free"
+    iou: float = Field(default=0.5, gt=0, le=1)
+    training_gsd_m: float | None = Field(default=None, gt=0)
+    precision: PrecisionRecipe = PrecisionRecipe()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A validated recipe.
@@ -124,7 +133,7 @@ class Recipe:
     data: str | None = None
     background: tuple[str, ...] = ()
     pretrained: str | None = None
-    head: HeadChoice = "anchor-free"
+    head: HeadKind = "anchor-free"
     iou: float = 0.5
     training_gsd_m: float | None = None
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
@@ -174,7 +183,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         source.override(override)
     top, train = source.top, source.train
     texts = {key: _text(top, key) for key in ("model", "data", "pretrained")}
-    iou, gsd = _number(source, "iou", upper=1.0), _number(source, "training_gsd_m")
+    own = _own_keys(source)
     _check_image_size(source)
     return Recipe(
         path=path,
@@ -184,10 +193,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         data=texts["data"],
         background=_background(source),
         pretrained=texts["pretrained"],
-        head=_head(source),
-        iou=0.5 if iou is None else iou,
-        training_gsd_m=gsd,
-        precision=_precision(source),
+        head=own.head,
+        iou=own.iou,
+        training_gsd_m=own.training_gsd_m,
+        precision=own.precision,
         places=source.places,
     )
 
@@ -315,31 +324,18 @@ def _background(source: _RecipeSource) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def _number(source: _RecipeSource, key: str, upper: float = float("inf")) -> float | None:
-    value = source.top.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= upper:
-        most = " and at most 1" if upper == 1 else ""
-        raise source.error(f"{key}={value!r} is not usable: give a number over 0{most}", key)
-    return float(value)
-
-
-def _precision(source: _RecipeSource) -> PrecisionRecipe:
+def _own_keys(source: _RecipeSource) -> _OwnKeys:
+    values = {key: source.top.get(key) for key in _OwnKeys.model_fields}
+    # A key without a value has its default.
+    given = {key: value for key, value in values.items() if value is not None}
     try:
-        return PrecisionRecipe.model_validate(source.precision)
+        return _OwnKeys.model_validate({**given, "precision": source.precision})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
-        problem = f"{_PRECISION}{name}={first['input']!r} is not usable: {first['msg']}"
-        raise source.error(problem, "precision", name) from error
-
-
-def _head(source: _RecipeSource) -> HeadChoice:
-    head: HeadChoice | None = source.top.get("head")
-    if head not in (None, "anchor-free", "end-to-end"):
-        raise source.error(f"head={head!r} is not usable: give anchor-free or end-to-end", "head")
-    return head or "anchor-free"
+        keys = [str(part) for part in first["loc"]]
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        problem = f"{'.'.join(keys)}={first['input']!r} is not usable: {reason}"
+        raise source.error(problem, *keys) from error
 
 
 def _check_image_size(source: _RecipeSource) -> None:

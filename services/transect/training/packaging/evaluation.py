@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transect.datasets import Dataset
 from transect.engine import (
@@ -19,7 +18,7 @@ from transect.engine import (
     search_background,
     search_split,
 )
-from transect.registry import build_package
+from transect.registry import ExportedModel, ModelMeasurements, build_package
 from transect.settings import Settings
 from transect.training.packaging.validation_profile import build_profile
 
@@ -51,9 +50,9 @@ class Evaluations:
 
 
 def evaluate_model(
-    dataset: Dataset, settings: Settings, background: Sequence[Path] = (), **package: Any
+    model: ExportedModel, dataset: Dataset, settings: Settings, background: Sequence[Path] = ()
 ) -> Evaluations:
-    """Build a temporary package (`package`: as build_package takes) and evaluate it in fp32.
+    """Build a temporary package of `model` and evaluate it in fp32.
 
     `background` are images without any animal; they are cut into tiles as a census cuts its photos.
 
@@ -61,7 +60,7 @@ def evaluate_model(
     are slightly optimistic for it. The test split is kept for its purpose, the comparison of versions.
     """
     with tempfile.TemporaryDirectory(prefix="transect-evaluation-") as folder:
-        scratch = build_package(Path(folder) / "package", **package, conf=MAX_CONF)
+        scratch = build_package(Path(folder) / "package", model, ModelMeasurements(conf=MAX_CONF))
         detector = Detector.from_settings(scratch, settings.model_copy(update={"precision": "fp32"}), verify=False)
         try:
             least = DetectOptions(tile="off", conf=MIN_CONF)

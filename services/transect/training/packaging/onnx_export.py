@@ -8,14 +8,14 @@ from pathlib import Path
 import onnx
 import onnxslim
 
+from transect.engine import HeadKind
 from transect.files import atomic_path
-from transect.training.config.recipe import HeadChoice
 
 # Read by OpenVINO and ONNX Runtime alike, and not so new that an older runtime refuses it.
 OPSET = 17
 
 
-def export_onnx(weights: Path, target: Path, image_size: int, head: HeadChoice) -> None:
+def export_onnx(weights: Path, target: Path, image_size: int, head: HeadKind) -> None:
     """Write `weights` as fp32 ONNX without NMS: input `images` (batch, 3, image_size, image_size).
 
     RGB in 0..1. The output `output0` is (batch, 4 + classes, anchors) for an anchor-free head and

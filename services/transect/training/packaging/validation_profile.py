@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from transect.arrays import FloatArray
 from transect.datasets import Dataset
 from transect.engine import DetectOptions, Detector, FeatureSpace, SearchedSplit, ValidationProfile
 from transect.engine.metrics import match
 from transect.imagery import open_raster
 from transect.progress import progress
-
-FloatArray = NDArray[np.float64]
 
 _MOST_IMAGES, _MOST_TRAINING_IMAGES = 1000, 300
 # A covariance of k directions needs several images for each.

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +26,14 @@ from transect.engine import (
 )
 from transect.engine.backends import Backend, BackendName, native_precisions, open_backend
 from transect.errors import TransectError
+from transect.registry.versions.package_parts import ExportedModel, ModelMeasurements, PackageOrigin, describe_package
 from transect.settings import Settings
 from transect.training.config.recipe import PrecisionRecipe
 from transect.training.packaging.half_precision import convert_to_fp16
 from transect.training.packaging.int8 import calibration_images, calibration_square, quantize_int8
 from transect.training.packaging.score_calibration import fit_score_shift
 from transect.training.packaging.variants import MeasuredVariant, VariantReport, compare_with_fp32, rejection_reasons
+from transect.wording import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -55,22 +55,22 @@ _SPEED_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class ExportedModel:
-    """An exported model, not yet packaged: its manifest, and the folder of its files."""
+class DraftPackage:
+    """An exported model, not yet packaged: its manifest so far, and the folder of its files."""
 
     manifest: PackageManifest
     folder: Path
 
     @classmethod
-    def describe(cls, folder: Path, *, conf: float, **package: Any) -> "ExportedModel":
-        """Describe the model.onnx in `folder`; `package` as build_package takes, `conf` is its score threshold."""
-        fields = {name: value for name, value in package.items() if name not in ("onnx", "weights")}
+    def of(cls, model: ExportedModel, conf: float) -> "DraftPackage":
+        """The draft of `model`, whose ONNX file is a folder's model.onnx; `conf` is its score threshold."""
+        folder = model.onnx.parent
         files = hash_files(folder, [MODEL_FILE])
-        return cls(PackageManifest(**fields, conf=conf, files=files, created_at=datetime.now(UTC)), folder)
+        return cls(describe_package(model, ModelMeasurements(conf=conf), PackageOrigin(), files), folder)
 
 
 def make_variants(
-    model: ExportedModel,
+    model: DraftPackage,
     dataset: Dataset,
     recipe: PrecisionRecipe,
     settings: Settings,
@@ -116,7 +116,7 @@ def make_variants(
 class _VariantBenchmark:
     """Converts and measures the variants of one model."""
 
-    model: ExportedModel
+    model: DraftPackage
     dataset: Dataset
     recipe: PrecisionRecipe
     settings: Settings
@@ -135,8 +135,7 @@ class _VariantBenchmark:
         except ImportError as error:
             return f"{error.name} is not installed (transect[train])"
         except Exception as error:  # noqa: BLE001 - hours of training must not be lost to an optional extra
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return f"this model cannot be converted ({reason[:200].rstrip('.')})"
+            return f"this model cannot be converted ({one_line(error, 200) or type(error).__name__})"
         return None
 
     def calibration(self) -> list[Path]:

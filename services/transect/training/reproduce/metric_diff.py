@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from transect.wording import count_of
+
 # The same operations in the same order give equal values; printed values may be rounded.
 TOLERANCE = 1e-6
 # MLflow stores infinity as the largest float.
@@ -43,12 +45,16 @@ class MetricDiff:
     @property
     def sentence(self) -> str:
         """The result as a sentence."""
+        count = len(self.differences)
         if not self.different:
-            most = f"differ by {self.largest:.3g} at most" if self.largest else "have equal values at every step"
-            return f"The same to {TOLERANCE:g}: {len(self.differences)} metrics {most}."
+            if self.largest:
+                found = f"{count_of(count, 'metric differs', 'metrics differ')} by {self.largest:.3g} at most"
+            else:
+                found = f"{count_of(count, 'metric has', 'metrics have')} equal values at every step"
+            return f"The same to {TOLERANCE:g}: {found}."
         named = ", ".join(_describe(one) for one in self.different[:_MOST_NAMED])
         more = f" and {len(self.different) - _MOST_NAMED} more" if len(self.different) > _MOST_NAMED else ""
-        return f"Not the same: {len(self.different)} of {len(self.differences)} metrics differ: {named}{more}."
+        return f"Not the same: {len(self.different)} of {count_of(count, 'metric')} differ: {named}{more}."
 
 
 def compare_histories(old: Histories, new: Histories) -> MetricDiff:

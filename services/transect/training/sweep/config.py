@@ -13,9 +13,10 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, field_validator
 
 from transect.config_files import YamlMapping, read_yaml_mapping
+from transect.config_models import ConfigModel, check
 from transect.errors import InputError
 from transect.training.config.recipe import TRAIN_KEYS, load_recipe, override_key, refuse_unknown
 
@@ -24,40 +25,56 @@ METRICS = ("best/mAP50-95", "best/mAP50", "best/precision", "best/recall")
 # The recipe's keys that affect the trained model, and the architecture.
 SPACE_KEYS = TRAIN_KEYS - {"plots", "save_period", "time", "workers"} | {"model"}
 _KINDS = frozenset({"uniform", "log_uniform", "int", "choice"})
-_KEYS = frozenset({"recipe", "trials", "metric", "sampler", "pruner", "space"})
 _A_SWEEP = "a sweep"
 
 
-class Sampler(BaseModel):
+class Sampler(ConfigModel):
     """The sampler of settings: `startup_trials` at random, the rest by TPE (tree-structured Parzen estimator)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     seed: int = Field(default=0, ge=0)
     startup_trials: int = Field(default=10, ge=1)
 
 
-class Pruner(BaseModel):
+class Pruner(ConfigModel):
     """The pruner, which stops trials early.
 
     `median`: those whose best epoch so far is below the median of the others at that epoch, once
     `startup_trials` are complete, and not in a trial's first `warmup_epochs`. `none`: no trial.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     kind: Literal["median", "none"] = "median"
     startup_trials: int = Field(default=5, ge=1)
     warmup_epochs: int = Field(default=10, ge=0)
 
 
-class _Numbers(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _SweepFile(ConfigModel):
+    """The file. `recipe` and `space` are checked by load_sweep, whose errors show an example of what is missing."""
 
+    model_config = ConfigDict(strict=True)
+
+    recipe: Any = None
+    space: Any = None
     trials: int = Field(default=20, ge=1)
     metric: str = METRICS[0]
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
+
+    @field_validator("metric")
+    @classmethod
+    def _is_of_the_validation_split(cls, metric: str) -> str:
+        known = ", ".join(METRICS)
+        if metric.startswith("test/"):
+            raise ValueError(
+                f"the test split has to stay unseen until a model is chosen; give one of {known}, of the validation "
+                "split"
+            )
+        if metric not in METRICS:
+            raise ValueError(f"no sweep can maximise it; give one of {known}")
+        return metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,26 +106,24 @@ def load_sweep(path: Path, *, trials: int | None = None, overrides: Sequence[str
     value that the recipe refuses, or an override of a key in the search space.
     """
     document = read_yaml_mapping(path, InputError, "Sweep", "configs/sweep holds one")
-    refuse_unknown(document, (), _KEYS, str(path), _A_SWEEP)
-    recipe = document.get("recipe")
-    if not isinstance(recipe, str):
+    file = check(_SweepFile, document, InputError, _A_SWEEP)
+    if not isinstance(file.recipe, str):
         problem = f"{path} names no recipe to start from, such as recipe: configs/train/wildlife.yaml"
         raise InputError(document.placed(problem, "recipe"))
     space = _space(document, path)
-    numbers = _numbers(document, path, {} if trials is None else {"trials": trials})
-    if numbers.metric not in METRICS:
-        raise InputError(document.placed(_wrong_metric(numbers.metric, path), "metric"))
+    if trials is not None and trials < 1:
+        raise InputError(f"trials={trials} is not usable: give 1 or more.")
     for override in overrides:
         if (key := override_key(override)) in space:
             raise InputError(f"{override}: {key} is in the space of {path}, which searches it; take it out of one.")
     config = SweepConfig(
         path=path,
-        recipe=Path(recipe),
+        recipe=Path(file.recipe),
         space=space,
-        trials=numbers.trials,
-        metric=numbers.metric,
-        sampler=numbers.sampler,
-        pruner=numbers.pruner,
+        trials=file.trials if trials is None else trials,
+        metric=file.metric,
+        sampler=file.sampler,
+        pruner=file.pruner,
     )
     _check_edge_values(config, overrides)
     return config
@@ -119,31 +134,6 @@ def as_overrides(params: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in params.items()
     )
-
-
-def _numbers(document: YamlMapping, path: Path, overrides: Mapping[str, Any]) -> _Numbers:
-    for name, model in (("sampler", Sampler), ("pruner", Pruner)):
-        if not isinstance(document.get(name, {}), dict):
-            raise InputError(document.placed(f"{path}: {name} must be a mapping", name))
-        refuse_unknown(document, (name,), frozenset(model.model_fields), f"{path}, {name}", _A_SWEEP)
-    values = {key: value for key, value in document.items() if key in _Numbers.model_fields}
-    try:
-        return _Numbers.model_validate({**values, **overrides})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        problem = f"{path}: {name}={first['input']!r} is not usable: {first['msg']}"
-        raise InputError(problem + "." if name in overrides else document.placed(problem, *first["loc"])) from error
-
-
-def _wrong_metric(metric: str, path: Path) -> str:
-    known = ", ".join(METRICS)
-    if metric.startswith("test/"):
-        return (
-            f"{path}: metric {metric} is of the test split, which has to stay unseen until a model is chosen; "
-            f"give one of {known}."
-        )
-    return f"{path}: metric {metric!r} cannot be a sweep's; give one of {known}."
 
 
 def _space(document: YamlMapping, path: Path) -> dict[str, BaseDistribution]:

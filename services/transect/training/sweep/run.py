@@ -41,6 +41,7 @@ from transect.training.sweep.trial import (
     trial_plan,
 )
 from transect.training.trainer.checkpoints import BEST
+from transect.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -333,7 +334,7 @@ def _deliver_rest(context: SweepContext, study: SweepStudy, settings: Settings) 
             sync_spools(settings)
     if left := undelivered():
         raise RegistryError(
-            f"MLflow lacks parts of {len(left)} runs of sweep {context.name}; they are kept on disk: "
+            f"MLflow lacks parts of {count_of(len(left), 'run')} of sweep {context.name}; they are kept on disk: "
             "deliver them with: transect runs sync"
         )
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from transect.errors import InputError, SettingsError, UnreachableError
 from transect.settings import Settings
+from transect.wording import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def open_store(folder: Path, settings: Settings) -> RDBStorage:
             str(URL.create("sqlite", database=str(file))), engine_kwargs={"connect_args": {"timeout": _SQLITE_WAIT_S}}
         )
     except (OSError, RuntimeError, *STORE_ERRORS) as error:
-        raise InputError(f"The trials of the sweep, {file}, cannot be opened: {_line(error)}.") from error
+        raise InputError(f"The trials of the sweep, {file}, cannot be opened: {_reason(error)}.") from error
 
 
 def retry_store(do: Callable[[], Value], wait: float) -> Value:
@@ -66,7 +67,7 @@ def retry_store(do: Callable[[], Value], wait: float) -> Value:
         except STORE_ERRORS as error:
             if time.monotonic() >= until:
                 raise UnreachableError(
-                    f"The trials of the sweep cannot be written ({_line(error)}); nothing is lost: when their store "
+                    f"The trials of the sweep cannot be written ({_reason(error)}); nothing is lost: when their store "
                     "is back, the same command resumes."
                 ) from error
             time.sleep(_AGAIN_S)
@@ -106,14 +107,14 @@ def _in_postgres(url: URL) -> RDBStorage:
             engine_kwargs={"pool_pre_ping": True, "connect_args": {"options": options}},
         )
     except RuntimeError as error:
-        raise InputError(f"{shown} has sweeps of another Optuna in the schema {SCHEMA}: {_line(error)}.") from error
+        raise InputError(f"{shown} has sweeps of another Optuna in the schema {SCHEMA}: {_reason(error)}.") from error
     except STORE_ERRORS as error:
         raise UnreachableError(
-            f"The store of sweeps {shown} cannot be used ({_line(error)}); is it up, is {_VARIABLE} right, and may its "
-            f"user make the schema {SCHEMA}?"
+            f"The store of sweeps {shown} cannot be used ({_reason(error)}); is it up, is {_VARIABLE} right, and may "
+            f"its user make the schema {SCHEMA}?"
         ) from error
 
 
-def _line(error: BaseException) -> str:
-    cause = getattr(error, "orig", None) or error.__cause__ or error
-    return " ".join(str(cause).split())[:300].rstrip(".")
+def _reason(error: BaseException) -> str:
+    """The database's own reason, which SQLAlchemy wraps, on one line."""
+    return one_line(getattr(error, "orig", None) or error.__cause__ or error)

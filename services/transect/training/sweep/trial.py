@@ -25,6 +25,7 @@ from transect.training.sweep.config import SweepConfig, as_overrides
 from transect.training.sweep.storage import STORE_ERRORS
 from transect.training.sweep.study import SweepStudy
 from transect.training.trainer.checkpoints import COMPLETE, LAST, read_trained
+from transect.wording import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ class _EpochReporter:
             behind = self._report() and number < self._epochs
         except STORE_ERRORS as error:
             if not self._in_trouble:
-                logger.warning("The trials' store does not answer (%s); the training continues.", _line(error))
+                logger.warning("The trials' store does not answer (%s); the training continues.", one_line(error))
             self._in_trouble = True
             return
         self._in_trouble = False
@@ -249,9 +250,5 @@ class _EpochReporter:
 
 
 def _reason(error: Exception) -> str:
-    line = _line(error)
+    line = one_line(error)
     return line if isinstance(error, TransectError) else f"{type(error).__name__}: {line}"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")

@@ -25,6 +25,7 @@ from transect.training.trainer.checkpoints import BEST, COMPLETE, COMPLETE_BEST,
 from transect.training.trainer.cpu_bf16 import restore_forward
 from transect.training.trainer.dataset import ValidatedDatasetTrainer
 from transect.training.trainer.signals import defer_interrupts
+from transect.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,10 @@ class ResumableTrainer(ValidatedDatasetTrainer):
             self.epoch = done - 1
             raise _AllTrainedError
         if done >= self.epochs:
-            raise InputError(f"{done} epochs are trained and epochs={self.epochs}; give more epochs to resume.")
+            raise InputError(
+                f"{count_of(done, 'epoch is', 'epochs are')} trained and epochs={self.epochs}; give more epochs to "
+                "resume."
+            )
         fresh = [
             {name: group[name] for name in _GROUP_VALUES if name in group} for group in self.optimizer.param_groups
         ]

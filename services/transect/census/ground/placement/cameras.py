@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.survey import CameraSpec, SurveySpec
 from transect.imagery import FrameMetadata
 
@@ -93,76 +94,73 @@ def cameras_of(placements: Iterable[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def camera_of(metadata: FrameMetadata, spec: SurveySpec) -> Camera | str:
-    """The camera of a photo, or the reason why it has none."""
+def camera_of(metadata: FrameMetadata, spec: SurveySpec) -> Camera:
+    """The camera of a photo. Raises UnplacedError where it has none."""
     if not metadata.width or not metadata.height:
-        return "no image size."
+        raise UnplacedError("no image size.")
     if (metadata.make or "").lower() == "gopro":
-        return (
+        raise UnplacedError(
             "no usable camera: a GoPro's fisheye lens has no scale that holds over its picture; export it undistorted."
         )
     if metadata.digital_zoom is not None and metadata.digital_zoom > 1.01:
-        return (
+        raise UnplacedError(
             f"no usable camera: it was taken with a digital zoom of {metadata.digital_zoom:g}, which hides its scale."
         )
     configured = spec.cameras.get(metadata.model or "") or spec.camera
     named = camera_name(metadata)
     found = _known(metadata)
     pitch, source = _pitch(metadata, configured, found)
-    if pitch is None:
-        return source
-    known_focal = found.focal_mm if isinstance(found, KnownCamera) else None
+    known_focal = found.focal_mm if found is not None else None
     focal = (configured.focal_mm if configured else None) or metadata.focal_mm or known_focal
     if focal is None:
-        return (
+        raise UnplacedError(
             f"no focal length: neither EXIF nor the table of cameras gives that of {named}; add focal_mm (in real "
             "millimetres, not the 35 mm equivalent) to camera in survey.yaml."
         )
     return Camera(named, pitch, focal, source)
 
 
-def _pitch(
-    metadata: FrameMetadata, configured: CameraSpec | None, found: KnownCamera | str
-) -> tuple[float, str] | tuple[None, str]:
-    """The pixel pitch in millimetres and its source, or None and the reason."""
+def _pitch(metadata: FrameMetadata, configured: CameraSpec | None, found: KnownCamera | None) -> tuple[float, str]:
+    """The pixel pitch in millimetres and its source. Raises UnplacedError where none gives it."""
     longer = max(metadata.width or 0, metadata.height or 0)
     if configured is not None and configured.pixel_pitch_um is not None:
         return configured.pixel_pitch_um / 1000, "survey.yaml"
     if configured is not None and configured.sensor_width_mm is not None:
         # The sensor's width is its long side, also for a photo that is stored upright.
         return configured.sensor_width_mm / longer, "survey.yaml"
-    if isinstance(found, KnownCamera):
+    if found is not None:
         scale = _scale(found, longer, min(metadata.width or 0, metadata.height or 0))
         if scale is not None:
             return found.sensor_width_mm / found.width_px / scale, "table of cameras"
-        found = (
+        raise UnplacedError(
             f"no camera: a picture of {metadata.width} x {metadata.height} pixels is neither the whole sensor of "
             f"{camera_name(metadata)} ({found.width_px} x {found.height_px}) nor a strip or a smaller copy of it; add "
             "`camera: {sensor_width_mm: ...}` to survey.yaml, the millimetres of sensor that the long side shows."
         )
-    elif metadata.pixel_pitch_um is not None:
+    if metadata.pixel_pitch_um is not None:
         return metadata.pixel_pitch_um / 1000, "EXIF focal plane"
-    return None, found
-
-
-def _known(metadata: FrameMetadata) -> KnownCamera | str:
-    """The camera in the table, or the reason why it is not found."""
-    model = (metadata.model or "").lower()
-    rows = [row for row in known_cameras() if row.model.lower() == model]
-    fixed = [row for row in rows if row.focal_mm is not None]
-    if metadata.focal_mm is not None and fixed:
-        rows = [row for row in fixed if abs(metadata.focal_mm / (row.focal_mm or 1) - 1) <= _FOCAL_TOLERANCE]
-    if len(rows) == 1:
-        return rows[0]
-    if rows:
-        sized = [row for row in rows if (row.width_px, row.height_px) == (metadata.width, metadata.height)]
-        if len(sized) == 1:
-            return sized[0]
-    lens = f" with a lens of {metadata.focal_mm:g} mm" if metadata.focal_mm is not None and fixed else ""
-    return (
+    fixed = metadata.focal_mm is not None and any(row.focal_mm is not None for row in _of_model(metadata))
+    lens = f" with a lens of {metadata.focal_mm:g} mm" if fixed else ""
+    raise UnplacedError(
         f"no camera: {camera_name(metadata)}{lens} is not in the table of cameras; add "
         "`camera: {sensor_width_mm: ..., focal_mm: ...}` to survey.yaml, both in real millimetres."
     )
+
+
+def _known(metadata: FrameMetadata) -> KnownCamera | None:
+    """The one camera in the table that took the photo; the lens and the size of the picture decide among several."""
+    rows = _of_model(metadata)
+    fixed = [row for row in rows if row.focal_mm is not None]
+    if metadata.focal_mm is not None and fixed:
+        rows = [row for row in fixed if abs(metadata.focal_mm / (row.focal_mm or 1) - 1) <= _FOCAL_TOLERANCE]
+    if len(rows) > 1:
+        rows = [row for row in rows if (row.width_px, row.height_px) == (metadata.width, metadata.height)]
+    return rows[0] if len(rows) == 1 else None
+
+
+def _of_model(metadata: FrameMetadata) -> list[KnownCamera]:
+    model = (metadata.model or "").lower()
+    return [row for row in known_cameras() if row.model.lower() == model]
 
 
 def _scale(camera: KnownCamera, longer: int, shorter: int) -> float | None:

@@ -16,6 +16,7 @@ from statistics import median
 from transect.census.ground.placement.frames import SourceFile
 from transect.census.inputs.flights import EARLIEST_YEAR
 from transect.errors import SurveyError
+from transect.wording import count_of
 
 # A clock with a later year was never set; offsets would overflow near datetime's last year.
 _LATEST_YEAR = 2100
@@ -90,12 +91,12 @@ def _photo_times(file: SourceFile, utc_offset: timezone | None) -> _PhotoTimes:
     row, metadata = file.row, file.metadata
     by_row = row.time if row is not None else None
     # The date in a map is that of its creation.
-    by_photo = metadata.taken_at if file.map is None and not file.failure else None
+    by_photo = metadata.taken_at if not file.is_map and not file.failure else None
     remark = ""
     if by_photo is not None and not EARLIEST_YEAR <= by_photo.year <= _LATEST_YEAR:
         remark = f"it says that it was taken on {by_photo:%Y-%m-%d}: the camera's clock was not set, so it has no time."
         by_photo = None
-    elif by_photo is None and file.map is None and metadata.time_problem:
+    elif by_photo is None and not file.is_map and metadata.time_problem:
         remark = f"it has no time: {metadata.time_problem}."
     camera = f"{metadata.make or ''} {metadata.model or ''}".strip() or "the camera"
     return _PhotoTimes(
@@ -131,7 +132,7 @@ def _common_zone(aware: Sequence[datetime]) -> tuple[timezone, tuple[str, ...]]:
     zone = timezone(most)
     if len(offsets) == 1:
         return zone, ()
-    parts = ", ".join(f"{_offset_text(timezone(one))}: {_many(offsets[one])}" for one in sorted(offsets))
+    parts = ", ".join(f"{_offset_text(timezone(one))}: {count_of(offsets[one], 'photo')}" for one in sorted(offsets))
     return zone, (
         f"Times are written with several offsets from UTC ({parts}); all are put on the clock of {_offset_text(zone)}.",
     )
@@ -165,7 +166,7 @@ def _resolve_offsets(
             cameras.setdefault(photo_times[name].camera, []).append(name)
     local = [time for name, time in times.items() if photo_times[name].by_row is None]
     for camera, names in sorted(cameras.items()):
-        who = f"{_many(len(names), 'photo')} of {camera}"
+        who = f"{count_of(len(names), 'photo')} of {camera}"
         alike = (one for one in photo_times.values() if one.camera == camera)
         shift = _constant_shift(_clock_differences(alike, row_has_offset=True, photo_has_offset=False))
         source = flights.name if shift is not None or not local else _PHOTOS
@@ -203,7 +204,7 @@ def _align_to_flights(
         differences = _clock_differences(alike, row_has_offset=False, photo_has_offset=False)
         if not differences or median(map(abs, differences)) <= _STEADY_S:
             continue
-        who = f"{_many(len(names), 'photo')} of {camera}"
+        who = f"{count_of(len(names), 'photo')} of {camera}"
         shift = _constant_shift(differences)
         if shift is None:
             notes.append(
@@ -252,7 +253,3 @@ def _shifted(moment: datetime, seconds: float) -> datetime:
 def _zone_of(shift: float) -> timezone:
     """The offset from UTC of a clock that is UTC after `shift` seconds are added, to the minute."""
     return timezone(timedelta(minutes=max(-1439, min(1439, round(-shift / 60)))))
-
-
-def _many(count: int, what: str = "photo") -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -12,13 +12,13 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from transect.arrays import FloatArray
 from transect.census.ground.placement.vertical import Vertical, vertical_of
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.survey import HeightSpec
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
 from transect.imagery.tiff.geotiff import RefersElsewhereError, geotiff, sidecar_name
-
-FloatArray = NDArray[np.float64]
 
 # A window of so many cells (64 MB as float64) is read at once; points that are further apart are read one by one.
 _MOST_CELLS = 8_000_000
@@ -158,23 +158,23 @@ def _read(dem: Any, window: Window) -> FloatArray:
     return np.asarray(cells * dem.scales[0] + dem.offsets[0], np.float64)
 
 
-def height_above(ground: PhotoTerrain | None, rule: HeightSpec, metadata: FrameMetadata) -> float | str:
-    """Height of a camera above the terrain by a DEM in metres, or the reason why it is not known."""
+def height_above(ground: PhotoTerrain | None, rule: HeightSpec, metadata: FrameMetadata) -> float:
+    """Height of a camera above the terrain by a DEM in metres. Raises UnplacedError where it is not known."""
     name = rule.dem or ""
     if ground is None or not np.isfinite(ground.below_m):
         why = f"{name} holds no elevation for its position" if ground is None or not ground.problem else ground.problem
-        return f"no height above ground: {why}."
+        raise UnplacedError(f"no height above ground: {why}.")
     if rule.altitude == "gps":
         if metadata.gps_altitude_m is None:
             why = metadata.gps_altitude_problem or "EXIF has no GPSAltitude"
-            return f"no height above ground: {why} and flights.csv no height_agl_m."
+            raise UnplacedError(f"no height above ground: {why} and flights.csv no height_agl_m.")
         return metadata.gps_altitude_m + rule.vertical_offset_m - ground.below_m
     if metadata.relative_altitude_m is None:
         why = metadata.relative_altitude_problem or "XMP has no RelativeAltitude"
-        return f"no height above ground: {why} and flights.csv no height_agl_m."
+        raise UnplacedError(f"no height above ground: {why} and flights.csv no height_agl_m.")
     if ground.take_off_m is None or not np.isfinite(ground.take_off_m):
         why = ground.take_off_problem or f"{name} holds no elevation for its position"
-        return f"no height above ground: at the take-off {why}; set height: take_off in survey.yaml."
+        raise UnplacedError(f"no height above ground: at the take-off {why}; set height: take_off in survey.yaml.")
     return metadata.relative_altitude_m + ground.take_off_m - ground.below_m
 
 

@@ -76,19 +76,25 @@ class Frame:
 class SourceFile:
     """A file before it is placed: its metadata, its row of flights.csv, and its georeference if it is a map.
 
-    `map` is the reason where a map cannot be placed. `depth` is the number of bits that its 16-bit samples use;
-    `remarks` are on how its samples are read.
+    A map that cannot be placed has the reason in `map_problem`. `depth` is the number of bits that its 16-bit samples
+    use; `remarks` are on how its samples are read.
     """
 
     name: str
     path: Path
     row: FlightRow | None
     metadata: FrameMetadata
-    map: Georeference | str | None = None
+    map: Georeference | None = None
+    map_problem: str = ""
     failure: str = ""
     stamp: Stamp | None = None
     depth: int | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def is_map(self) -> bool:
+        """True for a map, also one that cannot be placed."""
+        return self.map is not None or bool(self.map_problem)
 
 
 def without_placement(frame: Frame, problem: str) -> Frame:

@@ -1,10 +1,11 @@
-"""The pose of a photo from its metadata and its row of flights.csv, or the reason why it has none. Never a guess."""
+"""The pose of a photo from its metadata and its row of flights.csv. Never a guess: a photo without one says why."""
 
 from transect.census.ground.geometry import Pose, distance_m
 from transect.census.ground.placement.attitude import Attitude, attitude_of
 from transect.census.ground.placement.cameras import Camera, camera_of
 from transect.census.ground.placement.elevation import PhotoTerrain, explain_height, height_above
 from transect.census.ground.placement.frames import Placement
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import SurveySpec
 from transect.imagery import FrameMetadata
@@ -21,28 +22,18 @@ def place_photo(
     spec: SurveySpec,
     max_off_nadir_deg: float,
     ground: PhotoTerrain | None = None,
-) -> Placement | str:
-    """The pose of one photo, or the reason why it has none. `ground` is the terrain, where a DEM gives it."""
+) -> Placement:
+    """The pose of one photo; `ground` is the terrain, where a DEM gives it. Raises UnplacedError where it has none."""
     row = row or FlightRow(line=0, image="")
-    position = position_of(metadata, row)
-    if isinstance(position, str):
-        return position
+    latitude, longitude = position_of(metadata, row)
     height = _height(metadata, row, spec, ground)
-    if isinstance(height, str):
-        return height
     attitude = attitude_of(metadata, row)
-    if isinstance(attitude, str):
-        return attitude
     camera = camera_of(metadata, spec)
-    if isinstance(camera, str):
-        return camera
-    problem = _tilt_problem(attitude, camera, metadata, max_off_nadir_deg)
-    if problem:
-        return problem
+    _refuse_tilt(attitude, camera, metadata, max_off_nadir_deg)
     accuracy = row.accuracy_m if row.lat is not None else row.accuracy_m or metadata.position_sd_m
     return Placement(
-        latitude=position[0],
-        longitude=position[1],
+        latitude=latitude,
+        longitude=longitude,
         height_m=height,
         yaw_deg=attitude.yaw_deg,
         gsd_m=height / camera.focal_px,
@@ -54,9 +45,9 @@ def place_photo(
     )
 
 
-def _tilt_problem(attitude: Attitude, camera: Camera, metadata: FrameMetadata, max_off_nadir_deg: float) -> str:
+def _refuse_tilt(attitude: Attitude, camera: Camera, metadata: FrameMetadata, max_off_nadir_deg: float) -> None:
     if attitude.off_nadir_deg > max_off_nadir_deg:
-        return (
+        raise UnplacedError(
             f"a tilted camera: it looked {attitude.off_nadir_deg:.1f} degrees off the vertical; the limit is "
             f"{max_off_nadir_deg:g} (a pitch of -90 is straight down)."
         )
@@ -75,40 +66,41 @@ def _tilt_problem(attitude: Attitude, camera: Camera, metadata: FrameMetadata, m
     )
     steepest = pose.steepest_ray_deg()
     if steepest > _STEEPEST_RAY_DEG:
-        return f"a tilted camera: a corner of the picture looks {steepest:.0f} degrees off the vertical."
-    return ""
+        raise UnplacedError(f"a tilted camera: a corner of the picture looks {steepest:.0f} degrees off the vertical.")
 
 
-def position_of(metadata: FrameMetadata, row: FlightRow) -> tuple[float, float] | str:
-    """Latitude and longitude of a photo in WGS84 degrees, or the reason why there are none."""
+def position_of(metadata: FrameMetadata, row: FlightRow) -> tuple[float, float]:
+    """Latitude and longitude of a photo in WGS84 degrees. Raises UnplacedError where there are none."""
     latitude, longitude = metadata.latitude, metadata.longitude
     if row.lat is not None and row.lon is not None:
         if latitude is not None and longitude is not None:
             apart = distance_m(longitude, latitude, row.lon, row.lat)
             if apart > _CONTRADICTION_M:
-                return (
+                raise UnplacedError(
                     f"contradictory positions: EXIF and flights.csv line {row.line} lie {apart / 1000:.3g} km apart; "
                     "correct the row, or the photo that it names."
                 )
         candidates = metadata.possible_positions if latitude is None else ()
         nearest = min((distance_m(lon, lat, row.lon, row.lat) for lat, lon in candidates), default=0.0)
         if nearest > _CONTRADICTION_M:
-            return (
+            raise UnplacedError(
                 f"contradictory positions: EXIF, in whichever hemisphere, and flights.csv line {row.line} lie at least "
                 f"{nearest / 1000:.3g} km apart; correct the row, or the photo that it names."
             )
         latitude, longitude = row.lat, row.lon
     if latitude is None or longitude is None:
         reason = metadata.position_problem or "neither flights.csv nor EXIF gives latitude and longitude"
-        return f"no position: {reason}."
+        raise UnplacedError(f"no position: {reason}.")
     if abs(latitude) > 84 or abs(longitude) > 180 or (latitude == 0 and longitude == 0):
-        return f"no position: latitude {latitude:g}, longitude {longitude:g} is not where a photo was taken."
+        raise UnplacedError(
+            f"no position: latitude {latitude:g}, longitude {longitude:g} is not where a photo was taken."
+        )
     return latitude, longitude
 
 
-def _height(metadata: FrameMetadata, row: FlightRow, spec: SurveySpec, ground: PhotoTerrain | None) -> float | str:
+def _height(metadata: FrameMetadata, row: FlightRow, spec: SurveySpec, ground: PhotoTerrain | None) -> float:
     rule = spec.height
-    height: float | str | None = None
+    height: float | None = None
     how = ""
     if row.height_agl_m is not None:
         height = row.height_agl_m
@@ -124,8 +116,6 @@ def _height(metadata: FrameMetadata, row: FlightRow, spec: SurveySpec, ground: P
     elif rule.source == "dem":
         height = height_above(ground, rule, metadata)
         how = "" if ground is None else f": {explain_height(ground, rule, metadata)}"
-    if isinstance(height, str):
-        return height
     if height is None:
         missing = {
             "relative_altitude": metadata.relative_altitude_problem or "XMP has no RelativeAltitude",
@@ -134,7 +124,7 @@ def _height(metadata: FrameMetadata, row: FlightRow, spec: SurveySpec, ground: P
             "fixed": "survey.yaml gives none",
         }
         besides = " and flights.csv no height_agl_m" if rule.source in ("relative_altitude", "gps_altitude") else ""
-        return f"no height above ground: {missing[rule.source]}{besides}."
+        raise UnplacedError(f"no height above ground: {missing[rule.source]}{besides}.")
     if not 0.1 <= height <= 20_000:
-        return f"no height above ground: {height:g} m is impossible{how}."
+        raise UnplacedError(f"no height above ground: {height:g} m is impossible{how}.")
     return height

@@ -10,11 +10,12 @@ from pathlib import Path
 from transect.census.ground.orthomosaic import Georeference, read_georeference
 from transect.census.ground.placement.clock import Clock, sortable, unify_clocks
 from transect.census.ground.placement.elevation import PhotoTerrain
-from transect.census.ground.placement.frames import Frame, SourceFile, stamp_of
+from transect.census.ground.placement.frames import Frame, Placement, SourceFile, stamp_of
 from transect.census.ground.placement.hemispheres import settle_hemispheres
 from transect.census.ground.placement.placing import place_photo
 from transect.census.ground.placement.requirements import require_one_camera, require_one_kind, require_positions
 from transect.census.ground.placement.terrain import survey_terrain
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.flights import FlightRow, match_flights, read_flights
 from transect.census.inputs.survey import Survey, SurveySpec
 from transect.errors import ImageError
@@ -102,29 +103,30 @@ def _read(name: str, path: Path, row: FlightRow | None, bands: tuple[int, ...] |
         )
     except ImageError as error:
         return SourceFile(name=name, path=path, row=row, metadata=FrameMetadata(), failure=str(error))
-    georeference = read_georeference(path) if facts is not None else None
-    if isinstance(georeference, Georeference) and metadata.orientation != 1:
-        georeference = (
+    file = SourceFile(name=name, path=path, row=row, metadata=metadata, stamp=stamp)
+    if facts is None:
+        return file
+    file = replace(file, depth=facts.depth, remarks=facts.remarks)
+    try:
+        return replace(file, map=_read_map(path, metadata))
+    except UnplacedError as error:
+        return replace(file, map_problem=str(error))
+
+
+def _read_map(path: Path, metadata: FrameMetadata) -> Georeference | None:
+    """The georeference of a TIFF, None for an ordinary photo. Raises UnplacedError where a map cannot be placed."""
+    georeference = read_georeference(path)
+    if georeference is not None and metadata.orientation != 1:
+        raise UnplacedError(
             "no position: it is a map with an EXIF orientation, so it could be meant either way; export it anew."
         )
-    if facts is None:
-        return SourceFile(name=name, path=path, row=row, metadata=metadata, stamp=stamp)
-    return SourceFile(
-        name=name,
-        path=path,
-        row=row,
-        metadata=metadata,
-        map=georeference,
-        stamp=stamp,
-        depth=facts.depth,
-        remarks=facts.remarks,
-    )
+    return georeference
 
 
 def _frame(
     file: SourceFile, spec: SurveySpec, max_off_nadir_deg: float, ground: PhotoTerrain | None, clock: Clock
 ) -> Frame:
-    row, metadata, is_map = file.row, file.metadata, file.map is not None
+    row, metadata = file.row, file.metadata
     transect = _transect(file.name, row, spec)
     if file.failure:
         return Frame(
@@ -138,10 +140,15 @@ def _frame(
             problem=file.failure,
             unreadable=True,
         )
-    found = file.map if file.map is not None else place_photo(metadata, row, spec, max_off_nadir_deg, ground)
-    problem, placement = (found, None) if isinstance(found, str) else ("", found)
+    placement: Placement | Georeference | None = file.map
+    problem = file.map_problem
+    if not file.is_map:
+        try:
+            placement = place_photo(metadata, row, spec, max_off_nadir_deg, ground)
+        except UnplacedError as error:
+            problem = str(error)
     remarks = tuple(
-        one for one in (clock.remarks.get(file.name), *file.remarks, *(() if is_map else metadata.remarks)) if one
+        one for one in (clock.remarks.get(file.name), *file.remarks, *(() if file.is_map else metadata.remarks)) if one
     )
     return Frame(
         name=file.name,
@@ -154,7 +161,7 @@ def _frame(
         problem=problem,
         remarks=remarks,
         stamp=file.stamp,
-        is_map=is_map,
+        is_map=file.is_map,
     )
 
 

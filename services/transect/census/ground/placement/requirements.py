@@ -13,8 +13,8 @@ _MOST_NAMED = 5
 
 def require_one_kind(survey: Survey, files: Sequence[SourceFile]) -> None:
     """Raise SurveyError where a survey mixes photos and maps."""
-    maps = [file.name for file in files if file.map is not None]
-    photos = [file.name for file in files if file.map is None and not file.failure]
+    maps = [file.name for file in files if file.is_map]
+    photos = [file.name for file in files if not file.is_map and not file.failure]
     if maps and photos:
         raise SurveyError(
             f"Survey {survey.folder} mixes orthomosaics ({maps[0]}) and photos ({photos[0]}): a map is made of photos, "
@@ -30,7 +30,7 @@ def require_one_camera(survey: Survey, files: Sequence[SourceFile]) -> None:
     models = {
         file.metadata.model: camera_name(file.metadata)
         for file in files
-        if file.map is None and file.metadata.model and file.metadata.model not in spec.cameras
+        if not file.is_map and file.metadata.model and file.metadata.model not in spec.cameras
     }
     if len(models) > 1:
         first, second, *_ = sorted(models.values())

@@ -1,16 +1,19 @@
 """The terrain below the photos of a survey, without voids and faults of the DEM."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from shapely import STRtree, points
 
+from transect.arrays import FloatArray
 from transect.census.ground.placement.clock import Clock, sortable
-from transect.census.ground.placement.elevation import FloatArray, PhotoTerrain, Terrain, sample_terrain
+from transect.census.ground.placement.elevation import PhotoTerrain, Terrain, sample_terrain
 from transect.census.ground.placement.frames import SourceFile
 from transect.census.ground.placement.placing import position_of
+from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.flights import FlightRow
 from transect.census.inputs.survey import Survey
 from transect.census.lonlat import middle_longitude
@@ -37,9 +40,11 @@ def survey_terrain(survey: Survey, files: Sequence[SourceFile], clock: Clock) ->
         return SurveyTerrain({})
     known = []
     for file in files:
-        position = position_of(file.metadata, file.row or FlightRow(line=0, image=""))
-        if not isinstance(position, str) and file.map is None and not file.failure:
-            known.append((file, position))
+        if file.is_map or file.failure:
+            continue
+        # The loop over the frames reports the reason.
+        with suppress(UnplacedError):
+            known.append((file, position_of(file.metadata, file.row or FlightRow(line=0, image=""))))
     if not known:
         return SurveyTerrain({})
     places = np.array([(lon, lat) for _, (lat, lon) in known])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from transect.errors import TransectError
-from transect.picture_kinds import FILM, PDF, READ_SUFFIXES, SVG, PictureKind, kind_of_file, kind_of_suffix
+from transect.pictures.kinds import FILM, PDF, READ_SUFFIXES, SVG, PictureKind, kind_of_file, kind_of_suffix
 
 # Folders of systems and network storage, in lower case: trash, thumbnails, snapshots.
 _SYSTEM_FOLDERS: Final = {

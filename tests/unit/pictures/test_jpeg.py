@@ -10,7 +10,7 @@ from PIL import Image
 from transect.datasets.images import check_whole
 from transect.errors import DatasetError, ImageError
 from transect.imagery import decode_image, open_raster
-from transect.jpeg import is_whole
+from transect.pictures.jpeg import is_whole
 
 
 def _jpeg(progressive: bool) -> bytes:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from transect.errors import ImageError
 from transect.imagery import IMAGE_SUFFIXES, decode_image
-from transect.picture_kinds import (
+from transect.pictures.kinds import (
     AVIF,
     BMP,
     DNG,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from transect.errors import SurveyError
-from transect.picture_files import PictureFiles, count_reasons, find_pictures
+from transect.pictures.files import PictureFiles, count_reasons, find_pictures
 
 
 def encoded(kind: str) -> bytes:

@@ -1,0 +1,1 @@
+"""Files of pictures before any is decoded: their kinds, the search for them below a folder, and damaged JPEGs."""
