@@ -143,7 +143,7 @@ sweep:
 reproduce:
 	@$(STACK) reproduce
 
-# Deliver what trainings could not tell MLflow while it was away, and register what waits for it.
+# Deliver what trainings and censuses could not tell MLflow while it was away, and register what waits for it.
 sync:
 	@$(STACK) sync
 

@@ -22,7 +22,6 @@ from typing import NoReturn
 from compose import (
     ROOT,
     StackError,
-    accelerator,
     address,
     compose,
     compose_value,
@@ -40,7 +39,7 @@ from compose import (
     words,
 )
 from fill_env import PlaceholderError, empty_secrets, fill_file
-from mounts import Mounts, census_home
+from mounts import Mounts, census_home, censuses_wait
 from provenance_env import provenance_options
 
 OWN_MINIO = "transect-minio:local"
@@ -184,12 +183,23 @@ def reproduce() -> NoReturn:
     replace_by(compose_run("trainer", mounts, ["runs", "reproduce", *options, *arguments]))
 
 
-def sync() -> NoReturn:
-    """Deliver what trainings logged while MLflow was unavailable."""
+def sync() -> int:
+    """Deliver what trainings, and censuses of the calling user, logged while MLflow was unavailable."""
+    command = ["runs", "sync"]
     if runtime() == "local":
-        replace_by([*local_transect(), "runs", "sync"])
+        replace_by([*local_transect(), *command])
     build_once("trainer")
-    replace_by(compose_run("trainer", Mounts(), ["runs", "sync"]))
+    status = run(compose_run("trainer", Mounts(), command))
+    user = caller()
+    if censuses_wait(user):
+        home = census_home(user)
+        # The trainer's account sees no census.
+        mounts = Mounts()
+        mounts.add(home, writable=True, as_caller=True)
+        build_once("census")
+        environment = {"TRANSECT_HOME": str(home)}
+        status = run(compose_run("census", mounts, command, user=user, environment=environment)) or status
+    return status
 
 
 def promote() -> int:
@@ -248,12 +258,10 @@ def census() -> NoReturn:
     mounts.add(survey, as_caller=as_caller)
     mounts.add(results.resolve(), writable=True, as_caller=True)
     arguments += option("--config", mounts.file(value("CONFIG")))
-    home = None
-    if accelerator() == "cuda":
-        # TensorRT keeps its engines beside the model, and builds one in minutes: /tmp ends with the container.
-        home = census_home(user)
-        mounts.add(home, writable=True, as_caller=True)
-    environment = {} if home is None else {"TRANSECT_HOME": str(home)}
+    # /tmp ends with the container, and with it what MLflow lacks and TensorRT's engines, each built in minutes.
+    home = census_home(user)
+    mounts.add(home, writable=True, as_caller=True)
+    environment = {"TRANSECT_HOME": str(home)}
     if elevations := setting("TRANSECT_DEM_PATH", ""):
         folder = Path(elevations).resolve()
         if not folder.is_dir():
@@ -326,18 +334,25 @@ def build_once(service: str) -> None:
 
 
 def writer(results: Path) -> str:
-    """The user that writes the results: the caller, or for root the image's user, who becomes owner of a census' files.
+    """The user that writes the results, as `caller`; root gives a census' files to that user.
 
     Raises StackError if root names a folder with other files, which must not change their owner.
     """
+    user = caller()
+    if os.getuid() == 0:
+        uid, gid = (int(number) for number in user.split(":"))
+        for path in results_of_a_census(results):
+            os.chown(path, uid, gid, follow_symlinks=False)
+    return user
+
+
+def caller() -> str:
+    """The user of a census (UID:GID): who calls make, with sudo the original user, and for root the image's user."""
     uid, gid = os.getuid(), os.getgid()
     if uid == 0 and "SUDO_UID" in os.environ:
         uid, gid = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
     elif uid == 0:
         uid = gid = IMAGE_USER
-    if os.getuid() == 0:
-        for path in results_of_a_census(results):
-            os.chown(path, uid, gid, follow_symlinks=False)
     return f"{uid}:{gid}"
 
 

@@ -133,14 +133,14 @@ def _plain(text: str) -> str:
 
 
 def census_home(user: str) -> Path:
-    """The persistent folder of the censuses of `user` (UID:GID), with their models and TensorRT's engines.
+    """The persistent folder of the censuses of `user` (UID:GID): models, TensorRT's engines, and what MLflow lacks.
 
     A named volume belongs to the image's user, but a census runs as the caller, so a folder of this machine is
     needed. Each user has one, since no other user may write models into it. Raises StackError if it cannot
     be created.
     """
     uid, gid = (int(number) for number in user.split(":"))
-    home = HOMES / f"census-{uid}"
+    home = _home_of(user)
     try:
         HOMES.mkdir(parents=True, exist_ok=True)
         home.mkdir(mode=0o700, exist_ok=True)
@@ -148,6 +148,16 @@ def census_home(user: str) -> Path:
             os.chown(home, uid, gid)
     except OSError as error:
         raise StackError(
-            f"{home} keeps the models of a census and cannot be made ({error.strerror}); make {HOMES} writable for you."
+            f"{home} keeps what censuses need later, and cannot be made ({error.strerror}); make {HOMES} writable for "
+            "you."
         ) from error
     return home
+
+
+def censuses_wait(user: str) -> bool:
+    """Whether MLflow lacks censuses of `user` (UID:GID)."""
+    return any(_home_of(user).glob("census/*/spool/journal.jsonl"))
+
+
+def _home_of(user: str) -> Path:
+    return HOMES / f"census-{user.partition(':')[0]}"

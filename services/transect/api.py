@@ -95,7 +95,9 @@ def run_census(
 
     def log_result(result: "CensusResult") -> None:
         if log != "none":
-            load_registry(settings).log_census_run(result.name, *result.as_run(log))
+            from transect.tracking.census_log import log_census
+
+            log_census(result.as_run(log), settings)
 
     with open_detector(model or definition.model or "", settings) as detector:
         return count(

@@ -27,6 +27,7 @@ from transect.files import atomic_write_json
 from transect.registry import connect, load_gate, promote
 from transect.settings import Settings, load_settings
 from transect.synth import SurveyTruth, make_dataset, make_survey
+from transect.tracking.census_log import log_census
 from transect.training import TrainOutcome, TrainRequest, train
 from transect.wording import count_of
 
@@ -171,7 +172,7 @@ def _count(settings: Settings, out: Path) -> CensusResult:
             config=load_config(_CENSUS),
             settings=settings,
         )
-    registry.log_census_run("sample", *result.as_run())
+    log_census(result.as_run(), settings)
     return result
 
 

@@ -338,7 +338,7 @@ def test_what_could_not_be_logged_is_logged_by_the_same_command(
     process = bench.start()
     told, log = process.communicate(timeout=300)
     assert process.returncode == 4
-    assert f"The results are in {bench.results()}; run the same command again to log them." in the_sentence(log)
+    assert f"The results are in {bench.results()}; the same command again logs them too." in the_sentence(log)
     assert "Report: " in told
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     told, log = bench.finish()

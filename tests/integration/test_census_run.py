@@ -123,7 +123,7 @@ def test_every_step_of_a_correction_is_written_down(painted: Painted, dot_packag
     assert steps["estimate"] == sheep.estimate
     assert correction["strata"][0]["unique"] == sheep.unique
     assert written["estimates"][0]["uncorrected"] == pytest.approx(sheep.unique / sheep.area_km2 * 1.2)
-    _, metrics, _, _ = result.as_run()
+    metrics = result.as_run().metrics
     assert metrics["sheep.corrected"] == sheep.corrected
 
 
@@ -241,27 +241,26 @@ def test_files_that_are_left_out_are_counted_in_manifest_and_report(
 
 
 def test_result_becomes_an_mlflow_run(result: CensusResult) -> None:
-    params, metrics, tags, artifacts = result.as_run()
-    assert metrics["sheep.unique"] == result.rows[0].unique
-    assert all(isinstance(value, float) for value in metrics.values())
-    assert all(re.fullmatch(r"[\w\-./ ]+", name) for name in (*metrics, *params))
-    assert params["survey"] == "painted"
-    assert tags["transect.census_run"] == result.folder.name
-    assert {path.name for path in artifacts} >= {"report.html", "manifest.json", "detections.parquet"}
-    assert all(path.is_file() for path in artifacts)
+    run = result.as_run()
+    assert run.name == run.params["survey"] == "painted"
+    assert run.metrics["sheep.unique"] == result.rows[0].unique
+    assert all(isinstance(value, float) for value in run.metrics.values())
+    assert all(re.fullmatch(r"[\w\-./ ]+", name) for name in (*run.metrics, *run.params))
+    assert run.tags["transect.census_run"] == result.folder.name
+    assert {path.name for path in run.artifacts} >= {"report.html", "manifest.json", "detections.parquet"}
+    assert all(path.is_file() for path in run.artifacts)
 
 
 def test_a_summary_for_mlflow_holds_no_position(result: CensusResult) -> None:
-    params, metrics, tags, artifacts = result.as_run("summary")
-    whole = result.as_run()
-    assert (params, metrics) == whole[:2]
+    run, whole = result.as_run("summary"), result.as_run()
+    assert (run.params, run.metrics) == (whole.params, whole.metrics)
     # Neither stands for the other: whoever asks for all of it gets it.
-    assert tags["transect.census_results"] != whole[2]["transect.census_results"]
-    assert {path.name for path in artifacts} >= {"estimate.json", "manifest.json", "counts.csv"}
+    assert run.tags["transect.census_results"] != whole.tags["transect.census_results"]
+    assert {path.name for path in run.artifacts} >= {"estimate.json", "manifest.json", "counts.csv"}
     places = json.loads((result.folder / "animals.geojson").read_text(encoding="utf-8"))["features"]
     assert places
     degrees = {f"{degree:.3f}" for place in places for degree in place["geometry"]["coordinates"]}
-    for text in [path.read_text(encoding="utf-8") for path in artifacts] + [repr((params, metrics, tags))]:
+    for text in [path.read_text(encoding="utf-8") for path in run.artifacts] + [repr(run)]:
         assert not [place for place in degrees if place in text]
 
 

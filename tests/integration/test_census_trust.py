@@ -111,7 +111,7 @@ def test_every_output_says_the_state(results: Results, state: str, capsys: pytes
     assert detector["state"] == state
     assert {name: one["detector"] for name, one in detector["species"].items()} == dict.fromkeys(NAMES, state)
     assert all(bool(one["reasons"]) == (state != "validated") for one in detector["species"].values())
-    _, _, tags, _ = result.as_run()
+    tags = result.as_run().tags
     assert tags["transect.detector_state"] == tags["transect.detector_state.goat"] == state
     print_counts(result)
     said = capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_a_validated_count_is_corrected(results: Results) -> None:
     assert "not validated here" not in report.lower()
     assert "No difference was found: sheep, goat, cow." in report
     assert all(one["doubtful_estimates"] == [] for one in estimate_of(result)["detector"]["species"].values())
-    assert not any("doubtful" in name for name in result.as_run()[1])
+    assert not any("doubtful" in name for name in result.as_run().metrics)
 
 
 def test_a_count_on_other_ground_keeps_the_limits_of_sampling(results: Results) -> None:
@@ -156,7 +156,7 @@ def test_a_count_on_other_ground_keeps_the_limits_of_sampling(results: Results) 
         "not validated here",
     )
     assert [step["name"] for step in correction["steps"]] == ["seen", "unique", "estimate"]
-    _, metrics, _, _ = doubted.as_run()
+    metrics = doubted.as_run().metrics
     assert metrics["sheep.doubtful_estimate"] == doubted.rows[0].doubtful_estimate
     assert metrics["sheep.estimate"] == doubted.rows[0].estimate
 

@@ -15,6 +15,7 @@ from transect.census import CensusConfig, load_survey, run_census
 from transect.registry import connect, promote, rollback
 from transect.settings import Settings, load_settings
 from transect.synth import make_survey
+from transect.tracking.census_log import log_census
 from transect.training import TrainRequest, train
 
 # Never one that could be real; each has a number, to tell where a leak comes from.
@@ -111,7 +112,7 @@ def said(settings: Settings) -> str:
                 detector=detector,
                 config=CensusConfig(),
                 settings=settings,
-                record=lambda result: ids.append(registry.log_census_run("survey", *result.as_run())),
+                record=lambda result: ids.append(log_census(result.as_run(), settings)),
             )
     logging.getLogger().removeHandler(handler)
     assert ids

@@ -27,7 +27,7 @@ from integration.servers import (
     served_by_accounts,
 )
 from toy_model import build_toy_package
-from transect.registry import connect
+from transect.registry import CensusRun, connect
 from transect.settings import load_settings
 
 SECRET = "rhino at -24.0012345"
@@ -71,7 +71,9 @@ def count(server: MlflowServer, folder: Path) -> tuple[str, str]:
     registry = connect(load_settings({"TRANSECT_HOME": str(folder), **server.environment()}, env_file=None))
     folder.mkdir(exist_ok=True)
     (folder / "animals.geojson").write_text(SECRET)
-    run = registry.log_census_run("tiny", {}, {"rhino": 1.0}, {}, [folder / "animals.geojson"])
+    run = registry.log_census_run(
+        CensusRun(name="tiny", params={}, metrics={"rhino": 1.0}, tags={}, artifacts=(folder / "animals.geojson",))
+    )
     return registry.experiment("census"), run
 
 

@@ -11,7 +11,7 @@ from toy_model import build_toy_package, paint, write_toy_dataset
 from transect.datasets import dataset_digest, load_dataset
 from transect.engine import Detector
 from transect.errors import PromotionRefusedError, RegistryError
-from transect.registry import GateConfig, Registry, connect, promote, rollback, version_details
+from transect.registry import CensusRun, GateConfig, Registry, connect, promote, rollback, version_details
 from transect.settings import Settings, load_settings
 
 with warnings.catch_warnings():
@@ -142,7 +142,11 @@ def test_a_census_is_a_run_with_its_files_and_nothing_is_printed(
     registry = connect(_settings(tmp_path / "home", "x", census.environment()))
     report = tmp_path / "report.html"
     report.write_text("<html></html>")
-    run_id = registry.log_census_run("flight", {"sampling": "strip"}, {"unique_sheep": 12}, {}, [report])
+    run_id = registry.log_census_run(
+        CensusRun(
+            name="flight", params={"sampling": "strip"}, metrics={"unique_sheep": 12}, tags={}, artifacts=(report,)
+        )
+    )
     assert registry.client.get_run(run_id).info.status == "FINISHED"
     assert [item.path for item in registry.client.list_artifacts(run_id)] == ["report.html"]
     assert capfd.readouterr() == ("", "")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from transect.census.counting.tally import SpeciesRow
 from transect.census.issues import Issue
+from transect.registry import CensusRun
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 
@@ -31,10 +32,8 @@ class CensusResult:
     manifest: dict[str, Any]
     files: tuple[Path, ...]
 
-    def as_run(
-        self, log: Literal["full", "summary"] = "full"
-    ) -> tuple[dict[str, Any], dict[str, float], dict[str, str], list[Path]]:
-        """Parameters, metrics, tags and artifacts, as `Registry.log_census_run` takes them after the name.
+    def as_run(self, log: Literal["full", "summary"] = "full") -> CensusRun:
+        """The census as its run in MLflow.
 
         A `summary` has the artifacts without positions; it is a run of its own beside the full one.
         Metrics named `doubtful` come from a correction whose errors are unknown on this ground.
@@ -80,8 +79,8 @@ class CensusResult:
             TAG_DETECTOR_STATE: self.manifest["detector"]["state"],
             **{f"{TAG_DETECTOR_STATE}.{_in_mlflow(row.species)}": row.detector for row in self.rows},
         }
-        files = [file for file in self.files if log == "full" or file.name in WITHOUT_POSITIONS]
-        return params, metrics, tags, files
+        files = tuple(file for file in self.files if log == "full" or file.name in WITHOUT_POSITIONS)
+        return CensusRun(name=self.name, params=params, metrics=metrics, tags=tags, artifacts=files)
 
     def _results_digest(self) -> str:
         """SHA-256 of the manifest, which contains the results' hashes, without its time of creation."""

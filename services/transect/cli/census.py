@@ -61,7 +61,6 @@ def _plan(survey: Path, model: str, config: Path | None, settings: Settings, *, 
 
 def _count(survey: Path, out: Path | None, model: str, config: Path | None, settings: Settings) -> None:
     from transect.census import load_config
-    from transect.registry import connect
 
     chosen = load_config(config or config_file("census.yaml"))
 
@@ -71,11 +70,13 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
         if settings.census_log == "none":
             print("MLflow run: none (TRANSECT_CENSUS_LOG=none)")
             return
+        from transect.tracking.census_log import log_census
+
         try:
-            run_id = connect(settings).log_census_run(result.name, *result.as_run(settings.census_log))
+            run_id = log_census(result.as_run(settings.census_log), settings)
         except RegistryError as error:
             raise RegistryError(
-                f"{error} The results are in {result.folder}; run the same command again to log them."
+                f"{error} The results are in {result.folder}; the same command again logs them too."
             ) from error
         without = " (a summary without positions; TRANSECT_CENSUS_LOG=full logs all)"
         print(f"MLflow run: {run_id}{without if settings.census_log == 'summary' else ''}")

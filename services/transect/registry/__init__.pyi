@@ -1,3 +1,4 @@
+from transect.registry.client.census_run import CensusRun as CensusRun
 from transect.registry.promotion.gate import GateConfig as GateConfig
 from transect.registry.promotion.gate import LossLimits as LossLimits
 from transect.registry.promotion.gate import Measured as Measured

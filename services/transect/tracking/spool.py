@@ -92,7 +92,8 @@ class Spool:
                 _append_line(self.journal, line)
             except OSError as error:
                 raise InputError(
-                    f"{self.journal} cannot take the {what}: {error.strerror}; free the disk, and go on with --resume."
+                    f"{self.journal} cannot take the {what}: {error.strerror}; free the disk, and run the same command "
+                    "again (a training with --resume)."
                 ) from error
 
     def store_file(self, path: Path, clean: Callable[[str], str] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""`transect runs sync`: deliver every spool under TRANSECT_HOME, after MLflow or a trainer was away."""
+"""`transect runs sync`: deliver every spool under TRANSECT_HOME, after MLflow, a trainer or a census was away."""
 
 import logging
 import time
@@ -8,6 +8,7 @@ from pathlib import Path
 from transect.errors import TransectError
 from transect.registry import Registry, connect
 from transect.settings import Settings
+from transect.tracking.census_log import deliver_census, remove_cut_off, waiting_censuses
 from transect.tracking.delivery import Delivery
 from transect.tracking.run_history import RunHistory
 from transect.tracking.spool import Spool
@@ -53,7 +54,7 @@ def spool_folders(settings: Settings) -> list[Path]:
 
 
 def sync_spools(settings: Settings) -> SyncReport:
-    """Deliver every spool of a training or a sweep under TRANSECT_HOME, in order, and register pending models.
+    """Deliver every spool of a training, a sweep or a census under TRANSECT_HOME, and register pending models.
 
     A run whose trainer was killed ends as KILLED, or as FINISHED when only its registration was
     missing. A spool that another process has locked is skipped; one that cannot be delivered is
@@ -75,6 +76,10 @@ def sync_spools(settings: Settings) -> SyncReport:
                 continue
             registry = registry or connect(settings)
             reports.append(_deliver(spool, settings, registry))
+    remove_cut_off(settings)
+    for folder in waiting_censuses(settings):
+        registry = registry or connect(settings)
+        reports.append(_deliver_census(folder, registry))
     return SyncReport(tuple(reports))
 
 
@@ -106,6 +111,17 @@ def _deliver(spool: Spool, settings: Settings, registry: Registry) -> SpoolRepor
     if rejected := spool.state.rejected[refused:]:
         sentence += f" MLflow refused: {'; '.join(rejected)}."
     return SpoolReport(spool.run_folder, run_id, delivered, left, sentence)
+
+
+def _deliver_census(folder: Path, registry: Registry) -> SpoolReport:
+    try:
+        run_id = deliver_census(folder, registry)
+    except TransectError as error:
+        sentence = f"{folder.name}: the census is not delivered and stays in {folder}: {error}"
+        return SpoolReport(folder, "", 0, 1, sentence)
+    if not run_id:
+        return SpoolReport(folder, "", 0, 0, f"{folder.name}: a census is being logged just now.")
+    return SpoolReport(folder, run_id, 1, 0, f"{folder.name}: delivered the census to run {run_id}.")
 
 
 def _locked_report(spool: Spool) -> SpoolReport:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from toy_model import build_toy_package
-from transect.registry import Registry, find_run, run_lineage, version_details
+from transect.registry import CensusRun, Registry, find_run, run_lineage, version_details
 
 
 @pytest.fixture
@@ -15,6 +15,11 @@ def run_id(registry: Registry, tmp_path: Path) -> str:
     return str(run.info.run_id)
 
 
+def _log_census(registry: Registry, model: str, version: str, tags: dict[str, str]) -> str:
+    params = {"model": model, "model_version": version}
+    return registry.log_census_run(CensusRun(name="flight", params=params, metrics={}, tags=tags, artifacts=()))
+
+
 def test_from_a_version_to_its_run_and_on_to_its_censuses_and_back(registry: Registry, run_id: str) -> None:
     resolved = registry.resolve("candidate")
     tags = {
@@ -22,7 +27,7 @@ def test_from_a_version_to_its_run_and_on_to_its_censuses_and_back(registry: Reg
         "transect.model_run_id": run_id,
         "transect.package_sha256": resolved.package_sha256,
     }
-    census = registry.log_census_run("flight", {"model": "detector", "model_version": "1"}, {}, tags, [])
+    census = _log_census(registry, "detector", "1", tags)
     shown = version_details(registry, "candidate")
     assert shown["trained by"] == f"run trained ({run_id}) in configs_a"
     assert (shown["dataset digest"], shown["commit"]) == ("d1", "0a1b with local changes")
@@ -43,11 +48,11 @@ def test_links_for_mlflows_pages(registry: Registry, run_id: str) -> None:
     assert "`d1`" in (version.description or "")
     assert "`0a1b`" in (version.description or "")
     assert run.data.tags["transect.model_version"] == "detector/1"
-    census = registry.log_census_run("flight", {"model": "detector", "model_version": "1"}, {}, {}, [])
+    census = _log_census(registry, "detector", "1", {})
     tags = client.get_run(census).data.tags
     assert tags["transect.model_version"] == "detector/1"
     assert "(#/models/detector/versions/1)" in tags["mlflow.note.content"]
-    folder = registry.log_census_run("flight", {"model": "", "model_version": ""}, {}, {}, [])
+    folder = _log_census(registry, "", "", {})
     assert "mlflow.note.content" not in client.get_run(folder).data.tags
 
 

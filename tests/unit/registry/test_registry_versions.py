@@ -6,7 +6,7 @@ from mlflow.exceptions import MlflowException
 from toy_model import build_toy_package
 from transect.engine import Detector, package_sha256
 from transect.errors import NotRegisteredError, PackageError, RegistryError
-from transect.registry import ModelMeasurements, PackageOrigin, Registry, version_details
+from transect.registry import CensusRun, ModelMeasurements, PackageOrigin, Registry, version_details
 
 
 @pytest.fixture
@@ -194,7 +194,9 @@ def test_a_census_is_a_run(registry: Registry, tmp_path: Path) -> None:
     (tables / "estimate.csv").write_text("a,b\n")
     params = {f"setting {number}": "x" * 7000 for number in range(150)}
     metrics = {"unique (sheep)": 12.0, "estimate_sheep": 470.0}
-    run_id = registry.log_census_run("my-flight", params, metrics, {"survey": "abc"}, [report, tables])
+    run_id = registry.log_census_run(
+        CensusRun(name="my-flight", params=params, metrics=metrics, tags={"survey": "abc"}, artifacts=(report, tables))
+    )
     run = registry.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "my-flight"
@@ -204,22 +206,64 @@ def test_a_census_is_a_run(registry: Registry, tmp_path: Path) -> None:
     assert {item.path for item in registry.client.list_artifacts(run_id)} == {"report.html", "tables"}
 
 
-def test_a_finished_census_is_logged_once_and_a_killed_one_again(registry: Registry, tmp_path: Path) -> None:
+def _my_flight(*artifacts: Path, unique: int = 3, **tags: str) -> CensusRun:
+    named = {f"transect.{name}": value for name, value in tags.items()}
+    return CensusRun(name="my-flight", params={"seed": 1}, metrics={"unique": unique}, tags=named, artifacts=artifacts)
+
+
+def _census_runs(registry: Registry) -> dict[str, str]:
+    """Id and status of the census runs."""
+    runs = registry.client.search_runs([registry.experiment("census")])
+    return {run.info.run_id: run.info.status for run in runs}
+
+
+def test_a_finished_census_is_logged_once(registry: Registry, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     report.write_text("<html></html>")
-    tags = {"transect.census_run": "abc", "transect.census_results": "1"}
-    killed = registry.client.create_run(registry.experiment("census"), tags=tags).info.run_id
-    other = registry.client.create_run(registry.experiment("census"), tags=tags | {"transect.census_run": "xyz"})
-    first = registry.log_census_run("my-flight", {}, {"unique": 3}, tags, [report])
-    assert registry.log_census_run("my-flight", {}, {"unique": 3}, tags, [report]) == first
+    experiment = registry.experiment("census")
+    killed = registry.client.create_run(experiment, tags={"transect.census_run": "abc"}).info.run_id
+    other = registry.client.create_run(experiment, tags={"transect.census_run": "xyz"}).info.run_id
+    first = registry.log_census_run(_my_flight(report, census_run="abc", census_results="1"))
+    assert registry.log_census_run(_my_flight(report, census_run="abc", census_results="1")) == first
     # The same survey and settings with other results, by a newer program, is another run.
-    changed = registry.log_census_run("my-flight", {}, {"unique": 4}, tags | {"transect.census_results": "2"}, [report])
-    states = {run.info.run_id: run.info.status for run in registry.client.search_runs([registry.experiment("census")])}
-    assert states == {killed: "KILLED", other.info.run_id: "RUNNING", first: "FINISHED", changed: "FINISHED"}
+    changed = registry.log_census_run(_my_flight(report, unique=4, census_run="abc", census_results="2"))
+    assert _census_runs(registry) == {killed: "KILLED", other: "RUNNING", first: "FINISHED", changed: "FINISHED"}
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FAILED", "KILLED"])
+def test_a_census_that_was_cut_off_is_completed(registry: Registry, tmp_path: Path, status: str) -> None:
+    files = [tmp_path / name for name in ("counts.csv", "estimate.csv", "report.html")]
+    for file in files:
+        file.write_text(f"whole {file.name}")
+    run = _my_flight(*files, census_run="abc", census_results="1")
+    client = registry.client
+    begun = client.create_run(registry.experiment("census"), tags=dict(run.tags)).info.run_id
+    # An older version may have written a value in another way: MLflow takes no second one.
+    client.log_param(begun, "seed", "1.0")
+    client.log_metric(begun, "unique", 3)
+    for name, text in (("counts.csv", "WHOLE counts.csv"), ("estimate.csv", "whole")):
+        (tmp_path / "before").mkdir(exist_ok=True)
+        (tmp_path / "before" / name).write_text(text)
+        client.log_artifact(begun, str(tmp_path / "before" / name))
+    client.update_run(begun, status=status)
+
+    assert registry.log_census_run(run) == begun
+    assert _census_runs(registry) == {begun: "FINISHED"}
+    assert len(client.get_metric_history(begun, "unique")) == 1
+    (tmp_path / "after").mkdir()
+    stored = {
+        item.path: Path(client.download_artifacts(begun, item.path, str(tmp_path / "after"))).read_text()
+        for item in client.list_artifacts(begun)
+    }
+    # What arrived whole is not sent again.
+    assert stored == {
+        "counts.csv": "WHOLE counts.csv",
+        "estimate.csv": "whole estimate.csv",
+        "report.html": "whole report.html",
+    }
 
 
 def test_a_census_that_cannot_be_logged_in_full_is_marked(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="my-flight"):
-        registry.log_census_run("my-flight", {}, {"unique": 3}, {}, [tmp_path / "missing.html"])
-    (run,) = registry.client.search_runs([registry.experiment("census")])
-    assert run.info.status == "FAILED"
+        registry.log_census_run(_my_flight(tmp_path / "missing.html"))
+    assert list(_census_runs(registry).values()) == ["FAILED"]

@@ -1,4 +1,4 @@
-"""The command line of `make census`: who it runs as, and where its models and engines stay."""
+"""The command lines of `make census` and `make sync`: who they run as, and where a census keeps things."""
 
 import os
 import runpy
@@ -49,19 +49,14 @@ def _after(option: str, command: list[str]) -> list[str]:
     return [value for name, value in pairwise(command) if name == option]
 
 
-def test_on_the_cpu_its_home_ends_with_the_container(tmp_path: Path, census: Callable[[], list[str]]) -> None:
-    command = census()
-    assert _after("--user", command) == [f"{UID}:{GID}"]
-    assert _after("--env", command) == []
-    assert not (tmp_path / "runs").exists()
-
-
-def test_with_a_gpu_its_home_is_a_folder_of_the_user_that_it_runs_as(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: Callable[[], list[str]]
+@pytest.mark.parametrize("gpu", ["", "1"])
+def test_its_home_is_a_folder_of_the_user_that_it_runs_as(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: Callable[[], list[str]], gpu: str
 ) -> None:
-    monkeypatch.setenv("GPU", "1")
+    monkeypatch.setenv("GPU", gpu)
     home = tmp_path / "runs" / "stack" / f"census-{UID}"
     first = census()
+    assert _after("--user", first) == [f"{UID}:{GID}"]
     assert _after("--env", first) == [f"TRANSECT_HOME={home}"]
     # Writable, at its own path.
     assert f"{home}:{home}" in _after("--volume", first)
@@ -73,13 +68,48 @@ def test_with_a_gpu_its_home_is_a_folder_of_the_user_that_it_runs_as(
     assert (home / "engine").is_file()
 
 
-def test_a_home_that_cannot_be_made_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: Callable[[], list[str]]
-) -> None:
-    monkeypatch.setenv("GPU", "1")
+def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path: Path, census: Callable[[], list[str]]) -> None:
     (tmp_path / "runs").write_text("in the way", encoding="utf-8")
-    with pytest.raises(compose.StackError, match=r"census-\d+ keeps the models of a census and cannot be made"):
+    with pytest.raises(compose.StackError, match=r"census-\d+ keeps what censuses need later, and cannot be made"):
         census()
+
+
+@pytest.mark.parametrize(("statuses", "expected"), [((0, 0), 0), ((4, 0), 4), ((0, 4), 4)])
+def test_sync_delivers_censuses_with_their_own_account_where_some_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, int], expected: int
+) -> None:
+    monkeypatch.setattr(compose, "ROOT", tmp_path)
+    monkeypatch.setattr(mounts, "HOMES", tmp_path / "runs" / "stack")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    ran: list[list[str]] = []
+    sync: Any = runpy.run_path(str(MAIN))["sync"]
+
+    def run(command: list[str]) -> int:
+        ran.append(command)
+        return statuses[len(ran) - 1]
+
+    sync.__globals__.update(
+        runtime=lambda: "stack",
+        build_once=lambda service: None,
+        compose_value=lambda service, key: f"transect-{service}:local",
+        provenance_options=lambda image: [],
+        run=run,
+    )
+    assert sync() == statuses[0]
+    (trainings,) = ran
+    assert not (tmp_path / "runs").exists()
+    assert trainings[-4:] == ["trainer", "transect", "runs", "sync"]
+
+    home = tmp_path / "runs" / "stack" / f"census-{UID}"
+    (home / "census" / "herd-0a1b" / "spool").mkdir(parents=True)
+    (home / "census" / "herd-0a1b" / "spool" / "journal.jsonl").touch()
+    ran.clear()
+    assert sync() == expected
+    assert ran[0] == trainings
+    assert ran[1][-4:] == ["census", "transect", "runs", "sync"]
+    assert _after("--user", ran[1]) == [f"{UID}:{GID}"]
+    assert _after("--env", ran[1]) == [f"TRANSECT_HOME={home}"]
+    assert _after("--volume", ran[1]) == [f"{home}:{home}"]
 
 
 def test_the_folder_of_elevation_models_is_seen_at_its_own_path(
@@ -89,7 +119,7 @@ def test_the_folder_of_elevation_models_is_seen_at_its_own_path(
     # In .env, as a setting; the container knows it by its whole path.
     (tmp_path / ".env").write_text(f"TRANSECT_DEM_PATH={tmp_path}/herd/../dem\n", encoding="utf-8")
     command = census()
-    assert _after("--env", command) == [f"TRANSECT_DEM_PATH={tmp_path}/dem"]
+    assert f"TRANSECT_DEM_PATH={tmp_path}/dem" in _after("--env", command)
     assert f"{tmp_path}/dem:{tmp_path}/dem:ro" in _after("--volume", command)
     monkeypatch.setenv("TRANSECT_DEM_PATH", str(tmp_path / "none"))
     with pytest.raises(compose.StackError, match=r"TRANSECT_DEM_PATH=.*none is no folder"):

@@ -1,13 +1,13 @@
-"""`transect runs sync`: deliver journalled entries of trainings to MLflow."""
+"""`transect runs sync`: deliver to MLflow what trainings and censuses keep on disk."""
 
 from transect.errors import RegistryError
 from transect.settings import load_settings
 
 
 def sync() -> None:
-    """Deliver what trainings logged while MLflow was unavailable, and register waiting models.
+    """Deliver what trainings and censuses logged while MLflow was unavailable, and register waiting models.
 
-    Prints one line per run. Idempotent; skips a run that is still training.
+    Prints one line per run. Idempotent; skips a run that is still training, and a census that is being logged.
     """
     from transect.tracking.sync import sync_spools
 
@@ -15,7 +15,7 @@ def sync() -> None:
     for run in report.runs:
         print(run.sentence)
     if not report.runs:
-        print("Nothing to deliver: MLflow has everything that the trainings logged.")
+        print("Nothing to deliver: MLflow has everything that was logged.")
     if not report.complete:
         waiting = sum(run.left > 0 for run in report.runs)
         raise RegistryError(f"{waiting} runs are not delivered in full; nothing of them is lost.")

@@ -1,6 +1,6 @@
 """The registry: register packages as versions, resolve aliases to verified local folders."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -12,8 +12,10 @@ from mlflow.exceptions import MlflowException
 
 from transect.engine import MANIFEST_FILE, Detector, PackageManifest, read_manifest
 from transect.errors import InputError, NotRegisteredError, RegistryError
+from transect.redaction import values_without_secrets
+from transect.registry.client.census_run import CensusRun
 from transect.registry.client.connection import is_embedded, mlflow_errors_as, open_client, redact_uri, sqlite_path
-from transect.registry.client.finished_run import end_killed_runs, finished_run, log_finished_run
+from transect.registry.client.finished_run import complete_run, end_killed_runs, find_same_run
 from transect.registry.client.names import (
     CANDIDATE,
     CENSUS_EXPERIMENT,
@@ -49,8 +51,11 @@ def connect(settings: Settings) -> "Registry":
     return Registry(open_client(settings), settings)
 
 
-def _model_links(name: str, version: str) -> dict[str, str]:
-    """Tags that link a census to its model version; the note is Markdown."""
+def _model_links(params: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that link a census to its model version, if it has one; the note is Markdown."""
+    name, version = (str(params.get(key) or "") for key in ("model", "model_version"))
+    if not name or not version:
+        return {}
     note = f"Counted with [{name} version {version}](#/models/{quote(name, safe='')}/versions/{version})."
     return {TAG_MODEL_VERSION: f"{name}/{version}", TAG_NOTE: note}
 
@@ -165,33 +170,26 @@ class Registry:
         with mlflow_errors_as(self.uri, f"reading the manifest of {resolved}"):
             return self.cache.peek(resolved, lambda scratch: self._download_manifest(resolved, scratch))
 
-    def log_census_run(
-        self,
-        name: str,
-        params: dict[str, Any],
-        metrics: dict[str, float],
-        tags: dict[str, str],
-        artifacts: Iterable[Path],
-    ) -> str:
-        """Log a finished census as a run named `name` in the experiment `census`; returns its id.
+    def log_census_run(self, run: CensusRun) -> str:
+        """Log a finished census in the experiment `census`; returns the id of its run.
 
-        The tag transect.census_run identifies the census and transect.census_results its results: a finished run
-        with both is not logged again, and a RUNNING run of the same census, left by a killed process, is marked
-        KILLED. A run that could not be logged completely is marked FAILED. Raises RegistryError; the results
-        on disk stay unchanged.
+        A finished run of the same census (its tag transect.census_run) with the same results (transect.census_results)
+        is not logged again, and one that was cut off is completed. Another RUNNING run of the census, left by a killed
+        process, is marked KILLED. A run that could not be logged completely is marked FAILED. Raises RegistryError;
+        the results on disk stay unchanged.
         """
         experiment = self.experiment(CENSUS_EXPERIMENT)
-        known = {key: tags[key] for key in (TAG_CENSUS_RUN, TAG_CENSUS_RESULTS) if key in tags}
-        with mlflow_errors_as(self.uri, f"logging the census {name!r}"):
+        known = {key: run.tags[key] for key in (TAG_CENSUS_RUN, TAG_CENSUS_RESULTS) if key in run.tags}
+        with mlflow_errors_as(self.uri, f"logging the census {run.name!r}"):
+            found = find_same_run(self.client, experiment, known) if len(known) == 2 else None
             if TAG_CENSUS_RUN in known:
-                end_killed_runs(self.client, experiment, {TAG_CENSUS_RUN: known[TAG_CENSUS_RUN]})
-            if len(known) == 2 and (finished := finished_run(self.client, experiment, known)) is not None:
-                return finished
-            if params.get("model") and params.get("model_version"):
-                tags = {**tags, **_model_links(str(params["model"]), str(params["model_version"]))}
-            return log_finished_run(
-                self.client, experiment, name=name, params=params, metrics=metrics, tags=tags, artifacts=artifacts
-            )
+                end_killed_runs(self.client, experiment, {TAG_CENSUS_RUN: known[TAG_CENSUS_RUN]}, but=found)
+            if found is not None and found.info.status == "FINISHED":
+                return str(found.info.run_id)
+            if found is None:
+                tags = values_without_secrets({**run.tags, **_model_links(run.params)})
+                found = self.client.create_run(experiment, run_name=run.name, tags=tags)
+            return complete_run(self.client, found, params=run.params, metrics=run.metrics, artifacts=run.artifacts)
 
     def _create_experiment(self, name: str) -> str:
         location = None
