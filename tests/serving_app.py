@@ -19,6 +19,9 @@ from PIL import Image
 
 from transect.errors import NotRegisteredError
 from transect.registry import ResolvedVersion
+from transect.serving.detection.image import DetectionOutput, detect_upload
+from transect.serving.http.request_body import Upload
+from transect.serving.models.slot import ServedModel
 from transect.settings import Settings, load_settings
 
 
@@ -47,6 +50,24 @@ class OneModel:
 
     def remember(self, resolved: ResolvedVersion) -> None:
         pass
+
+
+class WatchedDetection:
+    """The service's detection in one image, with what a test does `before` it and the outcomes: None for a result."""
+
+    def __init__(self) -> None:
+        self.before: Callable[[Upload], None] = lambda _: None
+        self.outcomes: list[type[BaseException] | None] = []
+
+    def __call__(self, model: ServedModel, upload: Upload, *arguments: Any, **options: Any) -> DetectionOutput:
+        try:
+            self.before(upload)
+            output = detect_upload(model, upload, *arguments, **options)
+        except BaseException as error:
+            self.outcomes.append(type(error))
+            raise
+        self.outcomes.append(None)
+        return output
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,6 +1,7 @@
 """The real service follows an alias in a real MLflow, through swaps, broken versions and outages."""
 
 import io
+import socket
 import threading
 import uuid
 from contextlib import ExitStack
@@ -108,6 +109,13 @@ def test_it_outlives_mlflow_and_starts_from_its_cache_without_it(
         assert state["from_cache"]
         assert "cannot be reached" in state["following"]["last_error"]
         assert again.detect(image).json()["model"]["version"] == version
+    # A server that takes connections and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with running_detector(home, {"MLFLOW_TRACKING_URI": uri}) as hanging:
+            assert "has not answered" in hanging.wait_for_version(version)["following"]["last_error"]
+            hanging.process.terminate()
+            assert hanging.process.wait(15) == 0
 
 
 def test_an_admitted_request_is_answered_before_the_service_stops(

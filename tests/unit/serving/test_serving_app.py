@@ -13,16 +13,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
+from serving_app import (
+    BOTH,
+    OneModel,
+    WatchedDetection,
+    assert_problem,
+    dots,
+    found,
+    png,
+    raw,
+    running,
+    settings_of,
+    wait_for,
+)
 from transect.serving import create_app
-from transect.serving.detection.image import detect_upload
+from transect.serving.http.request_body import Upload
 
 
 @pytest.fixture(scope="module")
-def client(dot_package: Path) -> Iterator[httpx.Client]:
-    with running(
-        create_app(settings_of(TRANSECT_MAX_PIXELS="20000", TRANSECT_MAX_IMAGES="3"), OneModel(dot_package))
-    ) as client:
+def detection() -> WatchedDetection:
+    return WatchedDetection()
+
+
+@pytest.fixture(scope="module")
+def client(dot_package: Path, detection: WatchedDetection) -> Iterator[httpx.Client]:
+    settings = settings_of(TRANSECT_MAX_PIXELS="20000", TRANSECT_MAX_IMAGES="3")
+    with running(create_app(settings, OneModel(dot_package), detect_image=detection)) as client:
         yield client
 
 
@@ -183,18 +199,17 @@ def test_each_request_is_one_log_line(client: httpx.Client, caplog: pytest.LogCa
 
 
 def test_an_unexpected_error_is_a_problem_and_the_service_continues(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, detection: WatchedDetection
 ) -> None:
-    def fail_on_b(*arguments: Any, **options: Any) -> Any:
-        if arguments[1].name in ("b.png", "image"):
+    def fail_on_b(upload: Upload) -> None:
+        if upload.name in ("b.png", "image"):
             raise RuntimeError("secret insides")
-        return detect_upload(*arguments, **options)
 
-    with monkeypatch.context() as patched:
-        patched.setattr("transect.serving.detection.service.detect_upload", fail_on_b)
-        problem = assert_problem(raw(client, png(dots())), 500, "internal")
-        files = [("images", (name, png(dots()))) for name in ("a.png", "b.png")]
-        good, bad = client.post("/v1/detect", files=files).json()["results"]
+    detection.before = fail_on_b
+    problem = assert_problem(raw(client, png(dots())), 500, "internal")
+    files = [("images", (name, png(dots()))) for name in ("a.png", "b.png")]
+    good, bad = client.post("/v1/detect", files=files).json()["results"]
+    detection.before = lambda _: None
     assert "secret" not in json.dumps([problem, bad])
     assert problem["request_id"] in problem["detail"]
     assert found(good) == BOTH
@@ -202,18 +217,16 @@ def test_an_unexpected_error_is_a_problem_and_the_service_continues(
     assert found(raw(client, png(dots())).json()) == BOTH
 
 
-def test_a_full_queue_refuses_at_once_and_the_admitted_are_answered(
-    dot_package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = threading.Event()
+def test_a_full_queue_refuses_at_once_and_the_admitted_are_answered(dot_package: Path) -> None:
+    gate, detection = threading.Event(), WatchedDetection()
 
-    def wait_first(*arguments: Any, **options: Any) -> Any:
+    def wait_first(_: Upload) -> None:
         assert gate.wait(60)
-        return detect_upload(*arguments, **options)
 
-    monkeypatch.setattr("transect.serving.detection.service.detect_upload", wait_first)
+    detection.before = wait_first
     answers: list[httpx.Response] = []
-    with running(create_app(settings_of(TRANSECT_MAX_QUEUE="1"), OneModel(dot_package))) as client:
+    app = create_app(settings_of(TRANSECT_MAX_QUEUE="1"), OneModel(dot_package), detect_image=detection)
+    with running(app) as client:
         threads = [threading.Thread(target=lambda: answers.append(raw(client, png(dots())))) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -235,6 +248,13 @@ def test_the_pages_load_nothing_from_elsewhere(client: httpx.Client, path: str) 
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//""", answer.text)
+
+
+def test_every_schema_that_the_description_refers_to_is_in_it(client: httpx.Client) -> None:
+    api = client.get("/openapi.json").json()
+    refs = set(re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(api)))
+    assert {"Problem", "InferMessage", "ScoringMessage", "AliasEvent", "NdjsonLineResponse"} <= refs
+    assert refs <= set(api["components"]["schemas"])
 
 
 def test_the_description_names_every_route_and_problem(client: httpx.Client) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import RequestLimits, Upload
-from transect.serving.protocols.given_images import ImageInput
+from transect.serving.http.request_body import ImageInput, RequestLimits, Upload
 from transect.serving.protocols.mlflow_messages import parse_scoring
 
 LIMITS = RequestLimits(body_bytes=1 << 20, images=4)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from transect.engine import Detection, ImageResult, ModelRef
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import RequestLimits, Upload
-from transect.serving.protocols.given_images import ImageInput
+from transect.serving.http.request_body import ImageInput, RequestLimits, Upload
 from transect.serving.protocols.open_inference_messages import (
     OUTPUTS,
     InferMessage,

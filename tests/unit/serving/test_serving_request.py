@@ -1,5 +1,6 @@
 """The life of a request: deadlines, disconnects, limits, streamed responses."""
 
+import base64
 import json
 import socket
 import threading
@@ -12,12 +13,24 @@ import httpx
 import numpy as np
 import pytest
 
-from serving_app import BOTH, OneModel, assert_problem, dots, found, png, raw, running, settings_of, wait_for
+from serving_app import (
+    BOTH,
+    OneModel,
+    WatchedDetection,
+    assert_problem,
+    dots,
+    found,
+    png,
+    raw,
+    running,
+    settings_of,
+    wait_for,
+)
 from transect.errors import StoppedError
 from transect.serving import create_app
 from transect.serving.detection import request as detection_request
 from transect.serving.detection.decode_budget import DecodeBudget
-from transect.serving.detection.image import detect_upload
+from transect.serving.http.request_body import Upload
 
 # Thousands of tiles, which take seconds.
 MANY_TILES = "?tile=64"
@@ -29,28 +42,23 @@ def large() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def client(dot_package: Path) -> Iterator[httpx.Client]:
+def detection() -> WatchedDetection:
+    return WatchedDetection()
+
+
+@pytest.fixture(scope="module")
+def client(dot_package: Path, detection: WatchedDetection) -> Iterator[httpx.Client]:
     settings = settings_of(TRANSECT_MAX_IMAGES="4", TRANSECT_MAX_UPLOAD_MB="1")
-    with running(create_app(settings, OneModel(dot_package))) as client:
+    with running(create_app(settings, OneModel(dot_package), detect_image=detection)) as client:
         yield client
 
 
-@pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException] | None]:
+@pytest.fixture(autouse=True)
+def ended(detection: WatchedDetection) -> list[type[BaseException] | None]:
     """How each image's work ended: None for a result."""
-    outcomes: list[type[BaseException] | None] = []
-
-    def watched(*arguments: Any, **options: Any) -> Any:
-        try:
-            result = detect_upload(*arguments, **options)
-        except BaseException as error:
-            outcomes.append(type(error))
-            raise
-        outcomes.append(None)
-        return result
-
-    monkeypatch.setattr("transect.serving.detection.service.detect_upload", watched)
-    return outcomes
+    detection.outcomes = []
+    detection.before = lambda _: None
+    return detection.outcomes
 
 
 def metric(client: httpx.Client, name: str) -> float:
@@ -64,6 +72,13 @@ def connect(client: httpx.Client) -> socket.socket:
 
 def post(body: bytes, query: str = "", headers: str = "") -> bytes:
     head = f"POST /v1/detect{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n{headers}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def scoring(image: bytes, tile: str = "off") -> bytes:
+    """Return a request of MLflow's scoring protocol."""
+    body = json.dumps({"instances": [base64.b64encode(image).decode()], "params": {"tile": tile}}).encode()
+    head = "POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -104,28 +119,29 @@ def test_a_client_may_shorten_the_deadline_but_not_extend_it(dot_package: Path, 
     assert "0.2 s" in assert_problem(answer, 504, "deadline")["detail"]
 
 
-def test_the_work_for_a_client_that_leaves_stops(client: httpx.Client, ended: list[object], large: bytes) -> None:
+@pytest.mark.parametrize("route", ["/v1/detect", "/invocations"])
+def test_the_work_for_a_client_that_leaves_stops(
+    client: httpx.Client, ended: list[object], large: bytes, route: str
+) -> None:
+    request = post(large, MANY_TILES) if route == "/v1/detect" else scoring(large, "64")
     before = metric(client, 'transect_requests_unserved_total{reason="cancelled"}')
     with connect(client) as connection:
-        connection.sendall(post(large, MANY_TILES))
+        connection.sendall(request)
         wait_for(lambda: metric(client, "transect_decode_bytes") > 0)
     wait_for(lambda: ended == [StoppedError])
     wait_for(lambda: metric(client, "transect_requests_admitted") == 0)
     assert metric(client, 'transect_requests_unserved_total{reason="cancelled"}') == before + 1
-    assert 'route="/v1/detect",status="499"' in client.get("/metrics").text
+    assert f'route="{route}",status="499"' in client.get("/metrics").text
 
 
-def test_a_waiting_client_that_disconnects_frees_its_slot(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_client_that_disconnects_frees_its_slot(client: httpx.Client, detection: WatchedDetection) -> None:
     gate, started = threading.Event(), []
 
-    def wait_first(*arguments: Any, **options: Any) -> Any:
+    def wait_first(upload: Upload) -> None:
         assert gate.wait(60)
-        started.append(arguments[1].name)
-        return detect_upload(*arguments, **options)
+        started.append(upload.name)
 
-    monkeypatch.setattr("transect.serving.detection.service.detect_upload", wait_first)
+    detection.before = wait_first
     connections = [connect(client) for _ in range(3)]
     for connection in connections:
         connection.sendall(post(png(dots())))
@@ -150,6 +166,18 @@ def test_a_slow_upload_releases_its_slot_until_its_image_has_arrived(
         connection.sendall(body[:-10])
         wait_for(lambda: metric(client, "transect_body_bytes") > 0)
         wait_for(lambda: metric(client, "transect_requests_admitted") == 0)
+        connection.sendall(body[-10:])
+        assert connection.recv(20).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: metric(client, "transect_body_bytes") == 0)
+    assert metric(client, "transect_requests_admitted") == 0
+
+
+def test_a_message_takes_its_slot_once_its_body_has_arrived(client: httpx.Client) -> None:
+    body = scoring(png(dots()))
+    with connect(client) as connection:
+        connection.sendall(body[:-10])
+        wait_for(lambda: metric(client, "transect_body_bytes") > 0)
+        assert metric(client, "transect_requests_admitted") == 0
         connection.sendall(body[-10:])
         assert connection.recv(20).startswith(b"HTTP/1.1 200")
     wait_for(lambda: metric(client, "transect_body_bytes") == 0)
@@ -201,7 +229,7 @@ def test_an_aborted_stream_has_the_problem_in_its_last_line(client: httpx.Client
     assert summary["problem"]["type"] == "urn:transect:problem:multipart"
 
 
-def test_more_tiles_than_the_limit_are_refused_before_any_work(dot_package: Path, ended: list[object]) -> None:
+def test_more_tiles_than_the_limit_are_refused_before_any_work(dot_package: Path) -> None:
     with running(create_app(settings_of(TRANSECT_MAX_TILES="4"), OneModel(dot_package))) as client:
         image = png(dots(200, 200))
         detail = assert_problem(raw(client, image), 422, "too-many-tiles")["detail"]

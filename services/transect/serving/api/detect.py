@@ -1,24 +1,21 @@
 """POST /v1/detect."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from transect.engine import ImageResult, ModelRef
 from transect.serving.api.ndjson import MEDIA_TYPE as NDJSON
 from transect.serving.api.ndjson import NdjsonResponse, image_line, summary_line
-from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, inline_refs
+from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, component_ref
 from transect.serving.api.schemas import ImageResponse, ImagesResponse, NdjsonLineResponse, problems
-from transect.serving.detection.image import DetectionOutput, as_json
 from transect.serving.detection.params import DetectQuery
-from transect.serving.detection.request import DetectionRequest, ImageOutcome
-from transect.serving.detection.request_stats import RequestStats
+from transect.serving.detection.request import DetectionRequest
 from transect.serving.detection.service import Service
-from transect.serving.http.deadline import Deadline
-from transect.serving.http.problems import ProblemError, failure_reason, problem_content
+from transect.serving.http.problems import ProblemError, problem_content
+from transect.serving.http.request_body import Upload, read_images
 
 router = APIRouter(tags=["detection"])
 
@@ -59,7 +56,7 @@ _PROBLEMS = problems(
     responses={
         200: {
             "description": "The detections.",
-            "content": {"image/jpeg": {"schema": BINARY}, NDJSON: {"schema": inline_refs(NdjsonLineResponse)}},
+            "content": {"image/jpeg": {"schema": BINARY}, NDJSON: {"schema": component_ref(NdjsonLineResponse)}},
         },
         **_PROBLEMS,
     },
@@ -78,25 +75,29 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     was cut off. `summary.complete` is true if every image was searched or has a failure; otherwise
     `summary.problem` is the reason.
     """
-    service: Service = request.app.state.service
-    deadline = service.deadline(request, query.timeout)
+    uploads = _Uploads(request, query)
+    detection = DetectionRequest(
+        request.app.state.service,
+        request,
+        uploads.read,
+        query=query,
+        output="image" if query.format == "image" else "json",
+        slot_first=True,
+    )
     if wants_ndjson(request, query):
-        lines = _lines(service, request, query, deadline)
+        lines = _lines(detection, request)
         # Await the first line here, so that an error before it gets its own status code.
         return NdjsonResponse(
-            await anext(lines), lines, deadline, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            await anext(lines), lines, detection.deadline, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
-    async with DetectionRequest(service, request, query, deadline) as detection:
-        images = [image async for image in detection.outcomes()]
+    async with detection:
+        images = await detection.collect()
         ref = detection.ref
-    stats = RequestStats(service.metrics, request.state.log, ref)
-    for image in images:
-        stats.add(image.outcome)
-    headers = _headers(ref)
-    if query.format == "image" or not detection.listed:
+    headers = {"X-Transect-Model": f"{ref.name}/{ref.version}"}
+    if query.format == "image" or not uploads.listed:
         media_type = "image/jpeg" if query.format == "image" else "application/json"
-        return Response(_encoded(images[0]), media_type=media_type, headers=headers)
-    results = b",".join(_encoded_or_failure(image, ref) for image in images)
+        return Response(images[0].output().encoded, media_type=media_type, headers=headers)
+    results = b",".join(image.as_json() for image in images)
     return Response(b'{"results":[' + results + b"]}", media_type="application/json", headers=headers)
 
 
@@ -105,41 +106,36 @@ def wants_ndjson(request: Request, query: DetectQuery) -> bool:
     return query.format == "ndjson" or (query.format is None and NDJSON in request.headers.get("accept", ""))
 
 
-async def _lines(
-    service: Service, request: Request, query: DetectQuery, deadline: Deadline
-) -> AsyncGenerator[bytes, None]:
+class _Uploads:
+    """The images of the body; `listed` says whether the response is a list."""
+
+    def __init__(self, request: Request, query: DetectQuery) -> None:
+        self._request = request
+        self._query = query
+        self.listed = False
+
+    async def read(self, detection: DetectionRequest) -> AsyncIterator[Upload]:
+        """Yield the images as they arrive. Raises ProblemError (as read_images, and 422), ClientDisconnect."""
+        service: Service = self._request.app.state.service
+        count = 0
+        async for upload in read_images(self._request, service.limits, detection.deadline, detection.body):
+            count += 1
+            self.listed = upload.listed or self.listed or count > 1
+            if self._query.format == "image" and count > 1:
+                raise ProblemError(422, "one-image", "format=image takes one image; got several.")
+            yield upload
+
+
+async def _lines(detection: DetectionRequest, request: Request) -> AsyncGenerator[bytes, None]:
     """Yield the lines of a streamed response. Raises only before the first line."""
-    stats: RequestStats | None = None
-    problem: ProblemError | None = None
-    async with DetectionRequest(service, request, query, deadline) as detection:
+    problem: dict[str, Any] | None = None
+    async with detection:
         try:
-            async with aclosing(detection.outcomes()) as images:
+            async with aclosing(detection.stream()) as images:
                 async for image in images:
-                    stats = stats or RequestStats(service.metrics, request.state.log, detection.ref)
-                    stats.add(image.outcome)
-                    yield image_line(stats.images - 1, _encoded_or_failure(image, detection.ref))
+                    yield image_line(detection.stats.images - 1, image.as_json())
         except ProblemError as error:
-            if stats is None:
+            if not detection.stats.images:
                 raise
-            problem = error
-    assert stats is not None  # noqa: S101 - a body without an image raises ProblemError
-    yield summary_line(
-        stats, None if problem is None else problem_content(request.url.path, request.state.request_id, problem)
-    )
-
-
-def _headers(ref: ModelRef) -> dict[str, str]:
-    return {"X-Transect-Model": f"{ref.name}/{ref.version}"}
-
-
-def _encoded(image: ImageOutcome) -> bytes:
-    if isinstance(image.outcome, BaseException):
-        raise image.outcome
-    return image.outcome.encoded
-
-
-def _encoded_or_failure(image: ImageOutcome, ref: ModelRef) -> bytes:
-    outcome = image.outcome
-    if isinstance(outcome, DetectionOutput):
-        return outcome.encoded
-    return as_json(ImageResult.failed(image.name, ref, failure_reason(outcome)))
+            problem = problem_content(request.url.path, request.state.request_id, error)
+    yield summary_line(detection.stats, problem)

@@ -1,10 +1,13 @@
 """The parts of the OpenAPI schema that FastAPI does not generate, or generates wrongly."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from transect.serving.http.deadline import TIMEOUT_HEADER
 
@@ -18,36 +21,29 @@ TIMEOUT_PARAMETER: dict[str, Any] = {
 }
 # A green PNG of one pixel, so that the examples can be sent unchanged.
 TINY_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mNwaHAAAAIEAQFjA9c5AAAAAElFTkSuQmCC"
+_COMPONENT = "#/components/schemas/{model}"
 _GENERATED = ("HTTPValidationError", "ValidationError")
 
 
-def inline_refs(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of `model` with all $refs inlined; the model must not be recursive."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def inline(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inline(item) for item in part]
-        if not isinstance(part, dict):
-            return part
-        rest = {key: inline(value) for key, value in part.items() if key != "$ref"}
-        if "$ref" not in part:
-            return rest
-        return {**inline(definitions[part["$ref"].rpartition("/")[2]]), **rest}
-
-    inlined: dict[str, Any] = inline(schema)
-    return inlined
+def component_ref(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a reference to the schema of `model`, which `install_openapi` must be given."""
+    return {"$ref": _COMPONENT.format(model=model.__name__)}
 
 
-def install_openapi(app: FastAPI) -> None:
-    """Make `app` serve an OpenAPI schema without FastAPI's default 422 responses, which this service never sends."""
+def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
+    """Make `app` serve an OpenAPI schema that has `models`, which routes name by `component_ref`, as components.
+
+    FastAPI's default 422 responses are left out, because this service never sends them.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _without_default_422(
-                get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            )
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_COMPONENT)
+            # FastAPI leaves nulls out of its own part.
+            ours = jsonable_encoder(definitions["$defs"], exclude_none=True)
+            schema["components"]["schemas"] = dict(sorted({**ours, **schema["components"]["schemas"]}.items()))
+            app.openapi_schema = _without_default_422(schema)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change it

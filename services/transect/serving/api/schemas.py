@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from transect.serving.api.openapi import component_ref
 from transect.serving.detection.service import Service
 from transect.serving.http.disclosure import redact_locations
 from transect.serving.http.problems import MEDIA_TYPE
@@ -24,7 +25,7 @@ class Problem(BaseModel):
 
 def problems(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that can return these statuses as problem+json."""
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": component_ref(Problem)}}
     return {status: {"description": text, "content": content} for status, text in descriptions.items()}
 
 

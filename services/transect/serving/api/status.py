@@ -50,8 +50,7 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> Health:
     """A model is loaded and warmed up; otherwise 503 with the reason and the remedy."""
     service: Service = request.app.state.service
-    if service.slot.current is None:
-        raise service.not_ready()
+    service.require_model()
     return Health()
 
 

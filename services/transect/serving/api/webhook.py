@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from transect.serving.api.openapi import inline_refs
+from transect.serving.api.openapi import component_ref
 from transect.serving.api.schemas import problems
 from transect.serving.api.webhook_signature import DELIVERY_ID, SIGNATURE, TIMESTAMP, SignatureError, check_signature
 from transect.serving.detection.service import Service
@@ -38,7 +38,7 @@ class AliasEvent(BaseModel):
 
 
 _BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": inline_refs(AliasEvent)}}}
+    "requestBody": {"required": True, "content": {"application/json": {"schema": component_ref(AliasEvent)}}}
 }
 
 

@@ -8,14 +8,17 @@ from transect.serving.metrics import Metrics
 
 
 class RequestStats:
-    """Counts the images of one request to the model `ref`."""
+    """Counts the images of one request."""
 
-    def __init__(self, metrics: Metrics, log: dict[str, Any], ref: ModelRef) -> None:
+    def __init__(self, metrics: Metrics, log: dict[str, Any]) -> None:
         self._metrics = metrics
         self._log = log
         self._longest: dict[str, float] = {}
         self.images = self.failed = self.tiles = self.detections = 0
-        log.update(model=ref.name, version=ref.version, precision=ref.precision)
+
+    def set_model(self, ref: ModelRef) -> None:
+        """Log the model of the request."""
+        self._log.update(model=ref.name, version=ref.version, precision=ref.precision)
 
     def add(self, outcome: DetectionOutput | BaseException) -> None:
         """Count one finished or failed image."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,13 @@ from starlette.requests import Request
 
 from transect.engine import DetectOptions, Detector, ModelRef
 from transect.engine.backends import expects_gpu, wants_gpu
-from transect.errors import DeviceLostError, StoppedError
+from transect.errors import DeviceLostError
 from transect.serving.detection.decode_budget import DecodeBudget
 from transect.serving.detection.image import DetectionOutput, ImageLimits, OutputFormat, detect_upload
 from transect.serving.detection.params import DetectQuery, detect_options
 from transect.serving.detection.workers import FairPool
 from transect.serving.http.admission import Admission, body_budget, worker_count
-from transect.serving.http.deadline import TIMEOUT_HEADER, Deadline, deadline_exceeded, header_seconds
+from transect.serving.http.deadline import TIMEOUT_HEADER, Deadline, header_seconds
 from transect.serving.http.disclosure import redact_locations
 from transect.serving.http.problems import ProblemError
 from transect.serving.http.request_body import RequestLimits, Upload
@@ -36,17 +36,20 @@ _log = logging.getLogger(__name__)
 _MIB = 1 << 20
 _STOP_S = 5.0
 
+DetectUpload = Callable[..., DetectionOutput]
+
 
 class Service:
     """The objects that live as long as the process: model slot, follower, workers, metrics.
 
-    Raises InputError for settings that contradict each other.
+    `detect_image` searches one image, on a worker thread. Raises InputError for settings that contradict each other.
     """
 
-    def __init__(self, settings: Settings, source: ModelSource) -> None:
+    def __init__(self, settings: Settings, source: ModelSource, detect_image: DetectUpload = detect_upload) -> None:
         # Check for contradicting settings at the start instead of in every request.
         detect_options(DetectQuery(), settings, ())
         self.settings = settings
+        self._detect_image = detect_image
         self.limits = RequestLimits(settings.max_upload_mb * _MIB, settings.max_images)
         self._image_limits = ImageLimits(
             settings.max_pixels, settings.max_tiles, DecodeBudget(decode_bytes(settings.decode_mb, memory_limit()))
@@ -103,10 +106,17 @@ class Service:
         """Return a lease on the served model; ProblemError (503, with the remedy) if no model is loaded."""
         lease = self.slot.lease()
         if lease is None:
-            raise self.not_ready()
+            raise self._not_ready()
         return lease
 
-    def not_ready(self) -> ProblemError:
+    def require_model(self) -> ModelRef:
+        """Return the served model's name and version; ProblemError (503, with the remedy) if no model is loaded."""
+        model = self.slot.current
+        if model is None:
+            raise self._not_ready()
+        return model.detector.ref
+
+    def _not_ready(self) -> ProblemError:
         """Return the problem (503) for requests while no model is loaded."""
         retry_after = str(max(1, round(self.settings.poll_seconds)))
         return ProblemError(503, "no-model", self.why_not_ready(), {"Retry-After": retry_after})
@@ -120,39 +130,6 @@ class Service:
         limits = [self.settings.deadline_seconds, header_seconds(request.headers.get(TIMEOUT_HEADER))]
         seconds = min(limit for limit in (*limits, timeout) if limit is not None)
         return Deadline.after(seconds, request.state.arrived)
-
-    async def detect(
-        self,
-        lease: Lease,
-        uploads: Sequence[Upload],
-        options: DetectOptions,
-        *,
-        client: str,
-        draw: bool = False,
-        deadline: Deadline,
-    ) -> list[DetectionOutput | BaseException]:
-        """Detect in all uploads of `client` on the worker threads; the outcome of a failed upload is its exception.
-
-        Raises ProblemError (504) if `deadline` passes first. Then, and when the caller is cancelled, waiting uploads
-        are dropped and running ones stop at their next tile.
-        """
-        output: OutputFormat = "image" if draw else "result"
-        futures = [
-            self.submit(lease, upload, options, client=client, output=output, deadline=deadline) for upload in uploads
-        ]
-        try:
-            async with asyncio.timeout(deadline.remaining()):
-                outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        except BaseException as error:
-            deadline.stop.set()
-            cancel_all(futures)
-            if isinstance(error, TimeoutError):
-                raise deadline_exceeded(deadline) from None
-            raise
-        # A worker may notice the passed deadline before the event loop does.
-        if any(isinstance(outcome, StoppedError) for outcome in outcomes):
-            raise deadline_exceeded(deadline)
-        return outcomes
 
     def submit(
         self,
@@ -170,7 +147,7 @@ class Service:
         """
         share = lease.share()
         work = partial(
-            detect_upload,
+            self._detect_image,
             share.model,
             upload,
             options,

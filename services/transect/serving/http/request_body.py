@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
+from transect.errors import ImageError
 from transect.serving.http.admission import BodyReservation
 from transect.serving.http.deadline import Deadline, deadline_exceeded
 from transect.serving.http.lingering_close import declared_bytes
@@ -40,6 +41,10 @@ class Upload:
     name: str
     data: bytes | NDArray[np.uint8]
     listed: bool = False
+
+
+# One image of a request, or the reason why it is invalid.
+ImageInput = Upload | ImageError
 
 
 async def read_images(

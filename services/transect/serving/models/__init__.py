@@ -1,1 +1,1 @@
-"""The served model: alias follower, model slot, cached start."""
+"""The served model: alias follower, model slot."""

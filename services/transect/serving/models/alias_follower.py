@@ -4,11 +4,12 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from transect.engine import DetectOptions, Detector, ModelRef
 from transect.errors import NotRegisteredError, PackageError, RegistryError, TransectError
 from transect.registry import ResolvedVersion
 from transect.serving.metrics import Metrics
-from transect.serving.models.cached_start import CachedModelPreload, version_key
 from transect.serving.models.slot import ModelSlot, ServedModel
 from transect.serving.models.source import ModelSource
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ class AliasFollower:
 
     If a version cannot be served, the old one stays in service. The failed version is tried again with growing delays.
     `refresh` tries it at once, but at most every ten seconds.
+
+    At the start the last known version is loaded while MLflow is queried, so that a start takes the longer of the two
+    times. It is served if MLflow names it, is unavailable, or has not answered within `patience_s`.
     """
 
     def __init__(
@@ -73,17 +78,23 @@ class AliasFollower:
         metrics: Metrics,
         open_package: Callable[[Path, ModelRef], Detector],
         poll_seconds: float,
+        *,
+        patience_s: float = _PATIENCE_S,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._source = source
         self._slot = slot
         self._metrics = metrics
         self._open_package = open_package
         self._poll_seconds = poll_seconds
+        self._patience_s = patience_s
+        self._clock = clock
         self._state = FollowerStatus()
-        self._last_success_at = monotonic()
+        self._last_success_at = clock()
         self._forced_at = -math.inf
         self._rejected: dict[tuple[str, str, str], RejectedVersion] = {}
-        self._preload = CachedModelPreload(source.last_known, self._load_cached, self._serve_cached, _PATIENCE_S)
+        # The last known version from `start` until it is served, or until the first poll has ended.
+        self._preload: Future[ServedModel | None] | None = None
         self._condition = threading.Condition()
         self._refreshes_requested = 0
         self._refreshes_done = 0
@@ -98,11 +109,11 @@ class AliasFollower:
 
     def seconds_since_success(self) -> float:
         """Return the seconds since the alias was last resolved; since the start, until it first is."""
-        return monotonic() - self._last_success_at
+        return self._clock() - self._last_success_at
 
     def start(self) -> None:
         """Start following the alias."""
-        self._preload.start()
+        self._preload = _in_daemon_thread(self._load_last_known, "cached-model-preload")
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -132,7 +143,6 @@ class AliasFollower:
             self._source.prepare()
         except Exception:  # noqa: BLE001 - the first poll reports the cause
             _log.exception("Loading the client of MLflow failed")
-        self._preload.query_started()
         while True:
             with self._condition:
                 requested, forced = self._refreshes_requested, self._refreshes_requested > self._refreshes_done
@@ -142,7 +152,7 @@ class AliasFollower:
             except Exception as error:  # noqa: BLE001 - the thread must survive any failure of one poll
                 _log.exception("Following the alias failed")
                 self._poll_failed(f"Following the alias failed: {error!r}.")
-            self._preload.discard()
+            self._close_preload()
             with self._condition:
                 self._refreshes_done = requested
                 self._condition.notify_all()
@@ -156,19 +166,52 @@ class AliasFollower:
     def _poll(self, *, forced: bool) -> None:
         """Resolve the alias once, and load its version if another one is served."""
         try:
-            target = self._source.resolve()
+            target = self._resolve()
         except RegistryError as error:
-            self._preload.query_finished()
             self._poll_failed(str(error))
             # If the alias does not exist in MLflow, the cached version must not be started.
             if not isinstance(error, NotRegisteredError):
                 self._start_from_cache(forced=forced)
             return
-        self._preload.query_finished()
         self._poll_succeeded()
         if not self._is_serving(target):
             self._try_version(target, lambda: self._source.fetch(target), forced=forced, from_cache=False)
             self._start_from_cache(forced=forced)
+
+    def _resolve(self) -> ResolvedVersion:
+        """Resolve the alias; at the start, serve the last known version until MLflow answers."""
+        preload = self._preload
+        if preload is None:
+            return self._source.resolve()
+        answer = _in_daemon_thread(self._source.resolve, "first-resolve")
+        if not wait((answer,), self._patience_s).done:
+            both: tuple[Future[Any], ...] = (answer, preload)
+            wait(both, return_when=FIRST_COMPLETED)
+            if not answer.done():
+                self._serve_preload(preload.result())
+        return answer.result()
+
+    def _serve_preload(self, model: ServedModel | None) -> None:
+        if model is not None:
+            self._preload = None
+            self._poll_failed(
+                f"MLflow has not answered for {self._patience_s:g} s; the last known version is served until it does."
+            )
+            self._serve(model)
+
+    def _take_preload(self, target: ResolvedVersion) -> ServedModel | None:
+        """Wait for the preloaded model, and hand it to the caller if its version is `target`."""
+        model = self._preload.result() if self._preload is not None else None
+        if model is None or version_key(model.resolved) != version_key(target):
+            return None
+        self._preload = None
+        return model
+
+    def _close_preload(self) -> None:
+        model = self._preload.result() if self._preload is not None else None
+        self._preload = None
+        if model is not None:
+            model.detector.close()
 
     def _start_from_cache(self, *, forced: bool) -> None:
         """If no model is served, load the last known version."""
@@ -181,13 +224,13 @@ class AliasFollower:
         self, target: ResolvedVersion, fetch: Callable[[], Path], *, forced: bool, from_cache: bool
     ) -> None:
         rejected = self._rejected.get(version_key(target))
-        start = monotonic()
+        start = self._clock()
         if rejected and start < rejected.retry_at and not (forced and start >= self._forced_at + _FORCED_EVERY_S):
             return
         if rejected and forced:
             self._forced_at = start
         try:
-            model = self._preload.pop(target) or self._load(target, fetch(), from_cache=from_cache)
+            model = self._take_preload(target) or self._load(target, fetch(), from_cache=from_cache)
         except PackageError as error:
             self._reject(target, str(error), "refused")
         except TransectError as error:
@@ -198,20 +241,19 @@ class AliasFollower:
         else:
             # A preloaded model is marked as from the cache, but MLflow may have confirmed it since.
             self._serve(replace(model, from_cache=from_cache))
-            self._metrics.swap_seconds.observe(monotonic() - start)
+            self._metrics.swap_seconds.observe(self._clock() - start)
 
     def _is_serving(self, target: ResolvedVersion) -> bool:
         current = self._slot.current
         return current is not None and version_key(current.resolved) == version_key(target)
 
-    def _load_cached(self, resolved: ResolvedVersion, package: Path) -> ServedModel:
-        return self._load(resolved, package, from_cache=True)
-
-    def _serve_cached(self, model: ServedModel) -> None:
-        """Serve the last known version while MLflow's response is still pending."""
-        reason = f"MLflow has not answered for {_PATIENCE_S:g} s; the last known version is served until it does."
-        self._poll_failed(reason)
-        self._serve(model)
+    def _load_last_known(self) -> ServedModel | None:
+        try:
+            known = self._source.last_known()
+            return None if known is None else self._load(*known, from_cache=True)
+        except Exception as error:  # noqa: BLE001 - the first poll loads it again and reports the cause
+            _log.info("The last known version could not be preloaded", extra={"reason": str(error)})
+            return None
 
     def _load(self, target: ResolvedVersion, package: Path, *, from_cache: bool) -> ServedModel:
         detector = self._open_package(package, target.ref)
@@ -252,7 +294,7 @@ class AliasFollower:
             attempts=attempts,
             last_attempt=datetime.now(UTC),
             retry_after_s=delay,
-            retry_at=monotonic() + delay,
+            retry_at=self._clock() + delay,
         )
         while len(self._rejected) > _REJECTED_KEPT:
             del self._rejected[next(iter(self._rejected))]
@@ -270,7 +312,7 @@ class AliasFollower:
         self._state = FollowerStatus(datetime.now(UTC), self._state.last_success, reason, self._state.rejected)
 
     def _poll_succeeded(self) -> None:
-        self._last_success_at = monotonic()
+        self._last_success_at = self._clock()
         self._metrics.polls.labels("ok").inc()
         if self._state.last_error is not None:
             _log.info("The alias can be resolved again")
@@ -279,6 +321,25 @@ class AliasFollower:
 
     def _publish(self) -> None:
         self._state = replace(self._state, rejected=tuple(self._rejected.values()))
+
+
+def version_key(resolved: ResolvedVersion) -> tuple[str, str, str]:
+    """Return the unique key of a version: after a model is deleted and registered again, numbers restart at 1."""
+    return resolved.version, resolved.run_id, resolved.package_sha256
+
+
+def _in_daemon_thread(work: Callable[[], T], name: str) -> "Future[T]":
+    """Start `work` in a thread that, unlike an executor's, lets the process end while MLflow hangs."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - passed to the caller through the future
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 def _warm_up(detector: Detector) -> None:

@@ -12,10 +12,7 @@ from pydantic import ValidationError
 from transect.errors import ImageError
 from transect.serving.detection.params import DetectQuery
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import Upload
-
-# One image of a request, or the reason why it is invalid.
-ImageInput = Upload | ImageError
+from transect.serving.http.request_body import ImageInput, Upload
 
 
 @dataclass(frozen=True)

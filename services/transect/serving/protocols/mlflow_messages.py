@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transect.errors import ImageError
 from transect.serving.detection.params import DetectQuery
 from transect.serving.http.problems import ProblemError
-from transect.serving.http.request_body import RequestLimits, Upload
+from transect.serving.http.request_body import ImageInput, RequestLimits, Upload
 from transect.serving.protocols.given_images import (
-    ImageInput,
     ProtocolRequest,
     first_error,
     from_base64,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
-from transect.serving.api.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, inline_refs
+from transect.serving.api.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, component_ref
 from transect.serving.api.schemas import ImageResponse, problems
 from transect.serving.detection.image import as_json
 from transect.serving.detection.service import Service
@@ -33,7 +33,7 @@ _EXTRA: dict[str, Any] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": inline_refs(ScoringMessage),
+                "schema": component_ref(ScoringMessage),
                 "example": {"dataframe_split": {"columns": ["image"], "data": [[TINY_IMAGE]]}, "params": {"conf": 0.3}},
             },
             # Without a type, since any text is valid CSV.
@@ -55,7 +55,7 @@ _ALIVE: dict[int | str, dict[str, Any]] = {
 async def ping(request: Request) -> Response:
     """A model is loaded and warmed up; otherwise 503 with the reason and the remedy."""
     service: Service = request.app.state.service
-    service.lease().release()
+    service.require_model()
     return PlainTextResponse("\n")
 
 
@@ -89,7 +89,7 @@ async def invocations(request: Request) -> Response:
     service: Service = request.app.state.service
     content_type = request.headers.get("content-type", "")
     parse = partial(parse_scoring, content_type=content_type, limits=service.limits)
-    _, results, _ = await detect_images(request, parse)
+    _, results = await detect_images(request, parse)
     # Encode on a thread, because thousands of boxes would block the event loop.
     body = await to_thread.run_sync(lambda: b",".join(as_json(result) for result in results))
     return Response(b'{"predictions":[' + body + b"]}", media_type="application/json")

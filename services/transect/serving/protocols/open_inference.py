@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from transect import __version__
 from transect.engine import ModelRef
-from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, inline_refs
+from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, component_ref
 from transect.serving.detection.service import Service
 from transect.serving.http.problems import ProblemError
 from transect.serving.protocols.open_inference_messages import (
@@ -97,7 +97,7 @@ _EXTRA: dict[str, Any] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": inline_refs(InferMessage),
+                "schema": component_ref(InferMessage),
                 "example": {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [TINY_IMAGE]}]},
             },
             "application/octet-stream": {
@@ -182,7 +182,7 @@ async def infer(
     service: Service = request.app.state.service
     parse = partial(parse_message, header_length=header_length, limits=service.limits)
     text = text_length(header_length)
-    parsed, results, _ = await detect_images(request, parse, partial(_check_model, name, version), text=text)
+    parsed, results = await detect_images(request, parse, partial(_check_model, name, version), text=text)
     # Encode on a thread, because thousands of boxes would block the event loop.
     body, json_length = await to_thread.run_sync(write_response, parsed.message, results)
     if json_length is None:
@@ -192,8 +192,7 @@ async def infer(
 
 def _served_model(request: Request) -> ModelRef:
     service: Service = request.app.state.service
-    with service.lease() as model:
-        return model.detector.ref
+    return service.require_model()
 
 
 def _check_model(name: str, version: str | None, ref: ModelRef) -> None:

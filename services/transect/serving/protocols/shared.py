@@ -1,22 +1,18 @@
 """Detection for the third-party protocols: read the whole body, return one result per image in order."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
 
 from anyio import to_thread
 from fastapi import Request
 
 from transect.engine import ImageResult, ModelRef
-from transect.serving.detection.image import DetectionOutput
-from transect.serving.detection.params import detect_options
-from transect.serving.detection.request import declared_length
-from transect.serving.detection.request_stats import RequestStats
+from transect.serving.detection.request import DetectionRequest
 from transect.serving.detection.service import Service
 from transect.serving.http.admission import BodyReservation
-from transect.serving.http.disconnect import client_address, run_until_disconnect
-from transect.serving.http.problems import ProblemError, failure_reason
-from transect.serving.http.request_body import Upload, read_body
-from transect.serving.protocols.given_images import ImageInput, ProtocolRequest
+from transect.serving.http.problems import ProblemError
+from transect.serving.http.request_body import ImageInput, read_body
+from transect.serving.protocols.given_images import ProtocolRequest
 
 T = TypeVar("T", bound=ProtocolRequest)
 
@@ -30,46 +26,47 @@ async def detect_images(
     check: Callable[[ModelRef], None] = lambda _: None,
     *,
     text: int | None = None,
-) -> tuple[T, list[ImageResult], ModelRef]:
+) -> tuple[T, list[ImageResult]]:
     """Read the body, `parse` it, and detect in its images, under the limits of POST /v1/detect.
 
     `check` validates the served model before and after the body is read. It raises ProblemError, as do `parse` and the
     limits. The first `text` bytes of the body are text; None means all of them.
     """
+
+    def check_request(ref: ModelRef) -> None:
+        check(ref)
+        _refuse_encoding(request)
+
     service: Service = request.app.state.service
-    deadline = service.deadline(request)
-    with service.lease() as model:
-        check(model.detector.ref)
-    _refuse_encoding(request)
-    admission, limit, client = service.admission, service.limits.body_bytes, client_address(request)
-    admission.refuse_when_full(client)
-    admission.refuse_bytes(declared_length(request, limit))
-    outcomes: Sequence[DetectionOutput | BaseException] = ()
-    with admission.body() as reservation:
-        body = await read_body(request, limit, deadline=deadline, body=reservation)
-        reserve_values(reservation, body, admission.max_bytes, text)
-        with admission.slot(client):
-            # Parse on a thread, because long base64 text and lists would block the event loop.
-            parsed = await to_thread.run_sync(parse, body)
-            del body
-            deadline = service.deadline(request, parsed.query.timeout)
-            uploads = [image for image in parsed.images if isinstance(image, Upload)]
-            with (lease := service.lease()) as model:
-                ref = model.detector.ref
-                check(ref)
-                options = detect_options(parsed.query, service.settings, model.detector.manifest.names)
-                if uploads:
-                    work = service.detect(lease, uploads, options, client=client, deadline=deadline)
-                    outcomes = await run_until_disconnect(request, work)
-    stats = RequestStats(service.metrics, request.state.log, ref)
-    results = []
-    for number, outcome in enumerate(_in_order(parsed.images, iter(outcomes))):
-        stats.add(outcome)
-        if isinstance(outcome, DetectionOutput):
-            results.append(outcome.result)
-        else:
-            results.append(ImageResult.failed(f"image {number}", ref, failure_reason(outcome)))
-    return parsed, results, ref
+    message = _Message(request, service, parse, text)
+    async with DetectionRequest(service, request, message.read, check=check_request) as detection:
+        images = await detection.collect()
+    return message.parsed, [image.result() for image in images]
+
+
+class _Message(Generic[T]):
+    """The body of a request; `parsed` is defined once `read` has yielded the images."""
+
+    parsed: T
+
+    def __init__(self, request: Request, service: Service, parse: Callable[[bytes], T], text: int | None) -> None:
+        self._request = request
+        self._service = service
+        self._parse = parse
+        self._text = text
+
+    async def read(self, detection: DetectionRequest) -> AsyncIterator[ImageInput]:
+        """Yield the images of the message. Raises ProblemError, ClientDisconnect."""
+        limit, max_bytes = self._service.limits.body_bytes, self._service.admission.max_bytes
+        body = await read_body(self._request, limit, deadline=detection.deadline, body=detection.body)
+        reserve_values(detection.body, body, max_bytes, self._text)
+        detection.reserve_slot()
+        # Parse on a thread, because long base64 text and lists would block the event loop.
+        self.parsed = await to_thread.run_sync(self._parse, body)
+        del body
+        detection.set_query(self.parsed.query)
+        for image in self.parsed.images:
+            yield image
 
 
 def reserve_values(reservation: BodyReservation, body: bytes, max_bytes: int, text: int | None = None) -> None:
@@ -89,13 +86,6 @@ def reserve_values(reservation: BodyReservation, body: bytes, max_bytes: int, te
         )
         raise ProblemError(413, "too-many-values", detail)
     reservation.reserve(size)
-
-
-def _in_order(
-    images: Sequence[ImageInput], outcomes: Iterator[DetectionOutput | BaseException]
-) -> Iterator[DetectionOutput | BaseException]:
-    for image in images:
-        yield next(outcomes) if isinstance(image, Upload) else image
 
 
 def _refuse_encoding(request: Request) -> None:
