@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  
 
 from make_variables import forget_make
 from rotation import rest_of_the_day
+from tiers import longest_first, tier_times
 
 # Fixtures that make small real model packages.
 pytest_plugins = ["package_fixtures"]
@@ -52,9 +53,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests that rotate to another day."""
+    """Skip tests that rotate to another day, and start the longest files first."""
     if config.getoption("--rotate"):
         rest_of_the_day(items)
+    longest_first(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the time of each tier."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    for line in tier_times(reports):
+        terminalreporter.write_line(line)
 
 
 class _Scheduling(LoadFileScheduling):  # type: ignore[misc]  # untyped

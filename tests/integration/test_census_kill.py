@@ -4,11 +4,9 @@ import csv
 import itertools
 import json
 import os
-import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli_process import CliProcess, start
 from rotation import DAYS, turn_of_the_day
 from transect.census.ground.geometry import Grid
 from transect.registry import connect
@@ -75,31 +74,19 @@ class Bench:
     def out(self) -> Path:
         return self.folder / "out"
 
-    def start(self, *, limit: int | None = None) -> "subprocess.Popen[str]":
+    def start(self, *, limit: int | None = None) -> CliProcess:
         """Run the census in a process group of its own; no file of it may pass `limit` bytes."""
         config = self.folder / "census.yaml"
         config.write_text(CONFIG)
-        limited = [] if limit is None else ["prlimit", f"--fsize={limit}"]
-        command = [
-            *limited,
-            sys.executable,
-            "-m",
-            "transect",
-            "census",
-            "run",
-            str(self.survey),
-            "--out",
-            str(self.out),
-        ]
         for name in ("home", "scratch"):
             (self.folder / name).mkdir(exist_ok=True)
-        return subprocess.Popen(
-            [*command, "--model", str(self.package), "--config", str(config)],
+        return start(
+            *("census", "run", self.survey, "--out", self.out, "--model", self.package, "--config", config),
             env=os.environ | {"TRANSECT_HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "scratch")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+            new_session=True,
+            file_size_limit=limit,
         )
 
     def finish(self) -> tuple[str, str]:
@@ -151,7 +138,7 @@ def searched(log: str) -> int:
     return int(found[1])
 
 
-def wait(process: "subprocess.Popen[str]", condition: Callable[[], object]) -> None:
+def wait(process: CliProcess, condition: Callable[[], object]) -> None:
     """Until the condition holds or the process has ended."""
     while process.poll() is None and not condition():
         time.sleep(0.002)
@@ -191,33 +178,41 @@ def bench(survey: Path, dot_package: Path, tmp_path: Path) -> Bench:
     return Bench(tmp_path, survey, dot_package)
 
 
-def moments(bench: Bench, rng: random.Random) -> Iterator[Callable[["subprocess.Popen[str]"], None]]:
-    """When to pull the plug: ways to wait, spread over a run's start, its search, its writing and its logging."""
+def moments(bench: Bench) -> Iterator[Callable[[], object]]:
+    """When to pull the plug: states to wait for, spread over a run's start, its search, its writing and its logging.
 
-    def starting(process: "subprocess.Popen[str]") -> None:
-        time.sleep(rng.uniform(0, 3))
+    Each is a question that is asked after the start, and true as soon as the state is reached. The end of a state is
+    not waited for: the moments after are too short for any clock.
+    """
 
-    def searching(process: "subprocess.Popen[str]") -> None:
-        wanted = len(bench.found()) + rng.randint(1, 4)
-        wait(process, lambda: len(bench.found()) >= min(wanted, TOTAL))
-        time.sleep(rng.uniform(0, 0.05))
+    def files(folder: Path) -> set[Path]:
+        return {path for path in folder.rglob("*") if path.is_file()}
 
-    def writing(process: "subprocess.Popen[str]") -> None:
-        wait(process, lambda: len(bench.found()) == TOTAL and any(bench.out.glob("[0-9a-f]" * 12)))
-        time.sleep(rng.uniform(0, 0.8))
+    def more(folder: Path, pattern: str, number: int) -> Callable[[], object]:
+        """Whether `number` files more than now match, or are being written beside them."""
+        before = len(list(folder.glob(pattern)))
+        return lambda: len(list(folder.glob(pattern))) >= before + number
 
-    def logging(process: "subprocess.Popen[str]") -> None:
-        artifacts = bench.folder / "home" / "artifacts" / "census"
-        before = set(artifacts.glob("*"))
-        wait(process, lambda: set(artifacts.glob("*")) - before)
-        time.sleep(rng.uniform(0, 0.05))
-
-    def anywhere(process: "subprocess.Popen[str]") -> None:
-        time.sleep(rng.uniform(0, 4))
-
-    yield from itertools.chain(
-        [starting] * 3, [searching] * 8, [writing] * 4, [logging] * 4, itertools.repeat(anywhere)
-    )
+    home = bench.folder / "home"
+    yield lambda: True
+    yield bench.out.is_dir
+    yield (bench.out / "work").is_dir
+    for number in (1, 2, 3, 4, 1, 2, 3, 5):
+        wanted = min(len(bench.found()) + number, TOTAL)
+        yield lambda wanted=wanted: len(bench.found()) >= wanted
+    yield lambda: len(bench.found()) == TOTAL
+    # The results of a run that is complete are written anew, one after the other.
+    run = "[0-9a-f]" * 12
+    yield lambda: any(bench.out.glob(f"{run}"))
+    for number in (1, 4, 8):
+        yield lambda number=number: len(list(bench.out.glob(f"{run}/*"))) >= number
+    # What is logged is kept first, and sent then.
+    yield more(home, "census/*", 1)
+    yield more(home, "census/*/spool/*", 1)
+    known = files(home / "artifacts")
+    for number in (1, 2, 5):
+        yield lambda number=number: len(files(home / "artifacts") - known) >= number
+    yield from itertools.repeat((bench.out / "work").is_dir)
 
 
 def test_killed_at_twenty_moments_a_census_ends_as_if_it_had_never_been(
@@ -228,9 +223,9 @@ def test_killed_at_twenty_moments_a_census_ends_as_if_it_had_never_been(
     first, step = (0, 1) if turn is None else (turn, DAYS)
     wanted = KILLS // step
     kills, kept, stages = 0, dict[Path, tuple[int, int]](), list[int]()
-    for moment in itertools.islice(moments(bench, random.Random(11)), first, 3 * KILLS, step):
+    for reached in itertools.islice(moments(bench), first, 3 * KILLS, step):
         process = bench.start()
-        moment(process)
+        wait(process, reached)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
