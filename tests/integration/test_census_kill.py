@@ -185,33 +185,33 @@ def moments(bench: Bench) -> Iterator[Callable[[], object]]:
     not waited for: the moments after are too short for any clock.
     """
 
-    def files(folder: Path) -> set[Path]:
-        return {path for path in folder.rglob("*") if path.is_file()}
+    home, run = bench.folder / "home", "[0-9a-f]" * 12
+
+    def number_in(folder: Path, pattern: str) -> int:
+        return sum(1 for path in folder.glob(pattern) if path.is_file())
 
     def more(folder: Path, pattern: str, number: int) -> Callable[[], object]:
-        """Whether `number` files more than now match, or are being written beside them."""
-        before = len(list(folder.glob(pattern)))
-        return lambda: len(list(folder.glob(pattern))) >= before + number
+        """Whether `number` files more match than now."""
+        wanted = number_in(folder, pattern) + number
+        return lambda: number_in(folder, pattern) >= wanted
 
-    home = bench.folder / "home"
+    def found(number: int) -> Callable[[], object]:
+        wanted = min(len(bench.found()) + number, TOTAL)
+        return lambda: len(bench.found()) >= wanted
+
     yield lambda: True
     yield bench.out.is_dir
     yield (bench.out / "work").is_dir
     for number in (1, 2, 3, 4, 1, 2, 3, 5):
-        wanted = min(len(bench.found()) + number, TOTAL)
-        yield lambda wanted=wanted: len(bench.found()) >= wanted
-    yield lambda: len(bench.found()) == TOTAL
-    # The results of a run that is complete are written anew, one after the other.
-    run = "[0-9a-f]" * 12
-    yield lambda: any(bench.out.glob(f"{run}"))
+        yield found(number)
+    yield found(TOTAL)
     for number in (1, 4, 8):
-        yield lambda number=number: len(list(bench.out.glob(f"{run}/*"))) >= number
+        yield more(bench.out, f"{run}/*", number)
     # What is logged is kept first, and sent then.
-    yield more(home, "census/*", 1)
-    yield more(home, "census/*/spool/*", 1)
-    known = files(home / "artifacts")
+    for number in (1, 4):
+        yield more(home, "census/*/spool/**/*", number)
     for number in (1, 2, 5):
-        yield lambda number=number: len(files(home / "artifacts") - known) >= number
+        yield more(home, "artifacts/**/*", number)
     yield from itertools.repeat((bench.out / "work").is_dir)
 
 
