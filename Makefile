@@ -32,7 +32,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
+.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint docs reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
@@ -74,8 +74,8 @@ test-containers: setup
 test-all: setup
 	@$(WITH_ARGS) $(PYTEST)
 
-# Check style, types, import rules and run the unit tests: before each commit.
-check: lint test
+# Check style, types, import rules, the docs, and run the unit tests: before each commit.
+check: lint docs test
 
 # Run the tests that train as if on 24 other processors and print a table (hours); ARGS="--part N" for one of them
 test-cpus: setup
@@ -87,6 +87,10 @@ lint: setup
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+# Build the site of docs/ in build/docs/site; a warning or a link that leads nowhere is an error.
+docs: setup
+	@.venv/bin/python tools/docs_site.py
 
 # Write the pages that follow from the code: docs/api.md, docs/cli.md, docs/openapi.json, docs/package.schema.json.
 reference: setup

@@ -37,7 +37,7 @@ class CliProcess:
 
     def __init__(self, connection: socket.socket, stdout: IO[str] | None, stderr: IO[str] | None) -> None:
         self._connection = connection
-        self.pid = int(self._line())
+        self.pid = self._answer("started")
         self.stdout, self.stderr = stdout, stderr
         self.returncode: int | None = None
 
@@ -61,7 +61,7 @@ class CliProcess:
         if self.returncode is None:
             self._connection.settimeout(None if timeout is None else max(timeout, 1e-3))
             try:
-                self.returncode = int(self._line())
+                self.returncode = self._answer("ended")
             except TimeoutError:
                 raise subprocess.TimeoutExpired("transect", timeout or 0) from None
             self._connection.close()
@@ -104,14 +104,17 @@ class CliProcess:
         """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def _line(self) -> bytes:
-        """The next line from the server: a few bytes, so that one by one is fast enough."""
+    def _answer(self, word: str) -> int:
+        """The number of the next line, which begins with `word`: a few bytes, so that one by one is fast enough."""
         line = b""
         while not line.endswith(b"\n"):
             if not (byte := self._connection.recv(1)):
                 raise RuntimeError("the server of tests/cli_process.py has ended")
             line += byte
-        return line
+        said, number = line.split()
+        if said != word.encode():
+            raise RuntimeError(f"the command ended before it could be {word}; its error stands above")
+        return int(number)
 
     def _close_streams(self) -> None:
         for stream in (self.stdout, self.stderr):

@@ -3,7 +3,8 @@
     python cli_server.py SOCKET
 
 A request on the Unix socket is a JSON object, with the child's standard input, output and error as descriptors. The
-answers are lines: the child's process number, and later its exit status as `os.waitstatus_to_exitcode` has it. The
+answers are two lines: `started` with the child's process number, and `ended` with its exit status as
+`os.waitstatus_to_exitcode` has it. The
 server ends, and removes the socket and its folder, when its standard input ends.
 """
 
@@ -35,6 +36,31 @@ _REQUEST_BYTES = 1 << 20
 Request = dict[str, Any]
 
 
+def become(request: Request) -> None:
+    """Give this process the environment, folder, group and limits of the request."""
+    if request["new_session"]:
+        os.setsid()
+    os.chdir(request["cwd"])
+    os.umask(request["umask"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    if (limit := request["file_size_limit"]) is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv[:] = request["arguments"]
+    sys.path[0] = ""
+
+    import numpy as np
+    import torch
+
+    # The state of before the fork would be that of every child.
+    np.random.seed(None)  # noqa: NPY002
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+
+
 def serve(listener: socket.socket) -> Request | None:
     """Fork a child for each request; returns the request in the child, and None in the server when it has to end."""
     wake_read, wake_write = socket.socketpair()
@@ -63,17 +89,20 @@ def serve(listener: socket.socket) -> Request | None:
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
-                    for mine in (listener, wake_read, wake_write, connection, *running.values()):
+                    for mine in (listener, wake_read, wake_write, *running.values()):
                         mine.close()
                     for number, descriptor in enumerate(descriptors):
                         os.dup2(descriptor, number)
                         os.close(descriptor)
                     request: Request = json.loads(content)
+                    become(request)
+                    # From now on it is what was asked for: its group may be killed.
+                    connection.sendall(f"started {os.getpid()}\n".encode())
+                    connection.close()
                     return request
                 for descriptor in descriptors:
                     os.close(descriptor)
                 running[pid] = connection
-                connection.sendall(f"{pid}\n".encode())
 
 
 def _report_ended(running: dict[int, socket.socket]) -> None:
@@ -86,32 +115,7 @@ def _report_ended(running: dict[int, socket.socket]) -> None:
             return
         # Whoever asked may be gone.
         with running.pop(pid) as connection, contextlib.suppress(OSError):
-            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-
-
-def become(request: Request) -> None:
-    """Give this process the environment, folder, group and limits of the request."""
-    if request["new_session"]:
-        os.setsid()
-    os.chdir(request["cwd"])
-    os.umask(request["umask"])
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    time.tzset()
-    if (limit := request["file_size_limit"]) is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv[:] = request["arguments"]
-    sys.path[0] = ""
-
-    import numpy as np
-    import torch
-
-    # The state of before the fork would be that of every child.
-    np.random.seed(None)  # noqa: NPY002
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(threads))
+            connection.sendall(f"ended {os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def main() -> None:
@@ -131,7 +135,6 @@ def main() -> None:
         path.unlink()
         path.parent.rmdir()
     else:
-        become(request)
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 

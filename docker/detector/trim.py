@@ -6,15 +6,12 @@ It runs in the step that installs, since only there does the image become smalle
 matches nothing fails the build: the library has changed, and this list must follow it.
 """
 
+import platform
 import shutil
 import sys
 from pathlib import Path
 
 UNUSED = {
-    # We run OpenVINO on the CPU alone; an NVIDIA GPU is ONNX Runtime's.
-    "openvino/libs/libopenvino_intel_gpu_plugin.so": "Intel GPUs",
-    "openvino/libs/cache.json": "kernels of Intel GPUs",
-    "openvino/libs/libopenvino_intel_npu_plugin.so": "Intel NPUs",
     # A package holds ONNX, and OpenVINO's own format (IR) for INT8.
     "openvino/libs/libopenvino_gguf_frontend.so.*": "GGUF models",
     "openvino/libs/libopenvino_jax_frontend.so.*": "JAX models",
@@ -36,21 +33,32 @@ UNUSED = {
     "numpy/**/tests": "tests of NumPy",
     "cv2/data": "old face detectors",
 }
+# What OpenVINO's wheel for x86_64 brings besides. We run it on the CPU alone; an NVIDIA GPU is ONNX Runtime's.
+UNUSED_ON_X86 = {
+    "openvino/libs/libopenvino_intel_gpu_plugin.so": "Intel GPUs",
+    "openvino/libs/cache.json": "kernels of Intel GPUs",
+    "openvino/libs/libopenvino_intel_npu_plugin.so": "Intel NPUs",
+}
 # What only the wheels for NVIDIA GPUs bring.
 UNUSED_WITH_CUDA = {
     # ONNX Runtime opens cuFFT when a model has its operators Rfft or Irfft, and only then
     # (github.com/microsoft/onnxruntime/pull/29808). A detector has neither, and no other library links or names it.
     "nvidia/cu13/lib/libcufft*": "Fourier transforms",
 }
-PATTERNS = {"cpu": UNUSED, "cuda": UNUSED | UNUSED_WITH_CUDA}
+ACCELERATORS = {"cpu": UNUSED, "cuda": UNUSED | UNUSED_WITH_CUDA}
 
 
-def trim(packages: Path, accelerator: str) -> int:
-    """Remove what an image for `accelerator` (cpu or cuda) does not use under `packages`; how many bytes that were."""
-    if accelerator not in PATTERNS:
-        sys.exit(f"trim.py: ACCELERATOR={accelerator} is not one of {', '.join(PATTERNS)}")
+def patterns(accelerator: str, machine: str) -> dict[str, str]:
+    """What an image for `accelerator` (cpu or cuda) on `machine` (as the kernel names it) does not use, and why."""
+    if accelerator not in ACCELERATORS:
+        sys.exit(f"trim.py: ACCELERATOR={accelerator} is not one of {', '.join(ACCELERATORS)}")
+    return ACCELERATORS[accelerator] | (UNUSED_ON_X86 if machine == "x86_64" else {})
+
+
+def trim(packages: Path, accelerator: str, machine: str) -> int:
+    """Remove what such an image does not use under `packages`; how many bytes that were."""
     removed = 0
-    for pattern in PATTERNS[accelerator]:
+    for pattern in patterns(accelerator, machine):
         found = sorted(packages.glob(pattern))
         if not found:
             sys.exit(f"trim.py: {pattern} matches nothing any more; drop it from the list, or follow what it became")
@@ -65,4 +73,5 @@ def trim(packages: Path, accelerator: str) -> int:
 
 
 if __name__ == "__main__":
-    print(f"Took out {trim(Path(sys.argv[1]), sys.argv[2]) / 1e6:.0f} MB that the detector cannot use")
+    removed_bytes = trim(Path(sys.argv[1]), sys.argv[2], platform.machine())
+    print(f"Took out {removed_bytes / 1e6:.0f} MB that the detector cannot use")

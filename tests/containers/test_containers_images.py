@@ -1,6 +1,7 @@
 """What the images hold, asked of the images themselves."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -29,13 +30,59 @@ def described(image: str) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("stack")
 def test_the_detector_image_stays_small() -> None:
-    dockerfile = (ROOT / "docker" / "detector" / "Dockerfile").read_text(encoding="utf-8")
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
     (base,) = set(re.findall(r"(?m)^FROM (python:\S+)", dockerfile))
     # The builder need not leave its base among the images of the engine.
     if subprocess.run(["docker", "image", "inspect", base], capture_output=True, check=False).returncode:
         subprocess.run(["docker", "pull", base], check=True)
     added = described("transect-detector:local")["Size"] - described(base)["Size"]
     assert 0 < added <= MOST_BYTES
+
+
+# Every file of an image with its mode, owner and SHA-256. Bytecode is left out: Python merges equal sets of constants
+# in an order that differs, and its source is compared.
+CONTENT = """
+import hashlib, json, os, stat
+found = {}
+for folder, folders, files in os.walk("/"):
+    folders[:] = [name for name in folders if not os.path.ismount(os.path.join(folder, name))]
+    for path in (os.path.join(folder, name) for name in files + folders if not name.endswith(".pyc")):
+        status = os.lstat(path)
+        held = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""
+        if stat.S_ISREG(status.st_mode):
+            with open(path, "rb") as file:
+                held = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path] = [status.st_mode, status.st_uid, held]
+print(json.dumps(found))
+"""
+
+
+def content(image: str) -> dict[str, list[object]]:
+    run = ["docker", "run", "--rm", "--network", "none", "--hostname", "same", "--user", "0", image]
+    done = subprocess.run([*run, "python", "-c", CONTENT], capture_output=True, text=True, check=True, timeout=300)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_detector_image_is_built_again_with_the_same_content(checkout: Path) -> None:
+    # The libraries are a layer of their own, fixed by the hashes of its lock, and stay in the builder's cache.
+    again = f"transect-detector:again-{os.getpid()}"
+    build = ["docker", "build", "--quiet", "--file", "docker/Dockerfile", "--no-cache-filter", "wheel,detector"]
+    subprocess.run([*build, "--tag", again, "."], cwd=checkout, check=True, capture_output=True, timeout=600)
+    try:
+        first, second = content("transect-detector:local"), content(again)
+    finally:
+        subprocess.run(["docker", "image", "rm", again], check=False, capture_output=True)
+    assert any(path.endswith("/transect/serving/app.py") for path in first)
+    assert first == second
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("name", ["detector", "census", "trainer", "mlflow"])
+def test_no_image_keeps_the_cache_of_its_installer(name: str, stack: Stack) -> None:
+    stack.compose("build", "--quiet", name)
+    done = inside(f"transect-{name}:local", "sh", "-c", "ls -A /tmp")
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.usefixtures("stack")
