@@ -4,8 +4,7 @@
 
 A request on the Unix socket is a JSON object, with the child's standard input, output and error as descriptors. The
 answers are two lines: `started` with the child's process number, and `ended` with its exit status as
-`os.waitstatus_to_exitcode` has it. The
-server ends, and removes the socket and its folder, when its standard input ends.
+`os.waitstatus_to_exitcode` has it. The server ends when its standard input ends, and removes the socket and its folder.
 """
 
 import contextlib

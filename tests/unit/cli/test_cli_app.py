@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,25 +31,6 @@ def test_a_misspelt_variable_stops_the_program(run: Run, monkeypatch: pytest.Mon
     code, _, err = run("models", "list")
     assert code == 2
     assert err == "transect: Environment variable TRANSECT_TIEL is not one of Transect's; did you mean TRANSECT_TILE?\n"
-
-
-def test_ctrl_c_is_one_line_without_a_traceback(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "transect", "models", "list"],
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri, "TRANSECT_HOME": str(tmp_path)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        # It has asked, and nobody answers.
-        silent.settimeout(60)
-        connection, _ = silent.accept()
-        with connection:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.strip().splitlines()[-1]) == (130, "transect: interrupted.")
-    assert "Traceback" not in err
 
 
 def test_a_failure_is_one_line_without_a_traceback(run: Run, tmp_path: Path) -> None:

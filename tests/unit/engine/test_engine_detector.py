@@ -136,7 +136,7 @@ class Endless(Raster):
     """A raster of any size whose windows are made as they are read; it stops the search after some of them."""
 
     def __init__(self, stop: threading.Event, windows: int) -> None:
-        super().__init__(64_000, 64_000)
+        super().__init__(8_000, 8_000)
         self.stop, self.left, self.threads = stop, windows, set[int]()
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

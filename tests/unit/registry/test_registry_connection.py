@@ -1,7 +1,5 @@
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -136,27 +134,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RegistryError, match="TRANSECT_HOME"):
         connect(_settings(TRANSECT_HOME=str(tmp_path / "file" / "home")))
-
-
-def test_a_store_of_another_mlflow_names_the_upgrade_command(tmp_path: Path) -> None:
-    settings = _settings(TRANSECT_HOME=str(tmp_path))
-    connect(settings)
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("UPDATE alembic_version SET version_num = '27a6a02d2cf1'")
-        database.commit()
-    program = "import sys\nfrom transect.cli import main\nsys.argv = ['transect', 'models', 'list']\nmain()"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRANSECT_"))}
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**clean, "TRANSECT_HOME": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == RegistryError.exit_code
-    assert "mlflow db upgrade" in ended.stderr
-    assert ended.stderr.count("\n") == 1
 
 
 def test_credentials_reach_mlflow_through_the_environment(tmp_path: Path) -> None:
