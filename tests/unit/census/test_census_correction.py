@@ -141,14 +141,24 @@ def test_the_same_counts_give_the_same_errors() -> None:
 def test_a_package_without_counts_is_reported_uncorrected() -> None:
     found = correct_species("zebra", ["zebra"], None, conf=0.25, iou=0.6)
     assert (found.factor, found.cv, found.applies) == (1.0, 0.0, False)
-    assert "no validation counts" in found.note
+    assert found.note == (
+        "The model package holds no validation counts, so the detector's errors are not corrected for."
+    )
 
 
-@pytest.mark.parametrize(("conf", "iou", "named"), [(0.3, 0.6, "score threshold 0.3"), (0.25, 0.7, "NMS IoU 0.7")])
+@pytest.mark.parametrize(
+    ("conf", "iou", "named"),
+    [
+        (0.3, 0.6, "score threshold 0.3 and the model was validated with 0.25"),
+        (0.25, 0.7, "NMS IoU 0.7 and the model was validated with 0.6"),
+    ],
+)
 def test_another_threshold_is_reported_uncorrected(conf: float, iou: float, named: str) -> None:
     found = correct_species("zebra", ["zebra"], made(), conf=conf, iou=iou)
     assert not found.applies
-    assert named in found.note
+    assert found.note == (
+        f"The survey was searched with the {named}, so the detector's errors are unknown and not corrected for."
+    )
 
 
 @pytest.mark.parametrize("rows", [(), ((0, 0, 3, 5),)])
@@ -156,7 +166,9 @@ def test_a_species_that_was_never_found_is_reported_uncorrected(rows: tuple[tupl
     counts = ValidationCounts(images=5, conf=0.25, iou=0.6, counts={"zebra": rows})
     found = correct_species("zebra", ["zebra"], counts, conf=0.25, iou=0.6)
     assert not found.applies
-    assert "found no zebra rightly in 5 validation images" in found.note
+    assert found.note == (
+        "The model found no zebra rightly in 5 validation images, so its errors are unknown and not corrected for."
+    )
     with pytest.raises(ValueError, match="no true positive"):
         detector_error(["zebra"], counts)
 

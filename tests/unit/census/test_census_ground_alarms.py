@@ -15,7 +15,14 @@ from transect.census.estimates.correction import (
     correction_record,
     spread_factor,
 )
-from transect.census.estimates.estimate import STRIP_METHODS, StripMethod, estimate_strip, jolly2, total_coverage
+from transect.census.estimates.estimate import (
+    STRIP_METHODS,
+    Estimate,
+    StripMethod,
+    estimate_strip,
+    jolly2,
+    total_coverage,
+)
 from transect.census.estimates.ground import GroundAlarms, SearchEffort, ground_alarms, less_ground
 from transect.census.estimates.intervals import StripSample
 from transect.engine import BackgroundCounts, ValidationCounts
@@ -172,6 +179,27 @@ def test_boxes_beyond_any_alarm_are_the_least_there_is() -> None:
     doubt = math.hypot(50 * 0.05, 1.959964 * math.sqrt(7.5))
     assert found.ci95[0] >= 0.9 * (80 - 5 - doubt) * (1 - 1e-6)
     assert less_ground(plain, GROUND, SearchEffort(50, 53), 0.9).sure == pytest.approx(80 - 5 - doubt)
+
+
+def test_limits_less_the_ground_are_those_of_a_difference() -> None:
+    plain = Estimate(
+        method="bootstrap", n=8, seen=30, area_km2=1, density=25, estimate=100, variance=169, ci95=(80, 120), df=7
+    )
+    # 100 boxes and 20 alarms expected of 200 Mpx. Of the quarter that was searched, the alarms scatter by chance with
+    # the variance 0.25 4^2 1.5 0.1 50 = 30. The alarms may be 6 fewer or 10 more.
+    net = less_ground(plain, GROUND, SearchEffort(50, 200), 0.25)
+    assert (net.seen, net.value, net.surplus) == pytest.approx((25, 80, 80))
+    assert net.variance == pytest.approx(169 + 4**2 + 30)
+    chance = 1.959964 * math.sqrt(30)
+    assert net.limits == pytest.approx((80 - math.hypot(20, 10, chance), 80 + math.hypot(20, 6, chance)), rel=1e-6)
+    # Alarms by chance are not fewer than none, and the animals are not more than the boxes may be.
+    few = replace(GROUND, rate=0.01, ci95=(0.007, 0.015), effect=30.0)
+    net = less_ground(plain, few, SearchEffort(50, 200), 0.25)
+    assert net.limits is not None
+    assert net.limits[1] == pytest.approx(98 + math.hypot(20, 0.6, 2))
+    wide = less_ground(replace(plain, ci95=(80, 100.5)), GROUND, SearchEffort(50, 200), 1.0).limits
+    assert wide is not None
+    assert wide[1] == 100.5
 
 
 def test_each_stratum_loses_the_alarms_of_its_own_pixels() -> None:

@@ -72,6 +72,19 @@ def test_too_few_transects_with_animals_have_no_finite_limit() -> None:
     assert "1 of 8 transects" in found.note
 
 
+def test_each_limit_is_that_of_the_wider_method_and_needs_no_note() -> None:
+    one = StripSample.of([17, 19, 21, 23, 24], [4, 4, 4, 2, 2], 400)
+    by_formula, drawn = lognormal(one.estimate, one.variance or 0, 4), studentised([one])
+    assert drawn[0] is not None
+    assert drawn[1] is not None
+    assert by_formula[0] < drawn[0]
+    assert by_formula[1] < drawn[1]
+    found = estimate_strip([one])
+    assert (found.ci95, found.note) == ((by_formula[0], drawn[1]), "")
+    for method in STRIP_METHODS:
+        assert estimate_strip([one], method).note == ""
+
+
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_a_handful_of_transects_gets_finite_limits_and_a_note(n: int) -> None:
     found = estimate_strip([StripSample.of(COUNTS[:n], AREAS[:n], STRATUM)])

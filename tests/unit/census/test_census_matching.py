@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -55,12 +57,75 @@ def test_tolerance_follows_from_the_errors() -> None:
     assert unique_animals(sightings(apart, [0, 1], shared=0.2), NEAR).tolist() == [0, 1]
 
 
+def at_times(xy: list[list[float]], seconds: list[float]) -> Sightings:
+    """A box a photo, each where the drone knows it to within centimetres."""
+    seen = sightings(np.array(xy), list(range(len(xy))), shared=0.01, own=0.01)
+    return replace(seen, seconds=np.array(seconds))
+
+
+@pytest.mark.parametrize(("apart", "seconds", "animals"), [(4.85, 3.0, 1), (4.95, 3.0, 2), (4.85, 2.9, 2)])
+def test_an_animal_walks_as_far_as_its_speed_allows(apart: float, seconds: float, animals: int) -> None:
+    # Four standard deviations of 1 m/s for three seconds, evenly from standing still to running: 4 sqrt(1/6) 3 m.
+    seen = at_times([[0, 0], [0, apart]], [1000.0, 1000.0 + seconds])
+    assert len(set(unique_animals(seen, Matching()).tolist())) == animals
+
+
+def test_a_photo_long_after_shows_another_animal_and_one_without_a_time_may_show_the_same() -> None:
+    here = [[0.0, 0.0], [0.0, 0.0]]
+    assert unique_animals(at_times(here, [1000.0, 1020.0]), Matching()).tolist() == [0, 0]
+    assert unique_animals(at_times(here, [1000.0, 1020.5]), Matching()).tolist() == [0, 1]
+    assert unique_animals(at_times(here, [1020.5, 1000.0]), Matching()).tolist() == [0, 1]
+    assert unique_animals(at_times(here, [1000.0, np.nan]), Matching()).tolist() == [0, 0]
+
+
+def test_reach_is_that_of_the_largest_errors_and_the_longest_walk() -> None:
+    seen = replace(at_times([[0, 0]] * 3, [100.0, 107.0, np.nan]), shared_sd=np.array([0.3, 0.1, 0.1]))
+    placed, walked = 2 * (0.3**2 + 0.01**2), 7**2 / 6
+    expected = (1 + 2**0.5) * 4 * (placed + walked) ** 0.5
+    assert matching_reach(seen, Matching()) == pytest.approx(expected, rel=1e-6)
+    # Not longer than the window, and none where no time is known.
+    short = (1 + 2**0.5) * 4 * (placed + 2**2 / 6) ** 0.5
+    assert matching_reach(seen, Matching(window_s=2.0)) == pytest.approx(short, rel=1e-6)
+    timeless = replace(seen, seconds=np.full(3, np.nan))
+    assert matching_reach(timeless, Matching()) == pytest.approx((1 + 2**0.5) * 4 * placed**0.5, rel=1e-6)
+
+
+def test_of_two_ways_to_pair_the_one_with_the_least_squares_is_taken() -> None:
+    # 1.0 and 2.9 m have a smaller sum of squares than 2.1 and 2.3 m, though not of cubes.
+    animals, boxes = [[0.0, 0.0], [3.3, 0.0]], [[1.0, 0.0], [1.0439, 1.8222]]
+    assert unique_animals(sightings(np.array(animals + boxes), [0, 0, 1, 1]), NEAR).tolist() == [0, 1, 0, 1]
+    # 2.0 and 2.0 m have a smaller one than 0.5 and 3.5 m, though not a smaller sum.
+    row = np.array([[0.0, 0], [1.5, 0], [2.0, 0], [3.5, 0]])
+    assert unique_animals(sightings(row, [0, 0, 1, 1]), NEAR).tolist() == [0, 1, 0, 1]
+
+
+def test_as_many_as_possible_are_paired_though_some_then_lie_farther_apart() -> None:
+    # The middle box lies on the second animal; were it that one, the first animal and the last box would be alone.
+    row = np.array([[0.0, 0], [4.0, 0], [4.0, 0], [8.0, 0]])
+    assert unique_animals(sightings(row, [0, 0, 1, 1]), NEAR).tolist() == [0, 1, 0, 1]
+
+
 def test_a_common_shift_is_found_where_the_nearest_animal_is_the_wrong_one() -> None:
     # A row of animals 2 m apart; the second photo is recorded 2 m off and shows all but the first.
     row = np.stack([np.array([0.0, 2.3, 4.1, 6.6, 8.5, 11.2]), np.zeros(6)], axis=-1)
     seen_again = row[1:] + np.array([2.0, 0.3])
     found = unique_animals(sightings(np.concatenate([row, seen_again]), [0] * 6 + [1] * 5, shared=1.0, own=0.2), NEAR)
     assert found[6:].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_three_that_agree_on_a_shift_are_enough_to_tell_a_newcomer() -> None:
+    known = np.array([[0.0, 0], [0, 100], [0, 200]])
+    # The newcomer stands nearer to where the first animal was recorded than that animal's own box.
+    again = np.concatenate([known + np.array([2.0, 0]), [[0.5, 0]]])
+    found = unique_animals(sightings(np.concatenate([known, again]), [0] * 3 + [1] * 4), NEAR)
+    assert found.tolist() == [0, 1, 2, 0, 1, 2, 3]
+
+
+def test_a_box_that_shows_the_first_animal_is_not_asked_again() -> None:
+    known = np.array([[0.0, 0], [0, 100], [0, 200], [2, 0]])
+    # Within the whole tolerance of the fourth animal too, which is not on the second photo.
+    found = unique_animals(sightings(np.concatenate([known, known[:3]]), [0] * 4 + [1] * 3), NEAR)
+    assert found.tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
 @settings(max_examples=60, deadline=None)

@@ -42,6 +42,16 @@ def test_the_limits_of_a_rate_come_near_the_normal_ones_where_there_are_many() -
     assert (found.low, found.high) == pytest.approx((2 - 0.0392, 2 + 0.0392), abs=5e-4)
 
 
+def test_exposure_that_is_drawn_with_the_images_adds_its_own_scatter() -> None:
+    events, exposure = np.array([3.0, 0, 5, 2]), np.array([4.0, 1, 9, 6])
+    fixed = rate_design_effect(events, exposure).effect
+    drawn = rate_design_effect(events, exposure, random_exposure=True).effect
+    # The squared coefficient of variation of a sum of four, and 10 events to 4 of the prior.
+    cv2 = 4 * np.var(exposure, ddof=1) / exposure.sum() ** 2
+    assert fixed > 1
+    assert drawn - fixed == pytest.approx(4 / 14 * 10 * cv2)
+
+
 def test_animals_missed_by_the_herd_count_as_few() -> None:
     # Two images of 10, one of them missed: rho would be above 1, so it is 1, and weighs 10 (1 - 200 / 400) = 5 to 4.
     found = share_design_effect(np.array([10.0, 0.0]), np.array([10.0, 10.0]))

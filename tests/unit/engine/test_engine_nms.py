@@ -73,16 +73,34 @@ def test_distinct_boxes_all_stay() -> None:
     assert len(kept) == len(boxes)
 
 
+@pytest.mark.parametrize("corner", [0.0, -5.0, -10.0, -1000.0])
+def test_classes_never_meet_wherever_the_boxes_lie(corner: float) -> None:
+    boxes = np.tile(np.array([[0, 0, 10, 10]], np.float32) + np.float32(corner), (4, 1))
+    assert nms(boxes, np.linspace(0.9, 0.6, 4).astype(np.float32), np.array([0, 1, 2, 1]), 0.5).tolist() == [0, 1, 2]
+
+
 def test_of_equal_scores_the_first_stays() -> None:
     boxes = np.array([[0, 0, 10, 10]] * 3, np.float32)
     assert nms(boxes, np.full(3, 0.5, np.float32), np.zeros(3, np.int64), 0.5).tolist() == [0]
 
 
 @settings(deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 60), m=st.integers(0, 60), block=st.sampled_from([1, 7, 1000]))
-def test_the_sweep_misses_no_pair_and_repeats_none(seed: int, n: int, m: int, block: int) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(0, 60),
+    m=st.integers(0, 60),
+    block=st.sampled_from([1, 7, 1000]),
+    whole=st.booleans(),
+    corner=st.sampled_from([(0, 0), (0, 1000), (1000, 0), (-1000, -50)]),
+)
+def test_the_sweep_misses_no_pair_and_repeats_none(
+    seed: int, n: int, m: int, block: int, whole: bool, corner: tuple[int, int]
+) -> None:
     rng = np.random.default_rng(seed)
-    first, second = random_boxes(rng, n, 100, 30), random_boxes(rng, m, 100, 30)
+    first, second = (random_boxes(rng, count, 100, 30) + np.array(corner * 2, np.float32) for count in (n, m))
+    if whole:
+        # On whole pixels many boxes touch without an overlap.
+        first, second = np.round(first), np.round(second)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlaps, "_BLOCK", block)
         pairs = [(int(i), int(j)) for a, b in candidate_pairs(first, second) for i, j in zip(a, b, strict=True)]
@@ -103,3 +121,5 @@ def test_iou_of_known_boxes() -> None:
     others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [5, 5, 5, 5]], np.float64)
     assert iou_matrix(one, others)[0] == pytest.approx([1, 1 / 3, 0, 0])
     assert ious(others[3:], others[3:]) == pytest.approx([0])
+    thin = np.array([[0, 0, 0.5, 10], [0, 0, 10, 0.5], [10, 10, 0, 0]], np.float64)
+    assert iou_matrix(thin, one)[:, 0] == pytest.approx([0.05, 0.05, 0])

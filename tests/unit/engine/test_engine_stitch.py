@@ -143,3 +143,125 @@ def test_truncation_of_one_tile_marks_the_whole() -> None:
     full = Boxes(np.array([[1, 1, 9, 9]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), truncated=True)
     empty = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
     assert stitch([full, empty], plan_tiles(1280, 640, SIDE, 0), 1280, 640).truncated
+
+
+def one_tile(*boxes: tuple[float, float, float, float], score: float = 0.5, kind: int = 0) -> Boxes:
+    count = len(boxes)
+    xyxy = np.array(boxes, np.float32).reshape(count, 4)
+    return Boxes(xyxy, np.full(count, score, np.float32), np.full(count, kind, np.int64))
+
+
+def turned(boxes: Boxes, *, axes: bool) -> Boxes:
+    return Boxes(boxes.xyxy[:, [1, 0, 3, 2]], boxes.scores, boxes.class_ids) if axes else boxes
+
+
+# Two tiles side by side that share the columns 512 to 640, or the rows.
+LONG, SHORT = 1152, 640
+
+
+def stitch_pair(one: Boxes, other: Boxes, *, down: bool = False, scale: float = 1.0) -> Boxes:
+    """The stitched boxes of the two tiles, which lie one above the other with `down`: x and y change places."""
+    size = (SHORT, LONG) if down else (LONG, SHORT)
+    tiles = plan_tiles(*size, SIDE, 128)
+    return turned(stitch([turned(one, axes=down), turned(other, axes=down)], tiles, *size, scale), axes=down)
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize(("gap", "scale", "cut"), [(2, 1, True), (2.25, 1, False), (4, 0.5, True), (1.25, 2, False)])
+def test_what_ends_within_two_searched_pixels_of_an_inner_edge_goes_on_beyond(
+    down: bool, gap: float, scale: float, cut: bool
+) -> None:
+    # Wider than what the tiles share. A box that is cut is a piece, and one that is not is the whole animal.
+    left, right = one_tile((500, 300, 640 - gap, 340)), one_tile((512 + gap, 300, 660, 340), score=0.9)
+    result = stitch_pair(left, right, down=down, scale=scale)
+    assert result.xyxy.tolist() == [[500 if cut else 512 + gap, 300, 660, 340]]
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_an_animal_at_the_edge_of_the_image_is_whole(down: bool) -> None:
+    left, right = one_tile((0, 0, 600, 40)), one_tile((512, 0, 600, 40), score=0.9)
+    result = stitch_pair(left, right, down=down)
+    assert result.xyxy.tolist() == [[0, 0, 600, 40]]
+    assert result.scores.tolist() == [0.5]
+    left, right = one_tile((550, 600, 640, 640), score=0.9), one_tile((550, 600, LONG, 640))
+    result = stitch_pair(left, right, down=down)
+    assert result.xyxy.tolist() == [[550, 600, LONG, 640]]
+    assert result.scores.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("right", "animals"),
+    [
+        # Beside (520, 300, 620, 400): whole boxes are of one animal from an intersection over union of 0.4,
+        ((520, 300, 620, 340), 1),
+        ((520, 300, 620, 339), 2),
+        # cut ones from 0.3.
+        ((512, 355, 612, 450), 1),
+        ((512, 356, 612, 451), 2),
+    ],
+)
+@pytest.mark.parametrize("down", [False, True])
+def test_how_much_two_boxes_of_one_animal_agree(
+    right: tuple[float, float, float, float], animals: int, down: bool
+) -> None:
+    left = (512, 300, 612, 400) if right[0] == 512 else (520, 300, 620, 400)
+    assert len(stitch_pair(one_tile(left), one_tile(right), down=down)) == animals
+
+
+@pytest.mark.parametrize(
+    ("piece", "animals"),
+    [
+        # Three fifths of a piece must lie in the whole box, give or take two pixels, on whichever side it sticks out.
+        ((635, 296, 640, 301), 1),
+        ((635, 295.5, 640, 300.5), 2),
+        ((635, 349, 640, 354), 1),
+        ((635, 349.5, 640, 354.5), 2),
+        ((630, 320, 640, 325), 1),
+        ((629.5, 320, 640, 325), 2),
+    ],
+)
+@pytest.mark.parametrize("down", [False, True])
+def test_a_piece_that_mostly_lies_in_a_whole_box_is_of_that_animal(
+    piece: tuple[float, float, float, float], animals: int, down: bool
+) -> None:
+    whole = one_tile((636, 300, 700, 350))
+    assert len(stitch_pair(one_tile(piece, score=0.9), whole, down=down)) == animals
+
+
+def test_what_one_tile_saw_of_one_class_is_not_what_another_saw_of_another() -> None:
+    place = (560.0, 300.0, 600.0, 340.0)
+    result = stitch_pair(one_tile(place, kind=1), one_tile(place, kind=2, score=0.9))
+    assert result.class_ids.tolist() == [2, 1]
+
+
+def test_boxes_are_in_order_of_score_and_keep_that_of_the_tiles_where_it_is_one() -> None:
+    places = [(10.0 * k, 10.0, 10.0 * k + 6, 20.0) for k in range(45)]
+    left = Boxes(np.array(places, np.float32), np.tile([0.3, 0.6, 0.9], 15).astype(np.float32), np.zeros(45, np.int64))
+    right = one_tile((700, 300, 720, 320), score=0.7)
+    result = stitch_pair(left, right)
+    assert result.scores.tolist() == pytest.approx([0.9] * 15 + [0.7] + [0.6] * 15 + [0.3] * 15)
+    assert result.xyxy[:15, 0].tolist() == [10.0 * k for k in range(2, 45, 3)]
+    assert (result.xyxy.dtype, result.scores.dtype, result.class_ids.dtype) == (np.float32, np.float32, np.int64)
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_box_that_fits_two_of_one_tile_is_the_one_it_fits_best(down: bool) -> None:
+    left = one_tile((520, 300, 620, 350), (520, 300, 620, 400))
+    result = stitch_pair(left, one_tile((520, 300, 620, 398), score=0.9), down=down)
+    # The larger one is the animal that the other tile saw, with a better score; the smaller one is its calf.
+    assert result.xyxy.tolist() == [[520, 300, 620, 398], [520, 300, 620, 350]]
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_pieces_of_one_tile_join_the_whole_animal_unless_their_tile_saw_it_whole(down: bool) -> None:
+    pieces = [(620.0, 310.0, 640.0, 330.0), (620.0, 370.0, 640.0, 390.0)]
+    whole = one_tile((560, 300, 700, 400), score=0.7)
+    assert stitch_pair(one_tile(*pieces, score=0.9), whole, down=down).xyxy.tolist() == [[560, 300, 700, 400]]
+    beside = stitch_pair(one_tile((560, 302, 636, 400), *pieces), whole, down=down)
+    assert sorted(beside.xyxy.tolist()) == sorted([[560, 300, 700, 400], *map(list, pieces)])
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_two_pieces_thinner_than_a_pixel_are_one_animal(down: bool) -> None:
+    pieces = one_tile((500, 300, 640, 300.25)), one_tile((512, 300, 660, 300.25))
+    assert stitch_pair(*pieces, down=down).xyxy.tolist() == [[500, 300, 660, 300.25]]

@@ -1,3 +1,5 @@
+import json
+import platform
 import threading
 import time
 from itertools import pairwise
@@ -26,8 +28,16 @@ def test_a_lock_is_a_tag_that_is_removed_again(registry: Registry, model: str) -
     with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
         held.check()
         assert list(_tags(registry)) == [held.key]
-        assert '"by": "ada"' in _tags(registry)[held.key]
+        assert json.loads(_tags(registry)[held.key]) == {"by": "ada", "host": platform.node()}
     assert _tags(registry) == {}
+
+
+def test_a_container_is_known_by_the_host_that_it_runs_on(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOST_NAME", "savanna")
+    with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
+        assert json.loads(_tags(registry)[held.key])["host"] == "savanna"
 
 
 def test_a_lock_is_released_when_its_holder_fails(registry: Registry, model: str) -> None:
@@ -58,11 +68,13 @@ def test_one_holder_at_a_time(registry: Registry, model: str) -> None:
 def test_a_lock_left_by_a_killed_process_is_taken_over(
     registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(alias_lock, "STALE_S", 1.0)
+    monkeypatch.setattr(alias_lock, "STALE_S", 1.5)
     registry.client.set_registered_model_tag(model, "transect.claim.dead", '{"by": "bob"}')
     with hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held:
         assert list(_tags(registry)) == [held.key]
-    assert "transect.claim.dead" in caplog.text
+    waited, removed = [record.getMessage() for record in caplog.records]
+    assert waited == ('Another promotion or rollback of detector is in progress ({"by": "bob"}); waiting for it.')
+    assert removed == ("The lock transect.claim.dead on detector was left by a process that was killed; it is removed.")
 
 
 def test_a_living_holder_makes_others_give_up_in_the_end(
@@ -115,6 +127,17 @@ def test_no_lock_is_taken_over_while_a_move_may_be_under_way() -> None:
     longest_call = 3 * 60 + 1 + 2
     assert alias_lock.LEASE_S + longest_call < alias_lock.STALE_S
     assert alias_lock.WAIT_S > alias_lock.STALE_S
+
+
+def test_a_lock_that_cannot_be_released_is_told_to_who_looks_for_it(
+    registry: Registry, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level("DEBUG", logger=alias_lock.__name__),
+        hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held,
+    ):
+        registry.client.delete_registered_model(model)
+    assert f"The lock {held.key} on detector could not be released: " in caplog.text
 
 
 def test_a_deleted_model_is_one_sentence(registry: Registry) -> None:

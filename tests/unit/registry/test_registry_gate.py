@@ -66,8 +66,26 @@ def test_a_worse_an_equal_and_a_hardly_better_candidate_are_refused(candidate: f
 
 def test_a_gain_that_may_be_chance_is_refused_unless_chance_is_allowed() -> None:
     (refusal,) = judge(_evidence(_gain(0.62, 0.6, spread=0.05)), GateConfig())
-    assert "may be chance: its 95% limits over 96 images are -0.030 to 0.070" in refusal
+    assert "may be chance: its 95% limits over 96 images are -0.030 to 0.070, and both must lie above 0" in refusal
     assert judge(_evidence(_gain(0.62, 0.6, spread=0.05)), GateConfig(significant_gain=False)) == []
+
+
+def test_limits_that_reach_zero_are_not_above_it() -> None:
+    (refusal,) = judge(_evidence(Gain(0.65, 0.6, 0.05, 0.0, 0.1)), GateConfig())
+    assert "0.000 to 0.100" in refusal
+    assert judge(_evidence(Gain(0.65, 0.6, 0.05, math.ulp(0.0), 0.1)), GateConfig()) == []
+
+
+def test_what_is_just_allowed_passes_although_a_difference_of_floats_is_not_exact() -> None:
+    gain, loss = _gain(0.105, 0.1), _gain(0.87, 0.9)
+    assert gain.gain < 0.005
+    assert -loss.gain > 0.03
+    assert judge(_evidence(gain, cow={RECALL: loss}), GateConfig()) == []
+
+
+def test_two_models_that_were_never_compared_are_refused() -> None:
+    unpaired = Evidence(_model(0.7), production=_model(0.6))
+    assert judge(unpaired, GateConfig()) == ["the test split has no labelled object, so that nothing can be compared"]
 
 
 def test_a_loss_can_be_allowed() -> None:
@@ -121,6 +139,9 @@ def test_a_slow_candidate_is_refused() -> None:
 
 def test_one_that_may_only_look_slow_on_a_busy_machine_passes() -> None:
     assert judge(_evidence(_gain(0.7, 0.6), latency=2.2), GateConfig()) == []
+    just = _evidence(_gain(0.7, 0.6))
+    assert just.latency is not None
+    assert judge(replace(just, latency=replace(just.latency, ratio_low=2.0)), GateConfig()) == []
 
 
 def test_few_images_prove_no_gain_however_large() -> None:
@@ -155,6 +176,25 @@ def test_what_is_found_where_nothing_is_labelled_counts_against_it() -> None:
     assert judge(_with_unlabelled(rhino=(3, 0)), GateConfig(max_class_loss=_ANY_CLASS_LOSS)) == []
 
 
+def test_each_class_without_labels_is_held_to_its_own_limit() -> None:
+    two = _with_unlabelled(rhino=(1, 0), zebra=(1, 0))
+    assert judge(two, GateConfig()) == []
+    for name in ("rhino", "zebra"):
+        (refusal,) = judge(two, GateConfig(classes={name: ClassLimits(count_error=0.0)}))
+        assert refusal.startswith(f"it finds 1 {name} and production 0")
+    # One that is held to nothing says nothing of the other.
+    unlimited = GateConfig(max_class_loss=LossLimits(count_error=None), classes={"zebra": ClassLimits(count_error=0.0)})
+    (refusal,) = judge(two, unlimited)
+    assert "1 zebra" in refusal
+
+
+def test_what_is_found_in_a_split_without_labels_has_no_share() -> None:
+    found = _with_unlabelled(rhino=(9, 0))
+    assert found.paired is not None
+    unlabelled = replace(found, paired=replace(found.paired, instances={}, overall={}, classes={}))
+    assert judge(unlabelled, GateConfig()) == ["the test split has no labelled object, so that nothing can be compared"]
+
+
 def test_a_limit_that_the_test_split_cannot_tell_of_is_no_limit_that_holds() -> None:
     gate = GateConfig(classes={"rhino": ClassLimits(recall=0.0)})
     (refusal,) = judge(_with_unlabelled(rhino=(0, 0)), gate)
@@ -171,6 +211,11 @@ def test_what_is_not_a_number_is_refused_and_named() -> None:
     gate, nan = GateConfig(), math.nan
     assert "its mAP50 on the test split is not a number" in judge(Evidence(_model(0.6, map50=nan)), gate)
     assert judge(_evidence(Gain(nan, 0.6, nan, nan, nan)), gate)
+    broken = replace(_evidence(_gain(0.7, 0.6)), production=_model(nan, map50=math.inf))
+    assert judge(broken, gate) == [
+        "production's mAP50 on the test split is not a number",
+        "production's mAP50-95 on the test split is not a number",
+    ]
     # With limits that forbid nothing, too.
     lenient = GateConfig(min_gain=-1, significant_gain=False, max_class_loss=_ANY_CLASS_LOSS)
     for quantity in (MAP50_95, RECALL, COUNT_ERROR):
@@ -226,7 +271,8 @@ def test_the_shipped_gate_is_the_default() -> None:
         ("min_map50: 1.5", "min_map50"),
         ("min_gian: 0.1", "min_gian"),
         ("min_gain: high", "min_gain"),
-        ("max_loss: 0.01", "max_loss is no longer known; it is now min_gain"),
+        ("min_gain: 0.1\nmax_loss: 0.01", r"max_loss is no longer known; it is now min_gain.* \(line 2, column 1\)"),
+        ("min_gani: 0.1", "min_gani is not a key of the gate; did you mean min_gain"),
         ("max_class_loss: {recal: 0.1}", "max_class_loss.recal"),
         ("classes: {cow: {recall: -1}}", "classes.cow.recall"),
         ("max_class_loss: {count_error: .inf}", "count_error"),
@@ -251,7 +297,7 @@ def test_an_empty_gate_is_the_default(tmp_path: Path) -> None:
 
 
 def test_a_missing_gate_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.yaml"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml cannot be read: .*; name another with --gate\.$"):
         load_gate(tmp_path / "nowhere.yaml")
 
 

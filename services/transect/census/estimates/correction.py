@@ -233,8 +233,7 @@ def corrected(estimate: Estimate, correction: Correction, searched: SearchEffort
     if estimate.method == "total":
         note = note.replace(", so no interval", "")
         scaled = replace(scaled, note=f"{note} The limits hold the error of the correction alone.".strip())
-    limits = _limits(estimate, correction, counted, math.sqrt(variance))
-    return scaled if limits is None else replace(scaled, ci95=limits)
+    return replace(scaled, ci95=_limits(estimate, correction, counted, math.sqrt(variance)))
 
 
 def spread_factor(estimate: Estimate, correction: Correction) -> float:
