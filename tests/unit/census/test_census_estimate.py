@@ -306,3 +306,13 @@ def test_no_strata_are_refused() -> None:
         estimate_strip([])
     with pytest.raises(ValueError, match="no strata"):
         add_strata([])
+
+
+def test_a_stratum_without_spread_is_named_however_little_was_seen_in_it() -> None:
+    # Boxes that count for half an animal each.
+    even, other = StripSample.of([0.5, 0.5], [1, 1], 10), StripSample.of([3, 9, 5], [1, 1, 1], 10)
+    note = estimate_strip([even, other], "lognormal").note
+    assert note == (
+        "In 1 of 2 strata all transects happen to have one density, so the error of the estimate is unknown."
+    )
+    assert estimate_strip([StripSample.of([0, 0], [1, 1], 10), other], "lognormal").note == ""
