@@ -148,6 +148,26 @@ def test_a_rollback_stands_though_previous_could_not_be_named(
     assert _tags(registry, second)["transect.rolled_back_by"] == "bob"
 
 
+def test_a_rollback_stands_though_it_could_not_be_recorded(
+    registry: Registry, register: Register, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = register(_GOOD), register(_GOOD, weights=b"other")
+    for alias, version in (("production", second), ("previous", first)):
+        registry.client.set_registered_model_alias("detector", alias, version)
+
+    def lose(*_: object) -> None:
+        raise MlflowException("no answer at all")
+
+    monkeypatch.setattr(registry.client, "set_model_version_tag", lose)
+    rollback(registry, actor="bob")
+    assert _aliases(registry) == {"candidate": second, "production": first, "previous": second}
+    (warning,) = caplog.records
+    assert warning.getMessage().startswith(
+        f"The rollback to detector version {first} is done but not in the experiment promotion: "
+    )
+    assert "no answer at all" in warning.getMessage()
+
+
 def test_previous_is_what_was_served_before_through_promotions_and_rollbacks(
     registry: Registry, register: Register
 ) -> None:

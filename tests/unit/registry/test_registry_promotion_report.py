@@ -1,5 +1,8 @@
 import math
+import re
 from html.parser import HTMLParser
+
+import pytest
 
 from transect.engine import COUNT_ERROR, MAP50_95, RECALL, Gain, PairedComparison
 from transect.registry import GateConfig, Measured
@@ -51,6 +54,19 @@ def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() ->
     assert ["runs in", "bf16", "bf16"] in [row[:3] for row in found.rows]
     assert page.count("<svg") == 6
     assert "2.00 times as long" in page
+
+
+def test_limits_are_drawn_to_one_scale_and_within_the_picture() -> None:
+    paired = PairedComparison(images=12, confidence=0.95, instances={}, overall=_GAINS, classes={})
+    page = verdict_page("one", [], Evidence(_MODEL, _MODEL, paired), GateConfig())
+    drawn = re.findall(r"<svg width='(\d+)'.*?x1='([\d.]+)'.*?x1='([\d.]+)' x2='([\d.]+)'.*?cx='([\d.]+)'", page)
+    assert len(drawn) == 3
+    for gain, numbers in zip(_GAINS.values(), drawn, strict=True):
+        width, zero, low, high, dot = map(float, numbers)
+        assert zero == width / 2
+        # The farthest of all limits, 0.3 below zero, leaves room for a dot and half a line.
+        for x, value in ((low, gain.low), (high, gain.high), (dot, gain.gain)):
+            assert x == pytest.approx(zero + (zero - 6) * value / 0.3, abs=0.06)
 
 
 def test_remarks_are_shown_and_escaped() -> None:
