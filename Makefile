@@ -32,7 +32,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint docs reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
+.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint docs mutants reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
@@ -92,6 +92,10 @@ lint: setup
 docs: setup
 	@.venv/bin/python tools/docs_site.py
 
+# Change the code in small ways and see whether the unit tests notice (hours); ARGS="nms --sample 50", ARGS=--survivors
+mutants: .venv-mutants/.installed
+	@$(WITH_ARGS) .venv-mutants/bin/python tools/mutants.py
+
 # Write the pages that follow from the code: docs/api.md, docs/cli.md, docs/openapi.json, docs/package.schema.json.
 reference: setup
 	@.venv/bin/python tools/reference.py
@@ -113,6 +117,7 @@ lock: setup
 	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt docker/mlflow/requirements.in -o requirements/mlflow.txt
 	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
 		-o requirements/bench.txt
+	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt --group pyproject.toml:mutation -o requirements/mutation.txt
 	@.venv/bin/python tools/check_wheels.py
 
 # Start the stack: write secrets into .env, build, start, wait until all is healthy; GPU=1 serves on the GPU.
@@ -260,6 +265,16 @@ bench-gpu-file: setup
 		--requirement requirements/detector-cuda.txt
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
 	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-gpu)/beside.pth"
+	@touch $@
+
+# mutmut, with the packages of .venv beside: it runs the tests.
+.venv-mutants/.installed: requirements/mutation.txt .venv/.installed
+	@.venv/bin/python -m venv --clear --without-pip .venv-mutants
+	@$(AS_PIP); \
+	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv-mutants/bin/python --require-hashes --no-deps \
+		--requirement requirements/mutation.txt
+	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-mutants)/beside.pth"
 	@touch $@
 
 # Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.

@@ -15,8 +15,8 @@ from make_variables import forget_make
 from rotation import rest_of_the_day
 from tiers import longest_first, tier_times
 
-# Fixtures that make small real model packages.
-pytest_plugins = ["package_fixtures"]
+# Fixtures that make small real model packages, and an embedded store for them.
+pytest_plugins = ["package_fixtures", "registry_fixtures"]
 
 # Whoever asks oneDNN for less than AVX2 (`ONEDNN_MAX_CPU_ISA=SSE41 make test`) means torch: see tests/cpus.
 if os.environ.get("ONEDNN_MAX_CPU_ISA") in ("SSE41", "AVX"):

@@ -132,7 +132,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name in ("docker/stack", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "services" / "transect").mkdir(parents=True)
-    for name in ("__init__.py", "redaction.py"):
+    for name in ("__init__.py", "__init__.pyi", "redaction.py"):
         shutil.copy(ROOT / "services" / "transect" / name, folder / "services" / "transect" / name)
     for name in ("tests", "benchmarks", "requirements", "surveys"):
         (folder / name).mkdir()
