@@ -26,17 +26,21 @@ SCRATCH = ROOT / "build" / "mutants"
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.toml")
 # Of the tests of a room, those that look at it alone: others would notice much of the same, slowly.
 ESTIMATES = tuple(
-    f"census/test_census_{name}.py"
+    f"unit/census/test_census_{name}.py"
     for name in ("breakdown", "correction", "difference", "estimate", "ground_alarms", "intervals", "rates")
 )
-PROMOTION = tuple(f"registry/test_registry_{name}.py" for name in ("promote", "promotion_faults", "promotion_report"))
+PROMOTION = (
+    "integration/test_registry_promote.py",
+    "integration/test_registry_promotion_faults.py",
+    "unit/registry/test_registry_promotion_report.py",
+)
 ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "nms": (("engine/boxes/nms.py", "engine/boxes/overlaps.py"), ("engine/test_engine_nms.py",)),
-    "stitch": (("engine/boxes/stitch.py",), ("engine/test_engine_stitch.py",)),
-    "matching": (("census/sightings/matching.py",), ("census/test_census_matching.py",)),
+    "nms": (("engine/boxes/nms.py", "engine/boxes/overlaps.py"), ("unit/engine/test_engine_nms.py",)),
+    "stitch": (("engine/boxes/stitch.py",), ("unit/engine/test_engine_stitch.py",)),
+    "matching": (("census/sightings/matching.py",), ("unit/census/test_census_matching.py",)),
     "estimates": (("census/estimates/*.py",), ESTIMATES),
-    "gate": (("registry/promotion/gate.py",), ("registry/test_registry_gate.py",)),
-    "alias_lock": (("registry/promotion/alias_lock.py",), ("registry/test_registry_alias_lock.py",)),
+    "gate": (("registry/promotion/gate.py",), ("unit/registry/test_registry_gate.py",)),
+    "alias_lock": (("registry/promotion/alias_lock.py",), ("unit/registry/test_registry_alias_lock.py",)),
     "promotion": (
         tuple(f"registry/promotion/{name}.py" for name in ("comparison", "promote", "record", "report")),
         PROMOTION,
@@ -139,7 +143,7 @@ def stage(room: str) -> None:
     modules, tests = ROOMS[room]
     settings = SETTINGS.format(
         modules=json.dumps([f"src/transect/{module}" for module in modules]),
-        tests=json.dumps([f"tests/unit/{test}" for test in tests]),
+        tests=json.dumps([f"tests/{test}" for test in tests]),
     )
     (target / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8") + settings)
 

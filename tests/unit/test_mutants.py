@@ -10,7 +10,7 @@ def test_a_room_names_modules_and_tests_that_exist(room: str) -> None:
     for pattern in modules:
         assert list((mutants.ROOT / "services" / "transect").glob(pattern)), pattern
     for test in tests:
-        assert (mutants.ROOT / "tests" / "unit" / test).is_file(), test
+        assert (mutants.ROOT / "tests" / test).is_file(), test
 
 
 def test_a_mutant_that_counts_as_equivalent_is_of_a_line_that_exists() -> None:
