@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transect.engine import Boxes
+from transect.engine.boxes import overlaps
 from transect.engine.boxes.stitch import stitch
 from transect.imagery import Tile, plan_tiles
 
@@ -163,7 +164,8 @@ def stitch_pair(one: Boxes, other: Boxes, *, down: bool = False, scale: float = 
     """The stitched boxes of the two tiles, which lie one above the other with `down`: x and y change places."""
     size = (SHORT, LONG) if down else (LONG, SHORT)
     tiles = plan_tiles(*size, SIDE, 128)
-    return turned(stitch([turned(one, axes=down), turned(other, axes=down)], tiles, *size, scale), axes=down)
+    parts = [turned(one, axes=down), turned(other, axes=down)]
+    return turned(stitch(parts, tiles, *size, *([] if scale == 1 else [scale])), axes=down)
 
 
 @pytest.mark.parametrize("down", [False, True])
@@ -178,13 +180,14 @@ def test_what_ends_within_two_searched_pixels_of_an_inner_edge_goes_on_beyond(
 
 
 @pytest.mark.parametrize("down", [False, True])
-def test_an_animal_at_the_edge_of_the_image_is_whole(down: bool) -> None:
+@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
+def test_an_animal_at_the_edge_of_the_image_is_whole(down: bool, scale: float) -> None:
     left, right = one_tile((0, 0, 600, 40)), one_tile((512, 0, 600, 40), score=0.9)
-    result = stitch_pair(left, right, down=down)
+    result = stitch_pair(left, right, down=down, scale=scale)
     assert result.xyxy.tolist() == [[0, 0, 600, 40]]
     assert result.scores.tolist() == [0.5]
     left, right = one_tile((550, 600, 640, 640), score=0.9), one_tile((550, 600, LONG, 640))
-    result = stitch_pair(left, right, down=down)
+    result = stitch_pair(left, right, down=down, scale=scale)
     assert result.xyxy.tolist() == [[550, 600, LONG, 640]]
     assert result.scores.tolist() == [0.5]
 
@@ -270,3 +273,49 @@ def test_pieces_of_one_tile_join_the_whole_animal_unless_their_tile_saw_it_whole
 def test_two_pieces_thinner_than_a_pixel_are_one_animal(down: bool) -> None:
     pieces = one_tile((500, 300, 640, 300.25)), one_tile((512, 300, 660, 300.25))
     assert stitch_pair(*pieces, down=down).xyxy.tolist() == [[500, 300, 660, 300.25]]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "ends", "starts", "animals"),
+    [
+        # Tiles that touch: halves may end two pixels before the edge and begin two pixels after it.
+        (0, 638, 642, 1),
+        (0, 637.75, 642, 2),
+        # So narrow a strip is shared that nothing can be compared in it,
+        (4, 638, 638, 1),
+        # and one wide enough to see that the boxes hardly agree.
+        (5, 638, 637, 2),
+    ],
+)
+@pytest.mark.parametrize("down", [False, True])
+def test_halves_meet_at_the_edge_of_their_tiles(
+    overlap: int, ends: float, starts: float, animals: int, down: bool
+) -> None:
+    size = (2 * SIDE - overlap, SIDE)
+    tiles = plan_tiles(*(size[::-1] if down else size), SIDE, overlap)
+    halves = [one_tile((600, 300, ends, 340)), one_tile((starts, 300, 700, 340))]
+    result = stitch([turned(half, axes=down) for half in halves], tiles, *(size[::-1] if down else size))
+    assert len(result) == animals
+    if animals == 1:
+        assert turned(result, axes=down).xyxy.tolist() == [[600, 300, 700, 340]]
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_tiles_that_share_no_ground_say_nothing_of_each_other(down: bool) -> None:
+    size = (1282, SIDE)
+    tiles = plan_tiles(*(size[::-1] if down else size), SIDE, 319)
+    assert len(tiles) == 3
+    # The first tile ends two pixels before the third begins; the second one missed both animals, and saw another.
+    parts = [
+        one_tile((600, 300, 640, 340), (400, 100, 440, 140)),
+        one_tile((400, 100, 440, 140)),
+        one_tile((642, 300, 700, 340)),
+    ]
+    result = stitch([turned(part, axes=down) for part in parts], tiles, *(size[::-1] if down else size))
+    assert sorted(turned(result, axes=down).xyxy[:, 0].tolist()) == [400, 600, 642]
+
+
+def test_pairs_are_found_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlaps, "_BLOCK", 1)
+    herd = [(516.0 + 12 * k, 300.0, 526.0 + 12 * k, 320.0) for k in range(10)]
+    assert sorted(stitch_pair(one_tile(*herd), one_tile(*herd)).xyxy.tolist()) == list(map(list, herd))
