@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -89,6 +90,18 @@ def test_what_the_figures_do_not_show_is_said(registry: Registry, register: Regi
         assert said in run.data.tags["mlflow.note.content"]
 
 
+def test_figures_of_the_validation_split_are_called_so(registry: Registry, register: Register, tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "untested")
+    written = yaml.safe_load(data.read_text())
+    data.write_text(yaml.safe_dump({**written, "val": written["test"], "test": None}))
+    digest = dataset_digest(load_dataset(data))
+    register(_GOOD, tags={"transect.data": str(data), "transect.dataset_digest": digest})
+    verdict = promote(registry, actor="ada")
+    assert "on the validation split" in verdict.sentence
+    assert "There is no test split" in verdict.sentence
+    assert registry.client.get_run(verdict.run_id).data.params["split"] == "val"
+
+
 class _Flaky:
     """MLflow's client, whose answers about an alias are lost: `after` it was moved, or before."""
 
@@ -146,6 +159,24 @@ def test_a_rollback_stands_though_previous_could_not_be_named(
     assert _aliases(registry)["production"] == first
     assert f"the alias previous does not name detector version {second}" in caplog.text
     assert _tags(registry, second)["transect.rolled_back_by"] == "bob"
+
+
+def test_a_promotion_stands_though_its_outcome_could_not_be_recorded(
+    registry: Registry, register: Register, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register(_GOOD)
+
+    def lose(*_: object) -> None:
+        raise MlflowException("no answer at all")
+
+    monkeypatch.setattr(registry.client, "set_tag", lose)
+    verdict = promote(registry, actor="ada")
+    assert _aliases(registry)["production"] == version
+    (warning,) = caplog.records
+    assert warning.getMessage().startswith(
+        f"The run {verdict.run_id} does not record that detector version {version} was promoted: "
+    )
+    assert "no answer at all" in warning.getMessage()
 
 
 def test_a_rollback_stands_though_it_could_not_be_recorded(

@@ -51,6 +51,7 @@ def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() ->
     (bad,) = found.bad
     assert found.rows[bad] == ["<cow>", "7", "recall", "0.700", "0.900", "-0.200", "-0.300 to -0.100", "0.030"]
     assert ["recall", "-", "-"] in found.rows
+    assert any(row[-2:] == ["candidate", "production"] for row in found.rows)
     assert ["runs in", "bf16", "bf16"] in [row[:3] for row in found.rows]
     assert page.count("<svg") == 6
     assert "2.00 times as long" in page
