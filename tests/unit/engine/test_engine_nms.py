@@ -79,6 +79,34 @@ def test_classes_never_meet_wherever_the_boxes_lie(corner: float) -> None:
     assert nms(boxes, np.linspace(0.9, 0.6, 4).astype(np.float32), np.array([0, 1, 2, 1]), 0.5).tolist() == [0, 1, 2]
 
 
+def test_boxes_at_both_ends_of_the_image_are_of_their_own_class() -> None:
+    boxes = np.array([[99, 50, 100, 51], [0, 50, 1, 51]], np.float32)
+    assert nms(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]), 0.5).tolist() == [0, 1]
+
+
+def test_an_overlap_of_just_the_limit_is_allowed() -> None:
+    # More than one round, so that some are compared with those of the round before.
+    corner = np.stack([np.arange(200) * 20, np.zeros(200)], axis=1)
+    whole, half = (np.concatenate([corner, corner + np.array([10, height])], axis=1) for height in (10, 5))
+    boxes = np.concatenate([whole, half]).astype(np.float32)
+    scores = np.repeat([0.9, 0.8], 200).astype(np.float32)
+    assert len(nms(boxes, scores, np.zeros(400, np.int64), 0.5)) == 400
+    assert len(nms(boxes, scores, np.zeros(400, np.int64), 0.499)) == 200
+    assert len(nms(boxes[[0, 200]], scores[[0, 200]], np.zeros(2, np.int64), 0.5)) == 2
+
+
+def test_of_many_equal_scores_the_first_of_each_place_stays_and_they_keep_their_order() -> None:
+    boxes = np.array([[20 * (k % 300), 0, 20 * (k % 300) + 10, 10] for k in range(600)], np.float32)
+    kept = nms(boxes, np.full(600, 0.5, np.float32), np.zeros(600, np.int64), 0.5)
+    assert kept.tolist() == list(range(300))
+
+
+def test_nothing_found_selects_nothing() -> None:
+    none = np.empty((0, 4), np.float32)
+    kept = nms(none, np.empty(0, np.float32), np.empty(0, np.int64), 0.5)
+    assert none[kept].shape == (0, 4)
+
+
 def test_of_equal_scores_the_first_stays() -> None:
     boxes = np.array([[0, 0, 10, 10]] * 3, np.float32)
     assert nms(boxes, np.full(3, 0.5, np.float32), np.zeros(3, np.int64), 0.5).tolist() == [0]
@@ -121,5 +149,7 @@ def test_iou_of_known_boxes() -> None:
     others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [5, 5, 5, 5]], np.float64)
     assert iou_matrix(one, others)[0] == pytest.approx([1, 1 / 3, 0, 0])
     assert ious(others[3:], others[3:]) == pytest.approx([0])
+    tiny = np.array([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25]], np.float64)
+    assert iou_matrix(tiny, tiny) == pytest.approx(np.array([[1, 0.5], [0.5, 1]]))
     thin = np.array([[0, 0, 0.5, 10], [0, 0, 10, 0.5], [10, 10, 0, 0]], np.float64)
     assert iou_matrix(thin, one)[:, 0] == pytest.approx([0.05, 0.05, 0])

@@ -70,7 +70,7 @@ def unique_animals(sightings: Sightings, matching: Matching, *, reach_m: float |
     are searched up to `reach_m` metres away, by default matching_reach(). A greater reach, such as that of the whole
     survey for a part of it, gives the same animals. Raises ValueError for a smaller one, which would miss some.
     """
-    animal = np.full(len(sightings.frame), -1, np.int64)
+    animal = np.empty(len(sightings.frame), np.int64)
     if len(animal) == 0:
         return animal
     least = matching_reach(sightings, matching)
