@@ -92,7 +92,8 @@ def test_an_overlap_of_just_the_limit_is_allowed() -> None:
     scores = np.repeat([0.9, 0.8], 200).astype(np.float32)
     assert len(nms(boxes, scores, np.zeros(400, np.int64), 0.5)) == 400
     assert len(nms(boxes, scores, np.zeros(400, np.int64), 0.499)) == 200
-    assert len(nms(boxes[[0, 200]], scores[[0, 200]], np.zeros(2, np.int64), 0.5)) == 2
+    for limit, kept in ((0.5, [0, 1]), (0.499, [0])):
+        assert nms(boxes[[0, 200]], scores[[0, 200]], np.zeros(2, np.int64), limit).tolist() == kept
 
 
 def test_of_many_equal_scores_the_first_of_each_place_stays_and_they_keep_their_order() -> None:
