@@ -49,7 +49,8 @@ def tier_times(reports: Iterable[object]) -> Iterator[str]:
     for report in reports:
         if isinstance(report, pytest.TestReport):
             parts = Path(report.nodeid.partition("::")[0]).parts
-            tier = parts[1] if parts[0] == "tests" and len(parts) > 2 else parts[0]
+            # A file outside of tests/ is a tier of its own.
+            tier = parts[1] if parts[:1] == ("tests",) and len(parts) > 2 else report.nodeid.partition("::")[0]
             seconds[tier] += report.duration
             tests[tier].add(report.nodeid)
     for tier in sorted(seconds):

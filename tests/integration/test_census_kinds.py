@@ -93,7 +93,7 @@ def test_instruction_sets_keep_apart_what_they_found(package: Path, photos: list
         key, instructions = search_key(detector, OPTIONS), detector.instructions
         search(detector, photos, work)
         lower = "AVX2" if instructions.startswith("AVX512") else "AVX"
-        paths = json.dumps([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+        paths = json.dumps([str(Path(__file__).parent), str(Path(__file__).parents[1])])
         arguments = [str(package), json.dumps([str(path) for path in photos]), str(work), paths]
 
         def elsewhere(limit: str) -> tuple[str, list[bool]]:

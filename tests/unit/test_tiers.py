@@ -34,8 +34,10 @@ def test_the_time_of_a_tier_is_that_of_its_tests_and_their_set_up() -> None:
         report("tests/unit/a/test_b.py::test_c", "setup", 1),
         report("tests/unit/a/test_b.py::test_c", "call", 2),
         report("tests/browser/test_d.py::test_e", "call", 4),
+        report("::test_f", "call", 5),
     ]
     assert list(tier_times([*reports, "a warning"])) == [
+        ": 1 test took 5 s, added over all processes",
         "browser: 1 test took 4 s, added over all processes",
         "unit: 1 test took 3 s, added over all processes",
     ]

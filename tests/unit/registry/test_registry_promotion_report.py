@@ -60,7 +60,7 @@ def test_the_page_shows_both_models_and_marks_what_a_class_lost_too_much_of() ->
 def test_limits_are_drawn_to_one_scale_and_within_the_picture() -> None:
     paired = PairedComparison(images=12, confidence=0.95, instances={}, overall=_GAINS, classes={})
     page = verdict_page("one", [], Evidence(_MODEL, _MODEL, paired), GateConfig())
-    drawn = re.findall(r"<svg width='(\d+)'.*?x1='([\d.]+)'.*?x1='([\d.]+)' x2='([\d.]+)'.*?cx='([\d.]+)'", page)
+    drawn = re.findall(r'<svg width="(\d+)".*?x1="([\d.]+)".*?x1="([\d.]+)" x2="([\d.]+)".*?cx="([\d.]+)"', page)
     assert len(drawn) == 3
     for gain, numbers in zip(_GAINS.values(), drawn, strict=True):
         width, zero, low, high, dot = map(float, numbers)
