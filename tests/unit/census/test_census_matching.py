@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transect.census.sightings.matching import Matching, Sightings, matching_reach, unique_animals
+from transect.census.sightings.matching import Matching, Sightings, _assign, matching_reach, unique_animals
 
 WIDTH_M, HEIGHT_M = 96.0, 72.0
 
@@ -316,3 +317,30 @@ def test_a_reach_that_would_miss_animals_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a reach of 1 m misses animals"):
         unique_animals(seen, NEAR, reach_m=1)
     assert matching_reach(sightings(np.empty((0, 2)), []), NEAR) == 0.0
+
+
+def _best_by_trying(distance: NDArray[np.float64], possible: NDArray[np.bool_]) -> tuple[int, float]:
+    """Most pairs, and the least sum of squared distances with so many, of all ways to pair rows with columns."""
+    best = (0, 0.0)
+    for number in range(1, min(distance.shape) + 1):
+        sums = [
+            sum(distance[row, column] ** 2 for row, column in zip(rows, columns, strict=True))
+            for rows in itertools.combinations(range(distance.shape[0]), number)
+            for columns in itertools.permutations(range(distance.shape[1]), number)
+            if all(possible[row, column] for row, column in zip(rows, columns, strict=True))
+        ]
+        best = (number, min(sums)) if sums else best
+    return best
+
+
+@pytest.mark.parametrize("metres", [0.01, 1.0, 1000.0])
+def test_pairs_are_as_many_and_as_near_as_any_way_to_pair_gives(metres: float) -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        shape = tuple(rng.integers(1, 5, 2))
+        distance, possible = metres * rng.random(shape), rng.random(shape) < 0.4
+        rows, columns = _assign(distance, possible)
+        assert possible[rows, columns].all()
+        assert len({*rows.tolist()}) == len({*columns.tolist()}) == len(rows)
+        number, least = _best_by_trying(distance, possible)
+        assert (len(rows), (distance[rows, columns] ** 2).sum()) == (number, pytest.approx(least))
