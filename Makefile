@@ -246,36 +246,29 @@ bench-gpu: $(if $(findstring --rehearse,$(value ARGS)),setup,.venv-gpu/.installe
 bench-gpu-file: setup
 	@$(WITH_ARGS) .venv/bin/python -m benchmarks.gpu --bundle "$${FILE:-runs/bench/gpu.py}"
 
-# What the others run in, with the packages of .venv beside: some of these would make our own service faster.
-.venv-bench/.installed: requirements/bench.txt .venv/.installed
-	@.venv/bin/python -m venv --clear --without-pip .venv-bench
-	@# Without dependencies: the list is whole, and lacks opencv-python on purpose.
+# Makes the virtual environment of a target with what its first prerequisite lists, and the packages of .venv beside.
+# Without dependencies: the lists are whole, and that of the benchmarks lacks opencv-python on purpose.
+define BESIDE_VENV
+@.venv/bin/python -m venv --clear --without-pip $(@D)
 	@$(AS_PIP); \
-	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv-bench/bin/python --require-hashes --no-deps \
-		--requirement requirements/bench.txt
+	.venv/bin/python tools/install.py .venv/bin/uv pip install --python $(@D)/bin/python --require-hashes --no-deps \
+		--requirement $<
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
-	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-bench)/beside.pth"
+	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages $(@D))/beside.pth"
 	@touch $@
+endef
+
+# What the others run in: some of these would make our own service faster.
+.venv-bench/.installed: requirements/bench.txt .venv/.installed
+	$(BESIDE_VENV)
 
 # ONNX Runtime for CUDA goes before that of .venv: both are the module onnxruntime, and cannot be in one place.
 .venv-gpu/.installed: requirements/detector-cuda.txt .venv/.installed
-	@.venv/bin/python -m venv --clear --without-pip .venv-gpu
-	@$(AS_PIP); \
-	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv-gpu/bin/python --require-hashes --no-deps \
-		--requirement requirements/detector-cuda.txt
-	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
-	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-gpu)/beside.pth"
-	@touch $@
+	$(BESIDE_VENV)
 
-# mutmut, with the packages of .venv beside: it runs the tests.
+# mutmut, which runs the tests.
 .venv-mutants/.installed: requirements/mutation.txt .venv/.installed
-	@.venv/bin/python -m venv --clear --without-pip .venv-mutants
-	@$(AS_PIP); \
-	.venv/bin/python tools/install.py .venv/bin/uv pip install --python .venv-mutants/bin/python --require-hashes --no-deps \
-		--requirement requirements/mutation.txt
-	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
-	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages .venv-mutants)/beside.pth"
-	@touch $@
+	$(BESIDE_VENV)
 
 # Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.
 starter: setup

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -69,8 +68,6 @@ def test_no_file_may_pass_the_limit(tmp_path: Path) -> None:
     assert "File too large" in log
 
 
-def test_a_forked_command_starts_soon_enough_to_be_worth_it(tmp_path: Path) -> None:
+def test_a_forked_command_has_the_libraries_and_nothing_that_reads_the_environment(tmp_path: Path) -> None:
     (tmp_path / "loaded.py").write_text("import sys\nprint('torch' in sys.modules, 'transect' in sys.modules)\n")
-    began = time.monotonic()
-    done = cli_process.run(module="loaded", cwd=tmp_path)
-    assert done.stdout == "True False\n", time.monotonic() - began
+    assert cli_process.run(module="loaded", cwd=tmp_path).stdout == "True False\n"

@@ -27,6 +27,7 @@ from transect.registry.client.names import CANDIDATE, TAG_SHA256
 from transect.registry.client.uploads import AT_ONCE, upload
 from transect.settings import Settings
 from transect.tracking.spool import Entry, Spool
+from transect.wording import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -120,16 +121,16 @@ class Delivery:
         if isinstance(error, UnreachableError):
             raise error
         if isinstance(error, PackageError):
-            return _line(error)
+            return one_line(error)
         if isinstance(error, FileNotFoundError) and not isinstance(error, requests.RequestException):
             return f"{error.filename} is missing"
         if isinstance(error, RegistryError) and error.__cause__ is None:
             raise error
         cause = error.__cause__ if isinstance(error, RegistryError) else error
         if not _is_final(cause):
-            raise UnreachableError(f"MLflow did not take the {entry.what}: {_line(error)}.") from error
+            raise UnreachableError(f"MLflow did not take the {entry.what}: {one_line(error)}.") from error
         self._require_run()
-        return _line(error)
+        return one_line(error)
 
     def _require_run(self) -> None:
         run_id = self.spool.state.run_id
@@ -139,7 +140,9 @@ class Delivery:
             stage = self._client.get_run(run_id).info.lifecycle_stage
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise UnreachableError(f"MLflow did not return the state of run {run_id}: {_line(error)}.") from error
+                raise UnreachableError(
+                    f"MLflow did not return the state of run {run_id}: {one_line(error)}."
+                ) from error
             raise RegistryError(
                 f"MLflow has no run {run_id}: it was removed, or MLFLOW_TRACKING_URI is another server."
             ) from error
@@ -295,7 +298,3 @@ def _is_final(cause: BaseException | None) -> bool:
     if isinstance(cause, requests.HTTPError):
         return cause.response is not None and cause.response.status_code == requests.codes.bad_request
     return isinstance(cause, MlflowException) and cause.error_code in _FINAL
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")

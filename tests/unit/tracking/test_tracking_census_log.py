@@ -17,16 +17,9 @@ from transect.tracking.sync import sync_spools
 _SECRET = "ghp_" + "a1B2" * 9
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    connect(load_settings({"TRANSECT_HOME": str(home)}, env_file=None))
-    return home
-
-
 @pytest.fixture
 def home(empty_store: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(empty_store, tmp_path / "home"))
+    return Path(shutil.copytree(empty_store.parent, tmp_path / "home"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.survey import SurveySpec
+from transect.wording import count_of
 
 
 def remarks(
@@ -44,14 +45,17 @@ def _of_positions(
     unplaced, outside = sum(row.seen_unplaced for row in rows), sum(row.outside for row in rows)
     if unplaced:
         notes.append(
-            f"Detections in photos without a usable position: {unplaced}, in {_many(manifest['images']['unplaced'])}. "
+            f"Detections in photos without a usable position: {unplaced}, in "
+            f"{count_of(manifest['images']['unplaced'], 'photo')}. "
             "They are in no count of unique animals and in no estimate."
         )
     if outside:
         notes.append(f"Unique animals outside every stratum or transect, which are in no estimate: {outside}.")
     lone = sum(1 for number in coverage.footprints if frames[number].transect is None)
     if lone and spec.sampling == "strip" and coverage.regions:
-        notes.append(f"On no transect: {_many(lone)}. Their animals count as unique, but not in the estimate.")
+        notes.append(
+            f"On no transect: {count_of(lone, 'photo')}. Their animals count as unique, but not in the estimate."
+        )
     return notes
 
 
@@ -59,12 +63,14 @@ def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
     images, cameras = manifest["images"], manifest["cameras"]
     notes = []
     if len(cameras) > 1:
-        listed = "; ".join(f"{one['camera']}, {one['focal_mm']:g} mm: {_many(one['photos'])}" for one in cameras)
+        listed = "; ".join(
+            f"{one['camera']}, {one['focal_mm']:g} mm: {count_of(one['photos'], 'photo')}" for one in cameras
+        )
         notes.append(f"The photos come from several cameras, each with its own scale: {listed}.")
     if images["suspect"]:
         notes.append(
-            f"Counted although time or place contradicts that of other photos: {_many(images['suspect'])}, named among "
-            "the exclusions."
+            "Counted although time or place contradicts that of other photos: "
+            f"{count_of(images['suspect'], 'photo')}, named among the exclusions."
         )
     if images.get("remark"):
         notes.append(
@@ -75,15 +81,11 @@ def _of_photos(manifest: Mapping[str, Any]) -> list[str]:
     if resampled and resampled["without_gsd"]:
         notes.append(
             f"Without a position, and so without a ground sample distance of its own: "
-            f"{_many(resampled['without_gsd'])}, searched as if at the median of the others."
+            f"{count_of(resampled['without_gsd'], 'photo')}, searched as if at the median of the others."
         )
     if images["truncated"]:
         notes.append(
-            f"In {_many(images['truncated'])} the detector reached its limit of objects in a tile; "
+            f"In {count_of(images['truncated'], 'photo')} the detector reached its limit of objects in a tile; "
             "animals may be missing there."
         )
     return notes
-
-
-def _many(photos: int) -> str:
-    return f"{photos} {'photo' if photos == 1 else 'photos'}"
