@@ -17,6 +17,8 @@ export PYTHON MODEL DATA DATA_ALSO EPOCHS CONFIG ARGS RUN REASON SURVEY OUT RUNT
 # it says. No recipe names a variable of the command line with $(NAME), for then the shell would read its value too.
 $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),\
 	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+# Without its files of bytecode Python compiles every package again in every process: 15 s for PyTorch and MLflow.
+unexport PYTHONDONTWRITEBYTECODE
 # Bash has a variable of this name itself.
 export LOAD_SECONDS = $(value SECONDS)
 

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from PIL.ExifTags import Base
 
 from transect.errors import ImageError
@@ -29,7 +30,9 @@ def scene(width: int, height: int, seed: int) -> Image.Image:
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "JPEG", **options)
+    # A progressive JPEG has to fit into Pillow's buffer, whose 64 KiB fine blotches at a high quality exceed.
+    with patch.object(ImageFile, "MAXBLOCK", 2**20):
+        image.save(stream, "JPEG", **options)
     return stream.getvalue()
 
 
