@@ -20,10 +20,10 @@ PixelBox = tuple[float, float, float, float]
 class Decision:
     """One person's decision on one box of the census.
 
-    `uuid` is the client's: a decision that is delivered again is the same one. `box_key` is that of
-    detections.parquet. `species` is named for the verdict `species` alone, else empty. `decided_at` is in UTC; `milliseconds` is the time that
-    it took (None: not known). `settles` is true for the decision of a lead, which ends a disagreement. `supersedes` is
-    the uuid of the decision that this one replaces, empty for none.
+    `uuid` is the client's: a decision that is delivered again is the same one. `box_key` is that of detections.parquet.
+    `species` is named for the verdict `species` alone, else empty. `decided_at` is in UTC; `milliseconds` is the time
+    that it took (None: not known). `settles` is true for the decision of a lead, which ends a disagreement.
+    `supersedes` is the uuid of the decision that this one replaces, empty for none.
     """
 
     uuid: str
