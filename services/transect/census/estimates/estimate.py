@@ -76,6 +76,14 @@ def estimate_strip(samples: Sequence[StripSample], method: StripMethod = DEFAULT
     return replace(whole, ci95=_extended_limits(whole, limits), note=note)
 
 
+def sampling_limits(samples: Sequence[StripSample], method: StripMethod = DEFAULT_METHOD) -> Limits:
+    """The 95% limits of `estimate_strip` without its floor, the animals seen, for counts that are estimates themselves.
+
+    Each stratum has two transects at least, and the whole a variance above zero: see `estimate_strip` for the methods.
+    """
+    return _limits(_sum_of([_point(sample, method) for sample in samples]), samples, method)[0]
+
+
 def jolly2(
     counts: Sequence[float], areas: Sequence[float], stratum_area: float, transects_possible: float | None = None
 ) -> Estimate:
