@@ -129,7 +129,8 @@ def test_cells_of_the_worked_example(tmp_path: Path) -> None:
         (0.166667, 10, 90, 1.1764, 85.0071),
         (0.15625, 15.625, 15.791016, 4.7748, 51.1310),
     ]
-    for cell, (ratio, total, variance, low, high) in zip([*bins, *groups], expected, strict=True):
+    cells: list[BoxBin | PhotoGroup] = [*bins, *groups]
+    for cell, (ratio, total, variance, low, high) in zip(cells, expected, strict=True):
         assert (cell.ratio, cell.total, cell.variance) == pytest.approx((ratio, total, variance), abs=5e-7)
         assert cell.limits == pytest.approx((low, high), abs=5e-5)
     flown = Flown(bins, groups)

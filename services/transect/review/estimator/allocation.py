@@ -26,7 +26,7 @@ class PlannedCell:
 
 
 def allocate_for_cv(cells: Sequence[PlannedCell], total: float, cv: float) -> FloatArray:
-    """The items to review of each cell (k,), unrounded, that give `total` the coefficient of variation at least cost."""
+    """The items to review of each cell (k,), unrounded, for this coefficient of variation of `total` at least cost."""
     wanted = (cv * total) ** 2
 
     def share(free: BoolArray, numbers: FloatArray) -> float:

@@ -1,8 +1,8 @@
 """The share of animals that a reader of photos finds, from blind searches. Pure.
 
 The model and the reader are no independent observers (what is hard to see is missed by both), so that Lincoln and
-Petersen's number of animals would be too low. The reader's share of the model's animals corrects the reader's own misses
-alone.
+Petersen's number of animals would be too low. The reader's share of the model's animals corrects the reader's own
+misses alone.
 """
 
 from collections.abc import Sequence
