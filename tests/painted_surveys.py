@@ -78,9 +78,9 @@ def paint_survey(folder: Path, photos: int = 5, seed: int = 0) -> Painted:
     return Painted(folder, seen, boxes)
 
 
-def count(survey: Path, out: Path, detector: Detector) -> CensusResult:
+def count(survey: Path, out: Path, detector: Detector, config: CensusConfig = CONFIG) -> CensusResult:
     """The census of a painted survey."""
-    return run_census(load_survey(survey), out=out, detector=detector, config=CONFIG, settings=load_settings({}, None))
+    return run_census(load_survey(survey), out=out, detector=detector, config=config, settings=load_settings({}, None))
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

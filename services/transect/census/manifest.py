@@ -43,8 +43,11 @@ def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Seq
 
 
 def run_name(digest: str, detector: Detector, options: DetectOptions, config: CensusConfig) -> str:
-    """The hash that identifies a run: of the survey (`digest`), the model and every option that changes a number."""
-    changing = config.model_dump(exclude={"trust"})
+    """The hash that identifies a run: of the survey (`digest`), the model and every option that changes its files.
+
+    Without candidates it is what it was before there were any.
+    """
+    changing = config.model_dump(exclude={"trust"} | ({"review_conf"} if config.review_conf is None else set()))
     key = json.dumps([digest, search_key(detector, options), changing], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 

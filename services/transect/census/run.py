@@ -60,6 +60,7 @@ def run_census(
                 work=out / "work",
                 workers=decoding_workers(config.workers, detector.backend),
                 max_pixels=settings.max_pixels,
+                review_conf=config.review_conf,
             )
             _require_unchanged(survey, inputs, input_digests(survey))
             census = count_survey(
@@ -107,7 +108,7 @@ def _write(
         created_at=created_at(folder),
     )
     # The report shows the whole manifest, so the manifest cannot contain the report's hash.
-    manifest["files"] = write_outputs(folder, census, manifest)
+    manifest["files"] = write_outputs(folder, census, manifest, time_window_s=config.time_window_s)
     write_report(
         folder / "report.html",
         ReportInput(

@@ -220,13 +220,13 @@ class Detector:
         )
 
     def detect_boxes(
-        self, image: NDArray[np.uint8] | Raster, options: Sequence[DetectOptions]
+        self, image: NDArray[np.uint8] | Raster, options: Sequence[DetectOptions], stop: threading.Event | None = None
     ) -> tuple[list[Boxes], int]:
         """Run the network once and decode its output for each of `options`; returns the boxes, and the tile count.
 
-        Tiles and scale are those of the first of `options`. Raises as detect() does.
+        Tiles and scale are those of the first of `options`. `stop`, and what is raised, as in detect() with `fifo`.
         """
-        boxes, tiles, _ = self._detect(as_raster(image), options, None, fifo=True)
+        boxes, tiles, _ = self._detect(as_raster(image), options, stop, fifo=True)
         return boxes, tiles
 
     def tile_count(self, width: int, height: int, options: DetectOptions = _DEFAULT_OPTIONS) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from shapely import area
 
+from transect.arrays import FloatArray
 from transect.census.applicability.checks import SurveyContext
 from transect.census.applicability.state import UNKNOWN_ERRORS, Applicability, assess
 from transect.census.counting.tally import UNIT_REACH_M, Tally, tally, with_doubtful
@@ -23,7 +24,7 @@ from transect.census.plan import Plan
 from transect.census.sightings.animals import UniqueCount, count_unique
 from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
-from transect.census.sightings.observations import Observations, observe
+from transect.census.sightings.observations import Observations, observe, typical_sizes
 from transect.engine import ValidationProfile
 from transect.errors import SurveyError
 
@@ -44,7 +45,10 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Census:
-    """A counted survey. `found` and `usable` (whether the photo counts) have one entry a photo."""
+    """A counted survey. `found` and `usable` (whether the photo counts) have one entry a photo.
+
+    `candidates` are boxes below the threshold, of the photos that count; no number follows from them.
+    """
 
     plan: Plan
     species: ReportedSpecies
@@ -52,6 +56,7 @@ class Census:
     usable: Sequence[bool]
     coverage: Coverage
     observations: Observations
+    candidates: Observations
     unique: UniqueCount
     tally: Tally
     issues: tuple[Issue, ...]
@@ -91,6 +96,8 @@ def count_survey(
         issues += unsearched_transects(plan.coverage, coverage)
     footprints = footprint_index(plan.frames, poses, coverage, config)
     observations = observe(searched, poses, species.of_class, footprints)
+    sizes = typical_sizes(observations, poses, len(species.names))
+    candidates = observe([one.of_candidates() for one in searched], poses, species.of_class, footprints, sizes)
     unique = count_unique(observations, footprints, config)
     units = assign_to_units(unique.animals.xy, coverage, UNIT_REACH_M)
     unique = replace(unique, animals=replace(unique.animals, unit=units))
@@ -123,6 +130,7 @@ def count_survey(
         usable=usable,
         coverage=coverage,
         observations=observations,
+        candidates=candidates,
         unique=unique,
         tally=counted,
         issues=issues,
@@ -169,13 +177,15 @@ def footprint_index(
 ) -> FootprintIndex:
     """The footprints of the photos that count, with their middles and times."""
     middles = np.array([(math.nan, math.nan) if pose is None else (pose.x, pose.y) for pose in poses])
+    shapes = [coverage.footprints.get(number) for number in range(len(frames))]
+    return FootprintIndex(shapes, middles.reshape(-1, 2), frame_seconds(frames), window_s=config.time_window_s)
+
+
+def frame_seconds(frames: Sequence[Frame]) -> FloatArray:
+    """The time of each photo in seconds after the first one; NaN where it has none."""
     times = [frame.taken_at for frame in frames]
     start = min((time for time in times if time is not None), default=None)
-    seconds = np.array(
-        [math.nan if time is None or start is None else (time - start).total_seconds() for time in times]
-    )
-    shapes = [coverage.footprints.get(number) for number in range(len(frames))]
-    return FootprintIndex(shapes, middles.reshape(-1, 2), seconds, window_s=config.time_window_s)
+    return np.array([math.nan if time is None or start is None else (time - start).total_seconds() for time in times])
 
 
 def _select_photos(plan: Plan, found: Sequence[FrameDetections]) -> tuple[list[bool], tuple[Issue, ...]]:

@@ -18,6 +18,9 @@ Counting = Literal["matching", "division_line"]
 class CensusConfig(ConfigModel):
     """Options of a census. None stands for the value of the settings, else of the model package.
 
+    Boxes that score below the threshold, from `review_conf` on, are candidates: they are kept for people to review, and
+    count nowhere. None keeps none.
+
     `workers` photos are decoded at a time; "auto" is two beside a network on the CPU, and one a core beside a GPU.
 
     `gsd` is the ground sample distance in metres a pixel at which photos are searched: those that differ from it by
@@ -34,6 +37,7 @@ class CensusConfig(ConfigModel):
 
     conf: float | None = Field(default=None, ge=0, le=1)
     iou: float | None = Field(default=None, ge=0, le=1)
+    review_conf: float | None = Field(default=0.05, ge=0, le=1)
     tile: Literal["auto", "off"] | int | None = None
     overlap: int | None = Field(default=None, ge=0)
     gsd: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | Literal["auto"] | None = None

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from transect.census.applicability.state import Applicability, overall
 from transect.census.counting.breakdown import correction_records
 from transect.census.counting.count import Census
 from transect.census.counting.tally import SpeciesRow, StratumEstimate, Tally, UnitCount
 from transect.census.issues import Issue
+from transect.census.outputs.detections import write_detections
 from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
 from transect.census.outputs.interchange import SearchedPhotos, write_coco, write_megadetector
+from transect.census.outputs.photos import write_photos
 from transect.census.outputs.writers import write_csv
-from transect.files import atomic_path, atomic_write_json, sha256_file
+from transect.files import atomic_write_json, sha256_file
 
 DATA_FILES = (
     *("animals.csv", "animals.geojson", "animals.gpkg", "coco.json", "counts.csv", "coverage.geojson"),
-    *("detections.parquet", "estimate.csv", "estimate.json", "failures.csv", "megadetector.json", "transects.csv"),
+    *("detections.parquet", "estimate.csv", "estimate.json", "failures.csv", "megadetector.json"),
+    *("photos.parquet", "transects.csv"),
 )
 """The files of `write_outputs`."""
 
@@ -34,12 +35,18 @@ _ESTIMATE_COLUMNS = (
 )
 
 
-def write_outputs(folder: Path, census: Census, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Write all files except report and manifest; return the SHA-256 and size in bytes of each, by name."""
+def write_outputs(
+    folder: Path, census: Census, manifest: Mapping[str, Any], *, time_window_s: float
+) -> dict[str, dict[str, Any]]:
+    """Write all files except report and manifest; return the SHA-256 and size in bytes of each, by name.
+
+    `time_window_s` is that of the census.
+    """
     frames, grid, observations, coverage = census.plan.frames, census.plan.grid, census.observations, census.coverage
     names = census.species.names
     animals = animal_table(census.unique.animals, names, coverage, grid)
     write_detections(folder / "detections.parquet", census)
+    write_photos(folder / "photos.parquet", census, time_window_s)
     write_csv(folder / "animals.csv", animals.column_names, rows_of(animals))
     write_animals(folder / "animals.geojson", animals)
     write_geopackage(
@@ -64,38 +71,6 @@ def write_outputs(folder: Path, census: Census, manifest: Mapping[str, Any]) -> 
     write_megadetector(folder / "megadetector.json", searched, manifest)
     write_tables(folder, census.tally, census.issues, census.applicability)
     return {name: _identity(folder / name) for name in DATA_FILES}
-
-
-def write_detections(path: Path, census: Census) -> None:
-    """Write every box of a reported species: its photo, pixels, ground position and animal (null: none).
-
-    The column `looks` is the number of photos that show its place.
-    """
-    observations, animal_of, grid = census.observations, census.unique.animal_of, census.plan.grid
-    lonlat = np.full_like(observations.xy, np.nan)
-    lonlat[observations.placed] = grid.inverse(observations.xy[observations.placed])
-    frame = pa.array(observations.frame)
-    table = pa.table(
-        {
-            "image": pa.array([one.name for one in census.plan.frames], pa.string()).take(frame),
-            "transect": pa.array([one.transect for one in census.plan.frames], pa.string()).take(frame),
-            "species": pa.array(census.species.names, pa.string()).take(pa.array(observations.species)),
-            "class_name": pa.array(observations.class_name, pa.string()),
-            "score": pa.array(observations.score),
-            **{name: pa.array(observations.box[:, i]) for i, name in enumerate(("x1", "y1", "x2", "y2"))},
-            "cut_by_edge": pa.array(observations.cut),
-            "middle_in_photo": pa.array(observations.inside),
-            "lon": pa.array(lonlat[:, 0], from_pandas=True),
-            "lat": pa.array(lonlat[:, 1], from_pandas=True),
-            "easting": pa.array(observations.xy[:, 0], from_pandas=True),
-            "northing": pa.array(observations.xy[:, 1], from_pandas=True),
-            "looks": pa.array(observations.visits),
-            "animal": pa.array(animal_of + 1, pa.int64(), mask=animal_of < 0),
-        }
-    )
-    table = table.replace_schema_metadata({"crs": f"EPSG:{grid.epsg}"})
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
 
 
 def write_tables(folder: Path, tally: Tally, issues: Sequence[Issue], applicability: Applicability) -> None:

@@ -4,9 +4,8 @@ import hashlib
 import json
 import logging
 import os
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,17 @@ from numpy.typing import NDArray
 
 from transect import __version__
 from transect.census.ground.placement.frames import Frame, Stamp, stamp_of
-from transect.engine import DetectOptions, Detector, ImageResult
+from transect.census.sightings.candidates import (
+    NO_CANDIDATES,
+    Candidates,
+    arrays_of,
+    below_threshold,
+    least_candidate,
+    read_candidates,
+    records_of,
+    write_candidates,
+)
+from transect.engine import Boxes, DetectOptions, Detector
 from transect.engine.backends import GPU_BACKENDS
 from transect.errors import ImageError
 from transect.files import atomic_write, sha256_file
@@ -34,7 +43,7 @@ class FrameDetections:
 
     `failure` is the reason why the photo could not be searched; `sha256` is its content's, empty if it could not be
     read. `scale` is the network's pixels a pixel of the photo; `appearance` (tiles, k) are statistics of some tiles,
-    without rows where the model package has none to compare them with.
+    without rows where the model package has none to compare them with. `candidates` count nowhere.
     """
 
     sha256: str
@@ -49,6 +58,12 @@ class FrameDetections:
     reused: bool = False
     scale: float = 1.0
     appearance: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    candidates: Candidates = NO_CANDIDATES
+
+    def of_candidates(self) -> "FrameDetections":
+        """The photo with its candidates in place of what counts."""
+        chosen = self.candidates
+        return replace(self, boxes=chosen.boxes, scores=chosen.scores, classes=chosen.classes)
 
 
 def decoding_workers(configured: int | Literal["auto"], backend: str) -> int:
@@ -79,7 +94,14 @@ def search_key(detector: Detector, options: DetectOptions) -> str:
 
 
 def search_frames(
-    frames: Sequence[Frame], *, detector: Detector, options: DetectOptions, work: Path, workers: int, max_pixels: int
+    frames: Sequence[Frame],
+    *,
+    detector: Detector,
+    options: DetectOptions,
+    work: Path,
+    workers: int,
+    max_pixels: int,
+    review_conf: float | None = None,
 ) -> list[FrameDetections]:
     """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
 
@@ -88,9 +110,13 @@ def search_frames(
     census runs, gives a result with a `failure`. Memory does not grow with the pixels: at most `workers` photos are
     decoded at a time, each of at most `max_pixels`; larger TIFFs are read in windows. Raises OSError when `work`
     cannot be written.
+
+    Candidates of `review_conf` and more are kept beside each result, in a file of their own: what counts is read from
+    the same output of the network by itself, and is the same for each `review_conf`.
     """
     stop = threading.Event()
-    search = _Search(detector, options, work / search_key(detector, options)[:16], max_pixels, stop)
+    least = least_candidate(detector, options, review_conf)
+    search = _Search(detector, options, work / search_key(detector, options)[:16], max_pixels, stop, least)
     results: list[FrameDetections] = []
     pool = ThreadPoolExecutor(workers)
     try:
@@ -114,6 +140,7 @@ class _Search:
     folder: Path
     max_pixels: int
     stop: threading.Event
+    least: float | None
 
     def one(self, frame: Frame) -> FrameDetections:
         """The cached result of a photo, or a new one, which is cached."""
@@ -125,29 +152,49 @@ class _Search:
             _require_unchanged(frame, stamp)
             kept = self.folder / digest[:2] / f"{digest}{_shown_as(frame.rendering)}{_at(frame.scale)}.json"
             earlier = _read(kept, digest)
-            if earlier is not None:
-                return earlier
-            result, appearance = self._detect(frame)
+            candidates = NO_CANDIDATES if self.least is None else read_candidates(self._beside(kept))
+            if earlier is not None and candidates is not None:
+                return replace(earlier, candidates=candidates, reused=True)
+            try:
+                record, low = self._detect(frame)
+            except ImageError as error:
+                _require_unchanged(frame, stamp)
+                return _failed(str(error), digest)
             _require_unchanged(frame, stamp)
         except OSError as error:
             return _failed(f"{frame.name} cannot be read: {error.strerror or error}.")
         except ImageError as error:
             return _failed(str(error))
-        scale = (
-            1.0 if result.failure else self.detector.network_scale(result.width, result.height, self._options(frame))
-        )
-        return _keep(result, kept, digest, {"scale": scale, "look": appearance.tolist()})
+        candidates = NO_CANDIDATES
+        if low is not None:
+            # First, so that what is kept of a photo has its candidates, whenever the census is killed.
+            candidates = write_candidates(self._beside(kept), low, self.detector.manifest.names)
+        if earlier is None:
+            atomic_write(kept, json.dumps(record, allow_nan=False))
+            earlier = _found(record, digest)
+        return replace(earlier, candidates=candidates)
 
-    def _detect(self, frame: Frame) -> tuple[ImageResult, NDArray[np.float64]]:
-        options = self._options(frame)
-        try:
-            with open_raster(
-                frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering
-            ) as raster:
-                found = self.detector.detect(raster, name=frame.name, options=options, stop=self.stop, fifo=True)
-                return found, self._appearance(raster, options)
-        except ImageError as error:
-            return ImageResult.failed(frame.name, self.detector.ref, str(error)), np.empty((0, 0))
+    def _beside(self, kept: Path) -> Path:
+        """The file of a photo's candidates, beside what counts."""
+        return kept.with_name(f"{kept.name.removesuffix('.json')}-from{self.least!r}.candidates")
+
+    def _detect(self, frame: Frame) -> tuple[dict[str, Any], Boxes | None]:
+        """The record of a photo's result, and its candidates where they are asked for."""
+        options, names = self._options(frame), self.detector.manifest.names
+        conf, _ = self.detector.manifest.thresholds(options)
+        readings = [options] if self.least is None else [options, replace(options, conf=self.least)]
+        with open_raster(frame.path, name=frame.name, max_pixels=self.max_pixels, rendering=frame.rendering) as raster:
+            (counted, *low), tiles = self.detector.detect_boxes(raster, readings, self.stop)
+            record = {
+                "width": raster.width,
+                "height": raster.height,
+                "detections": records_of(counted, names),
+                "tiles": tiles,
+                "truncated": counted.truncated,
+                "scale": self.detector.network_scale(raster.width, raster.height, options),
+                "look": self._appearance(raster, options).tolist(),
+            }
+        return record, below_threshold(low[0], conf) if low else None
 
     def _options(self, frame: Frame) -> DetectOptions:
         return replace(self.options, scale=frame.scale)
@@ -182,23 +229,9 @@ def _require_unchanged(frame: Frame, stamp: Stamp) -> None:
         raise ImageError(f"{frame.name} changed while the census ran; run it again when nothing writes to the photos.")
 
 
-def _keep(result: ImageResult, kept: Path, digest: str, more: Mapping[str, Any]) -> FrameDetections:
-    if result.failure is not None:
-        return _failed(result.failure, digest)
-    record = {**_record(result), **more}
-    atomic_write(kept, json.dumps(record, allow_nan=False))
-    return _found(record, digest, reused=False)
-
-
-def _record(result: ImageResult) -> dict[str, Any]:
-    # The Detection contract rounds; a cached result and a new one must not differ.
-    content = result.to_json()
-    return {key: content[key] for key in ("width", "height", "detections", "tiles", "truncated")}
-
-
 def _read(path: Path, digest: str) -> FrameDetections | None:
     try:
-        return _found(json.loads(path.read_text(encoding="utf-8")), digest, reused=True)
+        return _found(json.loads(path.read_text(encoding="utf-8")), digest)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -206,19 +239,17 @@ def _read(path: Path, digest: str) -> FrameDetections | None:
         return None
 
 
-def _found(record: dict[str, Any], digest: str, *, reused: bool) -> FrameDetections:
-    detections = record["detections"]
+def _found(record: dict[str, Any], digest: str) -> FrameDetections:
+    boxes, scores, classes = arrays_of(record["detections"])
     return FrameDetections(
         sha256=digest,
         width=int(record["width"]),
         height=int(record["height"]),
-        boxes=np.array([detection["box"] for detection in detections], np.float64).reshape(-1, 4),
-        scores=np.array([detection["score"] for detection in detections], np.float64),
-        # One string a class, not one a box.
-        classes=tuple(sys.intern(str(detection["class_name"])) for detection in detections),
+        boxes=boxes,
+        scores=scores,
+        classes=classes,
         tiles=int(record["tiles"]),
         truncated=bool(record["truncated"]),
-        reused=reused,
         scale=float(record["scale"]),
         appearance=np.array(record["look"], np.float64) if record["look"] else np.empty((0, 0)),
     )

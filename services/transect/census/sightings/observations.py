@@ -68,11 +68,14 @@ def observe(
     poses: Sequence[GroundView | None],
     species_of: Mapping[str, int],
     footprints: FootprintIndex,
+    sizes: FloatArray | None = None,
 ) -> Observations:
     """Put every box of a reported species on the ground.
 
     `found` and `poses` (None: no position) are aligned, one a photo; `species_of` numbers the classes that are
-    reported: boxes of other classes are left out. `footprints` are those of the same photos.
+    reported: boxes of other classes are left out. `footprints` are those of the same photos. `sizes` are
+    typical_sizes() of other boxes, for boxes that say less of their species' size than those do; without them, and
+    where one is NaN, the boxes' own are used.
     """
     kept = [np.array([name in species_of for name in one.classes], bool) for one in found]
     counts = [int(mask.sum()) for mask in kept]
@@ -89,6 +92,8 @@ def observe(
     low, high = box[:, :2] <= _EDGE_PX, box[:, 2:] >= size - _EDGE_PX
     cut: BoolArray = np.any(low | high, axis=1)
     typical = _typical_diagonal(box, scale, species, cut)
+    if sizes is not None:
+        typical = np.where(np.isnan(sizes[species]), typical, sizes[species])
     middle = _whole_middle(box, low, high, typical / np.where(np.isnan(scale), 1.0, scale))
     inside: BoolArray = np.all((middle >= 0) & (middle <= size), axis=1)
 
@@ -115,6 +120,16 @@ def observe(
         box_sd=box_sd,
         visits=visits,
     )
+
+
+def typical_sizes(observations: Observations, poses: Sequence[GroundView | None], species: int) -> FloatArray:
+    """For each of so many species the median box diagonal in metres, as observe() uses it; NaN without a placed box."""
+    box, kind = observations.box, observations.species
+    scale = Views(poses).scale_at(observations.frame, (box[:, :2] + box[:, 2:]) / 2)
+    sizes = np.full(species, np.nan)
+    known = ~np.isnan(scale)
+    sizes[kind[known]] = _typical_diagonal(box, scale, kind, observations.cut)[known]
+    return sizes
 
 
 def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:

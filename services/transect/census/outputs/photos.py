@@ -1,0 +1,51 @@
+"""photos.parquet: every photo that was searched, with all that puts its pixels on the ground without the survey."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from shapely import to_wkb
+
+from transect.census.counting.count import Census, frame_seconds
+from transect.census.ground.view_records import view_to_json
+from transect.files import atomic_path
+
+
+def write_photos(path: Path, census: Census, time_window_s: float) -> None:
+    """Write one row a photo that was searched and is no duplicate, in the order of the frames.
+
+    Numbers are unrounded, so that a box on such a photo lies where the census would have put it: `saved_photos` reads
+    the views and the footprints back. Positions are metres of the grid that the file's metadata names as `crs`;
+    `seconds` are after the survey's first photo, and `time_window_s` of the metadata is that of the census.
+    """
+    plan = census.plan
+    rows = np.flatnonzero(np.array(census.usable, bool)).tolist()
+    frames, views = [plan.frames[row] for row in rows], [plan.poses[row] for row in rows]
+    found = [census.found[row] for row in rows]
+    shown = [census.coverage.footprints.get(row) for row in rows]
+    strata = [census.coverage.region_of.get(row) for row in rows]
+    table = pa.table(
+        {
+            "image": pa.array([one.name for one in frames], pa.string()),
+            "photo_sha256": pa.array([one.sha256 for one in found], pa.string()),
+            "width": pa.array([one.width for one in found], pa.int64()),
+            "height": pa.array([one.height for one in found], pa.int64()),
+            "transect": pa.array([one.transect for one in frames], pa.string()),
+            "stratum": pa.array(strata, pa.string()),
+            "placed": pa.array([view is not None for view in views], pa.bool_()),
+            "gsd_m": pa.array(
+                [None if one.placement is None else one.placement.middle_gsd_m for one in frames], pa.float64()
+            ),
+            "scale": pa.array([one.scale for one in found], pa.float64()),
+            "view": pa.array([None if view is None else view_to_json(view) for view in views], pa.string()),
+            "footprint": pa.array([None if shape is None else to_wkb(shape) for shape in shown], pa.binary()),
+            "x": pa.array([None if view is None else view.x for view in views], pa.float64()),
+            "y": pa.array([None if view is None else view.y for view in views], pa.float64()),
+            "seconds": pa.array(frame_seconds(plan.frames)[rows], from_pandas=True),
+            "truncated": pa.array([one.truncated or one.candidates.truncated for one in found], pa.bool_()),
+        },
+        metadata={"crs": f"EPSG:{plan.grid.epsg}", "time_window_s": repr(time_window_s)},
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")

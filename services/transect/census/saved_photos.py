@@ -1,0 +1,99 @@
+"""Read a finished census' photos.parquet: what puts a box that people add on the ground, as the census would have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from shapely import from_wkb
+from shapely.errors import GEOSException
+
+from transect.arrays import BoolArray, FloatArray, IntArray
+from transect.census.ground.geometry import GroundView
+from transect.census.ground.view_records import view_from_json
+from transect.census.sightings.multiplicity import FootprintIndex
+from transect.errors import InputError
+
+PHOTOS_FILE = "photos.parquet"
+_COLUMNS = (
+    *("image", "photo_sha256", "width", "height", "transect", "stratum", "gsd_m"),
+    *("scale", "view", "footprint", "x", "y", "seconds", "truncated"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPhotos:
+    """The photos of a census that were searched and are no duplicates, one row each, in the order of its frames.
+
+    `size` (n, 2) is width and height in pixels; `views` and `footprints` are those of the census (None and empty
+    without a position), whose frame numbers are the rows here. `gsd_m` (n,) is the ground sample distance in the
+    middle of the picture, NaN without a position; `scale` (n,) the network's pixels a pixel of the photo. `truncated`
+    (n,) is true where a tile had more boxes than a search keeps. `epsg` is the grid of the positions.
+    """
+
+    image: tuple[str, ...]
+    sha256: tuple[str, ...]
+    size: IntArray
+    transect: tuple[str | None, ...]
+    stratum: tuple[str | None, ...]
+    gsd_m: FloatArray
+    scale: FloatArray
+    truncated: BoolArray
+    views: Sequence[GroundView | None]
+    footprints: FootprintIndex
+    epsg: int
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def read_photos(folder: Path) -> SavedPhotos:
+    """Read photos.parquet of a result folder.
+
+    Raises InputError, naming the file, where it is missing, as in results of earlier versions, or is none.
+    """
+    path = folder / PHOTOS_FILE
+    try:
+        table = pq.read_table(path)
+        return _photos(table)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} has no {PHOTOS_FILE}, which a census writes since it keeps candidates; run the census again."
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (pa.ArrowException, GEOSException, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not what a census writes; run the census again.") from error
+
+
+def _photos(table: pa.Table) -> SavedPhotos:
+    about = table.schema.metadata
+    columns: dict[str, Any] = {name: table[name] for name in _COLUMNS}
+    text = {name: tuple(columns[name].to_pylist()) for name in ("image", "photo_sha256", "transect", "stratum", "view")}
+    number = {name: _floats(columns[name]) for name in ("gsd_m", "scale", "x", "y", "seconds")}
+    return SavedPhotos(
+        image=text["image"],
+        sha256=text["photo_sha256"],
+        size=np.stack([columns[name].to_numpy() for name in ("width", "height")], axis=-1).astype(np.int64),
+        transect=text["transect"],
+        stratum=text["stratum"],
+        gsd_m=number["gsd_m"],
+        scale=number["scale"],
+        truncated=columns["truncated"].to_numpy(),
+        views=tuple(None if view is None else view_from_json(view) for view in text["view"]),
+        footprints=FootprintIndex(
+            from_wkb(np.array(columns["footprint"].to_pylist(), object)).tolist(),
+            np.stack([number["x"], number["y"]], axis=-1),
+            number["seconds"],
+            window_s=float(about[b"time_window_s"]),
+        ),
+        epsg=int(about[b"crs"].removeprefix(b"EPSG:")),
+    )
+
+
+def _floats(column: pa.ChunkedArray) -> FloatArray:
+    """The numbers of a column; NaN for null."""
+    return np.asarray(column.to_numpy(), np.float64)

@@ -1,0 +1,76 @@
+"""Candidates: boxes below the threshold of a census, kept for people to review. They count nowhere."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transect.arrays import FloatArray
+from transect.engine import Boxes, DetectOptions, Detector
+from transect.files import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """The candidates of one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
+
+    `truncated` is true where a tile had more boxes than a search keeps, so that candidates may be missing.
+    """
+
+    boxes: FloatArray = field(default_factory=lambda: np.empty((0, 4)))
+    scores: FloatArray = field(default_factory=lambda: np.empty(0))
+    classes: tuple[str, ...] = ()
+    truncated: bool = False
+
+
+NO_CANDIDATES = Candidates()
+
+
+def least_candidate(detector: Detector, options: DetectOptions, review_conf: float | None) -> float | None:
+    """The threshold of candidates; None where there can be none, since it is not below that of what counts."""
+    conf, _ = detector.manifest.thresholds(options)
+    return review_conf if review_conf is not None and review_conf < conf else None
+
+
+def below_threshold(boxes: Boxes, conf: float) -> Boxes:
+    """Those of boxes that were decoded with a lower threshold which do not count: a box counts above `conf`."""
+    return boxes.take(~(boxes.scores > conf))
+
+
+def write_candidates(path: Path, boxes: Boxes, names: Sequence[str]) -> Candidates:
+    """Keep the candidates of a photo in a file, and return them as it has them."""
+    record = {"detections": records_of(boxes, names), "truncated": boxes.truncated}
+    atomic_write(path, json.dumps(record, allow_nan=False))
+    return _candidates(record)
+
+
+def read_candidates(path: Path) -> Candidates | None:
+    """The candidates in a file of write_candidates; None where there is none, or it was damaged."""
+    try:
+        return _candidates(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def records_of(boxes: Boxes, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Boxes by the Detection contract, which rounds: what is kept and what is new must not differ."""
+    return [detection.to_json() for detection in boxes.named(names)]
+
+
+def arrays_of(records: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
+    """The boxes (n, 4), scores (n,) and names of classes of records_of()."""
+    return (
+        np.array([record["box"] for record in records], np.float64).reshape(-1, 4),
+        np.array([record["score"] for record in records], np.float64),
+        # One string a class, not one a box.
+        tuple(sys.intern(str(record["class_name"])) for record in records),
+    )
+
+
+def _candidates(record: Mapping[str, Any]) -> Candidates:
+    boxes, scores, classes = arrays_of(record["detections"])
+    return Candidates(boxes=boxes, scores=scores, classes=classes, truncated=bool(record["truncated"]))
