@@ -46,7 +46,7 @@ TAKES: dict[str, dict[str, str]] = {
     "ui": {"PORT": "--port", "STORE": "{}/mlflow.db"},
     **{
         f"bench{name}": {"ARGS": ""}
-        for name in ("", "-swap", "-intervals", "-factor", "-ground", "-differences", "-scale", "-gpu")
+        for name in ("", "-swap", "-intervals", "-factor", "-ground", "-differences", "-review", "-scale", "-gpu")
     },
     **{
         name: {"ARGS": ""}
