@@ -47,7 +47,8 @@ class Model:
 class Census:
     """A counted survey. `found` and `usable` (whether the photo counts) have one entry a photo.
 
-    `candidates` are boxes below the threshold, of the photos that count; no number follows from them.
+    `candidates` are boxes below the threshold, of the photos that count; no number follows from them. `sizes` are the
+    typical_sizes() of the boxes that count, by species.
     """
 
     plan: Plan
@@ -57,6 +58,7 @@ class Census:
     coverage: Coverage
     observations: Observations
     candidates: Observations
+    sizes: FloatArray
     unique: UniqueCount
     tally: Tally
     issues: tuple[Issue, ...]
@@ -131,6 +133,7 @@ def count_survey(
         coverage=coverage,
         observations=observations,
         candidates=candidates,
+        sizes=sizes,
         unique=unique,
         tally=counted,
         issues=issues,

@@ -19,13 +19,14 @@ from transect.census.outputs.detections import write_detections
 from transect.census.outputs.geodata import animal_table, rows_of, write_animals, write_coverage, write_geopackage
 from transect.census.outputs.interchange import SearchedPhotos, write_coco, write_megadetector
 from transect.census.outputs.photos import write_photos
+from transect.census.outputs.units import write_units
 from transect.census.outputs.writers import write_csv
 from transect.files import atomic_write_json, sha256_file
 
 DATA_FILES = (
     *("animals.csv", "animals.geojson", "animals.gpkg", "coco.json", "counts.csv", "coverage.geojson"),
     *("detections.parquet", "estimate.csv", "estimate.json", "failures.csv", "megadetector.json"),
-    *("photos.parquet", "transects.csv"),
+    *("photos.parquet", "transects.csv", "units.parquet"),
 )
 """The files of `write_outputs`."""
 
@@ -47,6 +48,7 @@ def write_outputs(
     animals = animal_table(census.unique.animals, names, coverage, grid)
     write_detections(folder / "detections.parquet", census)
     write_photos(folder / "photos.parquet", census, time_window_s)
+    write_units(folder / "units.parquet", census)
     write_csv(folder / "animals.csv", animals.column_names, rows_of(animals))
     write_animals(folder / "animals.geojson", animals)
     write_geopackage(

@@ -1,5 +1,7 @@
 """photos.parquet: every photo that was searched, with all that puts its pixels on the ground without the survey."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from transect.files import atomic_path
 def write_photos(path: Path, census: Census, time_window_s: float) -> None:
     """Write one row a photo that was searched and is no duplicate, in the order of the frames.
 
-    Numbers are unrounded, so that a box on such a photo lies where the census would have put it: `saved_photos` reads
+    Numbers are unrounded, so that a box on such a photo lies where the census would have put it: `census.saved` reads
     the views and the footprints back. Positions are metres of the grid that the file's metadata names as `crs`;
     `seconds` are after the survey's first photo, and `time_window_s` of the metadata is that of the census.
     """
@@ -44,8 +46,19 @@ def write_photos(path: Path, census: Census, time_window_s: float) -> None:
             "y": pa.array([None if view is None else view.y for view in views], pa.float64()),
             "seconds": pa.array(frame_seconds(plan.frames)[rows], from_pandas=True),
             "truncated": pa.array([one.truncated or one.candidates.truncated for one in found], pa.bool_()),
+            "bands": pa.array([one.rendering.bands for one in frames], pa.list_(pa.int64())),
+            "depth": pa.array([one.rendering.depth for one in frames], pa.int64()),
         },
-        metadata={"crs": f"EPSG:{plan.grid.epsg}", "time_window_s": repr(time_window_s)},
+        metadata={
+            "crs": f"EPSG:{plan.grid.epsg}",
+            "time_window_s": repr(time_window_s),
+            "sizes_m": json.dumps(
+                {
+                    name: None if math.isnan(size) else size
+                    for name, size in zip(census.species.names, census.sizes.tolist(), strict=True)
+                }
+            ),
+        },
     )
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

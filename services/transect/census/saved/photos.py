@@ -1,6 +1,8 @@
 """Read a finished census' photos.parquet: what puts a box that people add on the ground, as the census would have."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from shapely import from_wkb
 from shapely.errors import GEOSException
+from shapely.geometry.base import BaseGeometry
 
 from transect.arrays import BoolArray, FloatArray, IntArray
 from transect.census.ground.geometry import GroundView
 from transect.census.ground.view_records import view_from_json
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.errors import InputError
+from transect.imagery import Rendering
 
 PHOTOS_FILE = "photos.parquet"
 _COLUMNS = (
     *("image", "photo_sha256", "width", "height", "transect", "stratum", "gsd_m"),
-    *("scale", "view", "footprint", "x", "y", "seconds", "truncated"),
+    *("scale", "view", "footprint", "x", "y", "seconds", "truncated", "bands", "depth"),
 )
 
 
@@ -31,7 +35,9 @@ class SavedPhotos:
     `size` (n, 2) is width and height in pixels; `views` and `footprints` are those of the census (None and empty
     without a position), whose frame numbers are the rows here. `gsd_m` (n,) is the ground sample distance in the
     middle of the picture, NaN without a position; `scale` (n,) the network's pixels a pixel of the photo. `truncated`
-    (n,) is true where a tile had more boxes than a search keeps. `epsg` is the grid of the positions.
+    (n,) is true where a tile had more boxes than a search keeps. `rendering` is how samples are shown. `shapes` are the
+    footprints as polygons. `sizes_m` is by species the typical box diagonal in metres, NaN without a placed box. `epsg`
+    is the grid of the positions.
     """
 
     image: tuple[str, ...]
@@ -42,8 +48,11 @@ class SavedPhotos:
     gsd_m: FloatArray
     scale: FloatArray
     truncated: BoolArray
+    rendering: tuple[Rendering, ...]
     views: Sequence[GroundView | None]
+    shapes: Sequence[BaseGeometry | None]
     footprints: FootprintIndex
+    sizes_m: Mapping[str, float]
     epsg: int
 
     def __len__(self) -> int:
@@ -73,6 +82,8 @@ def _photos(table: pa.Table) -> SavedPhotos:
     about = table.schema.metadata
     columns: dict[str, Any] = {name: table[name] for name in _COLUMNS}
     text = {name: tuple(columns[name].to_pylist()) for name in ("image", "photo_sha256", "transect", "stratum", "view")}
+    shapes = from_wkb(np.array(columns["footprint"].to_pylist(), object)).tolist()
+    shown = zip(columns["bands"].to_pylist(), columns["depth"].to_pylist(), strict=True)
     number = {name: _floats(columns[name]) for name in ("gsd_m", "scale", "x", "y", "seconds")}
     return SavedPhotos(
         image=text["image"],
@@ -83,13 +94,18 @@ def _photos(table: pa.Table) -> SavedPhotos:
         gsd_m=number["gsd_m"],
         scale=number["scale"],
         truncated=columns["truncated"].to_numpy(),
+        rendering=tuple(Rendering(None if bands is None else tuple(bands), depth) for bands, depth in shown),
         views=tuple(None if view is None else view_from_json(view) for view in text["view"]),
+        shapes=shapes,
         footprints=FootprintIndex(
-            from_wkb(np.array(columns["footprint"].to_pylist(), object)).tolist(),
+            shapes,
             np.stack([number["x"], number["y"]], axis=-1),
             number["seconds"],
             window_s=float(about[b"time_window_s"]),
         ),
+        sizes_m={
+            name: math.nan if size is None else float(size) for name, size in json.loads(about[b"sizes_m"]).items()
+        },
         epsg=int(about[b"crs"].removeprefix(b"EPSG:")),
     )
 
