@@ -1,0 +1,79 @@
+"""The boxes that people added: which of them the model found, and what each weighs in a single look. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from transect.arrays import BoolArray, FloatArray
+from transect.census.saved.photos import SavedPhotos
+from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.observations import observe
+
+SAME_ANIMAL_IOU = 0.3
+"""From this IoU on, a box that a person draws around an animal and one of the model are of the same animal. A hand
+draws more loosely than a model, whose own boxes of one animal share half of their union."""
+
+
+@dataclass(frozen=True)
+class DrawnBox:
+    """An animal that a person marked: the photo's row, the corners in pixels, and the species."""
+
+    photo: int
+    box: tuple[float, float, float, float]
+    species: str
+
+
+def iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
+    """The IoU of each of n boxes with each of m (n, m); boxes are (n, 4) and (m, 4) xyxy."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    sides = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    return np.asarray(shared / np.maximum(sides[0][:, None] + sides[1][None, :] - shared, 1e-12), np.float64)
+
+
+def covered(drawn: FloatArray, found: FloatArray, iou: float = SAME_ANIMAL_IOU) -> tuple[BoolArray, BoolArray]:
+    """Which of the drawn boxes (n,) and of those that were found (m,) are of one animal, one to one, the best first."""
+    hit, taken = np.zeros(len(drawn), bool), np.zeros(len(found), bool)
+    if len(drawn) == 0 or len(found) == 0:
+        return hit, taken
+    overlap = iou_matrix(drawn, found)
+    rows, columns = np.nonzero(overlap >= iou)
+    for row, column in sorted(
+        zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: (-overlap[pair], pair)
+    ):
+        if not hit[row] and not taken[column]:
+            hit[row] = taken[column] = True
+    return hit, taken
+
+
+def single_look_weights(drawn: Sequence[DrawnBox], photos: SavedPhotos, sizes_m: Mapping[str, float]) -> FloatArray:
+    """The weight of each drawn box (n,), as the census weights its own: 1 / looks, 0 where it does not count there."""
+    if not drawn:
+        return np.empty(0)
+    names = tuple(dict.fromkeys(one.species for one in drawn))
+    by_photo: dict[int, list[int]] = {}
+    for number, one in enumerate(drawn):
+        by_photo.setdefault(one.photo, []).append(number)
+    frames = [_frame(photos, row, [drawn[number] for number in by_photo.get(row, ())]) for row in range(len(photos))]
+    sizes = np.array([sizes_m.get(name, np.nan) for name in names])
+    seen = observe(frames, photos.views, {name: number for number, name in enumerate(names)}, photos.footprints, sizes)
+    order = [number for row in range(len(photos)) for number in by_photo.get(row, ())]
+    weights = np.empty(len(drawn))
+    weights[order] = seen.weight
+    return weights
+
+
+def _frame(photos: SavedPhotos, row: int, drawn: Sequence[DrawnBox]) -> FrameDetections:
+    width, height = photos.size[row].tolist()
+    return FrameDetections(
+        sha256=photos.sha256[row],
+        width=width,
+        height=height,
+        boxes=np.array([one.box for one in drawn], np.float64).reshape(-1, 4),
+        scores=np.ones(len(drawn)),
+        classes=tuple(one.species for one in drawn),
+        tiles=0,
+        truncated=False,
+    )
