@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from transect.census import CensusConfig, CensusResult, load_survey, run_census
@@ -81,6 +83,11 @@ def paint_survey(folder: Path, photos: int = 5, seed: int = 0) -> Painted:
 def count(survey: Path, out: Path, detector: Detector, config: CensusConfig = CONFIG) -> CensusResult:
     """The census of a painted survey."""
     return run_census(load_survey(survey), out=out, detector=detector, config=config, settings=load_settings({}, None))
+
+
+def counted_boxes(result: Path) -> pa.Table:
+    """The rows of detections.parquet in a result folder that count: without the candidates."""
+    return pq.read_table(result / "detections.parquet", filters=[("counts", "==", True)])
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

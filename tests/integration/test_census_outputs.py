@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from shapely import from_wkb, get_coordinates
 
 from megadetector_judge import judge
-from painted_surveys import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WIDTH, count, paint_survey, polygon
+from painted_surveys import COLOURS, HEIGHT, NAMES, SURVEY_YAML, WIDTH, count, counted_boxes, paint_survey, polygon
 from transect.census import CensusResult
 from transect.census.compare import compare
 from transect.census.outputs.writers import unescape_formula
@@ -97,7 +97,7 @@ def test_estimates_are_the_same_in_json_and_csv(result: CensusResult) -> None:
 
 def test_coco_holds_every_photo_that_was_searched(result: CensusResult) -> None:
     coco = COCO(result.folder / "coco.json")
-    boxes = pq.read_table(result.folder / "detections.parquet")
+    boxes = counted_boxes(result.folder)
     assert len(coco.getAnnIds()) == boxes.num_rows
     assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == list(NAMES)
     images = {one["id"]: one for one in coco.loadImgs(coco.getImgIds())}
@@ -123,7 +123,7 @@ def test_megadetector_tells_failures_from_empty_photos(result: CensusResult) -> 
     assert all(images[name]["detections"] is None for name in ("again.png", FORMULA))
     assert len(images["placeless.png"]["detections"]) == 1
     boxes = sum(len(one["detections"] or ()) for one in images.values())
-    assert boxes == pq.read_metadata(result.folder / "detections.parquet").num_rows
+    assert boxes == counted_boxes(result.folder).num_rows
 
 
 def test_geopackage_agrees_with_the_tables(result: CensusResult) -> None:
@@ -143,7 +143,7 @@ def test_geopackage_agrees_with_the_tables(result: CensusResult) -> None:
 
 
 def test_detections_say_how_often_their_place_was_looked_at(result: CensusResult) -> None:
-    boxes = pq.read_table(result.folder / "detections.parquet").to_pylist()
+    boxes = counted_boxes(result.folder).to_pylist()
     assert pq.read_schema(result.folder / "detections.parquet").metadata[b"crs"] == b"EPSG:32736"
     assert {box["looks"] for box in boxes if box["image"] != "placeless.png"} == {1, 2}
     (placeless,) = [box for box in boxes if box["image"] == "placeless.png"]

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from shapely.geometry import Point
@@ -29,6 +28,7 @@ from painted_surveys import (
     WIDTH,
     Painted,
     count,
+    counted_boxes,
     paint_survey,
     polygon,
     rows_of,
@@ -168,7 +168,7 @@ def test_outputs_agree_with_each_other(painted: Painted, result: CensusResult) -
     assert len(animals) == sum(painted.photographed.values())
     points = json.loads((result.folder / "animals.geojson").read_text())["features"]
     assert [point["properties"]["species"] for point in points] == [animal["species"] for animal in animals]
-    table = pq.read_table(result.folder / "detections.parquet")
+    table = counted_boxes(result.folder)
     assert table.num_rows == sum(painted.boxes.values())
     assert set(table["animal"].to_pylist()) == {int(animal["animal"]) for animal in animals}
     transects = rows_of(result.folder / "transects.csv")
@@ -247,7 +247,12 @@ def test_result_becomes_an_mlflow_run(result: CensusResult) -> None:
     assert all(isinstance(value, float) for value in run.metrics.values())
     assert all(re.fullmatch(r"[\w\-./ ]+", name) for name in (*run.metrics, *run.params))
     assert run.tags["transect.census_run"] == result.folder.name
-    assert {path.name for path in run.artifacts} >= {"report.html", "manifest.json", "detections.parquet"}
+    assert {path.name for path in run.artifacts} >= {
+        "report.html",
+        "manifest.json",
+        "detections.parquet",
+        "photos.parquet",
+    }
     assert all(path.is_file() for path in run.artifacts)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from package_fixtures import with_profile
-from painted_surveys import CONFIG, HEIGHT, NAMES, WIDTH, Painted, paint_survey, rows_of
+from painted_surveys import CONFIG, HEIGHT, NAMES, WIDTH, Painted, counted_boxes, paint_survey, rows_of
 from transect.census import CensusConfig, CensusResult, load_survey, run_census
 from transect.census.compare import compare
 from transect.census.saved_result import read_census
@@ -60,7 +59,7 @@ def profile_of(survey: Path, plain: CensusResult, detector: Detector, brighter: 
         looks += [(number, *row) for row in statistics.tolist()]
     scale = detector.network_scale(WIDTH, HEIGHT)
     detections: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in NAMES}
-    for row in pq.read_table(plain.folder / "detections.parquet").to_pylist():
+    for row in counted_boxes(plain.folder).to_pylist():
         size = ((row["x2"] - row["x1"]) * (row["y2"] - row["y1"])) ** 0.5 * scale
         detections[row["species"]].append((names.index(row["image"]), row["score"], size, 1))
     return ValidationProfile(

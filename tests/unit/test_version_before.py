@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from painted_surveys import count, rows_of
+from painted_surveys import CONFIG, count, rows_of
 from transect.cli import app
 from transect.engine import Detector, verify_package
 from transect.registry import connect
@@ -48,21 +48,27 @@ def test_its_package_is_verified() -> None:
     assert (manifest.schema_version, manifest.names) == (3, ("sheep", "goat", "cow"))
 
 
-def test_its_census_resumes_from_what_was_found_and_counts_the_same(results: Path, detector: Detector) -> None:
+@pytest.mark.parametrize("review_conf", [None, 0.05])
+def test_its_census_resumes_from_what_was_found_and_counts_the_same(
+    results: Path, detector: Detector, review_conf: float | None
+) -> None:
     before = json.loads((results / RUN / "estimate.json").read_text(encoding="utf-8"))
     (parts,) = (results / "work").iterdir()
     kept = {part: part.stat().st_mtime_ns for part in parts.rglob("*.json")}
     assert len(kept) == 4
     with detector:
-        result = count(LEFT / "survey", results, detector)
-    assert result.folder == results / RUN
-    # The other four photos were searched, into the same folder; these were not.
+        result = count(LEFT / "survey", results, detector, CONFIG.model_copy(update={"review_conf": review_conf}))
+    # With candidates, which that version did not know, it is another run beside that one.
+    assert (result.folder == results / RUN) == (review_conf is None)
+    # What counts in the other four photos was kept in the same folder; that of these stays as it was found. With
+    # candidates all of them are searched.
     assert [folder.name for folder in (results / "work").iterdir()] == [parts.name]
     assert len(list(parts.rglob("*.json"))) == 8
     assert {part: part.stat().st_mtime_ns for part in kept} == kept
-    after = json.loads((results / RUN / "estimate.json").read_text(encoding="utf-8"))
+    assert len(list(parts.rglob("*.candidates"))) == (0 if review_conf is None else 8)
+    after = json.loads((result.folder / "estimate.json").read_text(encoding="utf-8"))
     assert after["estimates"] == before["estimates"]
-    assert rows_of(results / RUN / "transects.csv") == rows_of(LEFT / "results" / RUN / "transects.csv")
+    assert rows_of(result.folder / "transects.csv") == rows_of(LEFT / "results" / RUN / "transects.csv")
 
 
 def test_its_result_is_compared_with_one_of_today(results: Path, detector: Detector, tmp_path: Path) -> None:

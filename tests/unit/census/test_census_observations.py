@@ -10,7 +10,7 @@ from transect.census.ground.geometry import Pose, footprint, ground_to_pixel
 from transect.census.sightings.animals import count_unique
 from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
-from transect.census.sightings.observations import Observations, observe
+from transect.census.sightings.observations import Observations, observe, typical_sizes
 
 SPECIES = {"sheep": 0, "lamb": 0, "zebra": 1}
 WIDTH, HEIGHT, GSD = 1920, 1440, 0.05
@@ -143,3 +143,26 @@ def test_one_animal_in_two_turned_photos_is_one() -> None:
     assert counted.animal_of.tolist() == [0, 0]
     assert counted.animals.xy[0] == pytest.approx(place[0], abs=1e-6)
     assert counted.animals.sightings.tolist() == [2]
+
+
+def test_typical_sizes_of_other_boxes_complete_one_that_is_cut() -> None:
+    photo = [pose()]
+    # A whole animal of 40 by 30 px, and of a smaller box only the half inside the photo.
+    whole = observed([found([[900, 700, 940, 730], [100, 100, 130, 110]], ["sheep", "zebra"])], photo)
+    sizes = typical_sizes(whole, photo, 3)
+    assert sizes[:2] == pytest.approx([50 * GSD, math.hypot(30, 10) * GSD])
+    assert np.isnan(sizes[2])
+    cut = [found([[0, 500, 10, 530]])]
+    alone, informed = observed(cut, photo), observe(cut, photo, SPECIES, ground(photo), sizes)
+    assert alone.cut.all()
+    assert informed.cut.all()
+    # Of an animal of 40 px across, 10 px are inside: its middle is outside.
+    assert alone.inside.all()
+    assert not informed.inside.any()
+    unknown = observe(cut, photo, SPECIES, ground(photo), np.full(3, np.nan))
+    assert unknown.box_sd.tolist() == alone.box_sd.tolist()
+
+
+def test_a_species_without_a_placed_box_has_no_typical_size() -> None:
+    seen = observed([found([[10, 10, 40, 40]])], [None])
+    assert np.isnan(typical_sizes(seen, [None], 2)).all()

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from transect.arrays import BoolArray, FloatArray, IntArray
 from transect.census.ground.geometry import GroundView
 from transect.census.ground.view_records import view_from_json
+from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.errors import InputError
 from transect.imagery import Rendering
@@ -57,6 +59,37 @@ class SavedPhotos:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def with_boxes(self, photo: IntArray, boxes: FloatArray, classes: Sequence[str]) -> list[FrameDetections]:
+        """For observe(), each photo with its own of boxes (n, 4), whose photos (n,) are rows here and ascend.
+
+        Usage::
+
+            photos = read_photos(folder)
+            found = photos.with_boxes(photo, boxes, classes)
+            on_ground = observe(found, photos.views, species_of, photos.footprints, sizes)
+
+        The rows of `on_ground` are those of `boxes` whose classes are in `species_of`; scores are 1. Raises ValueError
+        for photos that do not ascend.
+        """
+        if (np.diff(photo) < 0).any():
+            raise ValueError("the photos of boxes do not ascend")
+        ends = np.searchsorted(photo, np.arange(len(self) + 1))
+        return [
+            FrameDetections(
+                sha256=digest,
+                width=width,
+                height=height,
+                boxes=boxes[first:end],
+                scores=np.ones(end - first),
+                classes=tuple(classes[first:end]),
+                tiles=0,
+                truncated=False,
+            )
+            for digest, (width, height), (first, end) in zip(
+                self.sha256, self.size.tolist(), pairwise(ends.tolist()), strict=True
+            )
+        ]
 
 
 def read_photos(folder: Path) -> SavedPhotos:

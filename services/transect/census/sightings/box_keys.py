@@ -1,7 +1,7 @@
 """The key of a box: a name for it that its photo, its class and its place to a tenth of a pixel decide alone."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from transect.arrays import FloatArray
 
 _CHUNK = 50_000
+# Of a SHA-256.
+_BYTES = 32
 
 
 def box_text(photo_sha256: str, class_name: str, box: Sequence[float]) -> str:
@@ -27,12 +29,14 @@ def box_keys(photos: Sequence[str], classes: Sequence[str], boxes: FloatArray) -
         rows = slice(start, start + _CHUNK)
         for photo, name, box in zip(photos[rows], classes[rows], boxes[rows].tolist(), strict=True):
             found += hashlib.sha256(box_text(photo, name, box).encode()).digest()
-    digests = np.frombuffer(found, "V32")
-    _, first, number = np.unique(digests, return_index=True, return_inverse=True)
-    keys = [digest.hex() for digest in map(bytes, digests)]
-    seen: dict[int, int] = defaultdict(lambda: 1)
-    for row in np.flatnonzero(first[number] != np.arange(len(number))).tolist():
-        seen[number[row]] += 1
-        text = f"{box_text(photos[row], classes[row], boxes[row].tolist())} {seen[number[row]]}"
-        keys[row] = hashlib.sha256(text.encode()).hexdigest()
-    return keys
+    # Eight bytes of a hash leave few rows that may be alike; their texts decide.
+    _, group, size = np.unique(np.frombuffer(found, np.uint64)[::4], return_inverse=True, return_counts=True)
+    seen: Counter[str] = Counter()
+    for row in np.flatnonzero(size[group] > 1).tolist():
+        text = box_text(photos[row], classes[row], boxes[row].tolist())
+        seen[text] += 1
+        if seen[text] > 1:
+            again = hashlib.sha256(f"{text} {seen[text]}".encode()).digest()
+            found[row * _BYTES : (row + 1) * _BYTES] = again
+    digits = found.hex()
+    return [digits[start : start + 2 * _BYTES] for start in range(0, len(digits), 2 * _BYTES)]

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ from transect.arrays import FloatArray
 from transect.engine import Boxes, DetectOptions, Detector
 from transect.files import atomic_write
 
+# Of a model that finds boxes everywhere a photo would have thousands a tile, which nobody could review.
+_MOST_A_PHOTO, _MOST_A_TILE = 300, 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
     """The candidates of one photo: `boxes` (n, 4) xyxy in pixels, `scores` (n,), `classes` (n,) names.
 
-    `truncated` is true where a tile had more boxes than a search keeps, so that candidates may be missing.
+    `truncated` is true where some are missing: a tile had more boxes than a search keeps, or the photo more candidates
+    than most_candidates().
     """
 
     boxes: FloatArray = field(default_factory=lambda: np.empty((0, 4)))
@@ -36,9 +40,18 @@ def least_candidate(detector: Detector, options: DetectOptions, review_conf: flo
     return review_conf if review_conf is not None and review_conf < conf else None
 
 
-def below_threshold(boxes: Boxes, conf: float) -> Boxes:
-    """Those of boxes that were decoded with a lower threshold which do not count: a box counts above `conf`."""
-    return boxes.take(~(boxes.scores > conf))
+def most_candidates(tiles: int) -> int:
+    """How many candidates are kept of a photo that was searched in so many tiles: those with the best scores."""
+    return max(_MOST_A_PHOTO, _MOST_A_TILE * tiles)
+
+
+def below_threshold(boxes: Boxes, conf: float, most: int) -> Boxes:
+    """Those of boxes that were decoded with a lower threshold which do not count: a box counts above `conf`.
+
+    Of more than `most` the best are kept, and `truncated` is true.
+    """
+    low = np.flatnonzero(~(boxes.scores > conf))
+    return replace(boxes.take(low[:most]), truncated=boxes.truncated or len(low) > most)
 
 
 def write_candidates(path: Path, boxes: Boxes, names: Sequence[str]) -> Candidates:

@@ -22,6 +22,7 @@ from transect.census.sightings.candidates import (
     arrays_of,
     below_threshold,
     least_candidate,
+    most_candidates,
     read_candidates,
     records_of,
     write_candidates,
@@ -111,8 +112,9 @@ def search_frames(
     decoded at a time, each of at most `max_pixels`; larger TIFFs are read in windows. Raises OSError when `work`
     cannot be written.
 
-    Candidates of `review_conf` and more are kept beside each result, in a file of their own: what counts is read from
-    the same output of the network by itself, and is the same for each `review_conf`.
+    Candidates of `review_conf` and more, at most most_candidates() a photo, are kept beside each result, in a file of
+    their own: what counts is read from the same output of the network by itself, and is the same for each
+    `review_conf`.
     """
     stop = threading.Event()
     least = least_candidate(detector, options, review_conf)
@@ -194,7 +196,7 @@ class _Search:
                 "scale": self.detector.network_scale(raster.width, raster.height, options),
                 "look": self._appearance(raster, options).tolist(),
             }
-        return record, below_threshold(low[0], conf) if low else None
+        return record, below_threshold(low[0], conf, most_candidates(tiles)) if low else None
 
     def _options(self, frame: Frame) -> DetectOptions:
         return replace(self.options, scale=frame.scale)

@@ -1,13 +1,12 @@
 """The boxes that people added: which of them the model found, and what each weighs in a single look. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from transect.arrays import BoolArray, FloatArray
 from transect.census.saved.photos import SavedPhotos
-from transect.census.sightings.detect import FrameDetections
 from transect.census.sightings.observations import observe
 
 SAME_ANIMAL_IOU = 0.3
@@ -48,32 +47,20 @@ def covered(drawn: FloatArray, found: FloatArray, iou: float = SAME_ANIMAL_IOU) 
     return hit, taken
 
 
-def single_look_weights(drawn: Sequence[DrawnBox], photos: SavedPhotos, sizes_m: Mapping[str, float]) -> FloatArray:
+def single_look_weights(drawn: Sequence[DrawnBox], photos: SavedPhotos) -> FloatArray:
     """The weight of each drawn box (n,), as the census weights its own: 1 / looks, 0 where it does not count there."""
     if not drawn:
         return np.empty(0)
     names = tuple(dict.fromkeys(one.species for one in drawn))
-    by_photo: dict[int, list[int]] = {}
-    for number, one in enumerate(drawn):
-        by_photo.setdefault(one.photo, []).append(number)
-    frames = [_frame(photos, row, [drawn[number] for number in by_photo.get(row, ())]) for row in range(len(photos))]
-    sizes = np.array([sizes_m.get(name, np.nan) for name in names])
-    seen = observe(frames, photos.views, {name: number for number, name in enumerate(names)}, photos.footprints, sizes)
-    order = [number for row in range(len(photos)) for number in by_photo.get(row, ())]
-    weights = np.empty(len(drawn))
-    weights[order] = seen.weight
-    return weights
-
-
-def _frame(photos: SavedPhotos, row: int, drawn: Sequence[DrawnBox]) -> FrameDetections:
-    width, height = photos.size[row].tolist()
-    return FrameDetections(
-        sha256=photos.sha256[row],
-        width=width,
-        height=height,
-        boxes=np.array([one.box for one in drawn], np.float64).reshape(-1, 4),
-        scores=np.ones(len(drawn)),
-        classes=tuple(one.species for one in drawn),
-        tiles=0,
-        truncated=False,
+    rows = np.array([one.photo for one in drawn], np.int64)
+    order = np.argsort(rows, kind="stable")
+    frames = photos.with_boxes(
+        rows[order],
+        np.array([drawn[number].box for number in order.tolist()], np.float64),
+        [drawn[number].species for number in order.tolist()],
     )
+    sizes = np.array([photos.sizes_m.get(name, np.nan) for name in names])
+    numbers = {name: number for number, name in enumerate(names)}
+    weights = np.empty(len(drawn))
+    weights[order] = observe(frames, photos.views, numbers, photos.footprints, sizes).weight
+    return weights

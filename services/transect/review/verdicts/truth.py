@@ -158,7 +158,7 @@ def _searched(
                 before = np.array([added.before_reveal for added in one.added], bool)
                 _, taken = covered(marked[before], items.boxes.box[mine[known]])
                 blind.append((int(known.sum()), int(taken.sum())))
-    weights = single_look_weights(drawn, items.photos, items.photos.sizes_m)
+    weights = single_look_weights(drawn, items.photos)
     number = np.full(len(items.photos), -1, np.int64)
     number[items.searchable] = np.arange(len(items.searchable))
     missed = tuple(
