@@ -123,6 +123,8 @@ class AreaEstimate:
         factors = self._factors(expanded=False)
         if np.array_equal(factors, np.ones_like(factors)):
             return self.flown.limits
+        if self.total <= 0:
+            return 0.0, self.flown.limits[1]
         down, up = self._review_distances(self.flown.variance_of(factors), self.total)
         return self.total * math.exp(-down), self.total * math.exp(up)
 

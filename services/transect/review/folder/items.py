@@ -90,10 +90,11 @@ class ReviewItems:
         number = np.full(len(self.photos), -1, np.int64)
         number[rows] = np.arange(len(rows))
         outside = len(self.coverage.units)
+        anything = bool((boxes.unit < 0).any() or (places.unit[rows] < 0).any())
         return Population(
             bins=self.manifest.score_bins,
             groups=self.manifest.expected_groups,
-            transects=outside + 1,
+            transects=outside + 1 if anything or outside == 0 else outside,
             bin=boxes.bin,
             weight=boxes.weight,
             box_photo=number[boxes.photo],
