@@ -1,4 +1,6 @@
-"""Makes ready what the MLflow server needs: tables, bucket, accounts, grants, webhook. Safe to run at every start.
+"""Makes ready what the MLflow server and reviews need: tables, bucket, accounts, grants, webhook, a second database.
+
+Safe to run at every start.
 
 Runs once before the server, in the same image and with the keys of the stores' owners, which the server does not
 have. Each step waits for its service within a bound, does nothing when it was done before, and brings passwords,
@@ -11,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -43,6 +47,9 @@ DATABASE = "postgresql+psycopg2://"
 ARTIFACTS = "mlflow-artifacts:/"  # where the server puts the artifacts of an experiment
 ROLE = "mlflow_server"
 """The role of the server: it reads and writes rows, and can do nothing else to the database or its machine."""
+REVIEW_ROLE = "transect_review"
+"""The role of reviews, which reads and adds rows; `transect review migrate` grants it the tables that it makes."""
+REVIEW_DATABASE = "transect"
 POLICY = "transect-artifacts"
 WAIT_S = 120
 # By its name we find ours again; what people register has other names.
@@ -63,6 +70,7 @@ def main() -> None:
     make_webhook(ModelStore(DATABASE), os.environ["TRANSECT_WEBHOOK_URL"], os.environ["TRANSECT_WEBHOOK_SECRET"])
     # Last, so that the role may use every table that a step above has made.
     make_role(os.environ["TRANSECT_DATABASE_PASSWORD"])
+    make_review_database(os.environ["TRANSECT_REVIEW_PASSWORD"])
 
 
 def wait_for(service: str, attempt: Callable[[], object], *errors: type[Exception]) -> None:
@@ -141,16 +149,8 @@ def bucket_policy(bucket: str) -> dict[str, object]:
 
 def make_role(password: str) -> None:
     """Make the role of the server, or change its password; it owns nothing, and may use every table that there is."""
-    owner, database = os.environ["PGUSER"], os.environ["PGDATABASE"]
-    if owner == ROLE:
-        sys.exit(f"POSTGRES_USER={ROLE} is the name of the server's own role; choose another.")
-    role, at = sql.Identifier(ROLE), sql.Identifier(database)
     with psycopg2.connect("") as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,))
-        if cursor.fetchone() is None:
-            cursor.execute(sql.SQL("CREATE ROLE {}").format(role))
-        options = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT"
-        cursor.execute(sql.SQL(f"ALTER ROLE {{}} WITH {options} PASSWORD %s").format(role), (password,))
+        make_login(cursor, ROLE, password)
         for statement in (
             "REVOKE ALL ON DATABASE {at} FROM PUBLIC, {role}",
             "GRANT CONNECT ON DATABASE {at} TO {role}",
@@ -159,8 +159,40 @@ def make_role(password: str) -> None:
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
             "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
         ):
-            cursor.execute(sql.SQL(statement).format(at=at, role=role))
+            cursor.execute(
+                sql.SQL(statement).format(at=sql.Identifier(os.environ["PGDATABASE"]), role=sql.Identifier(ROLE))
+            )
     print(f"role {ROLE}: reads and writes rows")
+
+
+def make_review_database(password: str) -> None:
+    """Make the database of reviews and its role, or change the role's password; the tables come later."""
+    with closing(psycopg2.connect("")) as connection:
+        connection.autocommit = True  # a database is made outside of a transaction
+        with connection.cursor() as cursor:
+            make_login(cursor, REVIEW_ROLE, password)
+            at, role = sql.Identifier(REVIEW_DATABASE), sql.Identifier(REVIEW_ROLE)
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (REVIEW_DATABASE,))
+            if cursor.fetchone() is None:
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(at))
+            cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(at, role))
+            cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(at, role))
+    with closing(psycopg2.connect(dbname=REVIEW_DATABASE)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC, {}").format(role))
+        cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
+    print(f"database {REVIEW_DATABASE}: there; role {REVIEW_ROLE}: reads and adds rows of its tables")
+
+
+def make_login(cursor: Any, name: str, password: str) -> None:
+    """Make a role that may log in and owns nothing, or change its password."""
+    if os.environ["PGUSER"] == name:
+        sys.exit(f"POSTGRES_USER={name} is the name of a role of the stack; choose another.")
+    role = sql.Identifier(name)
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+    if cursor.fetchone() is None:
+        cursor.execute(sql.SQL("CREATE ROLE {}").format(role))
+    options = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT"
+    cursor.execute(sql.SQL(f"ALTER ROLE {{}} WITH {options} PASSWORD %s").format(role), (password,))
 
 
 def make_accounts(model: str) -> None:

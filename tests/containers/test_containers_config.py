@@ -69,6 +69,27 @@ def test_only_mlflow_reaches_the_stores(services: dict[str, Any]) -> None:
     assert inside == {"postgres", "minio", "mlflow-init", "mlflow"}
 
 
+def test_a_census_reaches_the_database_of_reviews_with_a_role_of_its_own(checkout: Path) -> None:
+    services = with_distinct_secrets(checkout)
+    inside = {name for name, service in services.items() if "reviews" in service["networks"]}
+    assert inside == {"postgres", "review-init", "census"}
+    told = {name: service["environment"] for name, service in services.items() if "environment" in service}
+    knows = {name for name, values in told.items() if "secret-of-TRANSECT_REVIEW_PASSWORD" in values.values()}
+    assert knows == {"mlflow-init", "census"}
+    assert told["census"]["PGUSER"] == "transect_review"
+    owners = {name for name, values in told.items() if "secret-of-POSTGRES_PASSWORD" in values.values()}
+    assert owners == {"postgres", "mlflow-init", "review-init"}
+    assert services["review-init"]["command"] == ["transect", "review", "migrate"]
+    assert services["review-init"]["image"] == services["census"]["image"]
+
+
+def with_distinct_secrets(checkout: Path) -> dict[str, Any]:
+    """The services, told secrets that name themselves."""
+    done = config(checkout, "compose.yaml", **{name: f"secret-of-{name}" for name in STACK_SECRETS})
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)["services"])
+
+
 def test_the_detector_holds_its_own_secrets_alone(services: dict[str, Any]) -> None:
     environment = services["detector"]["environment"]
     assert environment["MLFLOW_TRACKING_USERNAME"] == "detector"
@@ -117,6 +138,7 @@ def test_the_file_with_the_gpus_changes_what_a_gpu_needs_alone(
     assert {name: keys for name, keys in changed.items() if keys} == {
         "detector": {"deploy", "environment", "image", "build"},
         "census": {"deploy", "environment", "image", "build"},
+        "review-init": {"image", "build"},
         "trainer": {"deploy", "environment", "shm_size", "ulimits"},
     }
     # So they are as closed as without: the read-only root, no capabilities, the same mounts, and no device by its path.

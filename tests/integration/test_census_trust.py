@@ -16,7 +16,7 @@ from painted_surveys import CONFIG, HEIGHT, NAMES, WIDTH, Painted, counted_boxes
 from transect.census import CensusConfig, CensusResult, load_survey, run_census
 from transect.census.compare import compare
 from transect.census.saved_result import read_census
-from transect.cli.census import _print_comparison, print_counts
+from transect.cli.census.commands import _print_comparison, print_counts
 from transect.engine import DetectOptions, Detector, ValidationCounts, ValidationProfile
 from transect.errors import InputError, SurveyError
 from transect.settings import load_settings

@@ -67,6 +67,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         "MLFLOW_TRACKING_PASSWORD": f"{CANARY}11x",
         "TRANSECT_WEBHOOK_SECRET": f"{CANARY}12x",
         "TRANSECT_SWEEP_STORE": f"postgresql://ada:{CANARY}13x@db/trials",
+        "TRANSECT_REVIEW_DATABASE": f"postgresql://ada:{CANARY}22x@db/reviews",
     }
     return load_settings(environment, env_file=None)
 

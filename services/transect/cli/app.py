@@ -18,9 +18,10 @@ from typer.core import TyperGroup
 
 from transect import __version__
 from transect.api import open_detector
-from transect.cli.census import app as census_app
+from transect.cli.census.commands import app as census_app
 from transect.cli.defaults import sample_training_set
 from transect.cli.models import app as models_app
+from transect.cli.review import app as review_app
 from transect.cli.runs.history import app as runs_app
 from transect.cli.runs.transfer import export, import_
 from transect.cli.sweep import sweep
@@ -54,6 +55,7 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(census_app, name="census")
+app.add_typer(review_app, name="review")
 app.add_typer(synth_app, name="synth")
 app.add_typer(webhook_app, name="webhook")
 app.command()(sweep)

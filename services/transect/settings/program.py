@@ -61,6 +61,13 @@ class Settings(BaseModel):
         "their own. Empty: a file for each sweep under TRANSECT_HOME.",
         repr=False,
     )
+    review_database: str = Field(
+        "",
+        alias="TRANSECT_REVIEW_DATABASE",
+        description="Where the decisions of reviews are kept: postgresql://USER:PASSWORD@HOST/DATABASE, with tables "
+        "that `transect review migrate` makes. Empty: an SQLite file in the folder of each review.",
+        repr=False,
+    )
     model_name: str = Field(
         "detector", alias="TRANSECT_MODEL_NAME", description="Registered model that is trained, promoted and served."
     )

@@ -20,6 +20,12 @@ STACK_VARIABLES: tuple[StackVariable, ...] = (
     StackVariable(
         "TRANSECT_DATABASE_PASSWORD", "", "Password of mlflow_server, MLflow's role in the database.", secret=True
     ),
+    StackVariable(
+        "TRANSECT_REVIEW_PASSWORD",
+        "",
+        "Password of transect_review, which reads and adds people's decisions in the database transect.",
+        secret=True,
+    ),
     StackVariable("MINIO_ROOT_USER", "", "Access key of the object store's owner.", secret=True),
     StackVariable("MINIO_ROOT_PASSWORD", "", "Secret key of MINIO_ROOT_USER.", secret=True),
     StackVariable("TRANSECT_S3_ACCESS_KEY", "", "Access key of MLflow, for the one bucket.", secret=True),

@@ -18,7 +18,7 @@ from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.sightings import scales
 from transect.census.sightings.detect import FrameDetections, search_frames
 from transect.census.sightings.scales import TargetGsd, resampling, with_scales
-from transect.cli.census_plan import print_plan
+from transect.cli.census.plan import print_plan
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, read_manifest
 from transect.errors import InputError, SurveyError
 from transect.settings import Settings, load_settings

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transect import api
-from transect.cli.census_plan import print_plan
+from transect.cli.census.plan import print_plan
 from transect.cli.defaults import config_file
 from transect.cli.interrupt import stoppable
 from transect.errors import InputError, RegistryError
