@@ -34,7 +34,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; \
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
-.PHONY: help setup demo test test-integration test-containers test-all test-cpus check lint docs mutants reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
+.PHONY: help setup demo test test-integration test-containers test-all test-cpus referees check lint docs mutants reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
 	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-review bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
@@ -63,6 +63,9 @@ demo: setup
 # Run the unit tests, two files at a time; ARGS goes to pytest.
 test: setup
 	@$(WITH_ARGS) $(PYTEST) tests/unit
+
+# Make .venv-referees, whose readers of labelling tools judge the exports of a review (some 1 GB); the tests use it.
+referees: .venv-referees/.installed
 
 # Run the tests with real processes, MLflow, PostgreSQL, S3 and a browser.
 test-integration: setup
@@ -120,6 +123,8 @@ lock: setup
 	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt --overrides requirements/bench-overrides.in pyproject.toml --extra bench \
 		-o requirements/bench.txt
 	@$(WITH_ARGS) $(LOCK) -c requirements/dev.txt --group pyproject.toml:mutation -o requirements/mutation.txt
+	@# Not held to .venv's versions: datumaro wants an older Pillow and pyarrow.
+	@$(WITH_ARGS) $(LOCK) --group pyproject.toml:referees -o requirements/referees.txt
 	@.venv/bin/python tools/check_wheels.py
 
 # Start the stack: write secrets into .env, build, start, wait until all is healthy; GPU=1 serves on the GPU.
@@ -274,6 +279,10 @@ endef
 
 # mutmut, which runs the tests.
 .venv-mutants/.installed: requirements/mutation.txt .venv/.installed
+	$(BESIDE_VENV)
+
+# The readers of labelling tools, which judge our exports in tests.
+.venv-referees/.installed: requirements/referees.txt .venv/.installed
 	$(BESIDE_VENV)
 
 # Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.

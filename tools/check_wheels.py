@@ -20,6 +20,8 @@ LINUX, ARM, MACOS = "x86_64-manylinux_2_36", "aarch64-manylinux_2_36", "aarch64-
 LOCKS: dict[str, tuple[tuple[str, str], ...]] = {
     "dev": ((LINUX, "3.11"), (LINUX, "3.13"), (ARM, "3.13"), (MACOS, "3.12"), (MACOS, "3.13")),
     "mutation": ((LINUX, "3.11"), (LINUX, "3.13"), (ARM, "3.13"), (MACOS, "3.12"), (MACOS, "3.13")),
+    # datumaro has no wheel for Linux on arm64.
+    "referees": ((LINUX, "3.11"), (LINUX, "3.13"), (MACOS, "3.12"), (MACOS, "3.13")),
     "detector": ((LINUX, "3.13"), (ARM, "3.13")),
     "census": ((LINUX, "3.13"), (ARM, "3.13")),
     "mlflow": ((LINUX, "3.13"), (ARM, "3.13")),

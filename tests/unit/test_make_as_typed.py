@@ -137,7 +137,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         shutil.copy(ROOT / "services" / "transect" / name, folder / "services" / "transect" / name)
     for name in ("tests", "benchmarks", "requirements", "surveys"):
         (folder / name).mkdir()
-    for name in ("build", "dev", "bench", "detector-cuda", "mutation"):
+    for name in ("build", "dev", "bench", "detector-cuda", "mutation", "referees"):
         (folder / "requirements" / f"{name}.txt").touch()
     (folder / "pyproject.toml").touch()
     survey = folder / "surveys" / HOSTILE
@@ -147,7 +147,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder.chmod(0o755)
     _program(folder / "programs" / "docker", _RECORDS + _DOCKER)
     _program(folder / HOSTILE.replace("a", "python", 1) / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    for venv in (".venv", ".venv-bench", ".venv-gpu", ".venv-mutants"):
+    for venv in (".venv", ".venv-bench", ".venv-gpu", ".venv-mutants", ".venv-referees"):
         for name in ("python", "transect", "pytest", "uv", "ruff", "mypy", "lint-imports"):
             _program(folder / venv / "bin" / name, _RECORDS)
         (folder / venv / ".installed").touch()

@@ -106,13 +106,15 @@ def read_table(
     known: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
     whole_rows: bool = False,
+    whole_end: bool = False,
 ) -> tuple[TableRow, ...]:
     """The rows of a table in order. `known` are all columns that it may have, empty for any; `aliases` other names.
 
-    With `whole_rows` a row must have a cell for each column; else missing ones are empty. Raises `failure`, naming
-    file and line, for a file that is no table, a missing, duplicate or unknown column, and cells without a column.
+    With `whole_rows` a row must have a cell for each column; else missing ones are empty. `whole_end` asks the same of
+    a last row that no line end follows: a file that is written in part ends so. Raises `failure`, naming file and line,
+    for a file that is no table, a missing, duplicate or unknown column, and cells without a column.
     """
-    text = _text(path, failure)
+    text = read_text(path, failure)
     first, _, rest = text.partition("\n")
     marker = re.fullmatch(r'"?sep=(.)"?[,;\t]*\r?', first, re.IGNORECASE)
     skipped = 1 if marker else 0
@@ -121,13 +123,15 @@ def read_table(
     separator = marker[1] if marker else max(_SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, columns = list[TableRow](), list[str]()
+    lines = text.count("\n") + 1 + skipped
     try:
         for cells in reader:
             line, values = reader.line_num + skipped, [_bare(cell) for cell in cells]
             if not any(values):
                 continue
             if columns:
-                named = _named(f"{path} line {line}", columns, values, failure, whole=whole_rows)
+                last = whole_end and line == lines and not text.endswith("\n")
+                named = _named(f"{path} line {line}", columns, values, failure, whole=whole_rows or last)
                 rows.append(TableRow(path, line, named, separator, failure))
             else:
                 columns = [(aliases or {}).get(value.lower(), value.lower()) for value in values]
@@ -185,7 +189,11 @@ def _check_columns(
         raise failure(f"{where} has an unknown column {unknown[0]!r}{meant}")
 
 
-def _text(path: Path, failure: type[InputError]) -> str:
+def read_text(path: Path, failure: type[InputError]) -> str:
+    """The text of a file in any encoding that read_table knows, with `\\n` alone at the ends of lines.
+
+    Raises `failure` for a file that is missing or no text.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

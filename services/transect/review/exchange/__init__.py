@@ -1,0 +1,1 @@
+"""What a reviewer gets, and gives back: pictures, tables, and the formats of labelling tools."""

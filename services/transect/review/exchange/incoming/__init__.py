@@ -1,0 +1,1 @@
+"""Into a review: tables that people filled in and exports of labelling tools."""

@@ -1,0 +1,1 @@
+"""Out of a review: folders for people and files for labelling tools."""
