@@ -21,7 +21,7 @@ from transect.api import open_detector
 from transect.cli.census.commands import app as census_app
 from transect.cli.defaults import sample_training_set
 from transect.cli.models import app as models_app
-from transect.cli.review import app as review_app
+from transect.cli.review.commands import app as review_app
 from transect.cli.runs.history import app as runs_app
 from transect.cli.runs.transfer import export, import_
 from transect.cli.sweep import sweep

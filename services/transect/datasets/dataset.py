@@ -1,8 +1,9 @@
 """Load a training set: resolve and validate a data.yaml before a training starts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -40,7 +41,8 @@ class Dataset:
 
     `path` is the data.yaml. `splits` always has train, val and test; if the file has no test split,
     test is val and `test_is_val` is true. `remarks` are sentences on files that were left out, found in
-    another place, or treated as empty ground.
+    another place, or treated as empty ground. `review` is from which review of a census `transect review dataset` made
+    the set; empty for others.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Dataset:
     splits: dict[SplitName, Split]
     test_is_val: bool
     remarks: tuple[str, ...] = ()
+    review: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def name(self) -> str:
@@ -94,7 +97,14 @@ def load_dataset(data_yaml: Path) -> Dataset:
         {"train": train, "val": val, "test": test},
         test.images == val.images,
         tuple(remarks),
+        _review(document),
     )
+
+
+def _review(document: YamlMapping) -> dict[str, str]:
+    """The origin that `transect review dataset` writes."""
+    given = document.get("review")
+    return {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
 
 
 def _read(path: Path) -> YamlMapping:

@@ -36,6 +36,7 @@ def run_tags(plan: Plan, provenance: Provenance) -> dict[str, str]:
         "transect.weights_sha256": plan.weights.sha256,
         "transect.weights_reason": plan.weights.sentence,
         "transect.dataset_digest": plan.digest,
+        **{f"transect.dataset_review_{key}": value for key, value in plan.dataset.review.items()},
         **{f"version.{name}": text for name, text in provenance.versions.items()},
         **plan.recipe.tags,
     }

@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from transect.census.estimates.estimate import METHODS
-from transect.cli import census
+from transect.cli.census import commands as census
 
 Run = Callable[..., tuple[int, str, str]]
 

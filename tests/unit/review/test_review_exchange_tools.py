@@ -44,10 +44,7 @@ def exported(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[E
 
 def said(found: DecisionFile, sample: Sample) -> dict[int, str]:
     """The verdicts by the number of the box in BOXES, with the species where one is named."""
-    return {
-        sample.keys.index(one.box_key): f"{one.verdict} {one.species}".strip()
-        for one in found.decisions
-    }
+    return {sample.keys.index(one.box_key): f"{one.verdict} {one.species}".strip() for one in found.decisions}
 
 
 def coco(sample: Sample, exported: dict[ExportFormat, str], tmp_path: Path, change: Change, **how: Any) -> DecisionFile:
@@ -235,9 +232,7 @@ def test_a_file_that_does_not_name_its_batch_rejects_nothing_of_another(
     sample: Sample, exported: dict[ExportFormat, str], tmp_path: Path
 ) -> None:
     second = HandedOut(boxes={sample.keys[1]: "sample"})
-    known = dataclasses.replace(
-        sample.known, batches={1: HandedOut(boxes={sample.keys[0]: "sample"}), 2: second}
-    )
+    known = dataclasses.replace(sample.known, batches={1: HandedOut(boxes={sample.keys[0]: "sample"}), 2: second})
     two = dataclasses.replace(sample, known=known)
 
     def change(document: Json) -> None:

@@ -1,4 +1,4 @@
-"""Lineage of a model version: the run that made it, and the censuses that used it."""
+"""Lineage of a model version: the run that made it, the censuses that used it, and the reviews of those."""
 
 from collections.abc import Mapping
 
@@ -12,6 +12,7 @@ from transect.registry.client.names import (
     TAG_COMMIT,
     TAG_DATASET_DIGEST,
     TAG_MODEL_RUN,
+    TAG_REVIEWED_CENSUS,
     TAG_SHA256,
 )
 from transect.registry.client.queries import FORBIDDEN, all_versions, none_if_missing, run_or_none
@@ -51,6 +52,10 @@ def run_lineage(registry: Registry, row: RunRow) -> dict[str, str]:
         for version in rows:
             if version.run_id == row.run_id:
                 lineage[f"{name} version {version.version}"] = ", ".join(version.aliases) or "no alias"
+        if (reviewed := row.tags.get(TAG_REVIEWED_CENSUS)) is not None:
+            lineage |= _censuses(registry, f"tags.`{TAG_CENSUS_RUN}` = '{reviewed}'")
+        elif (census := row.tags.get(TAG_CENSUS_RUN)) is not None:
+            lineage |= _censuses(registry, f"tags.`{TAG_REVIEWED_CENSUS}` = '{census}'")
         if (trained := row.tags.get(TAG_MODEL_RUN)) is not None:
             return lineage | {
                 "model trained by": _describe_run(registry, run_or_none(registry.client, trained), trained)
@@ -66,6 +71,11 @@ def _origin(tags: Mapping[str, str]) -> dict[str, str]:
         found["commit"] = f"{commit}{' with local changes' if tags.get(_DIRTY) == 'true' else ''}"
     if parent := tags.get("transect.parent_run") or tags.get("mlflow.parentRunId"):
         found["parent run"] = parent
+    if review := tags.get("transect.dataset_review_id"):
+        found["dataset from review"] = (
+            f"{review} of {tags.get('transect.dataset_review_survey', 'a survey')}, census "
+            f"{tags.get('transect.dataset_review_census_run', 'not known')}"
+        )
     for tag, label in (("transect.reproduces", "reproduces run"), ("transect.reproduced_by", "reproduced by run")):
         if run_id := tags.get(tag):
             found[label] = run_id
@@ -92,7 +102,12 @@ def _censuses(registry: Registry, search: str) -> dict[str, str]:
         return {}
     runs = registry.client.search_runs([experiment.experiment_id], search, max_results=_MOST)
     return {
-        f"census {run.data.tags.get(TAG_CENSUS_RUN, run.info.run_id)}": f"{run.info.run_name} (run {run.info.run_id})"
-        for run in runs
-        if run.info.status == "FINISHED"
+        _label(run): f"{run.info.run_name} (run {run.info.run_id})" for run in runs if run.info.status == "FINISHED"
     }
+
+
+def _label(run: Run) -> str:
+    tags = run.data.tags
+    if (reviewed := tags.get(TAG_REVIEWED_CENSUS)) is not None:
+        return f"review {run.info.run_id} of census {reviewed}"
+    return f"census {tags.get(TAG_CENSUS_RUN, run.info.run_id)}"

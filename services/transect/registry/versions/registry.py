@@ -25,6 +25,8 @@ from transect.registry.client.names import (
     TAG_CENSUS_RUN,
     TAG_MODEL_VERSION,
     TAG_NOTE,
+    TAG_REVIEW_RUN,
+    TAG_REVIEWED_CENSUS,
     TAG_SHA256,
 )
 from transect.registry.client.queries import all_versions, none_if_missing
@@ -175,7 +177,8 @@ class Registry:
 
         A finished run of the same census (its tag transect.census_run) with the same results (transect.census_results)
         is not logged again, and one that was cut off is completed. Another RUNNING run of the census, left by a killed
-        process, is marked KILLED. A run that could not be logged completely is marked FAILED. Raises RegistryError;
+        process, is marked KILLED. A review of a census is logged in the same way, and named in the run of its census
+        (transect.review_run_id). A run that could not be logged completely is marked FAILED. Raises RegistryError;
         the results on disk stay unchanged.
         """
         experiment = self.experiment(CENSUS_EXPERIMENT)
@@ -189,7 +192,12 @@ class Registry:
             if found is None:
                 tags = values_without_secrets({**run.tags, **_model_links(run.params)})
                 found = self.client.create_run(experiment, run_name=run.name, tags=tags)
-            return complete_run(self.client, found, params=run.params, metrics=run.metrics, artifacts=run.artifacts)
+            run_id = complete_run(self.client, found, params=run.params, metrics=run.metrics, artifacts=run.artifacts)
+            if (reviewed := run.tags.get(TAG_REVIEWED_CENSUS)) is not None:
+                census = find_same_run(self.client, experiment, {TAG_CENSUS_RUN: reviewed})
+                if census is not None:
+                    self.client.set_tag(census.info.run_id, TAG_REVIEW_RUN, run_id)
+            return run_id
 
     def _create_experiment(self, name: str) -> str:
         location = None

@@ -17,8 +17,8 @@ class Population:
     """All boxes (n,) and photos (P,) of the flown ground, in bins and groups.
 
     `weight` is a box's single-look weight; `box_photo` the photo's number; `box_transect` and `photo_transect` are
-    numbers of transects, the last of `transects` being the ground outside of them where something lies there. `box_rank` and `photo_rank` give the
-    random order.
+    numbers of transects, the last of `transects` being the ground outside of them where something lies there.
+    `box_rank` and `photo_rank` give the random order.
     """
 
     bins: tuple[ScoreBin, ...]

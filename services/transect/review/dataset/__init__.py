@@ -1,0 +1,1 @@
+"""A training set from what people decided."""
