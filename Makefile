@@ -35,7 +35,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test test-integration test-containers test-all test-cpus referees check lint docs mutants reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-review bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-review bench-review-real bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
 help:
@@ -226,6 +226,10 @@ bench-differences: setup
 # How often the limits of a count that people checked hold the truth, beside other uses of their time; ARGS=--markdown
 bench-review: setup
 	@$(WITH_ARGS) .venv/bin/python -m benchmarks.review
+
+# Whether an hour of review mends the count of a detector that does not fit: real photos; SEEDS=20, MODEL=package
+bench-review-real: setup
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.review_real $${SEEDS:+--seeds "$$SEEDS"} $${MODEL:+--package "$$MODEL"}
 
 # Whether each animal is counted once: walking herds, overlapping photos, errors of position; SEEDS=20, ARGS=--markdown
 bench-unique: setup

@@ -347,7 +347,7 @@ def main() -> int:
     arguments = parser.parse_args()
     work = arguments.work / "transfer"
     work.mkdir(parents=True, exist_ok=True)
-    package = arguments.package or _own_package(work)
+    package = arguments.package or own_package(work)
     results: dict[str, tuple[list[Survey], list[Survey]]] = {}
     lines = [line for line in LINES if arguments.only is None or line.name in arguments.only]
     with Detector.open(package) as opened:
@@ -397,7 +397,7 @@ def _known(manifest: PackageManifest) -> Table:
     return Table(("validation", "recall", "factor (CV), empty ground known", "alarms on empty ground"), tuple(rows))
 
 
-def _own_package(work: Path) -> Path:
+def own_package(work: Path) -> Path:
     """A model trained as `make demo` trains its own, but judged on five times as many pictures; kept in `work`."""
     from transect.training import TrainRequest, train
 

@@ -40,6 +40,7 @@ TAKES: dict[str, dict[str, str]] = {
     "bench-overload": {"SECONDS": "--seconds", "ARGS": ""},
     "bench-unique": {"SEEDS": "--seeds", "ARGS": ""},
     "bench-accuracy": {"SEEDS": "--seeds", "MODEL": "--package", "ARGS": ""},
+    "bench-review-real": {"SEEDS": "--seeds", "MODEL": "--package", "ARGS": ""},
     "bench-transfer": {"SEEDS": "--seeds", "FRAMES": "--frames", "LINE": "--only", "MODEL": "--package", "ARGS": ""},
     "bench-tracking": {"ROUNDS": "--rounds", "ARGS": ""},
     "bench-gpu-file": {"FILE": "--bundle", "ARGS": ""},

@@ -67,6 +67,19 @@ def perfect_sightings(plan: SurveyPlan) -> PerfectSightings:
     )
 
 
+def boxes_by_photo(plan: SurveyPlan) -> dict[str, tuple[FloatArray, tuple[str, ...]]]:
+    """By a photo's name in the survey, the boxes (n, 4) of the animals in it, and their species."""
+    found = perfect_sightings(plan)
+    order = np.searchsorted(found.frame, np.arange(len(plan.flight.shots) + 1))
+    return {
+        f"{shot.transect}/{shot.name}.jpg": (
+            found.box_px[low:high],
+            tuple(SPECIES[number].name for number in found.species[low:high].tolist()),
+        )
+        for shot, low, high in zip(plan.flight.shots, order[:-1].tolist(), order[1:].tolist(), strict=True)
+    }
+
+
 def _bodies(plan: SurveyPlan) -> tuple[FloatArray, FloatArray, IntArray]:
     """Half length and half width in metres and the class number of each animal."""
     animals = plan.scene.animals
