@@ -35,7 +35,7 @@ AS_PIP = index=$$(.venv/bin/python -m pip config get global.index-url 2>/dev/nul
 	[ -z "$${PIP_CERT:-}" ] || export SSL_CERT_FILE=$${SSL_CERT_FILE:-$$PIP_CERT}
 
 .PHONY: help setup demo test test-integration test-containers test-all test-cpus referees check lint docs mutants reference lock up observe down ps logs train sweep reproduce sync promote rollback models census ui sample bench \
-	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-review bench-review-real bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
+	bench-census bench-serve bench-swap bench-overload bench-intervals bench-factor bench-ground bench-differences bench-review bench-review-real bench-review-scale bench-scale bench-unique bench-accuracy bench-transfer bench-tracking bench-gpu bench-gpu-file starter clean
 
 # Say what there is.
 help:
@@ -230,6 +230,10 @@ bench-review: setup
 # Whether an hour of review mends the count of a detector that does not fit: real photos; SEEDS=20, MODEL=package
 bench-review-real: setup
 	@$(WITH_ARGS) .venv/bin/python -m benchmarks.review_real $${SEEDS:+--seeds "$$SEEDS"} $${MODEL:+--package "$$MODEL"}
+
+# How a review grows up to 100,000 photos with a million boxes: start, plan, estimate; ARGS="--photos 1000 --markdown"
+bench-review-scale: setup
+	@$(WITH_ARGS) .venv/bin/python -m benchmarks.review_scale
 
 # Whether each animal is counted once: walking herds, overlapping photos, errors of position; SEEDS=20, ARGS=--markdown
 bench-unique: setup

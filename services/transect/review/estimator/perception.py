@@ -45,7 +45,8 @@ def perception(photos: Sequence[tuple[int, int]]) -> Perception | None:
     shown, found = rows.sum(axis=0)
     se = float(np.std(sums[:, 1] / sums[:, 0], ddof=1)) if len(rows) > 1 else 0.0
     # With one photo, or with nothing missed, the bootstrap has no spread; that of so many trials is the least there is.
-    share = float(found / shown)
+    # A reader who found none may still find some: one of so many and two more.
+    share = float(found / shown) if found else 1 / (float(shown) + 2)
     least = float(np.sqrt((found + 1) * (shown - found + 1) / (shown + 2) ** 2 / (shown + 3)))
     return Perception(share, max(se, least), int(found), int(shown), len(photos))
 
