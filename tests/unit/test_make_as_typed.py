@@ -47,7 +47,18 @@ TAKES: dict[str, dict[str, str]] = {
     "ui": {"PORT": "--port", "STORE": "{}/mlflow.db"},
     **{
         f"bench{name}": {"ARGS": ""}
-        for name in ("", "-swap", "-intervals", "-factor", "-ground", "-differences", "-review", "-review-scale", "-scale", "-gpu")
+        for name in (
+            "",
+            "-swap",
+            "-intervals",
+            "-factor",
+            "-ground",
+            "-differences",
+            "-review",
+            "-review-scale",
+            "-scale",
+            "-gpu",
+        )
     },
     **{
         name: {"ARGS": ""}
