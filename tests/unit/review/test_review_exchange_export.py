@@ -2,8 +2,11 @@
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from PIL import Image
 
 from review_batches import BLIND, CROPS, ONE, OTHER, Sample, make_sample
 from transect.errors import ImageError, InputError
-from transect.imagery import decode_image
+from transect.files import atomic_write
+from transect.imagery import Raster, decode_image, open_raster
 from transect.review.exchange.batch import HandedOut, copy_names, names_with_boxes
+from transect.review.exchange.outgoing import export, picture_files
 from transect.review.exchange.outgoing.export import EXPORT_FORMATS, ExportFormat, export_batch
 from transect.review.exchange.outgoing.pictures import bar_length
 from transect.review.exchange.terms import COLUMNS
@@ -147,6 +152,84 @@ def test_a_folder_with_anything_else_is_left_alone(sample: Sample, tmp_path: Pat
     export_batch(sample.batch, tmp_path / "out", "csv", max_pixels=None)
     with pytest.raises(InputError, match="holds no earlier export of batch 2 as csv"):
         export_batch(dataclasses.replace(sample.batch, batch=2), tmp_path / "out", "csv", max_pixels=None)
+
+
+@pytest.mark.parametrize("kind", ["files", "coco"])
+def test_a_killed_export_is_known_and_goes_on_where_it_ended(
+    sample: Sample, tmp_path: Path, kind: ExportFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_batch(sample.batch, tmp_path / "whole", kind, max_pixels=None)
+    whole = contents(tmp_path / "whole")
+    pictures = [name for name in whole if name.endswith((".jpg", ".png"))]
+
+    class KilledError(Exception):
+        pass
+
+    for end in range(len(whole)):
+        folder = tmp_path / f"part {end}"
+        written: list[str] = []
+
+        def dies(path: Path, content: str | bytes, written: list[str] = written, end: int = end) -> None:
+            if len(written) == end:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.with_name(f".{path.stem}.abcdefgh.part{path.suffix}").write_bytes(b"half")
+                raise KilledError
+            written.append(path.name)
+            atomic_write(path, content)
+
+        for module in (export, picture_files):
+            monkeypatch.setattr(module, "atomic_write", dies)
+        with pytest.raises(KilledError):
+            export_batch(sample.batch, folder, kind, max_pixels=None)
+        assert not folder.joinpath("batch.json").exists()
+        left = {name: folder.joinpath(name).stat().st_mtime_ns for name in pictures if folder.joinpath(name).exists()}
+        for module in (export, picture_files):
+            monkeypatch.setattr(module, "atomic_write", atomic_write)
+        export_batch(sample.batch, folder, kind, max_pixels=None)
+        assert contents(folder) == whole
+        # What was there stays.
+        assert {name: folder.joinpath(name).stat().st_mtime_ns for name in left} == left
+
+
+def test_another_batch_never_mends_an_unfinished_folder(sample: Sample, tmp_path: Path) -> None:
+    export_batch(sample.batch, tmp_path, "csv", max_pixels=None)
+    tmp_path.joinpath("batch.json").rename(tmp_path / "unfinished.json")
+    with pytest.raises(InputError, match="holds no earlier export of batch 1 as files"):
+        export_batch(sample.batch, tmp_path, "files", max_pixels=None)
+    fewer = dataclasses.replace(sample.batch, boxes=sample.batch.boxes[1:])
+    with pytest.raises(InputError, match="holds no earlier export of batch 1 as csv"):
+        export_batch(fewer, tmp_path, "csv", max_pixels=None)
+    tmp_path.joinpath("decisions.csv").unlink()
+    assert export_batch(sample.batch, tmp_path, "csv", max_pixels=None).files == ("batch.json", "decisions.csv")
+    assert sorted(contents(tmp_path)) == ["batch.json", "decisions.csv"]
+
+
+def test_each_photo_is_decoded_once(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counted(path: Path, **how: Any) -> Raster:
+        opened.append(path.name)
+        return open_raster(path, **how)
+
+    monkeypatch.setattr(picture_files, "open_raster", counted)
+    export_batch(sample.batch, tmp_path, "files", max_pixels=None)
+    assert sorted(opened) == ["a ü.jpg", "a ü.jpg", "b & c.png", "big.jpg"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: str | bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(picture_files, "atomic_write", full)
+    with pytest.raises(InputError) as caught:
+        export_batch(sample.batch, tmp_path, "files", max_pixels=None)
+    first = tmp_path / "crops" / f"0001_{sample.keys[0][:8]}.jpg"
+    assert str(caught.value) == (
+        f"The export cannot be written to {tmp_path} ({first}): No space left on device. Mend that "
+        "and run the same command again, which goes on from there, or name another folder."
+    )
 
 
 def test_decisions_that_were_filled_in_are_not_written_over(sample: Sample, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_boxes_without_keys_are_found_by_photo_and_place(
 
 
 def test_datumaro_drops_suffixes_and_photos_are_found_by_path_alone(sample: Sample) -> None:
-    named = sample.known.photo_named
+    named = sample.known.photo_copied
     assert named("T1/a ü") == sample.photos[ONE]
     assert named("T2\\a ü.jpg") == sample.photos[OTHER]
     assert named("/data/x/photos/T1/a ü.jpg") == sample.photos[ONE]

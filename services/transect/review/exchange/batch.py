@@ -86,20 +86,24 @@ class HandedOut:
     """The record of a batch, for the import of what comes back.
 
     `boxes` says how each box was drawn, by its key; `searches` the same of each photo, by its hash; `shown` lists the
-    boxes that a photo which is searched with its boxes shows, by its hash.
+    boxes that a photo which is searched with its boxes shows, by its hash; `copies` is the name of each photo's copy
+    below `photos/`, by its hash.
     """
 
     boxes: Mapping[str, Drawn] = field(default_factory=lambda: MappingProxyType({}))
     searches: Mapping[str, HandedPhoto] = field(default_factory=lambda: MappingProxyType({}))
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    copies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(cls, batch: ReviewBatch) -> Self:
         """The record of `batch`."""
+        copies = copy_names([one.image for one in batch.items])
         return cls(
             boxes={one.box_key: one.drawn for one in batch.boxes},
             searches={one.photo_sha256: HandedPhoto(one.blind, one.drawn) for one in batch.photos},
             shown={one.photo_sha256: tuple(box.box_key for box in one.boxes) for one in batch.photos if not one.blind},
+            copies={one.photo_sha256: copies[one.image] for one in batch.items},
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -108,6 +112,7 @@ class HandedOut:
             "boxes": dict(self.boxes),
             "searches": {key: {"blind": one.blind, "drawn": one.drawn} for key, one in self.searches.items()},
             "shown": {key: list(keys) for key, keys in self.shown.items()},
+            "copies": dict(self.copies),
         }
 
     @classmethod
@@ -117,6 +122,7 @@ class HandedOut:
             boxes=dict(value["boxes"]),
             searches={key: HandedPhoto(one["blind"], one["drawn"]) for key, one in value["searches"].items()},
             shown={key: tuple(keys) for key, keys in value["shown"].items()},
+            copies=dict(value["copies"]),
         )
 
 

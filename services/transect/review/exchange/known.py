@@ -2,23 +2,25 @@
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from transect.errors import InputError
+from transect.files import sha256_file
 from transect.review.decisions.decision import Decision, Drawn, PhotoSearch, PixelBox
-from transect.review.exchange.batch import HandedOut, copy_names
+from transect.review.exchange.batch import HandedOut
 from transect.review.exchange.terms import PHOTOS
 
 # Any fixed value does; it keeps our identifiers apart from those of others.
 _NAMESPACE = uuid.UUID("6f0c1c2e-5d0b-5c58-9a4e-2f7c9f8c1c11")
 # Tools round to a hundredth of a pixel, and a hand ends at the last pixel's far side.
 _BEYOND_PX = 1.0
-# SHA-256 in hexadecimal digits.
-_KEY_LENGTH = 64
+KEY_LENGTH = 64
+"""SHA-256 in hexadecimal digits."""
 _Made = TypeVar("_Made", Decision, PhotoSearch)
 
 
@@ -34,11 +36,15 @@ class KnownBox:
 
 @dataclass(frozen=True)
 class KnownPhoto:
-    """A photo of the population: its name in the survey, and its size in pixels as it is seen."""
+    """A photo of the population: its name in the survey, and its size in pixels as it is seen.
+
+    `path` is its file, if that is at hand: a photo that changed since the census is then noticed.
+    """
 
     image: str
     width: int
     height: int
+    path: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +58,23 @@ class KnownItems:
     batches: Mapping[int, HandedOut] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
-    def _by_name(self) -> dict[str, str]:
-        copies = copy_names([one.image for one in self.photos.values()])
-        names = {copies[one.image]: key for key, one in self.photos.items()}
-        return names | {one.image: key for key, one in self.photos.items()}
+    def _by_image(self) -> dict[str, str]:
+        return {one.image: key for key, one in self.photos.items()}
+
+    @cached_property
+    def _by_copy(self) -> dict[str, str | None]:
+        return _unique((name, key) for batch in self.batches.values() for key, name in batch.copies.items())
 
     @cached_property
     def _by_stem(self) -> dict[str, str | None]:
-        """By the name without suffix, which datumaro drops; None where two photos share it."""
-        stems: dict[str, str | None] = {}
-        for name, photo in self._by_name.items():
-            stem = _stem(name)
-            stems[stem] = photo if stems.get(stem, photo) == photo else None
-        return stems
+        """By the name without suffix, which datumaro drops."""
+        names = (*((name, key) for name, key in self._by_copy.items() if key), *self._by_image.items())
+        return _unique((_stem(name), key) for name, key in names)
+
+    @cached_property
+    def _unchanged(self) -> set[str]:
+        """The photos that were found unchanged."""
+        return set()
 
     @cached_property
     def _shown(self) -> dict[int, dict[str, tuple[str, ...]]]:
@@ -82,17 +92,52 @@ class KnownItems:
         return self._shown[batch].get(photo_sha256, ())
 
     def photo_named(self, name: str) -> str | None:
-        """The hash of the photo with this relative name, or with a path that ends in `photos/` and this name.
+        """The hash of the photo with this name in the survey; None for none."""
+        return self._by_image.get(name)
 
-        The base name alone is never enough: folders share them.
+    def photo_copied(self, name: str) -> str | None:
+        """The hash of the photo whose copy has this relative name, or a path that ends in `photos/` and this name.
+
+        The base name alone is never enough: folders share them. A photo that was not copied is found by its own name.
+        None for an unknown name, and for one that two photos had in different batches.
         """
         parts = name.replace("\\", "/").removeprefix("./").split("/")
         below = [parts, *(parts[index + 1 :] for index, part in enumerate(parts[:-1]) if part == PHOTOS)]
         names = ["/".join(one) for one in below]
-        for one in names:
-            if one in self._by_name:
-                return self._by_name[one]
-        return next((found for one in names if (found := self._by_stem.get(one)) is not None), None)
+        for named in (self._by_copy, self._by_image, self._by_stem):
+            for one in names:
+                if one in named:
+                    return named[one]
+        return None
+
+    def check_unchanged(self, photo_sha256: str, where: str) -> None:
+        """Raise InputError where the photo's file is at hand and has changed since the census."""
+        photo = self.photos[photo_sha256]
+        if photo.path is None or photo_sha256 in self._unchanged:
+            return
+        try:
+            found = sha256_file(photo.path)
+        except OSError:
+            # Photos may lie on a disk that is elsewhere by now; what was decided holds for what was handed out.
+            return
+        if found != photo_sha256:
+            raise InputError(
+                f"{where} decides on {photo.image}, whose file {photo.path} has changed since the census; put "
+                "the photo of the census back."
+            )
+        self._unchanged.add(photo_sha256)
+
+    def unknown_photo(self, photo_sha256: str, name: str, where: str) -> InputError:
+        """Why the photo with this hash, or else this name, cannot be taken."""
+        here = self.photo_named(name) or self.photo_copied(name)
+        if photo_sha256 and here:
+            return InputError(
+                f"{where}: {name} has changed: the file is of the photo {photo_sha256[:12]!r}, and the review stands "
+                f"on {here[:12]!r}; export the review anew."
+            )
+        return InputError(
+            f"{where}: {name or photo_sha256[:12]!r} is no photo of this review; it is of another census."
+        )
 
     def species_named(self, name: str, where: str) -> str:
         """The species as the review writes it. Raises InputError for an unknown one."""
@@ -111,7 +156,11 @@ class KnownItems:
         """What an unknown key tells, as the end of a sentence."""
         if key in self.photos or key in self.boxes:
             return "'s boxes but a photo" if key in self.photos else "'s photos but a box"
-        return "; it is of another census" if len(key) == _KEY_LENGTH else "; it was cut off or changed"
+        return (
+            "; it is of another census, or its photo has changed since"
+            if len(key) == KEY_LENGTH
+            else "; it was cut off or changed"
+        )
 
     def drawn_box(self, key: str) -> Drawn:
         """How a box was drawn: by chance where any batch says so."""
@@ -170,6 +219,14 @@ def listed(names: tuple[str, ...]) -> str:
 
 def _corners(box: PixelBox) -> str:
     return ", ".join(f"{value:g}" if not math.isfinite(value) else f"{round(value, 2):g}" for value in box)
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    """The photo of each name; None where two share it."""
+    found: dict[str, str | None] = {}
+    for name, photo in pairs:
+        found[name] = photo if found.get(name, photo) == photo else None
+    return found
 
 
 def _stem(name: str) -> str:

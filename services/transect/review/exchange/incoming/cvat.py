@@ -98,6 +98,7 @@ def cvat_photos(text: str, source: Source) -> list[MarkedPhoto]:
 
 
 def _tool_image(image: _Image, source: Source) -> ToolImage:
+    known = source.known
     marks = tuple(
         Mark(
             where=f"{source.path} line {box.line}",
@@ -114,7 +115,7 @@ def _tool_image(image: _Image, source: Source) -> ToolImage:
         where=f"{source.path} line {image.line}",
         name=image.facts.get("name", ""),
         photo_sha256="",
-        hashes=[],
+        hashes=[known.boxes[mark.box_key].photo_sha256 for mark in marks if mark.box_key in known.boxes],
         width=image.facts.get("width"),
         height=image.facts.get("height"),
         done=image.done or len(marks) < len(image.boxes),

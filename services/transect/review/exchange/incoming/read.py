@@ -108,6 +108,8 @@ def _decided(
             )
         seen[place] = photo.where
         found = decide(photo, known)
+        if found.decisions or found.search is not None:
+            known.check_unchanged(photo.photo_sha256, photo.where)
         counts.update(found.remarks)
         decisions.extend(found.decisions)
         searches.extend([found.search] if found.search is not None else [])

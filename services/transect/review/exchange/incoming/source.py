@@ -33,9 +33,9 @@ class Source:
         """The hash of the photo, by the hash in the file or else by its name. Raises InputError for an unknown one."""
         if photo_sha256 in self.known.photos:
             return photo_sha256
-        found = self.known.photo_named(name)
+        found = self.known.photo_copied(name)
         if found is None or photo_sha256:
-            raise InputError(f"{where}: {name or photo_sha256!r} is no photo of this review; it is of another census.")
+            raise self.known.unknown_photo(photo_sha256, name, where)
         return found
 
     def check_size(self, photo_sha256: str, width: object, height: object, where: str) -> None:
@@ -120,7 +120,7 @@ def marked_photos(source: Source, images: Sequence[ToolImage], named: Sequence[o
     photos = []
     for image in images:
         own, most = image.photo_sha256, Counter(one for one in image.hashes if one).most_common(1)
-        if not own and most and source.known.photo_named(image.name) is None:
+        if not own and most and source.known.photo_copied(image.name) is None:
             own = most[0][0]
         photo = source.photo(own, image.name, image.where)
         source.check_size(photo, image.width, image.height, image.where)

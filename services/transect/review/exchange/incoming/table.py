@@ -11,7 +11,7 @@ from transect.census.outputs.writers import unescape_formula
 from transect.errors import InputError
 from transect.review.decisions.decision import AddedBox, Decision, Drawn, PhotoSearch, PixelBox
 from transect.review.exchange.incoming.marks import set_verdict
-from transect.review.exchange.known import KnownItems, decision_uuid, listed
+from transect.review.exchange.known import KEY_LENGTH, KnownItems, decision_uuid, listed
 from transect.review.exchange.terms import COLUMNS
 
 _ITEMS = ("box", "photo", "added")
@@ -116,6 +116,7 @@ def _decisions(
             if new:
                 raise line.row.problem("verdict", "the row names a new species; write the verdict species too")
             continue
+        known.check_unchanged(box.photo_sha256, where)
         species = known.species_named(new, where) if new else ""
         if verdict == "species" and not new:
             raise line.row.problem("new_species", "the verdict species needs the species that it is")
@@ -158,6 +159,7 @@ def _searches(
             )
         if not verdict:
             continue
+        known.check_unchanged(photo, line.where)
         person, handed = _reviewer(line, reviewer), _handed(known, photo)
         _check_once(seen, (photo, person), line)
         found[photo, person] = PhotoSearch(
@@ -236,6 +238,8 @@ def _photo(line: _Line, known: KnownItems) -> str:
     if key or not added:
         key = _key(line)
         if key not in known.photos:
+            if known.photo_named(image) is not None and key not in known.boxes and len(key) == KEY_LENGTH:
+                raise known.unknown_photo(key, image, line.where)
             raise line.row.problem("key", f"the photo {key[:12]!r} is none of this review{known.why_not(key)}")
         _check_in_place(line, known.photos[key].image, "")
         return key
