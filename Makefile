@@ -265,13 +265,18 @@ bench-gpu: $(if $(findstring --rehearse,$(value ARGS)),setup,.venv-gpu/.installe
 bench-gpu-file: setup
 	@$(WITH_ARGS) .venv/bin/python -m benchmarks.gpu --bundle "$${FILE:-runs/bench/gpu.py}"
 
-# Makes the virtual environment of a target with what its first prerequisite lists, and the packages of .venv beside.
+# Makes the virtual environment of a target with what its first prerequisite lists.
 # Without dependencies: the lists are whole, and that of the benchmarks lacks opencv-python on purpose.
-define BESIDE_VENV
+define OWN_VENV
 @.venv/bin/python -m venv --clear --without-pip $(@D)
 	@$(AS_PIP); \
 	.venv/bin/python tools/install.py .venv/bin/uv pip install --python $(@D)/bin/python --require-hashes --no-deps \
 		--requirement $<
+endef
+
+# The same, and the packages of .venv beside.
+define BESIDE_VENV
+$(OWN_VENV)
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
 	echo "import site; site.addsitedir('$$(packages .venv)')" > "$$(packages $(@D))/beside.pth"
 	@touch $@
@@ -289,9 +294,10 @@ endef
 .venv-mutants/.installed: requirements/mutation.txt .venv/.installed
 	$(BESIDE_VENV)
 
-# The readers of labelling tools, which judge our exports in tests.
+# The readers of labelling tools, which judge our exports in tests: datumaro wants an older Pillow and pyarrow than .venv has.
 .venv-referees/.installed: requirements/referees.txt .venv/.installed
-	$(BESIDE_VENV)
+	$(OWN_VENV)
+	@touch $@
 
 # Train the starter weights again, from scratch (one to two hours on two CPU cores); see their model card.
 starter: setup
