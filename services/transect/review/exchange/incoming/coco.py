@@ -6,7 +6,7 @@ from typing import Any
 from transect.errors import InputError
 from transect.review.decisions.decision import PixelBox
 from transect.review.exchange.incoming.marks import Mark, MarkedPhoto
-from transect.review.exchange.incoming.source import Source, ToolImage, as_number, marked_photos, text_of
+from transect.review.exchange.incoming.source import Source, ToolImage, as_number, file_shown, marked_photos, text_of
 from transect.review.exchange.terms import PHOTO_DONE
 
 
@@ -41,7 +41,7 @@ def coco_photos(document: Mapping[str, Any], source: Source) -> list[MarkedPhoto
     found = [
         ToolImage(
             where=f"{source.path} image {key}",
-            name=text_of(image.get("file_name")),
+            name=file_shown(text_of(image.get("file_name"))),
             photo_sha256=text_of(image.get("photo_sha256")),
             hashes=[text_of(attributes.get("photo_sha256")) for _, attributes in marks[key]],
             width=image.get("width"),

@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 
 from transect.errors import InputError
 from transect.review.decisions.decision import PixelBox
 from transect.review.exchange.incoming.marks import Mark, MarkedPhoto, Remark
-from transect.review.exchange.incoming.source import Source, as_number, batch_in, envelope, text_of
+from transect.review.exchange.incoming.source import Source, as_number, batch_in, envelope, file_shown, text_of
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _RECTANGLE, _CHOICES, _TEXT = "rectanglelabels", "choices", "textarea"
@@ -63,8 +62,7 @@ def _photo(task: Mapping[str, Any], annotation: Mapping[str, Any], source: Sourc
 
 def _name(data: Mapping[str, Any]) -> str:
     """The photo's name: ours, else the path of the image that the task shows."""
-    shown = text_of(data.get("image"))
-    return text_of(data.get("name")) or unquote(shown.partition("?d=")[2] or shown)
+    return text_of(data.get("name")) or file_shown(text_of(data.get("image")))
 
 
 def _person(completed_by: object, source: Source) -> str:

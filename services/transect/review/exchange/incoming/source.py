@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from transect.errors import InputError
 from transect.review.decisions.decision import PixelBox
@@ -140,3 +141,8 @@ def marked_photos(source: Source, images: Sequence[ToolImage], named: Sequence[o
 def text_of(value: Any) -> str:
     """An attribute as text; empty for none."""
     return "" if value is None else str(value).strip()
+
+
+def file_shown(shown: str) -> str:
+    """The path in an address of Label Studio's local storage; any other name as it is."""
+    return unquote(shown.partition("?d=")[2]) or shown
