@@ -33,8 +33,8 @@ _TOOLS = {
         "Export as JSON (not JSON-MIN, not YOLO), and import that file: transect review import REVIEW FILE",
     ),
     "cvat": (
-        "Make a task with the labels of labels.json (tab Raw) and the folder photos, and upload annotations.xml as "
-        "CVAT 1.1.",
+        "Pack what is inside the folder photos as a ZIP file, make a task of it with the labels of labels.json (tab "
+        "Raw), and upload annotations.xml as CVAT 1.1.",
         *_TOOL_COMMON,
         f"Give each photo that you finished the tag `{PHOTO_DONE}`; without it, deleted boxes decide nothing.",
         "Export as CVAT for images 1.1, unpack it, and import annotations.xml: transect review import REVIEW "
