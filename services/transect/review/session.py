@@ -86,14 +86,20 @@ class ReviewSession:
 
     def known_items(self) -> KnownItems:
         """What decisions from outside are checked against."""
-        photos = self.items.photos
+        photos, survey = self.items.photos, self.items.manifest.survey.folder
+        images = None if survey is None else Path(survey) / "images"
         numbers = (int(path.stem) for path in (self.folder / _BATCHES).glob("[0-9]*.json"))
         return KnownItems(
             review_id=self.id,
             species=self.items.manifest.named,
             boxes=_KnownBoxes(self.items),
             photos={
-                photos.sha256[row]: KnownPhoto(photos.image[row], *photos.size[row].tolist())
+                photos.sha256[row]: KnownPhoto(
+                    image=photos.image[row],
+                    width=int(photos.size[row, 0]),
+                    height=int(photos.size[row, 1]),
+                    path=None if images is None else images / photos.image[row],
+                )
                 for row in self.items.searchable.tolist()
             },
             batches={number: self._record(number) for number in sorted(numbers)},
