@@ -1,5 +1,6 @@
 """A review from the census to the next training set, by the commands that people type."""
 
+import csv
 import json
 import random
 import shutil
@@ -211,10 +212,13 @@ def test_least_certain_boxes_are_a_cell_of_their_own(
 
 def test_an_export_that_was_cut_off_is_the_same_batch_again(run: Run, review: Path, tmp_path: Path) -> None:
     first = run("export", str(review), "--to", str(tmp_path / "one"))
-    (tmp_path / "one" / "README.txt").unlink()
-    again = run("export", str(review), "--to", str(tmp_path / "one"))
-    assert first.splitlines()[0] == again.splitlines()[0]
-    assert (tmp_path / "one" / "README.txt").is_file()
+    folder = tmp_path / "one"
+    (folder / "README.txt").unlink()
+    (folder / "batch.json").rename(folder / "unfinished.json")
+    again = run("export", str(review), "--to", str(folder))
+    batch = [line for line in first.splitlines() if line.startswith("Batch 1:")]
+    assert batch == [line for line in again.splitlines() if line.startswith("Batch")]
+    assert (folder / "README.txt").is_file()
     assert len(list((review / "batches").iterdir())) == 1
 
 
@@ -305,3 +309,24 @@ def test_killed_at_twenty_moments_nothing_is_lost_or_doubled(
     record = record_of(review)
     assert record["reviewed"]["boxes"] + record["reviewed"]["photos"] == every
     assert not list(review.glob(".*.part*"))
+
+
+def test_another_review_suggests_and_counts_nowhere(
+    run: Run, result: Path, review: Path, survey: Path, person: SimulatedPerson, tmp_path: Path
+) -> None:
+    table = fill_in(exported(run, review, tmp_path / "batch"), read_items(review), person)
+    run("import", str(review), str(table))
+    other = start_review(result, name="two", survey=survey, seed=5)
+    with exported(run, other, tmp_path / "two", "--suggest-from", str(review)).open(encoding="utf-8-sig") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["item"] == "box"]
+    with open_review(review, load_settings({}, None)) as session:
+        known = session.truth()
+    keys = {known.items.boxes.key[row].as_py(): one for row, one in known.finding.items()}
+    assert sum(bool(row["suggestion"]) for row in rows) == sum(row["key"] in keys for row in rows) > 0
+    for row in rows:
+        if row["suggestion"]:
+            one = keys[row["key"]]
+            assert row["suggestion"] == (one.species if one.finding == "animal" else one.finding)
+    run("import", str(other), str(tmp_path / "two" / "decisions.csv"))
+    with open_review(other, load_settings({}, None)) as session:
+        assert not session.answers().decisions

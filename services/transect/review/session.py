@@ -65,16 +65,29 @@ class ReviewSession:
         """What is known of the population."""
         return truth_of(self.items, self.answers())
 
-    def hand_out(self, boxes: IntArray, photos: IntArray, *, survey: Path, blind: bool, drawn: Drawn) -> ReviewBatch:
+    def hand_out(
+        self,
+        boxes: IntArray,
+        photos: IntArray,
+        *,
+        survey: Path,
+        blind: bool,
+        drawn: Drawn,
+        suggestions: Mapping[int, str] | None = None,
+    ) -> ReviewBatch:
         """Make a batch of boxes (rows) and photos (numbers in the population), and record it before it is written.
 
-        The same items as in the last batch are that batch again, so that an export that was killed goes on.
+        `suggestions` are what an earlier review says, by row. The same items as in the last batch are that batch again,
+        so that an export that was killed goes on.
         """
         with private_files(), locked(self.folder / ".lock"):
             folder = self.folder / _BATCHES
             folder.mkdir(exist_ok=True)
             numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
             batch = self._batch(boxes, photos, survey, len(numbers) + 1, blind=blind, drawn=drawn)
+            said = [(suggestions or {}).get(row, "") for row in boxes.tolist()]
+            named = [replace(one, suggestion=text) for one, text in zip(batch.boxes, said, strict=True)]
+            batch = replace(batch, boxes=tuple(named))
             if numbers and self._record(numbers[-1]) == HandedOut.of(batch):
                 batch = replace(batch, batch=numbers[-1])
             else:
@@ -134,6 +147,10 @@ class ReviewSession:
         self, boxes: IntArray, photos: IntArray, survey: Path, number: int, *, blind: bool, drawn: Drawn
     ) -> ReviewBatch:
         items = self.items
+        searched = items.searchable[photos]
+        order = np.argsort(items.boxes.photo, kind="stable")
+        ends = np.searchsorted(items.boxes.photo[order], np.stack([searched, searched + 1]))
+        rows_of = {row: order[low:high] for row, low, high in zip(searched.tolist(), *ends.tolist(), strict=True)}
         return ReviewBatch(
             review_id=self.id,
             batch=number,
@@ -141,8 +158,7 @@ class ReviewSession:
             species=items.manifest.named,
             boxes=tuple(self._batch_box(row, survey, drawn) for row in boxes.tolist()),
             photos=tuple(
-                self._batch_photo(int(items.searchable[photo]), survey, blind=blind, drawn=drawn)
-                for photo in photos.tolist()
+                self._batch_photo(row, rows.tolist(), survey, blind=blind, drawn=drawn) for row, rows in rows_of.items()
             ),
         )
 
@@ -162,7 +178,7 @@ class ReviewSession:
             rendering=items.photos.rendering[photo],
         )
 
-    def _batch_photo(self, row: int, survey: Path, *, blind: bool, drawn: Drawn) -> BatchPhoto:
+    def _batch_photo(self, row: int, boxes: Sequence[int], survey: Path, *, blind: bool, drawn: Drawn) -> BatchPhoto:
         items = self.items
         width, height = items.photos.size[row].tolist()
         return BatchPhoto(
@@ -180,7 +196,7 @@ class ReviewSession:
                     _corners(items, box),
                     items.manifest.species[items.boxes.species[box]],
                 )
-                for box in np.flatnonzero(items.boxes.photo == row).tolist()
+                for box in boxes
             ),
             rendering=items.photos.rendering[row],
         )

@@ -1,5 +1,6 @@
 """`transect review`: let people check a census, and say what is there and how sure it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,12 +96,20 @@ def export(
     least_certain: Annotated[
         int, typer.Option(min=0, help="Instead of the plan's: so many undecided boxes nearest to the threshold.")
     ] = 0,
+    suggest_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another review of the same photos: what it found of a box is a suggestion in decisions.csv, and "
+            "counts nowhere."
+        ),
+    ] = None,
 ) -> None:
     """Write the next crops and photos into a folder, for a person or for a labelling tool."""
     from transect.review.exchange.outgoing.export import EXPORT_FORMATS, export_batch
     from transect.review.planning.choice import least_certain_boxes
     from transect.review.planning.plan import plan_review
     from transect.review.session import open_review, survey_folder
+    from transect.review.verdicts.carry import carried_over
 
     kind = next((one for one in EXPORT_FORMATS if one == form), None)
     if kind is None:
@@ -117,8 +126,17 @@ def export(
         if len(rows) + len(photos) == 0:
             print("Nothing comes next: the aim is reached. `transect review estimate` says the numbers.")
             return
+        suggestions: Mapping[int, str] = {}
+        if suggest_from is not None:
+            with open_review(suggest_from, settings) as other:
+                suggestions = carried_over(other.truth(), session.items, rows)
         batch = session.hand_out(
-            rows, photos, survey=photos_at, blind=blind, drawn="choice" if least_certain else "sample"
+            rows,
+            photos,
+            survey=photos_at,
+            blind=blind,
+            drawn="choice" if least_certain else "sample",
+            suggestions=suggestions,
         )
         written = export_batch(batch, to, kind, max_pixels=settings.max_pixels)
     crops, searches = count_of(len(batch.boxes), "crop"), count_of(len(batch.photos), "photo")
@@ -128,7 +146,10 @@ def export(
     )
     for remark in written.remarks:
         print(remark)
-    print(f'Next: fill in decisions.csv, then: transect review import "{review}" "{to / "decisions.csv"}"')
+    if kind in ("files", "csv"):
+        print(f'Next: fill in decisions.csv, then: transect review import "{review}" "{to / "decisions.csv"}"')
+    else:
+        print(f"Next: see {to / 'README.txt'}")
 
 
 @app.command("import")

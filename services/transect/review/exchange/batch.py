@@ -16,7 +16,7 @@ class BatchBox:
     """A box to decide. `image` is the photo's name in the survey, with `/` between folders; `path` is its file.
 
     `species` is the reported species that the model predicted, `class_name` the model's class. `box` is in pixels of
-    the photo as it is seen; `gsd_m` is the size of a pixel on the ground.
+    the photo as it is seen; `gsd_m` is the size of a pixel on the ground. `suggestion` is what an earlier review says.
     """
 
     box_key: str
@@ -29,6 +29,7 @@ class BatchBox:
     gsd_m: float | None
     drawn: Drawn
     rendering: Rendering = AS_STORED
+    suggestion: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ COLUMNS = (
     "y1",
     "x2",
     "y2",
+    "suggestion",
     "verdict",
     "new_species",
     "reviewer",
@@ -29,5 +30,6 @@ COLUMNS = (
     "uuid",
     "key",
 )
-"""The columns of decisions.csv. `key` comes last because boxes and photos always have it: a row of them that was cut
-off lacks it, and a spreadsheet that leaves out empty cells at the end of a row leaves out none."""
+"""The columns of decisions.csv. `suggestion` is what an earlier review says, and is not read back. `key` comes last
+because boxes and photos always have it: a row of them that was cut off lacks it, and a spreadsheet that leaves out empty
+cells at the end of a row leaves out none."""

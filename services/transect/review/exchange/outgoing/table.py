@@ -26,7 +26,8 @@ def decisions_csv(batch: ReviewBatch, pictures: Mapping[str, str]) -> bytes:
 
 def _box_row(one: BatchBox) -> dict[str, str]:
     corners = {name: f"{value:.1f}" for name, value in zip(("x1", "y1", "x2", "y2"), one.box, strict=True)}
-    return {"item": "box", "key": one.box_key, "image": one.image, "species": one.species} | corners
+    named = {"image": one.image, "species": one.species, "suggestion": one.suggestion}
+    return {"item": "box", "key": one.box_key} | named | corners
 
 
 def _photo_row(one: BatchPhoto) -> dict[str, str]:
