@@ -1,8 +1,10 @@
 """Decisions and searches as rows of the tables, and back; what no table takes is refused before."""
 
+import gc
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, TypeVar, get_args
@@ -17,6 +19,8 @@ LONGEST_KEY = 200
 """Of ids, uuids and keys; PostgreSQL's indexes take little more than 2,700 bytes."""
 # SQLite takes 32,766 values in a statement, PostgreSQL 65,535.
 _CHUNK = 1000
+# Rows that are fetched at once; all at once they would be in memory twice.
+_FETCHED = 10_000
 _MOST_MILLISECONDS = 2**63 - 1
 _DECISION = tuple(field.name for field in fields(Decision))
 _SEARCH = tuple(field.name for field in fields(PhotoSearch) if field.name != "added")
@@ -168,7 +172,43 @@ def _select_boxes(review_id: str) -> Select[Any]:
 
 
 def _decisions(connection: Connection, query: Select[Any]) -> list[Decision]:
-    return [Decision(**dict(zip(_DECISION, row, strict=True))) for row in connection.execute(query)]
+    # A million decisions name few photos and people, and the driver makes each text anew: one of each is kept.
+    kept: dict[Any, Any] = {}
+    one = kept.setdefault
+    with _collector_paused():
+        return [
+            Decision(
+                uuid=uuid,
+                photo_sha256=one(photo, photo),
+                box_key=box_key,
+                verdict=one(verdict, verdict),
+                reviewer=one(reviewer, reviewer),
+                drawn=one(drawn, drawn),
+                species=one(species, species),
+                decided_at=decided_at,
+                milliseconds=milliseconds,
+                settles=settles,
+                note=note,
+                supersedes=supersedes,
+            )
+            for (
+                uuid, photo, box_key, verdict, reviewer, drawn,
+                species, decided_at, milliseconds, settles, note, supersedes,
+            ) in connection.execute(query.execution_options(yield_per=_FETCHED))
+        ]  # fmt: skip
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without the collector of cycles, which looks again and again through a million objects that have none."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _searches(connection: Connection, query: Select[Any], boxes: Select[Any]) -> list[PhotoSearch]:
