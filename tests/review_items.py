@@ -1,5 +1,8 @@
 """Decisions and searches for tests of the store of reviews."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 from transect.review.decisions.decision import AddedBox, Decision, PhotoSearch
@@ -58,3 +61,10 @@ EVERY_SEARCH = (
     search("s2", blind=False, done_at=datetime(2026, 1, 1, 12, tzinfo=UTC), milliseconds=60_000, note="n"),
     search("s3", (1, 2, 3, 4), settles=True, supersedes="s2", reviewer="bo", drawn="choice"),
 )
+
+
+def start_writer(program: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A Python process that imports what this one can import, and says on its standard output how far it is."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

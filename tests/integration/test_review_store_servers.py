@@ -20,7 +20,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from integration.servers import accounts_environment
-from review_items import EVERY_FIELD, EVERY_SEARCH, REVIEW, add_review, decision, search
+from review_items import EVERY_FIELD, EVERY_SEARCH, REVIEW, add_review, decision, search, start_writer
 from transect.errors import InputError
 from transect.review.decisions.schema import ROLE, VERSION_TABLE, versions
 from transect.review.decisions.store import Appended, DecisionStore, migrate, open_store
@@ -152,8 +152,7 @@ print("new", new, flush=True)
 
 
 def writer(url: str, review: str, seed: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", _WRITER, url, review, str(seed)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return start_writer(_WRITER, url, review, str(seed))
 
 
 def test_two_writers_at_once_neither_double_nor_fail(store: DecisionStore, review: str, shared: str) -> None:
@@ -168,7 +167,7 @@ def test_two_writers_at_once_neither_double_nor_fail(store: DecisionStore, revie
 def test_writers_that_are_killed_leave_whole_appends_beside_one_that_is_not(
     store: DecisionStore, review: str, shared: str
 ) -> None:
-    """kill -9 at ten moments of appending, while another process writes the same."""
+    """kill -9 at twenty moments of appending, while another process writes the same."""
     stop = threading.Event()
 
     def go_on() -> int:
@@ -182,11 +181,11 @@ def test_writers_that_are_killed_leave_whole_appends_beside_one_that_is_not(
 
     with ThreadPoolExecutor(1) as pool:
         beside = pool.submit(go_on)
-        for moment in range(10):
+        for moment in range(20):
             killed = writer(shared, review, moment)
             assert killed.stdout is not None
             killed.stdout.readline()
-            time.sleep(0.004 * moment)
+            time.sleep(0.005 * moment)
             killed.send_signal(signal.SIGKILL)
             said = [line for line in killed.stdout.read().splitlines() if line[:1].isdigit()]
             killed.stdout.close()
@@ -288,24 +287,21 @@ def test_the_role_of_the_stack_reads_and_adds_rows_and_no_more(
         "DROP TRIGGER decision_append_only ON decision",
         "CREATE OR REPLACE FUNCTION transect_append_only() RETURNS trigger LANGUAGE sql AS 'SELECT NULL'",
         "CREATE TABLE mine (x int)",
-        "CREATE DATABASE mine",
         "COPY decision TO PROGRAM 'cat'",
         "SET session_replication_role = replica",
     ):
         with pytest.raises((psycopg2.errors.InsufficientPrivilege, psycopg2.ProgrammingError)):
             ask(plain, statement)
+    assert ask(plain, "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user") == [
+        (False, False, False)
+    ]
     # And it cannot make the tables, where there are none.
     ask(owner, f"DROP TABLE {', '.join((*TABLES, VERSION_TABLE))} CASCADE", "DROP FUNCTION transect_append_only")
     with pytest.raises(InputError, match=r"nothing was taken \(permission denied .*as the owner of the tables"):
         migrate(plain)
 
 
-def test_a_hundred_thousand_decisions_take_seconds(store: DecisionStore, review: str) -> None:
-    items = [decision(f"{number:06}") for number in range(100_000)]
-    begin = time.monotonic()
-    assert store.append(review, items, ()).new == 100_000
-    written = time.monotonic()
+def test_more_decisions_than_are_fetched_at_once_come_back(store: DecisionStore, review: str) -> None:
+    items = [decision(f"{number:06}") for number in range(25_000)]
+    assert store.append(review, items[::-1], ()).new == 25_000
     assert store.decisions(review) == tuple(items)
-    # Twice what it may take: other tests run beside it.
-    assert time.monotonic() - written < 6
-    assert written - begin < 60
