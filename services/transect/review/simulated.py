@@ -10,7 +10,9 @@ import numpy as np
 from transect.arrays import FloatArray
 from transect.review.decisions.decision import AddedBox, Decision, Drawn, PhotoSearch, Verdict
 from transect.review.folder.items import ReviewItems
+from transect.review.planning.plan import Target, plan_review
 from transect.review.population.plan import Costs
+from transect.review.session import ReviewSession
 from transect.review.verdicts.added import SAME_ANIMAL_IOU, covered, iou_matrix
 
 _NAMESPACE = uuid.UUID("5b3b9a52-8d1f-4b07-9d9e-2a6b8f6f0e0c")
@@ -127,6 +129,24 @@ class SimulatedPerson:
 
     def _uuid(self, kind: str, key: str) -> str:
         return str(uuid.uuid5(_NAMESPACE, f"{self.seed} {self.name} {kind} {key}"))
+
+
+def simulate_review(session: ReviewSession, person: SimulatedPerson, minutes: float) -> None:
+    """Let a person review for so many minutes at most: the pilot, then what the plan gives for the time left."""
+    left = minutes
+    while left > 0:
+        following = plan_review(session.truth(), Target(cv=None, minutes=left))
+        spent = (len(following.boxes) * person.costs.box + len(following.photos) * person.costs.photo) / 60
+        if not 0 < spent <= left:
+            return
+        items, store = session.items, session.store
+        keys = [items.boxes.key[row].as_py() for row in following.boxes.tolist()]
+        photos = [items.photos.sha256[row] for row in items.searchable[following.photos].tolist()]
+        store.record_drawn(session.id, "box", keys, "simulated")
+        store.record_drawn(session.id, "photo", photos, "simulated")
+        decided = person.decide(items, following.boxes.tolist())
+        store.append(session.id, decided, person.search(items, following.photos.tolist()))
+        left -= spent
 
 
 def _owners(boxes: FloatArray, animals: FloatArray) -> list[int | None]:

@@ -31,5 +31,5 @@ COLUMNS = (
     "key",
 )
 """The columns of decisions.csv. `suggestion` is what an earlier review says, and is not read back. `key` comes last
-because boxes and photos always have it: a row of them that was cut off lacks it, and a spreadsheet that leaves out empty
-cells at the end of a row leaves out none."""
+because boxes and photos always have it: a row of them that was cut off lacks it, and a spreadsheet that leaves out
+empty cells at the end of a row leaves out none."""
