@@ -156,19 +156,19 @@ def test_a_threshold_that_is_not_below_what_counts_keeps_nothing(
     assert not list(tmp_path.rglob("*.candidates"))
 
 
+def noise(path: Path, width: int, height: int) -> Frame:
+    """A photo of noise, other noise in each file, in which a network with random weights finds much."""
+    rng = np.random.default_rng(list(path.name.encode()))
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return Frame(name=path.name, path=path, transect=None, taken_at=None, width=width, height=height, placement=None)
+
+
 @pytest.mark.parametrize("conf", [0.1, 0.9])
 def test_what_counts_is_decoded_by_itself(
     make_package: Callable[..., Path], conf: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that finds much in noise: in tiles that overlap, boxes suppress and complete each other."""
-    rng = np.random.default_rng(7)
-    frames = []
-    for number in range(2):
-        path = tmp_path / f"{number}.png"
-        Image.fromarray(rng.integers(0, 256, (150, 200, 3), dtype=np.uint8)).save(path)
-        frames.append(
-            Frame(name=path.name, path=path, transect=None, taken_at=None, width=200, height=150, placement=None)
-        )
+    frames = [noise(tmp_path / f"{number}.png", 200, 150) for number in range(2)]
     options = DetectOptions(conf=conf, tile=64, overlap=16)
 
     with Detector.open(make_package(lively=True), backend="onnxruntime", precision="fp32") as detector:
@@ -273,7 +273,45 @@ def test_photos_of_another_version_or_that_are_none_are_refused(result: CensusRe
             read_photos(tmp_path)
 
 
-def test_a_model_that_finds_boxes_everywhere_keeps_the_best_candidates() -> None:
+def test_of_a_model_that_finds_boxes_everywhere_the_best_candidates_are_kept(
+    detector: Detector, tmp_path: Path
+) -> None:
+    """A photo of squares alone, each column redder than the one before: what is kept of it is bounded."""
+    columns, rows = 50, 38
+    pixels = np.zeros((rows * CELL, columns * CELL, 3), np.uint8)
+    pixels[..., 0] = 20 + np.arange(columns * CELL) // CELL
+    path = tmp_path / "squares.png"
+    Image.fromarray(pixels).save(path)
+    height, width = pixels.shape[:2]
+    frame = Frame(name=path.name, path=path, transect=None, taken_at=None, width=width, height=height, placement=None)
+
+    def search() -> FrameDetections:
+        (found,) = search_frames(
+            [frame],
+            detector=detector,
+            options=DetectOptions(tile=64, overlap=16),
+            work=tmp_path / "work",
+            workers=1,
+            max_pixels=10**6,
+            review_conf=0.05,
+        )
+        return found
+
+    found, again = search(), search()
+    kept = found.candidates
+    # What counts is not bounded so: six columns are red enough.
+    assert (len(found.boxes), found.truncated) == (6 * rows, False)
+    assert len(kept.boxes) == most_candidates(found.tiles) == 10 * found.tiles < (columns - 6) * rows
+    assert kept.truncated
+    # Of the reddest columns that do not count, so many as are needed.
+    whole = len(kept.boxes) // rows
+    assert set(kept.boxes[: whole * rows, 0]) == {(columns - 7 - one) * CELL for one in range(whole)}
+    assert again.reused
+    assert np.array_equal(again.candidates.boxes, kept.boxes)
+    assert again.candidates.truncated
+
+
+def test_as_many_candidates_as_are_kept_are_all_of_them() -> None:
     many = 2 * most_candidates(1)
     scores = np.linspace(0.3, 0.05, many).astype(np.float32)
     found = Boxes(np.zeros((many, 4), np.float32), scores, np.zeros(many, np.int64))

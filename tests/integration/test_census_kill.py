@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -22,7 +23,8 @@ from transect.census.ground.geometry import Grid
 from transect.registry import connect
 from transect.settings import load_settings
 
-COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
+# The last of them is faint: it scores 0.16, and is a candidate.
+COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (40, 0, 0)], np.uint8)
 # A square of 8 px is what the model finds, on a grid of 8 px; at 256 m one pixel is 0.5 m.
 CELL, COLUMNS, ROWS, GSD = 8, 96, 80, 0.5
 TRANSECTS, PHOTOS, STEP = 4, 10, 60
@@ -46,7 +48,7 @@ def fly(folder: Path) -> Path:
     for transect in range(TRANSECTS):
         strip = np.zeros(((PHOTOS - 1) * STEP + ROWS, COLUMNS), np.int64)
         places = strip[1::3, 1::3]
-        places[:] = (rng.random(places.shape) < 0.03) * rng.integers(1, 4, places.shape)
+        places[:] = (rng.random(places.shape) < 0.03) * rng.integers(1, len(COLOURS), places.shape)
         for number in range(PHOTOS):
             cells = strip[number * STEP : number * STEP + ROWS][::-1]
             picture = np.kron(COLOURS[cells].transpose(2, 0, 1), np.ones((1, CELL, CELL), np.uint8)).transpose(1, 2, 0)
@@ -247,6 +249,7 @@ def test_killed_at_twenty_moments_a_census_ends_as_if_it_had_never_been(
     # There is something to be the same: animals in overlapping photos.
     with (bench.results() / "counts.csv").open(newline="") as stream:
         assert all(int(row["seen"]) > int(row["unique"]) > 100 for row in csv.DictReader(stream))
+    assert pq.read_table(bench.results() / "detections.parquet")["counts"].to_pylist().count(False) > 100
     assert contents(bench.results()) == contents(whole.results())
     runs = bench.runs()
     (finished,) = [run for run, status in runs if status == "FINISHED"]
