@@ -1,1 +1,1 @@
-"""What HTML pages are made of: one Jinja environment and the elements of an SVG. Imports no other room."""
+"""What HTML pages are made of: Jinja, numbers as text, a style, the elements of an SVG. Imports no other room."""

@@ -19,14 +19,19 @@ def load_template(
 ) -> "Template":
     """The template `name` in the folder `templates` of `package`, with its own filters and functions.
 
+    It may include the style sheets of all pages, which are in the folder `sheets` beside this module.
+
     Jinja2 is imported here and not with the module, because the detector's image is without it: that image neither
     promotes nor counts.
     """
     require_jinja()
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader(package, "templates"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
+        loader=ChoiceLoader([PackageLoader(package, "templates"), PackageLoader("transect.pages", "sheets")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        lstrip_blocks=True,
     )
     environment.filters |= filters or {}
     environment.globals |= functions or {}

@@ -1,18 +1,11 @@
 from dataclasses import replace
 
-import pytest
-
 from observation_builders import species_row
 from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.issues import Issue
 from transect.census.report.formatting import (
-    count_text,
     doubt_sentences,
-    figures,
     issue_counts,
-    limits_text,
-    number_text,
-    percent,
     share_limits,
     summary_sentence,
     with_error,
@@ -21,26 +14,9 @@ from transect.census.report.formatting import (
 ROW = species_row("buffalo")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0, "0"), (999.6, "1\u202f000"), (1234567, "1\u202f234\u202f567")]
-)
-def test_counts_are_grouped(value: float | None, text: str) -> None:
-    assert count_text(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (98765.4, "98\u202f765")]
-)
-def test_figures_are_never_exponents(value: float | None, text: str) -> None:
-    assert figures(value) == text
-
-
-def test_numbers_errors_limits_and_shares() -> None:
-    assert [number_text(value) for value in (None, 68.0, 65.53, 1234.5)] == ["–", "68", "65.5", "1\u202f234"]
+def test_errors_and_limits_of_shares() -> None:
     assert [with_error(*pair) for pair in ((None, None), (0.95, 0.012), (1.0, 0.0))] == ["–", "0.950 ± 0.012", "1.000"]
     assert share_limits((0.9214, 1.0)) == "0.921 – 1.000"
-    assert [limits_text(one) for one in (None, (12.4, 1200.0))] == ["–", "12 – 1\u202f200"]
-    assert [percent(share) for share in (None, 0.2536)] == ["–", "25.4\u202f%"]
 
 
 def test_the_summary_says_number_and_limits() -> None:

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from shapely.geometry import box
 
 from observation_builders import frame, observations
@@ -20,7 +18,7 @@ from transect.census.ground.geometry import Grid
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import SurveySpec
 from transect.census.issues import Issue
-from transect.census.report.page import ReportInput, css_string, manifest_sections, render_report, write_report
+from transect.census.report.page import ReportInput, manifest_sections, render_report, write_report
 from transect.census.sightings.animals import Animals
 
 EAST, NORTH = 500_000.0, 9_830_000.0
@@ -260,14 +258,6 @@ def test_names_are_text_wherever_they_stand() -> None:
     )
     assert evil not in html
     assert html.count("<script>") == 1
-
-
-@given(st.text())
-def test_any_text_stands_safely_in_the_style(text: str) -> None:
-    escaped = css_string(text)
-    assert re.fullmatch(r"(\\[0-9a-f]+ |[0-9A-Za-z])*", escaped)
-    back = re.sub(r"\\([0-9a-f]+) ", lambda found: chr(int(found[1], 16)), escaped)
-    assert back == text
 
 
 def test_the_manifest_is_told_whole() -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from transect.arrays import FloatArray
-from transect.census.report.formatting import count_text
 from transect.imagery import PALETTE
+from transect.pages.numbers import count_text
 from transect.pages.svg import Markup, element
 
 # The order of the palette's colours: first those that are visible both on photos and on white paper.
 _ORDER = (2, 1, 3, 4, 5, 6, 0)
-_INK, _QUIET, _GRID, _ALERT = "#1f2a25", "#5a6761", "#dde3df", "#a3271f"
+INK, QUIET, GRID, _ALERT = "#1f2a25", "#5a6761", "#dde3df", "#a3271f"
 _BINS = 25
 # So many names fit below the bars; of more, every second or third is written.
 _MOST_NAMES = 60
@@ -64,7 +64,7 @@ def draw_bars(names: Sequence[str], counts: Sequence[int], species: int, title: 
             anchor = "end" if turned else "middle"
             body.append(element("text", _short(name), x=middle, y=below, text_anchor=anchor, **turn))
     deep = bottom + (4 if not named else 62 if turned else 24)
-    return _chart(width, deep, body, title)
+    return chart(width, deep, body, title)
 
 
 def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) -> Markup:
@@ -88,22 +88,23 @@ def draw_scores(scores: FloatArray, species: int, threshold: float, title: str) 
         place = left + (width - left) * part / 5
         anchor = "end" if part == 5 else "middle"
         body.append(element("text", f"{part / 5:.1f}", x=place, y=bottom + 15, text_anchor=anchor))
-    return _chart(width, bottom + 20, body, title)
+    return chart(width, bottom + 20, body, title)
 
 
 def _rules(values: Sequence[float], left: int, bottom: int, height: int, width: int) -> list[Markup]:
     body = []
     for value in values:
         y = bottom - height * value / values[-1]
-        body.append(element("path", d=f"M{left} {y:.1f}H{width}", stroke=_GRID if value else _QUIET))
+        body.append(element("path", d=f"M{left} {y:.1f}H{width}", stroke=GRID if value else QUIET))
         text = f"{value:g}" if value < 1000 else count_text(value)
         body.append(element("text", text, x=left - 7, y=y + 4, text_anchor="end"))
     return body
 
 
-def _chart(width: int, height: int, body: Sequence[Markup], title: str) -> Markup:
+def chart(width: int, height: int, body: Sequence[Markup], title: str) -> Markup:
+    """A chart of these elements as one SVG, `title` for a reader without eyes."""
     box = f"0 0 {width} {height}"
-    attributes = {"class_": "chart", "viewBox": box, "role": "img", "aria_label": title, "fill": _INK}
+    attributes = {"class_": "chart", "viewBox": box, "role": "img", "aria_label": title, "fill": INK}
     return element("svg", *body, **attributes, font_size=12)
 
 

@@ -1,15 +1,11 @@
-"""Text formatting of the report: numbers, limits and sentences. Pure."""
+"""Text formatting of the report: errors, limits of shares, and sentences. Pure."""
 
-import math
 from collections.abc import Sequence
 
 from transect.census.applicability.state import UNKNOWN_ERRORS
 from transect.census.counting.tally import SpeciesRow
 from transect.census.issues import Issue
-
-# Thin and unbreakable: thousands are readable in every language, and a number stays on one line.
-_THIN = "\u202f"
-_DASH = "–"
+from transect.pages.numbers import DASH, count_text, figures, limits_text, number_text
 
 _KINDS = {
     "unreadable": "could not be read or searched; not counted",
@@ -23,48 +19,16 @@ _KINDS = {
 }
 
 
-def count_text(value: float | None) -> str:
-    """A whole number with thin spaces between thousands; a dash for None."""
-    return _DASH if value is None else f"{value:,.0f}".replace(",", _THIN)
-
-
-def figures(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant figures, never in exponents; a dash for None."""
-    if value is None:
-        return _DASH
-    if value == 0:
-        return "0"
-    places = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
-    return f"{value:,.{places}f}".replace(",", _THIN)
-
-
-def number_text(value: float | None) -> str:
-    """A count that may be weighted: whole, or with one decimal below a thousand; a dash for None."""
-    if value is None or float(value).is_integer() or abs(value) >= 1000:
-        return count_text(value)
-    return f"{value:.1f}"
-
-
-def percent(share: float | None, places: int = 1) -> str:
-    """A share of 0..1 in percent; a dash for None."""
-    return _DASH if share is None else f"{100 * share:.{places}f}{_THIN}%"
-
-
 def with_error(value: float | None, error: float | None) -> str:
     """A share with its standard error, to three decimals."""
     if value is None:
-        return _DASH
+        return DASH
     return f"{value:.3f}" + (f" ± {error:.3f}" if error else "")
 
 
 def share_limits(limits: tuple[float, float]) -> str:
     """95% limits of a share, or of a factor, as `0.921 – 0.998`."""
     return f"{limits[0]:.3f} – {limits[1]:.3f}"
-
-
-def limits_text(limits: tuple[float, float] | None) -> str:
-    """95% limits as `129 – 811`; a dash for None."""
-    return _DASH if limits is None else f"{count_text(limits[0])} – {count_text(limits[1])}"
 
 
 def cv_of(value: float | None, error: float | None) -> float | None:

@@ -1,6 +1,5 @@
 """Render the report: one HTML file without external resources, for reading offline and for print."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,27 +19,14 @@ from transect.census.report.remarks import remarks
 from transect.census.sightings.animals import Animals
 from transect.census.sightings.observations import Observations
 from transect.files import atomic_write
+from transect.pages.numbers import FILTERS
 from transect.pages.svg import Markup
 from transect.pages.templates import load_template
 
 # The report names so many excluded files and transects; failures.csv and transects.csv name all.
 _MOST_ISSUES, _MOST_UNITS = 200, 400
-_NOT_PLAIN = re.compile(r"[^0-9A-Za-z]")
 
 
-def css_string(text: str) -> str:
-    """Escape any text for the inside of a CSS string: all but letters and digits."""
-    return _NOT_PLAIN.sub(lambda found: f"\\{ord(found[0]):x} ", text)
-
-
-_FILTERS: dict[str, Callable[..., Any]] = {
-    "count": formatting.count_text,
-    "figures": formatting.figures,
-    "percent": formatting.percent,
-    "number": formatting.number_text,
-    "limits": formatting.limits_text,
-    "css_string": css_string,
-}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "with_error": formatting.with_error,
     "share_limits": formatting.share_limits,
@@ -77,7 +63,7 @@ def render_report(content: ReportInput) -> str:
     many = int(content.manifest["config"]["thumbnails"])
     corrections = {one.species: one for one in content.tally.corrections}
     applied = [one for one in content.tally.corrections if one.applies]
-    html = load_template("transect.census.report", "report.html.j2", filters=_FILTERS, functions=_FUNCTIONS).render(
+    html = load_template("transect.census.report", "report.html.j2", filters=FILTERS, functions=_FUNCTIONS).render(
         spec=content.spec,
         manifest=content.manifest,
         config=content.manifest["config"],

@@ -33,7 +33,14 @@ class _Outline:
 
 
 def crop_jpeg(raster: Raster, box: PixelBox, gsd_m: float | None) -> bytes:
-    """The square around `box`, three times as wide, with the box as a thin outline, as JPEG without metadata.
+    """The crop around `box` as JPEG without metadata."""
+    return encode_jpeg(crop(raster, box, gsd_m), quality=_QUALITY)
+
+
+def crop(
+    raster: Raster, box: PixelBox, gsd_m: float | None, *, least: int = _SHOWN_AT_LEAST, most: int = _SHOWN_AT_MOST
+) -> Pixels:
+    """The square around `box`, three times as wide, with the box as a thin outline; `least` to `most` pixels wide.
 
     At the photo's edge the square is moved inward; a photo that is smaller is shown whole. Where `gsd_m` is known, a
     ground scale bar stands below the picture.
@@ -45,12 +52,12 @@ def crop_jpeg(raster: Raster, box: PixelBox, gsd_m: float | None) -> bytes:
     top = min(max(round((y1 + y2 - height) / 2), 0), raster.height - height)
     pixels = raster.read(left, top, width, height)
     longer = max(width, height)
-    zoom = min(max(_SHOWN_AT_LEAST / longer, 1.0), _SHOWN_AT_MOST / longer)
+    zoom = min(max(least / longer, 1.0), most / longer)
     shown = _resized(pixels, zoom)
     # Around the box and not on it: a small animal would vanish below the line.
     inside = ((x1 - left) * zoom - 1, (y1 - top) * zoom - 1, (x2 - left) * zoom, (y2 - top) * zoom)
     drawn = annotate(shown, [_Outline(inside, 0)], line=1, labels=False)
-    return encode_jpeg(drawn if gsd_m is None else _with_scale_bar(drawn, gsd_m / zoom), quality=_QUALITY)
+    return drawn if gsd_m is None else _with_scale_bar(drawn, gsd_m / zoom)
 
 
 def _resized(pixels: Pixels, zoom: float) -> Pixels:
