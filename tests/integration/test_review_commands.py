@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -330,3 +331,18 @@ def test_another_review_suggests_and_counts_nowhere(
     run("import", str(other), str(tmp_path / "two" / "decisions.csv"))
     with open_review(other, load_settings({}, None)) as session:
         assert not session.answers().decisions
+
+
+def test_a_survey_without_strata_has_flown_ground_alone(
+    run: Run, survey: Path, dot_package: Path, person: SimulatedPerson, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(survey, tmp_path / "survey"))
+    spec = copy / "survey.yaml"
+    spec.write_text(re.sub(r"strata: .*\n", "", spec.read_text(encoding="utf-8")), encoding="utf-8")
+    review = start_review(count_for_review(copy, tmp_path / "out", dot_package).folder, survey=copy)
+    table = fill_in(exported(run, review, tmp_path / "batch"), read_items(review), person)
+    run("import", str(review), str(table))
+    run("estimate", str(review))
+    every = record_of(review)["species"][-1]
+    assert every["flown"] > 0
+    assert every["strata"] == []

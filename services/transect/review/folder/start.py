@@ -20,10 +20,10 @@ from transect.census import load_survey
 from transect.census.counting.tally import UNIT_REACH_M
 from transect.census.estimates.estimate import StripMethod
 from transect.census.ground.coverage import Coverage, assign_to_units
+from transect.census.inputs.table import read_table
 from transect.census.outputs.result_folder import explain_write_errors
 from transect.census.saved.photos import PHOTOS_FILE, SavedPhotos, read_photos
 from transect.census.saved.units import UNITS_FILE, read_units
-from transect.census.saved_result import read_census
 from transect.errors import InputError
 from transect.files import atomic_path, atomic_write_json, locked_if_free, private_files, sha256_file
 from transect.review.folder.items import Boxes, Places, write_boxes, write_places
@@ -42,7 +42,7 @@ from transect.review.population.order import random_ranks
 from transect.review.population.strata import expected_groups, score_bins
 
 REVIEWS = "reviews"
-_DETECTIONS, _RESULT_MANIFEST, _ESTIMATES = "detections.parquet", "manifest.json", "estimate.json"
+_DETECTIONS, _RESULT_MANIFEST = "detections.parquet", "manifest.json"
 _NEW_COLUMNS = ("detection", "photo_sha256", "box_key", "counts")
 
 
@@ -236,11 +236,9 @@ def _detections(path: Path) -> pa.Table:
 
 
 def _counted_species(result: Path) -> tuple[CountedSpecies, ...]:
-    from transect.census.inputs.table import read_table
-
-    saved = read_census(result)
     found = []
-    for row in read_table(result / "counts.csv", ("species", "seen", "unique", "single_look"), InputError):
+    columns = ("species", "seen", "unique", "single_look", "detector")
+    for row in read_table(result / "counts.csv", columns, InputError):
         name = row.cells["species"]
         limits = (row.number("ci95_low"), row.number("ci95_high"))
         found.append(
@@ -252,7 +250,7 @@ def _counted_species(result: Path) -> tuple[CountedSpecies, ...]:
                 corrected=row.number("corrected"),
                 estimate=row.number("estimate"),
                 ci95=None if limits[0] is None or limits[1] is None else (limits[0], limits[1]),
-                detector=saved.states.get(name, ""),
+                detector=row.cells["detector"],
                 note=row.cells.get("note", ""),
             )
         )

@@ -185,15 +185,15 @@ def unknown_cells(review: CheckedReview, flown: Flown) -> list[str]:
             kind = "counted" if one.counted else "candidate"
             phrases.append(
                 f"{sum(cell.population for cell in cells)} {kind} boxes called {one.species} with scores "
-                f"{one.low:.2f} to {one.high:.2f}, of which {sum(cell.reviewed for cell in cells)} are decided"
+                f"{one.low:.2f} to {one.high:.2f}, decided: {sum(cell.reviewed for cell in cells)}"
             )
     for number, groups in enumerate(_pairs(flown.groups)):
         if any(cell.population and not cell.is_known for cell in groups):
             expected = population.groups[number]
             upper = "or more" if math.isinf(expected.high) else f"to {expected.high:g}"
             phrases.append(
-                f"{sum(cell.population for cell in groups)} photos with {expected.low:g} {upper} expected animals, of "
-                f"which {sum(cell.reviewed for cell in groups)} are searched"
+                f"{sum(cell.population for cell in groups)} photos with {expected.low:g} {upper} expected animals, "
+                f"searched: {sum(cell.reviewed for cell in groups)}"
             )
     return phrases
 
