@@ -192,7 +192,7 @@ def test_too_few_decisions_say_unknown_and_never_zero(run: Run, review: Path) ->
     assert "unknown" in said
     record = record_of(review)
     every = record["species"][-1]
-    assert (every["flown"], every["flown_ci95"]) == (None, None)
+    assert (every["state"], every["flown"], every["flown_ci95"]) == ("unknown", None, None)
     assert len(every["unknown"]) == len(record["bins"]) + len(record["groups"])
     assert all(one["animals"] is None for one in (*record["bins"], *record["groups"]))
 

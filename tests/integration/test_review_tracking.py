@@ -42,6 +42,7 @@ def test_a_review_and_its_census_name_each_other(tmp_path: Path, dot_package: Pa
     run = registry.client.get_run(review_id)
     assert run.data.tags["transect.kind"] == "review"
     assert run.data.tags["transect.reviewed_census"] == counted.manifest["run"]
+    assert run.data.tags["transect.detector_state"] == run.data.tags["transect.detector_state.sheep"] == "reviewed"
     every = result.record["species"][-1]
     assert run.data.metrics["all.checked"] == pytest.approx(every["flown"])
     assert run.data.metrics["reviewed.minutes"] > 0

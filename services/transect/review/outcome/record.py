@@ -44,6 +44,8 @@ def _species(review: CheckedReview, otherwise: CheckedReview | None) -> list[dic
     return [
         {
             "species": one.species,
+            # Limits that rest on people's decisions hold for any detector.
+            "state": "reviewed" if one.known else "unknown",
             "machine": _machine(one.species, counted),
             **_numbers(one),
             "unknown": unknown_cells(review, one.flown),

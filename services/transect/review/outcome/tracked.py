@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transect.census.result import TAG_DETECTOR_STATE
 from transect.registry import CensusRun
 from transect.review.outcome.record import minutes_spent
 
@@ -62,6 +63,11 @@ def review_run(record: Mapping[str, Any], manifest: Mapping[str, Any], files: Se
             "transect.model_run_id": model["run_id"],
             "transect.package_sha256": model["package_sha256"],
             "transect.survey_digest": survey["digest"],
+            TAG_DETECTOR_STATE: record["species"][-1]["state"],
+            **{
+                f"{TAG_DETECTOR_STATE}.{_NOT_IN_METRIC_NAMES.sub('_', one['species'])}": one["state"]
+                for one in record["species"][:-1]
+            },
         },
         artifacts=tuple(files),
     )
