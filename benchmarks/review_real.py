@@ -1,6 +1,6 @@
 """Whether an hour of a person's time mends the count of a detector that does not fit its survey, with real photos.
 
-    python -m benchmarks.review_real [--seeds 20] [--frames 60] [--mistakes 0.005] [--overlooks 0.05] [--work FOLDER]
+    python -m benchmarks.review_real [--seeds 20] [--frames 40] [--rejects 0.02] [--keeps 0.0005] [--overlooks 0.05]
 
 A model that was trained on the sample survey's savanna counts surveys of the generator's other land. A simulated
 person, who knows the animals and errs at the stated rates, reviews each for at most an hour: the pilot, then what the
@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def review(items: ReviewItems, person: SimulatedPerson, minutes: float = MINUTES
 
 
 def one_survey(
-    seed: int, frames: int, detector: Detector, work: Path, *, mistakes: float, overlooks: float
+    seed: int, frames: int, detector: Detector, work: Path, hire: "partial[SimulatedPerson]"
 ) -> tuple[Reviewed, Truth, Path]:
     """Photograph, count and review one survey."""
     wanted = design(seed, frames)
@@ -119,7 +120,7 @@ def one_survey(
     )
     shutil.rmtree(result.folder / "reviews", ignore_errors=True)
     items = read_items(start_review(result.folder, survey=folder))
-    person = SimulatedPerson(true_animals(wanted), mistakes=mistakes, overlooks=overlooks, seed=seed)
+    person = hire(true_animals(wanted), seed=seed)
     truth = review(items, person)
     return _outcome(known, result, truth), truth, folder
 
@@ -207,8 +208,11 @@ def retrained(package: Path, truth: Truth, survey: Path, work: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="surveys")
-    parser.add_argument("--frames", type=int, default=60, help="photos of a survey, in ten transects")
-    parser.add_argument("--mistakes", type=float, default=0.005, help="share of boxes that the person decides wrongly")
+    parser.add_argument("--frames", type=int, default=40, help="photos of a survey, in ten transects")
+    parser.add_argument("--rejects", type=float, default=0.02, help="share of the animals in boxes that are rejected")
+    parser.add_argument(
+        "--keeps", type=float, default=0.0005, help="share of the boxes without an animal that are kept"
+    )
     parser.add_argument("--overlooks", type=float, default=0.05, help="share of animals overlooked in a search")
     parser.add_argument("--package", type=Path, help="model package (default: one trained by the demo's recipe)")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for what is made")
@@ -221,13 +225,12 @@ def main() -> int:
     package = arguments.package or own_package(arguments.work / "transfer")
     with Detector.open(package) as opened:
         precision = fastest_passed(opened.manifest)
+    hire = partial(SimulatedPerson, rejects=arguments.rejects, keeps=arguments.keeps, overlooks=arguments.overlooks)
     found: list[Reviewed] = []
     first: tuple[Truth, Path] | None = None
     with Detector.open(package, precision=precision) as detector:
         for seed in range(arguments.seeds):
-            outcome, truth, folder = one_survey(
-                seed, arguments.frames, detector, work, mistakes=arguments.mistakes, overlooks=arguments.overlooks
-            )
+            outcome, truth, folder = one_survey(seed, arguments.frames, detector, work, hire)
             found.append(outcome)
             first = first or (truth, folder)
     scores: tuple[float, float] | None = None
@@ -237,7 +240,8 @@ def main() -> int:
     report = Report(
         "Reviews of real photos by a simulated person",
         f"{arguments.seeds} surveys of {arguments.frames} photos in {TRANSECTS} transects, of land that the model was "
-        f"not trained on. The person errs on {arguments.mistakes:.1%} of the boxes and overlooks "
+        f"not trained on. The person rejects {arguments.rejects:.0%} of the animals in boxes, "
+        f"keeps {arguments.keeps:.2%} of the boxes without one, and overlooks "
         f"{arguments.overlooks:.0%} of the animals in a photo. All species together.",
         tables(found, scores),
         bars(found, scores),

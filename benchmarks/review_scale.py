@@ -83,7 +83,7 @@ def write_result(folder: Path, photos: int, seed: int) -> None:
 def decide(review: Path, decisions: int) -> None:
     """Decide on a sample, half of the time on photos, as a person who finds no animal without a box."""
     items = read_items(review)
-    person = SimulatedPerson({}, mistakes=0.5)
+    person = SimulatedPerson({}, keeps=0.5)
     with open_review(review, load_settings({}, None)) as session:
         truth = session.truth()
         following = plan_review(truth, Target())

@@ -32,8 +32,8 @@ class ReviewedSurvey:
 
     def people(self) -> tuple[SimulatedPerson, SimulatedPerson]:
         """Two people; the second one errs more often."""
-        first = SimulatedPerson(self.animals, name=HOSTILE, mistakes=0.02)
-        return first, SimulatedPerson(self.animals, name="bo", mistakes=0.3, seed=1)
+        first = SimulatedPerson(self.animals, name=HOSTILE, rejects=0.02, keeps=0.02)
+        return first, SimulatedPerson(self.animals, name="bo", rejects=0.3, keeps=0.3, seed=1)
 
     def truth(self, *, boxes: int | None = None, photos: int | None = None) -> Truth:
         """What is known once two people looked at the first so many boxes and photos of each cell (None: at all).

@@ -47,7 +47,7 @@ _OVERRIDES = ("background=images/background",)
 _TILE = 320  # the size of training and census tiles, so that animals have the same scale in both
 _READY_S = 120.0
 # What the simulated person is like, and how long they work.
-_MISTAKES, _OVERLOOKS, _MINUTES = 0.005, 0.05, 60
+_REJECTS, _KEEPS, _OVERLOOKS, _MINUTES = 0.01, 0.0005, 0.05, 60
 # Variables of inference on this machine; the demo ignores all others.
 _MACHINE = ("TRANSECT_BACKEND", "TRANSECT_PRECISION", "TRANSECT_THREADS")
 
@@ -237,7 +237,7 @@ def _summary(
 def _review(settings: Settings, out: Path, design: SurveyDesign, result: CensusResult) -> ReviewResult:
     """Review the census as a person would who knows the animals and errs sometimes."""
     animals = {name: TrueAnimals(*found) for name, found in boxes_by_photo(plan_survey(design)).items()}
-    person = SimulatedPerson(animals, mistakes=_MISTAKES, overlooks=_OVERLOOKS)
+    person = SimulatedPerson(animals, rejects=_REJECTS, keeps=_KEEPS, overlooks=_OVERLOOKS)
     # A review of an earlier demo is of another model's boxes, and stays.
     folder = start_review(result.folder, survey=out / "survey")
     with open_review(folder, settings) as session:
@@ -274,12 +274,10 @@ def _print_checked(review: dict[str, Any]) -> None:
             *(_share(row["precision"]), _share(row["recall"]), str(row["truth_in_area"]), _whole(row["estimate"])),
             _limits(row["ci95"]),
         )
-    print(
-        f"\nChecked by a simulated person, who errs on {_MISTAKES:.1%} of the boxes and overlooks {_OVERLOOKS:.0%} of "
-        "the animals"
-    )
+    print(f"\nChecked by a simulated person, who rejects {_REJECTS:.0%} of the animals in boxes, keeps {_KEEPS:.2%} of")
+    print(f"the boxes without one, and overlooks {_OVERLOOKS:.0%} of the animals in a photo:")
     work = f"{review['boxes']} boxes and {review['photos']} photos, {review['minutes']:.0f} minutes of work"
-    print(f"in a photo: {work}.\n")
+    print(f"{work}.\n")
     Console().print(table)
     print("checked: animals on the photographed ground, with limits that hold for any detector; precision and")
     print("recall: of the detector on this survey.")

@@ -66,7 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def person(survey: Path) -> SimulatedPerson:
-    return SimulatedPerson(animals_in(survey), name="Änne", mistakes=0, overlooks=0)
+    return SimulatedPerson(animals_in(survey), name="Änne", rejects=0, keeps=0, overlooks=0)
 
 
 def exported(run: Run, review: Path, to: Path, *words: str) -> Path:

@@ -20,7 +20,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def reviewed(review: Path, survey: Path, settings: Settings, minutes: float = 20) -> ReviewResult:
-    person = SimulatedPerson(animals_in(survey), mistakes=0)
+    person = SimulatedPerson(animals_in(survey), rejects=0, keeps=0)
     with open_review(review, settings) as session:
         simulate_review(session, person, minutes)
         return estimate_review(session, survey=survey, max_pixels=None)

@@ -1,4 +1,4 @@
-"""A simulated person, who knows where the animals are and makes mistakes at a stated rate. For demos and benchmarks."""
+"""A simulated person, who knows where the animals are and errs at stated rates. For demos and benchmarks."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,15 +32,16 @@ NONE = TrueAnimals(np.empty((0, 4)), ())
 
 @dataclass(frozen=True)
 class SimulatedPerson:
-    """A person who takes `costs` for each item, decides wrongly on a share `mistakes` of the boxes, and overlooks a
-    share `overlooks` of the animals in a photo that is searched.
+    """A person who rejects a share `rejects` of the animals in boxes, keeps a share `keeps` of the boxes without one
+    and overlooks a share `overlooks` of the animals in a photo that is searched; each item takes what `costs` say.
 
     `truth` is by the photo's name. What the person does follows from `seed` and the item alone.
     """
 
     truth: Mapping[str, TrueAnimals]
     name: str = "simulated person"
-    mistakes: float = 0.02
+    rejects: float = 0.02
+    keeps: float = 0.0005
     overlooks: float = 0.05
     seed: int = 0
     costs: Costs = field(default_factory=Costs)
@@ -120,8 +121,9 @@ class SimulatedPerson:
             if animal is not None:
                 right = ("keep", "") if animals.species[animal] == called else ("species", animals.species[animal])
             rng = self._rng("box", items.boxes.key[row].as_py())
-            wrong: tuple[Verdict, str] = ("reject", "") if right[0] in ("keep", "species") else ("keep", "")
-            found[row] = wrong if rng.random() < self.mistakes else right
+            is_animal = right[0] in ("keep", "species")
+            wrong: tuple[Verdict, str] = ("reject", "") if is_animal else ("keep", "")
+            found[row] = wrong if rng.random() < (self.rejects if is_animal else self.keeps) else right
         return found
 
     def _rng(self, kind: str, key: str) -> np.random.Generator:
