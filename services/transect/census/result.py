@@ -67,7 +67,7 @@ class CensusResult:
                 "doubtful_ci95_low": row.doubtful_ci95[0] if row.doubtful_ci95 else None,
                 "doubtful_ci95_high": row.doubtful_ci95[1] if row.doubtful_ci95 else None,
             }
-            species = _in_mlflow(row.species)
+            species = in_mlflow(row.species)
             metrics |= {f"{species}.{key}": float(value) for key, value in values.items() if value is not None}
         tags = {
             "transect.kind": "census",
@@ -77,7 +77,7 @@ class CensusResult:
             "transect.package_sha256": model["package_sha256"],
             "transect.survey_digest": survey["digest"],
             TAG_DETECTOR_STATE: self.manifest["detector"]["state"],
-            **{f"{TAG_DETECTOR_STATE}.{_in_mlflow(row.species)}": row.detector for row in self.rows},
+            **{f"{TAG_DETECTOR_STATE}.{in_mlflow(row.species)}": row.detector for row in self.rows},
         }
         files = tuple(file for file in self.files if log == "full" or file.name in WITHOUT_POSITIONS)
         return CensusRun(name=self.name, params=params, metrics=metrics, tags=tags, artifacts=files)
@@ -88,5 +88,6 @@ class CensusResult:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _in_mlflow(species: str) -> str:
+def in_mlflow(species: str) -> str:
+    """A species as it stands in the name of a metric or a tag."""
     return _NOT_IN_METRIC_NAMES.sub("_", species)

@@ -1,6 +1,5 @@
 """`transect models`: list and show registered versions, promote and roll back."""
 
-import getpass
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from transect.accounts import user_name
 from transect.cli.defaults import config_file
 from transect.settings import load_settings
 
@@ -101,8 +101,4 @@ def rollback(
 
 
 def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under a user id without a name.
-        return f"user {os.getuid()}"
+    return user_name(f"user {os.getuid()}")

@@ -84,10 +84,18 @@ class ReviewSession:
             folder = self.folder / _BATCHES
             folder.mkdir(exist_ok=True)
             numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
-            batch = self._batch(boxes, photos, survey, len(numbers) + 1, blind=blind, drawn=drawn)
-            said = [(suggestions or {}).get(row, "") for row in boxes.tolist()]
-            named = [replace(one, suggestion=text) for one, text in zip(batch.boxes, said, strict=True)]
-            batch = replace(batch, boxes=tuple(named))
+            said = suggestions or {}
+            batch = ReviewBatch(
+                review_id=self.id,
+                batch=len(numbers) + 1,
+                survey_name=self.items.manifest.survey.name,
+                species=self.items.manifest.named,
+                boxes=tuple(self._batch_box(row, survey, drawn, said.get(row, "")) for row in boxes.tolist()),
+                photos=tuple(
+                    self._batch_photo(row, mine.tolist(), survey, blind=blind, drawn=drawn)
+                    for row, mine in self.items.boxes.in_photos(self.items.searchable[photos].tolist()).items()
+                ),
+            )
             if numbers and self._record(numbers[-1]) == HandedOut.of(batch):
                 batch = replace(batch, batch=numbers[-1])
             else:
@@ -143,26 +151,7 @@ class ReviewSession:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is not the record of a batch: {error!r}; put back the file as it was.") from error
 
-    def _batch(
-        self, boxes: IntArray, photos: IntArray, survey: Path, number: int, *, blind: bool, drawn: Drawn
-    ) -> ReviewBatch:
-        items = self.items
-        searched = items.searchable[photos]
-        order = np.argsort(items.boxes.photo, kind="stable")
-        ends = np.searchsorted(items.boxes.photo[order], np.stack([searched, searched + 1]))
-        rows_of = {row: order[low:high] for row, low, high in zip(searched.tolist(), *ends.tolist(), strict=True)}
-        return ReviewBatch(
-            review_id=self.id,
-            batch=number,
-            survey_name=items.manifest.survey.name,
-            species=items.manifest.named,
-            boxes=tuple(self._batch_box(row, survey, drawn) for row in boxes.tolist()),
-            photos=tuple(
-                self._batch_photo(row, rows.tolist(), survey, blind=blind, drawn=drawn) for row, rows in rows_of.items()
-            ),
-        )
-
-    def _batch_box(self, row: int, survey: Path, drawn: Drawn) -> BatchBox:
+    def _batch_box(self, row: int, survey: Path, drawn: Drawn, suggestion: str) -> BatchBox:
         items = self.items
         photo = int(items.boxes.photo[row])
         return BatchBox(
@@ -176,6 +165,7 @@ class ReviewSession:
             gsd_m=_or_none(items.photos.gsd_m[photo]),
             drawn=drawn,
             rendering=items.photos.rendering[photo],
+            suggestion=suggestion,
         )
 
     def _batch_photo(self, row: int, boxes: Sequence[int], survey: Path, *, blind: bool, drawn: Drawn) -> BatchPhoto:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from transect.arrays import FloatArray
+from transect.engine.boxes.overlaps import iou_matrix
 from transect.review.decisions.decision import AddedBox, Decision, Drawn, PhotoSearch, Verdict
 from transect.review.folder.items import ReviewItems
 from transect.review.planning.plan import Target, plan_review
 from transect.review.population.plan import Costs
 from transect.review.session import ReviewSession
-from transect.review.verdicts.added import SAME_ANIMAL_IOU, covered, iou_matrix
+from transect.review.verdicts.added import SAME_ANIMAL_IOU, covered
 
 _NAMESPACE = uuid.UUID("5b3b9a52-8d1f-4b07-9d9e-2a6b8f6f0e0c")
 _START = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -81,7 +82,7 @@ class SimulatedPerson:
     def _search(self, items: ReviewItems, photo: int, number: int, blind: bool, drawn: Drawn) -> PhotoSearch:
         row = int(items.searchable[photo])
         animals = self.truth.get(items.photos.image[row], NONE)
-        mine = np.flatnonzero(items.boxes.photo == row)
+        mine = items.boxes.in_photos([row])[row]
         has_box, _ = covered(animals.boxes, items.boxes.box[mine])
         digest = items.photos.sha256[row]
         noticed = self._rng("search", digest).random(len(animals.species)) >= self.overlooks
@@ -104,7 +105,7 @@ class SimulatedPerson:
 
     def _verdicts(self, items: ReviewItems, photo: int, rows: Sequence[int]) -> dict[int, tuple[Verdict, str]]:
         animals = self.truth.get(items.photos.image[photo], NONE)
-        every = np.flatnonzero(items.boxes.photo == photo)
+        every = items.boxes.in_photos([photo])[photo]
         boxes = items.boxes.box[every]
         # A better box takes its animal; the others on it are duplicates.
         order = np.argsort(-items.boxes.score[every], kind="stable")

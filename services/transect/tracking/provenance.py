@@ -1,6 +1,5 @@
 """Provenance of a run: source revision, versions, machine, command."""
 
-import getpass
 import os
 import platform
 import subprocess
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from transect.accounts import user_name
 from transect.redaction import DIFF_OPTIONS, command_without_secrets, diff_without_secrets
 from transect.registry.promotion.alias_lock import host_name
 from transect.settings import SourceDiff
@@ -63,7 +63,7 @@ def read_provenance(folder: Path) -> Provenance:
         versions={"python": platform.python_version(), **_versions()},
         command=command_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]]),
         host=host_name(),
-        user=_user(),
+        user=user_name(UNKNOWN),
     )
 
 
@@ -127,11 +127,3 @@ def _versions() -> dict[str, str]:
                 continue
             break
     return found
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under a user id without a name.
-        return UNKNOWN

@@ -7,8 +7,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from transect.engine.boxes.overlaps import iou_matrix
 from transect.review.decisions.decision import Decision, PhotoSearch, Verdict
-from transect.review.verdicts.added import covered, iou_matrix
+from transect.review.verdicts.added import covered
 from transect.review.verdicts.current import BoxFinding, agreement_of, box_finding, settled, standing
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -92,6 +92,20 @@ def ratio(numerator: NDArray[np.floating], denominator: NDArray[np.floating]) ->
     return quotient
 
 
+def best_pairs(overlap: NDArray[np.floating], least: float) -> Iterator[tuple[int, int]]:
+    """Yield pairs (row, column) of an (n, m) matrix with at least so much overlap, the best first, each index once.
+
+    Of equal ones the first row and column comes first.
+    """
+    rows, columns = np.nonzero(overlap >= least)
+    free_rows, free_columns = np.ones(overlap.shape[0], bool), np.ones(overlap.shape[1], bool)
+    for at in np.argsort(-overlap[rows, columns], kind="stable").tolist():
+        row, column = int(rows[at]), int(columns[at])
+        if free_rows[row] and free_columns[column]:
+            free_rows[row] = free_columns[column] = False
+            yield row, column
+
+
 def iou_matrix(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
     """(n, m) intersection over union of every pair of (n, 4) and (m, 4) xyxy boxes."""
     rows, columns = np.indices((len(first), len(second))).reshape(2, -1)

@@ -88,14 +88,11 @@ def make_review_dataset(truth: Truth, out: Path, *, survey: Path, tile: int, max
 def _photos(truth: Truth) -> Iterator[_Photo]:
     items = truth.items
     names = items.manifest.named
-    number = {int(row): at for at, row in enumerate(items.searchable.tolist())}
-    order = np.argsort(items.boxes.photo, kind="stable").astype(np.int64)
-    of = items.boxes.photo[order]
     rows = {int(items.boxes.photo[row]) for row in truth.finding}
     rows |= {int(items.searchable[at]) for at in truth.searches}
-    for row in sorted(rows):
-        mine = order[slice(*np.searchsorted(of, [row, row + 1]).tolist())]
-        yield _photo(truth, row, number[row], mine, {name: at for at, name in enumerate(names)})
+    class_of = {name: at for at, name in enumerate(names)}
+    for row, mine in items.boxes.in_photos(sorted(rows)).items():
+        yield _photo(truth, row, int(items.number[row]), mine, class_of)
 
 
 def _photo(truth: Truth, row: int, at: int, mine: IntArray, class_of: Mapping[str, int]) -> _Photo:

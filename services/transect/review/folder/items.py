@@ -1,5 +1,6 @@
 """The frozen population of a review: its boxes and photos, as files and as arrays."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,19 @@ class Boxes:
         found = pc.index_in(pa.array(keys, pa.string()), value_set=self.key.combine_chunks())
         return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
 
+    def in_photos(self, photos: Iterable[int]) -> dict[int, IntArray]:
+        """The rows of the boxes in each of these photos, in ascending order."""
+        wanted = list(photos)
+        order, of = self._by_photo
+        ends = np.searchsorted(of, np.array([wanted, wanted], np.int64) + np.array([[0], [1]]))
+        return {photo: order[low:high] for photo, low, high in zip(wanted, *ends.tolist(), strict=True)}
+
+    @cached_property
+    def _by_photo(self) -> tuple[IntArray, IntArray]:
+        """The rows (n,) photo by photo, and the photo of each."""
+        order = np.argsort(self.photo, kind="stable").astype(np.int64)
+        return order, self.photo[order]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Places:
@@ -84,11 +98,21 @@ class ReviewItems:
         return np.flatnonzero(self.places.group >= 0).astype(np.int64)
 
     @cached_property
+    def number(self) -> IntArray:
+        """The number in the population of each photo (photos,), -1 for one that is not in it."""
+        number = np.full(len(self.photos), -1, np.int64)
+        number[self.searchable] = np.arange(len(self.searchable))
+        return number
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """The number in the population of each photo in it, by hash."""
+        return {self.photos.sha256[row]: at for at, row in enumerate(self.searchable.tolist())}
+
+    @cached_property
     def population(self) -> Population:
         """The population as the estimator takes it; its photos are those of `searchable`."""
         boxes, places, rows = self.boxes, self.places, self.searchable
-        number = np.full(len(self.photos), -1, np.int64)
-        number[rows] = np.arange(len(rows))
         outside = len(self.coverage.units)
         anything = bool((boxes.unit < 0).any() or (places.unit[rows] < 0).any())
         return Population(
@@ -97,7 +121,7 @@ class ReviewItems:
             transects=outside + 1 if anything or outside == 0 else outside,
             bin=boxes.bin,
             weight=boxes.weight,
-            box_photo=number[boxes.photo],
+            box_photo=self.number[boxes.photo],
             box_transect=np.where(boxes.unit < 0, outside, boxes.unit),
             box_rank=boxes.rank,
             group=places.group[rows],

@@ -1,6 +1,5 @@
 """Start a review of a finished census: freeze its boxes and photos, and draw the random order."""
 
-import getpass
 import hashlib
 import json
 import shutil
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transect import __version__
+from transect.accounts import user_name
 from transect.arrays import FloatArray
 from transect.census import load_survey
 from transect.census.counting.tally import UNIT_REACH_M
@@ -22,6 +22,7 @@ from transect.census.estimates.estimate import StripMethod
 from transect.census.ground.coverage import Coverage, assign_to_units
 from transect.census.inputs.table import read_table
 from transect.census.outputs.result_folder import explain_write_errors
+from transect.census.outputs.writers import unescape_formula
 from transect.census.saved.photos import PHOTOS_FILE, SavedPhotos, read_photos
 from transect.census.saved.units import UNITS_FILE, read_units
 from transect.errors import InputError
@@ -119,7 +120,7 @@ def _freeze(
         name=name,
         seed=seed,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        created_by=_user(),
+        created_by=user_name("unknown"),
         transect_version=__version__,
         survey=ReviewedSurvey(
             name=manifest["survey"]["name"],
@@ -239,7 +240,7 @@ def _counted_species(result: Path) -> tuple[CountedSpecies, ...]:
     found = []
     columns = ("species", "seen", "unique", "single_look", "detector")
     for row in read_table(result / "counts.csv", columns, InputError):
-        name = row.cells["species"]
+        name = unescape_formula(row.cells["species"])
         limits = (row.number("ci95_low"), row.number("ci95_high"))
         found.append(
             CountedSpecies(
@@ -251,7 +252,7 @@ def _counted_species(result: Path) -> tuple[CountedSpecies, ...]:
                 estimate=row.number("estimate"),
                 ci95=None if limits[0] is None or limits[1] is None else (limits[0], limits[1]),
                 detector=row.cells["detector"],
-                note=row.cells.get("note", ""),
+                note=unescape_formula(row.cells.get("note", "")),
             )
         )
     return tuple(found)
@@ -310,10 +311,3 @@ def _check_same(folder: Path, seed: int) -> None:
         raise InputError(
             f"{folder} is a review with the seed {there.seed}; give another --name for one with the seed {seed}."
         )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

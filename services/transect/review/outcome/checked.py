@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from transect.arrays import BoolArray, FloatArray
+from transect.arrays import FloatArray
 from transect.census.estimates.intervals import Limits
 from transect.review.estimator.area import AreaEstimate, StratumDesign
 from transect.review.estimator.cells import BoxBin, PhotoGroup
@@ -87,7 +87,7 @@ class CheckedReview:
 
     def __init__(self, truth: Truth, *, unsure: bool = False) -> None:
         self.truth, self.unsure = truth, unsure
-        self.cells = ReviewCells(truth.items.population, truth.reviewed(unsure=unsure))
+        self.cells = ReviewCells(truth.items.population, truth.reviewed(unsure=True)) if unsure else truth.cells
         self.designs = designs_of(truth.items)
 
     @cached_property
@@ -97,8 +97,10 @@ class CheckedReview:
         return (*(self._checked(name, name) for name in named), self._checked(ALL, None))
 
     def _checked(self, shown: str, species: str | None) -> Checked:
-        animal = self.truth.is_animal(species, unsure=self.unsure)
-        flown = self.cells.flown(species, animal, self.truth.missed_weight(species))
+        flown = self.truth.flown(species)
+        if self.unsure:
+            animal = self.truth.is_animal(species, unsure=True)
+            flown = self.cells.flown(species, animal, self.truth.missed_weight(species))
         return Checked(species=shown, flown=flown, areas=self._areas(flown))
 
     def _areas(self, flown: Flown) -> tuple[CheckedArea, ...]:
@@ -196,11 +198,6 @@ def unknown_cells(review: CheckedReview, flown: Flown) -> list[str]:
                 f"searched: {sum(cell.reviewed for cell in groups)}"
             )
     return phrases
-
-
-def is_sampled(review: CheckedReview) -> tuple[BoolArray, BoolArray]:
-    """Which boxes (n,) and photos (P,) are in the random sample that is complete."""
-    return review.cells.box_sample, review.cells.photo_sample
 
 
 def _pairs(cells: Sequence[BoxBin] | Sequence[PhotoGroup]) -> list[tuple[BoxBin | PhotoGroup, ...]]:

@@ -36,10 +36,7 @@ def write_decisions(folder: Path, truth: Truth, answers: Answers) -> None:
     items = truth.items
     rows = items.boxes.rows_of([one.box_key for one in answers.decisions]).tolist()
     image = {items.photos.sha256[row]: items.photos.image[row] for row in range(len(items.photos))}
-    reviewed = truth.reviewed()
-    box_sample = reviewed.box_sample(items.population)
-    photo_sample = reviewed.photo_sample(items.population)
-    number = {items.photos.sha256[row]: at for at, row in enumerate(items.searchable.tolist())}
+    box_sample, photo_sample = truth.cells.box_sample, truth.cells.photo_sample
     lines: list[tuple[tuple[str, ...], Sequence[Any]]] = []
     for one, row in zip(answers.decisions, rows, strict=True):
         called = items.manifest.species[items.boxes.species[row]] if row >= 0 else ""
@@ -58,7 +55,7 @@ def write_decisions(folder: Path, truth: Truth, answers: Answers) -> None:
         ]
         lines.append((("box", image.get(one.photo_sha256, ""), one.box_key, one.reviewer, one.uuid), cells))
     for search in answers.searches:
-        at = number.get(search.photo_sha256, -1)
+        at = items.number_of.get(search.photo_sha256, -1)
         cells = [
             *("photo", image.get(search.photo_sha256, ""), search.photo_sha256, "", "", None, "searched", ""),
             *(search.reviewer, _time(search), _seconds(search)),

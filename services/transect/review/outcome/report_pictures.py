@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from transect.census.report.thumbnails import Thumbnail
+from transect.engine.boxes.overlaps import iou_matrix
 from transect.errors import ImageError
 from transect.files import sha256_file
 from transect.imagery import encode_jpeg, open_raster
 from transect.review.decisions.decision import PixelBox
 from transect.review.exchange.outgoing.pictures import crop
-from transect.review.verdicts.added import SAME_ANIMAL_IOU, iou_matrix
+from transect.review.verdicts.added import SAME_ANIMAL_IOU
 from transect.review.verdicts.current import settled
 from transect.review.verdicts.truth import Missed, Truth
 

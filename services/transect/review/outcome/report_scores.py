@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from transect.review.estimator.cells import BoxBin
 from transect.review.estimator.flown import Flown, Share
-from transect.review.population.design import ReviewCells
 from transect.review.population.strata import ScoreBin
 from transect.review.verdicts.truth import Truth
 
@@ -28,11 +27,10 @@ class ScoreRow:
 
 def scores_by_species(truth: Truth) -> list[tuple[str, list[ScoreRow]]]:
     """The bins of each species that has boxes, from the highest score to the lowest."""
-    cells = ReviewCells(truth.items.population, truth.reviewed())
-    every = cells.flown(None, truth.is_animal(None), truth.missed_weight(None))
+    every = truth.flown(None)
     found = []
     for name in truth.items.manifest.species:
-        mine = cells.flown(name, truth.is_animal(name), truth.missed_weight(name))
+        mine = truth.flown(name)
         rows = _rows(name, truth.items.population.bins, every, mine)
         if rows:
             found.append((name, rows))

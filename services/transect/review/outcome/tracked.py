@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transect.census.result import TAG_DETECTOR_STATE
+from transect.census.result import TAG_DETECTOR_STATE, in_mlflow
 from transect.registry import CensusRun
 from transect.review.outcome.record import minutes_spent
-
-_NOT_IN_METRIC_NAMES = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 
 
 def review_run(record: Mapping[str, Any], manifest: Mapping[str, Any], files: Sequence[Path], log: str) -> CensusRun:
@@ -25,7 +22,7 @@ def review_run(record: Mapping[str, Any], manifest: Mapping[str, Any], files: Se
         "reviewed.people": float(len(reviewed["reviewers"])),
     }
     for one in record["species"]:
-        name = _NOT_IN_METRIC_NAMES.sub("_", one["species"])
+        name = in_mlflow(one["species"])
         whole = one["strata"][-1] if one["strata"] else {}
         values = {
             "checked": one["flown"],
@@ -64,10 +61,7 @@ def review_run(record: Mapping[str, Any], manifest: Mapping[str, Any], files: Se
             "transect.package_sha256": model["package_sha256"],
             "transect.survey_digest": survey["digest"],
             TAG_DETECTOR_STATE: record["species"][-1]["state"],
-            **{
-                f"{TAG_DETECTOR_STATE}.{_NOT_IN_METRIC_NAMES.sub('_', one['species'])}": one["state"]
-                for one in record["species"][:-1]
-            },
+            **{f"{TAG_DETECTOR_STATE}.{in_mlflow(one['species'])}": one["state"] for one in record["species"][:-1]},
         },
         artifacts=tuple(files),
     )

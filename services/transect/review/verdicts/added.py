@@ -8,6 +8,7 @@ import numpy as np
 from transect.arrays import BoolArray, FloatArray
 from transect.census.saved.photos import SavedPhotos
 from transect.census.sightings.observations import observe
+from transect.engine.boxes.overlaps import best_pairs, iou_matrix
 
 SAME_ANIMAL_IOU = 0.3
 """From this IoU on, a box that a person draws around an animal and one of the model are of the same animal. A hand
@@ -23,27 +24,11 @@ class DrawnBox:
     species: str
 
 
-def iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
-    """The IoU of each of n boxes with each of m (n, m); boxes are (n, 4) and (m, 4) xyxy."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    sides = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    return np.asarray(shared / np.maximum(sides[0][:, None] + sides[1][None, :] - shared, 1e-12), np.float64)
-
-
 def covered(drawn: FloatArray, found: FloatArray, iou: float = SAME_ANIMAL_IOU) -> tuple[BoolArray, BoolArray]:
     """Which of the drawn boxes (n,) and of those that were found (m,) are of one animal, one to one, the best first."""
     hit, taken = np.zeros(len(drawn), bool), np.zeros(len(found), bool)
-    if len(drawn) == 0 or len(found) == 0:
-        return hit, taken
-    overlap = iou_matrix(drawn, found)
-    rows, columns = np.nonzero(overlap >= iou)
-    for row, column in sorted(
-        zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: (-overlap[pair], pair)
-    ):
-        if not hit[row] and not taken[column]:
-            hit[row] = taken[column] = True
+    for row, column in best_pairs(iou_matrix(drawn, found), iou):
+        hit[row] = taken[column] = True
     return hit, taken
 
 

@@ -6,12 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
-from transect.arrays import BoolArray, FloatArray, IntArray
+from transect.arrays import BoolArray, FloatArray
 from transect.review.decisions.decision import Decision, PhotoSearch
 from transect.review.estimator.agreement import Agreement
+from transect.review.estimator.flown import Flown
 from transect.review.estimator.perception import Perception, perception
 from transect.review.folder.items import ReviewItems
-from transect.review.population.design import Reviewed
+from transect.review.population.design import ReviewCells, Reviewed
 from transect.review.verdicts.added import DrawnBox, covered, single_look_weights
 from transect.review.verdicts.current import BoxFinding, agreement_of, box_finding, settled, standing
 
@@ -87,6 +88,21 @@ class Truth:
         )
 
     @cached_property
+    def cells(self) -> ReviewCells:
+        """The cells of the population, with unsure boxes as none."""
+        return ReviewCells(self.items.population, self.reviewed())
+
+    def flown(self, species: str | None) -> Flown:
+        """The flown ground of one species, or (None) of all, with unsure boxes as none; reckoned once."""
+        if species not in self._flown:
+            self._flown[species] = self.cells.flown(species, self.is_animal(species), self.missed_weight(species))
+        return self._flown[species]
+
+    @cached_property
+    def _flown(self) -> dict[str | None, Flown]:
+        return {}
+
+    @cached_property
     def unsure(self) -> int:
         """The boxes of which people cannot say what they are, or disagree."""
         return sum(one.finding == "unsure" for one in self.finding.values())
@@ -109,7 +125,7 @@ def truth_of(items: ReviewItems, answers: Answers) -> Truth:
     for row, ones in decided.items():
         box_decided[row] = True
         box_chosen[row] = ones[0].box_key not in answers.drawn_boxes
-    number = {items.photos.sha256[row]: at for at, row in enumerate(items.searchable.tolist())}
+    number = items.number_of
     searches = {number[photo]: ones for photo, ones in standing(answers.searches).items() if photo in number}
     photo_searched, photo_chosen = np.zeros(len(number), bool), np.zeros(len(number), bool)
     for at, found in searches.items():
@@ -137,19 +153,19 @@ def _searched(
     items: ReviewItems, finding: Mapping[int, BoxFinding], searches: Mapping[int, Sequence[PhotoSearch]]
 ) -> tuple[tuple[Missed, ...], list[tuple[int, int]]]:
     """The animals without a box, and of each blind search the animals of the model and those of them it found."""
-    shown = _boxes_of_photos(items, searches)
+    shown = items.boxes.in_photos(items.searchable[sorted(searches)].tolist())
     drawn: list[DrawnBox] = []
     shares: list[float] = []
     blind: list[tuple[int, int]] = []
     for photo, every in searches.items():
-        mine = shown[photo]
+        row = int(items.searchable[photo])
+        mine = shown[row]
         real = np.array([_may_be_animal(finding.get(row)) for row in mine.tolist()], bool)
         known = np.array([_is_animal(finding.get(row)) for row in mine.tolist()], bool)
         used = settled(every)
         for one in used:
             marked = np.array([added.box for added in one.added], np.float64).reshape(-1, 4)
             hit, _ = covered(marked, items.boxes.box[mine[real]])
-            row = int(items.searchable[photo])
             for added, is_known in zip(one.added, hit.tolist(), strict=True):
                 if not is_known:
                     drawn.append(DrawnBox(row, added.box, added.species))
@@ -159,10 +175,8 @@ def _searched(
                 _, taken = covered(marked[before], items.boxes.box[mine[known]])
                 blind.append((int(known.sum()), int(taken.sum())))
     weights = single_look_weights(drawn, items.photos)
-    number = np.full(len(items.photos), -1, np.int64)
-    number[items.searchable] = np.arange(len(items.searchable))
     missed = tuple(
-        Missed(int(number[one.photo]), one.box, one.species, float(weight) * share)
+        Missed(int(items.number[one.photo]), one.box, one.species, float(weight) * share)
         for one, weight, share in zip(drawn, weights.tolist(), shares, strict=True)
     )
     return missed, blind
@@ -175,16 +189,3 @@ def _may_be_animal(finding: BoxFinding | None) -> bool:
 
 def _is_animal(finding: BoxFinding | None) -> bool:
     return finding is not None and finding.finding == "animal"
-
-
-def _boxes_of_photos(items: ReviewItems, searches: Mapping[int, Sequence[PhotoSearch]]) -> dict[int, IntArray]:
-    """The rows of the boxes of each photo that was searched."""
-    photos = items.searchable[np.array(sorted(searches), np.int64)]
-    rows = np.flatnonzero(np.isin(items.boxes.photo, photos))
-    order = rows[np.argsort(items.boxes.photo[rows], kind="stable")]
-    of = items.boxes.photo[order]
-    first, last = np.searchsorted(of, photos, side="left"), np.searchsorted(of, photos, side="right")
-    return {
-        at: order[low:high].astype(np.int64)
-        for at, low, high in zip(sorted(searches), first.tolist(), last.tolist(), strict=True)
-    }

@@ -13,7 +13,7 @@ from datetime import datetime
 import numpy as np
 
 from transect.arrays import FloatArray
-from transect.engine.boxes.overlaps import iou_matrix
+from transect.engine.boxes.overlaps import best_pairs, iou_matrix
 from transect.errors import InputError
 from transect.review.decisions.decision import (
     VERDICTS,
@@ -156,10 +156,8 @@ def _matched(
     if not keys or not numbers:
         return
     overlaps = _overlaps([known.boxes[key].box for key in keys], [photo.marks[number].box for number in numbers])
-    while overlaps.max() >= _SAME_BOX:
-        row, column = divmod(int(overlaps.argmax()), len(numbers))
+    for row, column in best_pairs(overlaps, _SAME_BOX):
         yield keys[row], numbers[column]
-        overlaps[row, :] = overlaps[:, column] = 0
 
 
 def _overlaps(first: Sequence[PixelBox], second: Sequence[PixelBox]) -> FloatArray:
