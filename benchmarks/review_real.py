@@ -29,12 +29,11 @@ from transect.datasets import load_dataset
 from transect.engine import WEIGHTS_FILE, DetectOptions, Detector
 from transect.engine.evaluation.evaluate import search_split
 from transect.review.dataset.make import make_review_dataset
-from transect.review.folder.items import ReviewItems, read_items
 from transect.review.folder.start import start_review
 from transect.review.outcome.record import minutes_spent, review_record
-from transect.review.planning.plan import Target, plan_review
-from transect.review.simulated import SimulatedPerson, TrueAnimals
-from transect.review.verdicts.truth import Answers, Truth, truth_of
+from transect.review.session import open_review
+from transect.review.simulated import SimulatedPerson, TrueAnimals, simulate_review
+from transect.review.verdicts.truth import Truth
 from transect.settings import load_settings
 from transect.synth import SPECIES, SurveyDesign, SurveyTruth, photograph_survey
 from transect.synth.plan import plan_survey
@@ -80,29 +79,6 @@ def true_animals(wanted: SurveyDesign) -> dict[str, TrueAnimals]:
     return {name: TrueAnimals(*found) for name, found in boxes_by_photo(plan_survey(wanted)).items()}
 
 
-def review(items: ReviewItems, person: SimulatedPerson, minutes: float = MINUTES) -> Truth:
-    """Review for at most so many minutes: the pilot, then what the plan gives for the time that is left."""
-    answers = Answers(decisions=(), searches=(), drawn_boxes=frozenset(), drawn_photos=frozenset())
-    left = minutes
-    for _ in range(6):
-        following = plan_review(truth_of(items, answers), Target(cv=None, minutes=max(left, 0.01)))
-        costs = person.costs
-        boxes, photos = following.boxes.tolist(), following.photos.tolist()
-        spent = (len(boxes) * costs.box + len(photos) * costs.photo) / 60
-        if not boxes and not photos:
-            break
-        if spent > left:
-            break
-        left -= spent
-        answers = Answers(
-            decisions=(*answers.decisions, *person.decide(items, boxes)),
-            searches=(*answers.searches, *person.search(items, photos)),
-            drawn_boxes=answers.drawn_boxes | {items.boxes.key[row].as_py() for row in boxes},
-            drawn_photos=answers.drawn_photos | {items.photos.sha256[items.searchable[at]] for at in photos},
-        )
-    return truth_of(items, answers)
-
-
 def one_survey(
     seed: int, frames: int, detector: Detector, work: Path, hire: "partial[SimulatedPerson]"
 ) -> tuple[Reviewed, Truth, Path]:
@@ -119,9 +95,10 @@ def one_survey(
         settings=load_settings({}, None),
     )
     shutil.rmtree(result.folder / "reviews", ignore_errors=True)
-    items = read_items(start_review(result.folder, survey=folder))
     person = hire(true_animals(wanted), seed=seed)
-    truth = review(items, person)
+    with open_review(start_review(result.folder, survey=folder), load_settings({}, None)) as session:
+        simulate_review(session, person, MINUTES)
+        truth = session.truth()
     return _outcome(known, result, truth), truth, folder
 
 

@@ -110,6 +110,7 @@ def export(
     from transect.review.planning.plan import plan_review
     from transect.review.session import open_review, survey_folder
     from transect.review.verdicts.carry import carried_over
+    from transect.review.verdicts.truth import truth_of
 
     kind = next((one for one in EXPORT_FORMATS if one == form), None)
     if kind is None:
@@ -117,11 +118,12 @@ def export(
     settings, target = load_settings(), _target(cv, minutes, species)
     with stoppable(), open_review(review, settings) as session:
         photos_at = survey_folder(session.items, survey)
-        answers_truth = session.truth()
+        answers = session.answers()
+        truth = truth_of(session.items, answers)
         if least_certain:
-            rows, photos = least_certain_boxes(answers_truth, session.answers(), least_certain)
+            rows, photos = least_certain_boxes(truth, answers, least_certain)
         else:
-            following = plan_review(answers_truth, target)
+            following = plan_review(truth, target)
             rows, photos = following.boxes, following.photos
         if len(rows) + len(photos) == 0:
             print("Nothing comes next: the aim is reached. `transect review estimate` says the numbers.")

@@ -11,12 +11,13 @@ import yaml
 from PIL import Image
 
 from transect.arrays import IntArray
-from transect.errors import ImageError, InputError
-from transect.files import atomic_write, private_files, sha256_file
+from transect.errors import InputError
+from transect.files import atomic_write, private_files
 from transect.imagery import open_raster
 from transect.progress import progress
 from transect.review.dataset.splits import Split, ground_of, split_by_ground, without_shared_ground
 from transect.review.dataset.tiles import Labelled, Window, grid_windows, labels_in, window_around
+from transect.review.exchange.outgoing.unchanged import require_unchanged
 from transect.review.verdicts.added import covered
 from transect.review.verdicts.current import settled
 from transect.review.verdicts.truth import Truth
@@ -161,7 +162,7 @@ def _cut(
     )
     if not found:
         return 0, 0, left
-    _check_unchanged(path, saved.sha256[photo.row])
+    require_unchanged(path, saved.sha256[photo.row], str(path))
     boxes = 0
     with open_raster(path, name=image, max_pixels=max_pixels, rendering=saved.rendering[photo.row]) as raster:
         for window, rows in found.items():
@@ -213,12 +214,3 @@ def _write_yaml(truth: Truth, out: Path) -> None:
     }
     # Last: a folder that has it is complete.
     atomic_write(out / "data.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-
-
-def _check_unchanged(path: Path, digest: str) -> None:
-    try:
-        same = sha256_file(path) == digest
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not same:
-        raise ImageError(f"{path} has changed since the census; put the photo of the census back.")

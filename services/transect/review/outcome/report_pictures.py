@@ -12,10 +12,10 @@ import numpy as np
 from transect.census.report.thumbnails import Thumbnail
 from transect.engine.boxes.overlaps import iou_matrix
 from transect.errors import ImageError
-from transect.files import sha256_file
 from transect.imagery import encode_jpeg, open_raster
 from transect.review.decisions.decision import PixelBox
 from transect.review.exchange.outgoing.pictures import crop
+from transect.review.exchange.outgoing.unchanged import require_unchanged
 from transect.review.verdicts.added import SAME_ANIMAL_IOU
 from transect.review.verdicts.current import settled
 from transect.review.verdicts.truth import Missed, Truth
@@ -98,7 +98,7 @@ def _of_photo(
     path = survey / "images" / name
     if not path.is_file():
         raise ImageError(f"{name} is not among the photos of the survey's folder; name that folder with --survey.")
-    _require_same(path, name, photos.sha256[photo])
+    require_unchanged(path, photos.sha256[photo], name)
     gsd = float(photos.gsd_m[photo])
     with open_raster(path, name=name, max_pixels=max_pixels, rendering=photos.rendering[photo]) as raster:
         found = []
@@ -107,15 +107,6 @@ def _of_photo(
             data = base64.b64encode(encode_jpeg(pixels, quality=_QUALITY)).decode()
             found.append((number, f"data:image/jpeg;base64,{data}"))
     return found
-
-
-def _require_same(path: Path, name: str, digest: str) -> None:
-    try:
-        found = sha256_file(path)
-    except OSError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror or error}.") from error
-    if found != digest:
-        raise ImageError(f"{name} has changed since the census; put the photo of the census back.")
 
 
 def _is_there(box: PixelBox, others: Sequence[PixelBox]) -> bool:

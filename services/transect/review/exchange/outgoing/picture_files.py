@@ -7,13 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from transect.errors import ImageError
-from transect.files import atomic_write, sha256_file
+from transect.files import atomic_write
 from transect.imagery import Raster, Rendering, open_raster
 from transect.progress import progress
 from transect.review.exchange.batch import BatchBox, BatchPhoto, ReviewBatch, copy_names, names_with_boxes
 from transect.review.exchange.outgoing.formats import ExportFormat
 from transect.review.exchange.outgoing.pictures import crop_jpeg, photo_copy, photo_with_boxes, whole
+from transect.review.exchange.outgoing.unchanged import require_unchanged
 from transect.review.exchange.terms import PHOTOS
 
 
@@ -56,7 +56,7 @@ class PictureFiles:
             for source in sources:
                 wanted = self._names(source)
                 missing = [name for name in wanted if not (keep and self._folder.joinpath(name).exists())]
-                _check_unchanged(source)
+                require_unchanged(source.path, source.photo_sha256, str(source.path))
                 if missing:
                     self._write(source, missing)
                 elif self._kind != "files":
@@ -113,14 +113,3 @@ class PictureFiles:
 
 def _crop_name(number: int, box: BatchBox) -> str:
     return f"crops/{number:04}_{box.box_key[:8]}.jpg"
-
-
-def _check_unchanged(source: _Source) -> None:
-    try:
-        found = sha256_file(source.path)
-    except OSError as error:
-        raise ImageError(f"{source.path} cannot be read: {error.strerror or error}.") from error
-    if found != source.photo_sha256:
-        raise ImageError(
-            f"{source.path} has changed since the census; put the photo of the census back, or count the survey anew."
-        )
