@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,13 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from painted_surveys import COLOURS, HEIGHT, SURVEY_YAML, WIDTH, count, paint_survey, polygon
+from report_pages import (
+    assert_a_reader_without_eyes_finds_the_way,
+    assert_every_picture_is_there,
+    assert_nothing_is_wider,
+    opened,
+    print_on_a4,
+)
 from transect.census import CensusResult
 from transect.engine import Detector, PackageManifest, ValidationCounts, read_manifest, write_manifest
 
@@ -69,24 +75,12 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext, result: CensusResult) -> Iterator[Page]:
     """The report, opened; fails where it asked for anything but itself or said anything on the console."""
-    opened = context.new_page()
-    asked, complaints = list[str](), list[str]()
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.goto(result.report.as_uri())
-    yield opened
-    # Pictures inside the file count as requests of the scheme data.
-    assert [url for url in asked if not url.startswith("data:image/jpeg;base64,")] == [result.report.as_uri()]
-    assert complaints == []
-    opened.close()
+    with opened(context, result.report) as shown:
+        yield shown
 
 
 def test_every_picture_is_there(page: Page, result: CensusResult) -> None:
-    widths = page.eval_on_selector_all("img", "all => all.map(one => [one.naturalWidth, one.alt])")
-    assert len(widths) > 4
-    assert all(width > 0 and alt for width, alt in widths)
-    assert page.locator(".missing").count() == 0
+    assert_every_picture_is_there(page)
     marks = page.eval_on_selector_all("#map .animals path", "all => all.length")
     assert marks == sum(row.unique for row in result.rows)
 
@@ -124,24 +118,11 @@ def test_names_of_strangers_are_only_text(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # What is cut off lies in a part that scrolls by itself.
-    lost = page.evaluate(
-        """() => [...document.querySelectorAll("main *, header *")].filter(one => !one.closest(".scroll, svg")
-             && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML.slice(0, 80))"""
-    )
-    assert lost == []
+    assert_nothing_is_wider(page, width)
 
 
 def test_a_reader_without_eyes_finds_the_way(page: Page) -> None:
-    levels = page.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(one => +one.tagName[1])")
-    assert levels.count(1) == 1
-    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
-    named = "one => one.getAttribute('aria-label') || one.closest('[aria-hidden=true]') !== null"
-    assert all(page.eval_on_selector_all("main svg:not(svg svg)", f"all => all.map({named})"))
-    assert page.eval_on_selector_all("table", "all => all.every(one => one.querySelector('th[scope]'))")
-    assert page.locator("html").get_attribute("lang") == "en"
+    assert_a_reader_without_eyes_finds_the_way(page)
 
 
 def test_the_map_zooms_by_its_buttons(page: Page) -> None:
@@ -156,12 +137,7 @@ def test_the_map_zooms_by_its_buttons(page: Page) -> None:
 
 def test_it_prints_on_several_pages_of_a4(page: Page, tmp_path: Path) -> None:
     paper = tmp_path / "report.pdf"
-    page.pdf(path=paper, prefer_css_page_size=True, print_background=True)
-    content = paper.read_bytes()
-    pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", content))
-    assert pages > 1
-    sizes = {tuple(map(float, box.split())) for box in re.findall(rb"/MediaBox\s*\[([^\]]+)\]", content)}
-    assert all(box[2:] == pytest.approx((595, 842), abs=1) for box in sizes)
+    pages = print_on_a4(page, paper)
     reader = shutil.which("pdftotext")
     if reader is None:
         return
