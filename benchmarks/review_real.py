@@ -5,7 +5,8 @@
 A model that was trained on the sample survey's savanna counts surveys of the generator's other land. A simulated
 person, who knows the animals and errs at the stated rates, reviews each for at most an hour: the pilot, then what the
 plan says for the rest. Then a model is trained on the data set of the first review, and both are compared on fresh
-ground of that land. Photos and detections are kept in the work folder. The exit code is 1 where a bar is not met.
+ground of that survey's kind of land. Photos and detections are kept in the work folder. The exit code is 1 where a bar
+is not met.
 """
 
 import argparse
@@ -69,9 +70,9 @@ class Reviewed:
         return limits is not None and limits[0] <= self.population <= limits[1]
 
 
-def design(seed: int, frames: int) -> SurveyDesign:
-    """A survey of the other land."""
-    return SurveyDesign(frames=frames, seed=seed, transects=TRANSECTS, biome="other")
+def design(seed: int, frames: int, land: int | None = None) -> SurveyDesign:
+    """A survey of the other land; `land` is the seed of the survey whose kind of land it has, by default its own."""
+    return SurveyDesign(frames=frames, seed=seed, transects=TRANSECTS, biome="other", land_seed=land)
 
 
 def true_animals(wanted: SurveyDesign) -> dict[str, TrueAnimals]:
@@ -133,14 +134,15 @@ def _outcome(known: SurveyTruth, result: CensusResult, truth: Truth) -> Reviewed
 
 
 def fresh_set(work: Path, frames: int) -> Path:
-    """A labelled set of fresh surveys of the other land, in photos as they are; its data.yaml."""
-    root = work / f"fresh-{frames}"
+    """A labelled set of fresh surveys of the first survey's kind of land, in photos as they are; its data.yaml."""
+    root = work / f"fresh-land-{frames}"
     if not (root / "data.yaml").exists():
         names = [kind.name for kind in SPECIES]
         for seed in _FRESH_SEEDS:
-            folder = work / f"other-{frames}-{seed:02d}"
-            photograph_survey(folder, design(seed, frames))
-            for image, animals in true_animals(design(seed, frames)).items():
+            wanted = design(seed, frames, land=0)
+            folder = work / f"other-land-{frames}-{seed:02d}"
+            photograph_survey(folder, wanted)
+            for image, animals in true_animals(wanted).items():
                 stem = f"{seed}-{image.replace('/', '-')}"
                 for part in ("images", "labels"):
                     (root / part / "val").mkdir(parents=True, exist_ok=True)

@@ -271,6 +271,7 @@ def test_bad_parameters_are_refused(bad: dict[str, Any], message: str, tmp_path:
         ({"absent": "unicorn"}, "an absent species of sheep"),
         ({"biome": "moon"}, "a biome of savanna or other"),
         ({"light": "night"}, "a light of day or dusk"),
+        ({"land_seed": -1}, "a seed of its land from 0 on"),
     ],
 )
 def test_other_kinds_of_survey_have_their_ranges(bad: dict[str, Any], message: str) -> None:
@@ -282,3 +283,15 @@ def test_a_kind_of_survey_is_named_where_it_is_not_the_usual_one() -> None:
     usual = SurveyDesign(frames=4).parameters()
     other = SurveyDesign(frames=4, density=0.2, absent="zebra", biome="other", light="dusk").parameters()
     assert other == usual | {"density": 0.2, "absent": "zebra", "biome": "other", "light": "dusk"}
+
+
+def test_surveys_that_share_a_seed_of_their_land_have_one_kind_of_land() -> None:
+    first = plan_survey(SurveyDesign(frames=4, seed=3, biome="other"))
+    same = plan_survey(SurveyDesign(frames=4, seed=9, biome="other", land_seed=3))
+    other = plan_survey(SurveyDesign(frames=4, seed=9, biome="other"))
+    assert (same.scene.ground, same.scene.cover) == (first.scene.ground, first.scene.cover)
+    assert (other.scene.ground, other.scene.cover) != (first.scene.ground, first.scene.cover)
+    # The ground itself is another piece, with other animals.
+    assert same.scene.seed != first.scene.seed
+    assert same.scene.animals != first.scene.animals
+    assert SurveyDesign(frames=4, land_seed=3).parameters()["land_seed"] == 3

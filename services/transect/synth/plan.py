@@ -33,7 +33,8 @@ class SurveyDesign:
     often all lines are flown, with `break_s` seconds between. speed_m_s: the aircraft's, 1 to 100.
     animal_speed_m_s: that of the fastest animal, 0 to 20; at 0 all stand. density: animals a km2 over the usual
     number, 0 to 5. absent: name of a species of which there is none. biome: "other" is land of any kind of
-    the domain "wide" in place of the savanna, drawn by the seed. light: "dusk" is a low sun.
+    the domain "wide" in place of the savanna, drawn by `land_seed`, by default the seed: surveys that share it have one
+    kind of land. light: "dusk" is a low sun.
     Raises InputError for a parameter out of its range.
     """
 
@@ -52,12 +53,14 @@ class SurveyDesign:
     absent: str = ""
     biome: Literal["savanna", "other"] = "savanna"
     light: Literal["day", "dusk"] = "day"
+    land_seed: int | None = None
 
     def __post_init__(self) -> None:
         noise = self.noise
         checks = (
             (self.frames >= 2, "at least 2 frames"),
             (self.seed >= 0, "a seed from 0 on"),
+            (self.land_seed is None or self.land_seed >= 0, "a seed of its land from 0 on"),
             (0 <= self.overlap <= 0.9, "an overlap of 0 to 0.9"),
             (self.side_overlap is None or 0 <= self.side_overlap <= 0.9, "a side overlap of 0 to 0.9"),
             (20 <= self.height_m <= 200, "a height of 20 to 200 m"),
@@ -86,7 +89,7 @@ class SurveyDesign:
     def parameters(self) -> dict[str, Any]:
         """The content of synth.json. Parameters newer than the first surveys are included only where they are used."""
         flown = ("side_overlap", "passes", "break_s", "speed_m_s", "animal_speed_m_s")
-        names = (*flown, "density", "absent", "biome", "light")
+        names = (*flown, "density", "absent", "biome", "light", "land_seed")
         later = {name: value for name in names if (value := getattr(self, name)) != getattr(SurveyDesign, name)}
         return {
             "kind": "survey",
@@ -144,6 +147,7 @@ def plan_survey(design: SurveyDesign) -> SurveyPlan:
     ground, cover = survey_ground(), survey_cover()
     if design.biome == "other":
         view = View(x=0.0, y=0.0, gsd=GSD, yaw_deg=0.0, width=_BIOME_PX, height=_BIOME_PX)
-        ground, cover = draw_biome(np.random.default_rng((seed, 47)), view)
+        land = seed if design.land_seed is None else design.land_seed
+        ground, cover = draw_biome(np.random.default_rng((land, 47)), view)
     scene = Scene(world, ground, cover, light, animals)
     return SurveyPlan(design, flight, scene, Tracks.of(animals, flight.width_m, flight.height_m))
