@@ -346,3 +346,20 @@ def test_a_survey_without_strata_has_flown_ground_alone(
     every = record_of(review)["species"][-1]
     assert every["flown"] > 0
     assert every["strata"] == []
+
+
+def test_a_plan_says_what_people_found_and_not_what_it_fears(
+    run: Run, review: Path, person: SimulatedPerson, tmp_path: Path
+) -> None:
+    """A species of which nobody found one is at 0 in the plan too, and the limits shrink with more work."""
+    table = fill_in(exported(run, review, tmp_path / "batch"), read_items(review), person)
+    run("import", str(review), str(table))
+    plan = json.loads(run("plan", str(review), "--cv", "0.01", "--json"))
+    run("estimate", str(review))
+    checked = {one["species"]: one["flown"] for one in record_of(review)["species"]}
+    assert {one["species"]: one["flown"] for one in plan["expected"]} == pytest.approx(checked)
+    assert checked["warthog"] == 0
+    for one in plan["expected"]:
+        (low, high), (later_low, later_high) = one["ci95_now"], one["ci95_after"]
+        assert low <= later_low <= one["flown"] <= later_high <= high
+        assert later_high - later_low < high - low

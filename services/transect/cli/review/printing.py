@@ -130,7 +130,8 @@ def _limits(limits: Sequence[float] | None) -> str:
 
 
 def _share(value: float | None, error: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} ± {error or 0:.2f}"
+    # Without an error among what was reviewed the standard error is zero, and says nothing.
+    return "-" if value is None else f"{value:.2f}" + (f" ± {error:.2f}" if error else "")
 
 
 def _finite(limits: Sequence[float] | None) -> list[float] | None:

@@ -131,7 +131,10 @@ def plan_review(truth: Truth, target: Target) -> ReviewPlan:
         costs=costs,
         measured=measured,
         steps=_steps(truth, cells[ALL], sampled, step),
-        expectations=tuple(_expectation(name, known[name], cells[name], reached, totals[name]) for name in known),
+        expectations=tuple(
+            _expectation(name, known[name], cells[name], done=sampled, reached=reached, prior=totals[name])
+            for name in known
+        ),
         boxes=next_in_order(
             items.population.bin, items.population.box_rank, taken=truth.box_decided, wanted=step[:many]
         ),
@@ -222,14 +225,34 @@ def _steps(
     )
 
 
-def _expectation(name: str, flown: Flown, cells: Sequence[PlannedCell], reached: IntArray, total: float) -> Expectation:
-    numbers = np.minimum(reached, [one.population for one in cells]).astype(np.float64)
-    cv = expected_cv(cells, numbers, total)
-    factor = math.exp(1.96 * math.sqrt(math.log1p(cv**2))) if math.isfinite(cv) else math.inf
+def _expectation(
+    name: str, flown: Flown, cells: Sequence[PlannedCell], *, done: IntArray, reached: IntArray, prior: float
+) -> Expectation:
+    """What a species' number is, and what its limits become.
+
+    Where every cell is known the number is the estimate, and its limits shrink as the standard error that the plan
+    expects; before, they are log-normal ones around what the scores lead one to expect.
+    """
+    after = _expected_error(cells, reached)
+    if flown.unknown:
+        cv = after / prior if prior > 0 else math.inf
+        factor = math.exp(1.96 * math.sqrt(math.log1p(cv**2))) if math.isfinite(cv) else math.inf
+        return Expectation(
+            species=name, total=prior, limits_now=None, cv_after=cv, limits_after=(prior / factor, prior * factor)
+        )
+    now = _expected_error(cells, done)
+    shrunk = after / now if now > 0 and math.isfinite(now) else 1.0
+    total, (low, high) = flown.total, flown.limits
     return Expectation(
         species=name,
         total=total,
-        limits_now=None if flown.unknown else flown.limits,
-        cv_after=cv,
-        limits_after=(total / factor, total * factor),
+        limits_now=(low, high),
+        cv_after=after / total if total > 0 else math.inf,
+        limits_after=(total - shrunk * (total - low), total + shrunk * (high - total)),
     )
+
+
+def _expected_error(cells: Sequence[PlannedCell], numbers: IntArray) -> float:
+    """The standard error that a plan expects with so many items of each cell reviewed."""
+    most = np.minimum(numbers, [one.population for one in cells]).astype(np.float64)
+    return expected_cv(cells, most, 1.0)
