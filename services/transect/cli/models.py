@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from transect.accounts import user_name
 from transect.cli.defaults import config_file
 from transect.settings import load_settings
+from transect.settings.account import user_name
 
 app = typer.Typer(help="Registered models: list, show, promote, roll back.", no_args_is_help=True)
 

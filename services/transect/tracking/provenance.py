@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
-from transect.accounts import user_name
 from transect.redaction import DIFF_OPTIONS, command_without_secrets, diff_without_secrets
 from transect.registry.promotion.alias_lock import host_name
 from transect.settings import SourceDiff
+from transect.settings.account import user_name
 
 UNKNOWN = "unknown"
 # A longer diff is data that was left in the repository.

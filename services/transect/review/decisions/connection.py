@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from transect.errors import InputError, SettingsError, TransectError, UnreachableError
+from transect.errors import InputError, TransectError, UnreachableError
 from transect.settings import Settings
+from transect.settings.postgres import postgres_url
 from transect.wording import one_line
 
 FILE_NAME = "decisions.sqlite"
 VARIABLE = "TRANSECT_REVIEW_DATABASE"
 WRITES = "transect_writes"
 """The execution option of a transaction that writes."""
-_FORM = "postgresql://USER:PASSWORD@HOST/DATABASE"
-_POSTGRES = ("postgresql", "postgres", "postgresql+psycopg2")
 _SQLITE = "sqlite:///"
 _PRAGMAS = ("journal_mode=DELETE", "synchronous=FULL", "foreign_keys=ON")
 _NOT_PERMITTED = "42501"  # PostgreSQL's insufficient_privilege
@@ -63,16 +62,7 @@ def address_of(url: str) -> Address:
     if url.startswith(_SQLITE) and url != _SQLITE:
         file = Path(url.removeprefix(_SQLITE)).absolute()
         return Address(URL.create("sqlite", database=str(file)), str(file), file)
-    try:
-        found = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise SettingsError(f"{VARIABLE} is no address; give {_FORM}.") from error
-    if found.drivername not in _POSTGRES:
-        raise SettingsError(
-            f"{VARIABLE} names {found.drivername}, and decisions are kept in PostgreSQL: give {_FORM}, or leave it "
-            "empty for a file in the folder of each review."
-        )
-    found = found.set(drivername="postgresql+psycopg2")
+    found = postgres_url(url, VARIABLE, kept="decisions", otherwise="a file in the folder of each review")
     # Options may hold a password too.
     shown = found.set(query={}, drivername="postgresql").render_as_string(hide_password=True)
     return Address(found, shown, None)

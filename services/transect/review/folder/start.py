@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transect import __version__
-from transect.accounts import user_name
 from transect.arrays import FloatArray
 from transect.census import load_survey
 from transect.census.counting.tally import UNIT_REACH_M
@@ -41,6 +40,7 @@ from transect.review.folder.manifest import (
 )
 from transect.review.population.order import random_ranks
 from transect.review.population.strata import expected_groups, score_bins
+from transect.settings.account import user_name
 
 REVIEWS = "reviews"
 _DETECTIONS, _RESULT_MANIFEST = "detections.parquet", "manifest.json"

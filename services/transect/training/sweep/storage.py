@@ -16,19 +16,19 @@ from typing import TypeVar
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from transect.errors import InputError, SettingsError, UnreachableError
+from transect.errors import InputError, UnreachableError
 from transect.settings import Settings
+from transect.settings.postgres import postgres_url
 from transect.wording import one_line
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = "transect_sweeps"
 _VARIABLE = "TRANSECT_SWEEP_STORE"
-_POSTGRES = ("postgresql", "postgres", "postgresql+psycopg2")
 _SQLITE_WAIT_S = 20
 _AGAIN_S = 1.0
 
@@ -44,7 +44,9 @@ def open_store(folder: Path, settings: Settings) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if settings.sweep_store:
-        return _in_postgres(_postgres_url(settings.sweep_store))
+        return _in_postgres(
+            postgres_url(settings.sweep_store, _VARIABLE, kept="sweeps", otherwise="a file under TRANSECT_HOME")
+        )
     file = (folder / "study.db").absolute()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,19 +73,6 @@ def retry_store(do: Callable[[], Value], wait: float) -> Value:
                     "is back, the same command resumes."
                 ) from error
             time.sleep(_AGAIN_S)
-
-
-def _postgres_url(address: str) -> URL:
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError) as error:
-        raise SettingsError(f"{_VARIABLE} is no address; give postgresql://USER:PASSWORD@HOST/DATABASE.") from error
-    if url.drivername not in _POSTGRES:
-        raise SettingsError(
-            f"{_VARIABLE} names {url.drivername}, and sweeps are kept in PostgreSQL: give "
-            "postgresql://USER:PASSWORD@HOST/DATABASE, or leave it empty for a file under TRANSECT_HOME."
-        )
-    return url.set(drivername="postgresql+psycopg2")
 
 
 def _in_postgres(url: URL) -> RDBStorage:
