@@ -11,6 +11,7 @@ from transect.files import sha256_file
 from transect.review.decisions.decision import PixelBox
 from transect.review.exchange.batch import BatchBox, BatchPhoto, HandedOut, ReviewBatch, ShownBox
 from transect.review.exchange.known import KnownBox, KnownItems, KnownPhoto
+from transect.review.exchange.outgoing.export import ExportFormat, export_batch
 
 SPECIES = ("sheep", "goat", "cow")
 ONE, OTHER, BLIND, CROPS = "T1/a ü.jpg", "T2/a ü.jpg", "T2/b & c.png", "big.jpg"
@@ -104,6 +105,23 @@ def make_sample(folder: Path) -> Sample:
         batches={1: HandedOut.of(batch)},
     )
     return Sample(folder, batch, known, keys, photos)
+
+
+TOOL_FILES: dict[ExportFormat, str] = {
+    "coco": "instances.json",
+    "cvat": "annotations.xml",
+    "label-studio": "tasks.json",
+}
+"""The file that each labelling tool is given."""
+
+
+def tool_texts(sample: Sample, folder: Path) -> dict[ExportFormat, str]:
+    """What each labelling tool is given; `folder` takes the exports."""
+    texts = {}
+    for kind, name in TOOL_FILES.items():
+        export_batch(sample.batch, folder / kind, kind, max_pixels=None)
+        texts[kind] = (folder / kind / name).read_text(encoding="utf-8")
+    return texts
 
 
 def _write(path: Path, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", *, turned: bool) -> None:

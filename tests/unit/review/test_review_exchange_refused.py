@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 
-from review_batches import BLIND, CROPS, ONE, OTHER, Sample, make_sample
+from review_batches import BLIND, CROPS, ONE, OTHER, TOOL_FILES, Sample, make_sample, tool_texts
 from transect.errors import InputError
 from transect.review.exchange.incoming.read import read_decisions
 from transect.review.exchange.known import KnownBox
-from transect.review.exchange.outgoing.export import ExportFormat, export_batch
+from transect.review.exchange.outgoing.export import ExportFormat
 
 Json = Any
 Change = Callable[[Json], object]
-FILES: dict[ExportFormat, str] = {
-    "coco": "instances.json",
-    "cvat": "annotations.xml",
-    "label-studio": "tasks.json",
-}
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +26,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def exported(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[ExportFormat, str]:
-    texts = {}
-    for kind, name in FILES.items():
-        folder = tmp_path_factory.mktemp(kind)
-        export_batch(sample.batch, folder, kind, max_pixels=None)
-        texts[kind] = folder.joinpath(name).read_text(encoding="utf-8")
-    return texts
+    return tool_texts(sample, tmp_path_factory.mktemp("exports"))
 
 
 def refusal(path: Path, sample: Sample, **how: Any) -> str:
@@ -244,12 +234,12 @@ def test_an_animal_outside_a_photo_of_cvat_is_refused(
     assert f"line {number + 1}: the box 5, 5, 15, 241.5 reaches outside of T1/a ü.jpg" in said
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", TOOL_FILES)
 def test_a_file_that_was_cut_off_is_refused_at_every_place(
     sample: Sample, exported: dict[ExportFormat, str], tmp_path: Path, kind: ExportFormat
 ) -> None:
     whole = exported[kind].rstrip()
-    path = tmp_path / FILES[kind]
+    path = tmp_path / TOOL_FILES[kind]
     for length in range(1, len(whole), max(len(whole) // 60, 1)):
         path.write_text(whole[:length], encoding="utf-8")
         assert "line" in refusal(path, sample)
@@ -281,7 +271,7 @@ class _LookedUp(Mapping[str, KnownBox]):
         return key in self._boxes
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", TOOL_FILES)
 def test_boxes_are_looked_up_and_never_gone_through(
     sample: Sample, exported: dict[ExportFormat, str], tmp_path: Path, kind: ExportFormat
 ) -> None:
@@ -291,7 +281,7 @@ def test_boxes_are_looked_up_and_never_gone_through(
         tasks = json.loads(text)
         submit(tasks)
         text = json.dumps(tasks)
-    path = tmp_path / FILES[kind]
+    path = tmp_path / TOOL_FILES[kind]
     path.write_text(text, encoding="utf-8")
     found = read_decisions(path, known, reviewer="ann", all_done=True)
     assert len(found.decisions) == 6

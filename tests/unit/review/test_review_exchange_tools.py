@@ -9,21 +9,16 @@ from typing import Any
 
 import pytest
 
-from review_batches import BLIND, BOXES, CROPS, ONE, OTHER, Sample, make_sample
+from review_batches import BLIND, BOXES, CROPS, ONE, OTHER, TOOL_FILES, Sample, make_sample, tool_texts
 from transect.errors import InputError
 from transect.review.decisions.decision import AddedBox, Decision
 from transect.review.exchange.batch import HandedOut
 from transect.review.exchange.incoming.read import read_decisions
 from transect.review.exchange.known import DecisionFile, decision_uuid
-from transect.review.exchange.outgoing.export import ExportFormat, export_batch
+from transect.review.exchange.outgoing.export import ExportFormat
 
 Json = Any
 Change = Callable[[Json], None]
-FILES: dict[ExportFormat, str] = {
-    "coco": "instances.json",
-    "cvat": "annotations.xml",
-    "label-studio": "tasks.json",
-}
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +29,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture(scope="module")
 def exported(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[ExportFormat, str]:
     """What each tool was given."""
-    texts = {}
-    for kind, name in FILES.items():
-        folder = tmp_path_factory.mktemp(kind)
-        export_batch(sample.batch, folder, kind, max_pixels=None)
-        texts[kind] = folder.joinpath(name).read_text(encoding="utf-8")
-    return texts
+    return tool_texts(sample, tmp_path_factory.mktemp("exports"))
 
 
 def said(found: DecisionFile, sample: Sample) -> dict[int, str]:
@@ -107,7 +97,7 @@ def test_coco_says_by_what_is_there_what_is_gone_and_what_came(
 def test_what_nobody_touched_decides_nothing(
     sample: Sample, exported: dict[ExportFormat, str], tmp_path: Path, kind: ExportFormat
 ) -> None:
-    path = tmp_path / FILES[kind]
+    path = tmp_path / TOOL_FILES[kind]
     path.write_text(exported[kind], encoding="utf-8")
     found = read_decisions(path, sample.known, reviewer="ann")
     assert (found.decisions, found.searches) == ((), ())
