@@ -44,7 +44,7 @@ from transect.training import TrainRequest, train
 MINUTES = 60.0
 TRANSECTS = 10
 LEAST_HELD = 0.9
-RECIPE = Path("configs/train/demo.yaml")
+RECIPE = Path("configs/train/adapt.yaml")
 _FRESH_SEEDS = (900, 901)
 _TILE = 320
 
@@ -180,7 +180,9 @@ def retrained(package: Path, truth: Truth, survey: Path, work: Path) -> Path:
     home = work / "retrained"
     shutil.rmtree(home, ignore_errors=True)
     settings = load_settings({"TRANSECT_HOME": str(home.absolute())}, None)
-    asked = TrainRequest(str((package / WEIGHTS_FILE).absolute()), RECIPE, data / "data.yaml")
+    asked = TrainRequest(
+        str((package / WEIGHTS_FILE).absolute()), RECIPE, data / "data.yaml", overrides=(f"imgsz={_TILE}", "workers=2")
+    )
     return train(asked, settings).run_dir / "package"
 
 
