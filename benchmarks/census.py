@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
-from transect.census.sightings.detect import decoding_workers, search_frames
+from transect.census.inputs.photos import LocalPhoto
+from transect.census.sightings.detect import decoding_workers, parts_below, search_frames
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, PackageManifest, read_manifest
 from transect.engine.package import INT8_FILES, Precision
 from transect.imagery import IMAGE_SUFFIXES, decode_image, plan_tiles
@@ -203,7 +204,7 @@ def _ours(detector: Detector, frames: Sequence[Path], scratch: Path) -> Callable
     options = DetectOptions(conf=detector.manifest.conf, iou=IOU, tile="auto")
     numbers = itertools.count()
     photos = [
-        Frame(name=path.name, path=path, transect=None, taken_at=None, width=0, height=0, placement=None)
+        Frame(name=path.name, photo=LocalPhoto(path), transect=None, taken_at=None, width=0, height=0, placement=None)
         for path in frames
     ]
 
@@ -215,7 +216,7 @@ def _ours(detector: Detector, frames: Sequence[Path], scratch: Path) -> Callable
                 photos,
                 detector=detector,
                 options=options,
-                work=work,
+                parts=parts_below(work, detector, options),
                 workers=decoding_workers(CensusConfig().workers, detector.backend),
                 max_pixels=_MANY_PIXELS,
             )

@@ -17,8 +17,9 @@ from scipy.spatial import cKDTree
 from transect.arrays import FloatArray, IntArray
 from transect.census.ground.geometry import Grid
 from transect.census.ground.placement.frames import Frame, Placement
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.inputs.survey import SurveySpec
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 
 SPECIES = ("gazelle", "wildebeest", "zebra")
 WIDTH, HEIGHT, GSD_M, ABOVE_M = 4000, 3000, 0.024, 80.0
@@ -172,7 +173,7 @@ def _recorded(lines: _Lines, place: FloatArray, turned: FloatArray) -> tuple[Fra
     return tuple(
         Frame(
             name=(name := f"L{row_line:04d}/{row_photo:05d}.jpg"),
-            path=Path(name),
+            photo=LocalPhoto(Path(name)),
             transect=f"L{row_line:04d}",
             taken_at=_NOON + timedelta(seconds=round(second, 3)),
             width=WIDTH,

@@ -27,9 +27,11 @@ from transect.census.ground.coverage import Region, assign_to_units, compute_cov
 from transect.census.ground.geometry import Pose
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.inputs.survey import SurveySpec
 from transect.census.sightings.animals import count_unique
-from transect.census.sightings.detect import FrameDetections, search_frames
+from transect.census.sightings.detect import parts_below, search_frames
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import observe
 from transect.engine import DetectOptions, Detector, PackageManifest, read_manifest
@@ -129,7 +131,7 @@ def search(design: SurveyDesign, work: Path, detector: Detector) -> Searched:
     frames = [
         Frame(
             name=shot.name,
-            path=frame_path(folder, shot),
+            photo=LocalPhoto(frame_path(folder, shot)),
             transect=shot.transect,
             taken_at=shot.taken_at,
             width=camera.width,
@@ -139,7 +141,12 @@ def search(design: SurveyDesign, work: Path, detector: Detector) -> Searched:
         for shot in plan.flight.shots
     ]
     found = search_frames(
-        frames, detector=detector, options=DetectOptions(), work=work / "found", workers=2, max_pixels=_MANY_PIXELS
+        frames,
+        detector=detector,
+        options=DetectOptions(),
+        parts=parts_below(work / "found", detector, DetectOptions()),
+        workers=2,
+        max_pixels=_MANY_PIXELS,
     )
     return Searched(plan, found)
 

@@ -30,7 +30,7 @@ from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import load_survey
 from transect.census.plan import plan_census
-from transect.census.sightings.detect import search_frames
+from transect.census.sightings.detect import parts_below, search_frames
 from transect.engine import BackgroundCounts, DetectOptions, Detector, PackageManifest, search_background
 from transect.files import atomic_write
 from transect.settings import load_settings
@@ -141,7 +141,7 @@ def count(
         plan.frames,
         detector=detector,
         options=options,
-        work=work / "found",
+        parts=parts_below(work / "found", detector, options),
         workers=_DECODERS,
         max_pixels=_MANY_PIXELS,
     )

@@ -26,7 +26,7 @@ from transect.census.ground.geometry import Pose
 from transect.census.ground.projection import Views
 from transect.census.inputs.config import CensusConfig
 from transect.census.sightings.animals import count_unique
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import observe
 from transect.synth import SPECIES, PositionNoise, SurveyDesign, SurveyPlan, perfect_sightings, plan_survey

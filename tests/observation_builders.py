@@ -9,6 +9,7 @@ import numpy as np
 
 from transect.census.counting.tally import SpeciesRow
 from transect.census.ground.placement.frames import Frame
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.sightings.observations import Observations
 
 
@@ -42,7 +43,13 @@ def observations(
 def frame(path: Path, *, transect: str | None = "T1", size: tuple[int, int] = (800, 600)) -> Frame:
     """A photo at `path` without a pose."""
     return Frame(
-        name=path.name, path=path, transect=transect, taken_at=None, width=size[0], height=size[1], placement=None
+        name=path.name,
+        photo=LocalPhoto(path),
+        transect=transect,
+        taken_at=None,
+        width=size[0],
+        height=size[1],
+        placement=None,
     )
 
 
@@ -60,3 +67,9 @@ def species_row(species: str = "buffalo") -> SpeciesRow:
         density_per_km2=2.6,
         area_km2=18.0,
     )
+
+
+def path_of(frame: Frame) -> Path:
+    """The file of a photo in a folder."""
+    assert isinstance(frame.photo, LocalPhoto)
+    return frame.photo.path

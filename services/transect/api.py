@@ -8,10 +8,11 @@ from transect.errors import InputError, RegistryError
 from transect.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from transect.census import CensusConfig, CensusResult
+    from transect.census import CensusConfig, CensusResult, SearchedShard
     from transect.census.counting.tally import StratumEstimate
     from transect.engine import Detector
     from transect.registry import Registry
+    from transect.stores import Store
 
 CensusLog = Literal["full", "summary", "none"]
 """What MLflow gets of a census: all files, those without positions, or nothing."""
@@ -75,39 +76,143 @@ def run_census(
     log: CensusLog = "none",
     record: "Callable[[CensusResult], None] | None" = None,
     settings: Settings | None = None,
+    images: str = "",
+    parts: str = "",
 ) -> "CensusResult":
-    """Count a survey folder and write the results to `out`/RUN; a census that was stopped resumes there.
+    """Count a survey and write the results to `out`/RUN; a census that was stopped resumes there.
 
-    `out` is results/NAME by default. `model` is a package folder or a registered version; by default the one that
-    survey.yaml names, else the production version. `log` says what MLflow gets: by default nothing; a `summary` has
-    no positions. `record` is called with the result instead, before another census may use `out`.
+    `survey` is a folder, or an address such as s3://BUCKET/FOLDER; `images` is where its photos lie instead of below
+    its own images/. `out` is results/NAME by default. `model` is a package folder or a registered version; by default
+    the one that survey.yaml names, else the production version. `log` says what MLflow gets: by default nothing; a
+    `summary` has no positions. `record` is called with the result instead, before another census may use `out`.
+    `parts` is the folder or address where what is found in each photo is kept, by default `out`/work.
 
     Raises SurveyError for a survey that cannot be counted, InputError for an unknown `log`, for a folder that cannot be
-    written or that another census uses, and what `open_detector` raises. A photo that cannot be used is listed in the
-    result.
+    written or that another census uses, StoreError where a store does not answer, and what `open_detector` raises. A
+    photo that cannot be used is listed in the result.
     """
-    from transect.census import CensusConfig, load_survey
+    from transect.census import CensusConfig, open_survey
     from transect.census import run_census as count
+    from transect.stores import open_store
 
     _require_choice("log", log, CensusLog)
     settings = settings or load_settings()
-    definition = load_survey(Path(survey), settings.dem_path)
+    definition = open_survey(survey, settings, images=images)
+    store = open_store(parts, settings) if parts else None
 
-    def log_result(result: "CensusResult") -> None:
-        if log != "none":
-            from transect.tracking.census_log import log_census
-
-            log_census(result.as_run(log), settings)
-
-    with open_detector(model or definition.model or "", settings) as detector:
+    with open_searcher(model or definition.model or "", settings, store) as detector:
         return count(
             definition,
             out=Path(out) if out is not None else Path("results") / definition.name,
             detector=detector,
             config=config or CensusConfig(),
             settings=settings,
-            record=record or log_result,
+            record=record or _logged(log, settings),
+            parts=store,
         )
+
+
+def search_shard(
+    survey: str | Path,
+    shard: str,
+    *,
+    parts: str,
+    model: str | Path = "",
+    config: "CensusConfig | None" = None,
+    settings: Settings | None = None,
+    images: str = "",
+) -> "SearchedShard":
+    """Search one shard of a survey, such as `3/7`, and keep what is found in `parts` for count_parts().
+
+    Any number of machines may search shards of one survey into one folder or address. `survey`, `model` and `images`
+    are those of run_census(). Without a `model`, and with TRANSECT_BACKEND and TRANSECT_PRECISION at auto, those are
+    taken with which the search was begun. Raises InputError where this machine would find other boxes than the others,
+    and what run_census() raises.
+    """
+    from transect.census import CensusConfig, Shard, open_survey
+    from transect.census import search_shard as search
+    from transect.stores import open_store
+
+    settings = settings or load_settings()
+    wanted = Shard.parse(shard)
+    definition, store = open_survey(survey, settings, images=images), open_store(parts, settings)
+    with open_searcher(model or definition.model or "", settings, store) as detector:
+        return search(
+            definition, wanted, parts=store, detector=detector, config=config or CensusConfig(), settings=settings
+        )
+
+
+def count_parts(
+    survey: str | Path,
+    *,
+    parts: str,
+    out: str | Path | None = None,
+    model: str | Path = "",
+    config: "CensusConfig | None" = None,
+    log: CensusLog = "none",
+    record: "Callable[[CensusResult], None] | None" = None,
+    settings: Settings | None = None,
+    images: str = "",
+) -> "CensusResult":
+    """Count a survey whose shards search_shard() has searched; the files are those of run_census(), byte for byte.
+
+    Raises SurveyError where photos are not searched yet, and what run_census() raises.
+    """
+    from transect.census import CensusConfig, open_survey
+    from transect.census import count_parts as count
+    from transect.stores import open_store
+
+    _require_choice("log", log, CensusLog)
+    settings = settings or load_settings()
+    definition, store = open_survey(survey, settings, images=images), open_store(parts, settings)
+    reference = str(model or definition.model or "") or _agreed_model(store)
+    with open_detector(reference, settings) as detector:
+        return count(
+            definition,
+            out=Path(out) if out is not None else Path("results") / definition.name,
+            detector=detector,
+            config=config or CensusConfig(),
+            settings=settings,
+            parts=store,
+            record=record or _logged(log, settings),
+        )
+
+
+def open_searcher(model: str | Path, settings: Settings, parts: "Store | None") -> "Detector":
+    """Open a model as the search in `parts` was begun with it, where it was and nothing else is asked for.
+
+    Raises what `open_detector` raises, and InputError where this machine lacks the backend or the precision.
+    """
+    if parts is None:
+        return open_detector(model, settings)
+    from transect.census import read_agreement
+
+    agreed = read_agreement(parts)
+    if agreed is None:
+        return open_detector(model, settings)
+    chosen = {}
+    if settings.backend == "auto":
+        chosen["backend"] = agreed.backend
+    if settings.precision == "auto":
+        chosen["precision"] = agreed.precision
+    return open_detector(model or agreed.model, settings.model_copy(update=chosen))
+
+
+def _agreed_model(parts: "Store") -> str:
+    from transect.census import read_agreement
+
+    agreed = read_agreement(parts)
+    return "" if agreed is None else agreed.model
+
+
+def _logged(log: CensusLog, settings: Settings) -> "Callable[[CensusResult], None]":
+    def log_result(result: "CensusResult") -> None:
+        if log != "none":
+            from transect.tracking.census_log import log_census
+
+            log_census(result.as_run(log), settings)
+
+    return log_result
 
 
 def estimate(

@@ -10,6 +10,7 @@
     ├── PackageError          a model package that fails verification or its probe inference
     ├── DeviceLostError       the GPU is unusable for the rest of the process
     ├── StoppedError          a search was stopped (client disconnected, deadline passed)
+    ├── StoreError            an object store does not answer, or cannot be used
     ├── RegistryError         MLflow failed or rejected a request
     │   ├── NotRegisteredError     MLflow has no such model, version or alias
     │   └── UnreachableError       MLflow does not respond, or with a transient error
@@ -66,6 +67,12 @@ class DeviceLostError(TransectError):
 
 class StoppedError(TransectError):
     """A search that was stopped before it was finished."""
+
+
+class StoreError(TransectError):
+    """An object store that does not answer, or that cannot be used."""
+
+    exit_code = 4
 
 
 class RegistryError(TransectError):

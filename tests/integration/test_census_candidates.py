@@ -10,13 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from kept_parts import kept_looks, kept_photos
 from painted_surveys import CELL, CONFIG, GSD, NAMES, TRANSECTS, count, counted_boxes, paint_survey
 from transect.census import CensusConfig, CensusResult, load_survey, plan_census
 from transect.census.ground.placement.frames import Frame
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.saved.photos import SavedPhotos, read_photos
 from transect.census.sightings.box_keys import box_keys
 from transect.census.sightings.candidates import NO_CANDIDATES, below_threshold, most_candidates
-from transect.census.sightings.detect import FrameDetections, search_frames
+from transect.census.sightings.detect import parts_below, search_frames
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.observations import observe, typical_sizes
 from transect.engine import Boxes, DetectOptions, Detector
 from transect.errors import InputError
@@ -126,26 +129,28 @@ def test_a_box_is_named_by_its_photo_its_class_and_its_place(result: CensusResul
 def test_what_was_found_is_kept_with_its_candidates(
     survey: Path, out: Path, result: CensusResult, detector: Detector
 ) -> None:
-    def kept(kind: str) -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in (out / "work").rglob(f"*.{kind}")}
-
-    counted, candidates = kept("json"), kept("candidates")
-    assert len(counted) == len(candidates) == TRANSECTS * PHOTOS + 1
+    work = out / "work"
+    looks = kept_looks(work)
+    assert len(kept_photos(work)) == TRANSECTS * PHOTOS + 1
+    assert all(set(content["candidates"]) == {"0.05"} for _, content in looks if content)
     made = (result.folder / "detections.parquet").read_bytes()
     assert count(survey, out, detector).folder == result.folder
     assert (result.folder / "detections.parquet").read_bytes() == made
-    assert (kept("json"), kept("candidates")) == (counted, candidates)
-    # Another threshold of candidates: what counts stays as it was found, beside it are new files.
+    assert kept_looks(work) == looks
+    # Another threshold of candidates: what counts stays as it was found, beside it is more.
     more = count(survey, out, detector, CONFIG.model_copy(update={"review_conf": 0.2}))
     assert boxes_of(more) == counted_boxes(result.folder)
-    assert kept("json") == counted
-    assert candidates.items() < kept("candidates").items()
-    # One that was damaged or is gone is found again.
-    first, second, *_ = candidates
-    first.write_text("no JSON")
-    second.unlink()
+    added = kept_looks(work)
+    assert all(look in added for look in looks)
+    assert {key for _, content in added if content for key in content["candidates"]} == {"0.05", "0.2"}
+    # What was damaged, or cut off by a kill, is found again.
+    files = sorted(work.glob("*/*.jsonl"), key=lambda path: path.stat().st_size)
+    content = bytearray(files[-1].read_bytes())
+    content[content.index(b'"score"') + 10] ^= 1
+    files[-1].write_bytes(content[:-20])
+    assert len(kept_looks(work)) == len(added) - 2
     assert (count(survey, out, detector).folder / "detections.parquet").read_bytes() == made
-    assert kept("json") == counted
+    assert len(kept_looks(work)) == len(added)
 
 
 def test_a_threshold_that_is_not_below_what_counts_keeps_nothing(
@@ -153,14 +158,16 @@ def test_a_threshold_that_is_not_below_what_counts_keeps_nothing(
 ) -> None:
     result = count(survey, tmp_path, detector, CONFIG.model_copy(update={"review_conf": 0.25}))
     assert boxes_of(result) == boxes_of(without)
-    assert not list(tmp_path.rglob("*.candidates"))
+    assert not any(content.get("candidates") for _, content in kept_looks(tmp_path / "work"))
 
 
 def noise(path: Path, width: int, height: int) -> Frame:
     """A photo of noise, other noise in each file, in which a network with random weights finds much."""
     rng = np.random.default_rng(list(path.name.encode()))
     Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
-    return Frame(name=path.name, path=path, transect=None, taken_at=None, width=width, height=height, placement=None)
+    return Frame(
+        name=path.name, photo=LocalPhoto(path), transect=None, taken_at=None, width=width, height=height, placement=None
+    )
 
 
 @pytest.mark.parametrize("conf", [0.1, 0.9])
@@ -178,7 +185,7 @@ def test_what_counts_is_decoded_by_itself(
                 frames,
                 detector=detector,
                 options=options,
-                work=tmp_path / work,
+                parts=parts_below(tmp_path / work, detector, options),
                 workers=1,
                 max_pixels=10**6,
                 review_conf=least,
@@ -203,8 +210,11 @@ def test_what_counts_is_decoded_by_itself(
         assert np.array_equal(other.candidates.scores, kept.candidates.scores)
         assert other.candidates.classes == kept.candidates.classes
         assert (other.reused, kept.reused) == (False, True)
-    records = [path.read_bytes() for path in sorted((tmp_path / "plain").rglob("*.json"))]
-    assert records == [path.read_bytes() for path in sorted((tmp_path / "both").rglob("*.json"))]
+    counted, both = (
+        {look.sha256: content["counted"] for look, content in kept_looks(tmp_path / work) if content}
+        for work in ("plain", "both")
+    )
+    assert counted == both
 
 
 def test_photos_put_a_box_where_the_census_put_it(survey: Path, result: CensusResult) -> None:
@@ -283,14 +293,18 @@ def test_of_a_model_that_finds_boxes_everywhere_the_best_candidates_are_kept(
     path = tmp_path / "squares.png"
     Image.fromarray(pixels).save(path)
     height, width = pixels.shape[:2]
-    frame = Frame(name=path.name, path=path, transect=None, taken_at=None, width=width, height=height, placement=None)
+    frame = Frame(
+        name=path.name, photo=LocalPhoto(path), transect=None, taken_at=None, width=width, height=height, placement=None
+    )
+
+    options = DetectOptions(tile=64, overlap=16)
 
     def search() -> FrameDetections:
         (found,) = search_frames(
             [frame],
             detector=detector,
-            options=DetectOptions(tile=64, overlap=16),
-            work=tmp_path / "work",
+            options=options,
+            parts=parts_below(tmp_path / "work", detector, options),
             workers=1,
             max_pixels=10**6,
             review_conf=0.05,

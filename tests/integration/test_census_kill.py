@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from cli_process import CliProcess, start
+from kept_parts import kept_looks
 from rotation import DAYS, turn_of_the_day
 from transect.census.ground.geometry import Grid
 from transect.registry import connect
@@ -105,14 +106,11 @@ class Bench:
         assert process.returncode == 2, log
         return the_sentence(log)
 
-    def found(self) -> dict[Path, tuple[int, int]]:
-        """What is kept of each photo, and what changes when a file is written anew."""
-        kept = {}
-        for path in (self.out / "work").glob("*/??/*.json"):
-            if not path.name.startswith("."):
-                status = path.stat()
-                kept[path] = (status.st_ino, status.st_mtime_ns)
-        return kept
+    def found(self) -> dict[str, str]:
+        """What is kept of each photo that was searched. Each is found once: that is checked too."""
+        looks = [(look, content) for look, content in kept_looks(self.out / "work") if content]
+        assert len({look.name for look, _ in looks}) == len(looks)
+        return {look.name: json.dumps(content) for look, content in looks}
 
     def results(self) -> Path:
         (manifest,) = self.out.glob("*/manifest.json")
@@ -158,7 +156,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """The files below a folder, but for those of what is kept, whose names say who wrote them."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in files if path.parts[0] != "work"}
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_killed_at_twenty_moments_a_census_ends_as_if_it_had_never_been(
     turn = turn_of_the_day() if request.config.getoption("--rotate") else None
     first, step = (0, 1) if turn is None else (turn, DAYS)
     wanted = KILLS // step
-    kills, kept, stages = 0, dict[Path, tuple[int, int]](), list[int]()
+    kills, kept, stages = 0, dict[str, str](), list[int]()
     for reached in itertools.islice(moments(bench), first, 3 * KILLS, step):
         process = bench.start()
         wait(process, reached)
@@ -319,8 +319,12 @@ def test_a_survey_that_is_edited_under_way_is_refused(bench: Bench, survey: Path
 def test_without_room_a_census_ends_with_the_reason_and_goes_on_when_there_is(whole: Bench, bench: Bench) -> None:
     assert "File too large. What was found so far is kept" in bench.refused(limit=100)
     assert not bench.found()
-    # Enough for what is kept of a photo, and too little for the report.
+    # Enough for a part of what is kept, and then for all of it, and too little for a result.
     assert "File too large" in bench.refused(limit=30_000)
+    part = bench.found()
+    assert 3 < len(part) < TOTAL
+    assert "File too large" in bench.refused(limit=105_000)
+    assert part.items() < bench.found().items()
     assert len(bench.found()) == TOTAL
     assert not list(bench.out.glob("*/manifest.json"))
     assert not list(bench.out.rglob(".*.part*"))

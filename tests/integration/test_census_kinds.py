@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kept_parts import kept_photos
 from package_fixtures import make_variant, with_variants
 from transect.census.ground.placement.frames import Frame
 from transect.census.inputs.config import CensusConfig
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.manifest import run_name
-from transect.census.sightings.detect import FrameDetections, search_frames, search_key
+from transect.census.sightings.detect import parts_below, search_frames, search_key
+from transect.census.sightings.found import FrameDetections
 from transect.engine import DetectOptions, Detector
 from transect.engine.backends import native_precisions
 from transect.engine.backends.instructions import cpu_instructions, onednn_limit
@@ -40,10 +43,25 @@ def photos(tmp_path: Path) -> list[Path]:
 
 def search(detector: Detector, photos: list[Path], work: Path) -> list[FrameDetections]:
     frames = [
-        Frame(name=path.name, path=path, transect=None, taken_at=None, width=SIDE, height=SIDE, placement=None)
+        Frame(
+            name=path.name,
+            photo=LocalPhoto(path),
+            transect=None,
+            taken_at=None,
+            width=SIDE,
+            height=SIDE,
+            placement=None,
+        )
         for path in photos
     ]
-    return search_frames(frames, detector=detector, options=OPTIONS, work=work, workers=1, max_pixels=10**6)
+    return search_frames(
+        frames,
+        detector=detector,
+        options=OPTIONS,
+        parts=parts_below(work, detector, OPTIONS),
+        workers=1,
+        max_pixels=10**6,
+    )
 
 
 def kinds() -> list[tuple[str, str]]:
@@ -62,7 +80,7 @@ def test_kinds_keep_apart_what_they_found(package: Path, photos: list[Path], tmp
         assert all((one.scores == other.scores).all() for one, other in zip(first, again, strict=True))
         assert any(len(one.scores) for one in first)
         assert len(list(work.iterdir())) == len(runs) == number
-        assert len(list(work.rglob("*.json"))) == number * len(photos)
+        assert len(kept_photos(work)) == number * len(photos)
 
 
 def test_a_run_is_named_by_what_changes_its_numbers(package: Path) -> None:
@@ -110,7 +128,7 @@ def test_instruction_sets_keep_apart_what_they_found(package: Path, photos: list
         assert reused == [False] * 3
         assert elsewhere(lower) == (other, [True] * 3)
     assert len(list(work.iterdir())) == 2
-    assert len(list(work.rglob("*.json"))) == 2 * len(photos)
+    assert len(kept_photos(work)) == 2 * len(photos)
 
 
 @pytest.mark.parametrize("decides", ["backend", "precision", "instructions", "library", "package_sha256"])

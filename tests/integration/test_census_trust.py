@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kept_parts import kept_looks
 from package_fixtures import with_profile
 from painted_surveys import CONFIG, HEIGHT, NAMES, WIDTH, Painted, counted_boxes, paint_survey, rows_of
 from transect.census import CensusConfig, CensusResult, load_survey, run_census
@@ -233,11 +234,11 @@ def test_a_census_that_must_be_trusted_writes_nothing_else(
     with pytest.raises(SurveyError, match=f"^The detector is {state} for sheep: .* Nothing is written, since trust"):
         count(painted.folder, tmp_path, packages[state], _REFUSE)
     assert list(tmp_path.rglob("estimate.json")) == []
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.json")}
+    kept = kept_looks(tmp_path / "work")
     assert len(kept) == 20
     result = count(painted.folder, tmp_path, packages[state])
     assert result.rows[0].detector == state
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.json")} == kept
+    assert kept_looks(tmp_path / "work") == kept
 
 
 def test_a_census_that_can_be_trusted_is_written(

@@ -11,7 +11,10 @@ import reference
 import transect
 from transect.api import LimitsMethod
 
-PROMISED = {"__version__", "estimate", "load_registry", "open_detector", "open_model", "run_census"}
+PROMISED = {
+    *("__version__", "count_parts", "estimate", "load_registry", "open_detector", "open_model", "run_census"),
+    "search_shard",
+}
 
 
 @pytest.fixture(scope="module")

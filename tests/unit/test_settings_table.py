@@ -33,6 +33,14 @@ SET_BY_COMPOSE = {
     "TRANSECT_SWEEP_STORE",
     "TRANSECT_REVIEW_DATABASE",
 }
+# Keys of the stores of photos: the census alone reads these.
+CENSUS_ALONE = {
+    str(field.alias) for field in Settings.model_fields.values() if not str(field.alias).startswith("TRANSECT_")
+} - {
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+}
 # The program behind make turns it into a list, which Compose's own variables cannot hold.
 READ_BY_THE_PROGRAM = {"TRANSECT_GPUS"}
 
@@ -54,7 +62,12 @@ def test_the_example_file_can_be_used_as_it_is() -> None:
 def test_compose_hands_every_setting_to_the_programs() -> None:
     shared = yaml.safe_load(COMPOSE.split("\nservices:")[0])["x-settings"]
     own = {str(field.alias) for field in Settings.model_fields.values()}
-    assert own - SET_BY_COMPOSE <= set(shared)
+    assert own - SET_BY_COMPOSE - CENSUS_ALONE <= set(shared)
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert {name for name, one in services.items() if CENSUS_ALONE & set(one.get("environment", ()))} >= {"census"}
+    assert set(services["census"]["environment"]) >= CENSUS_ALONE
+    for name in ("detector", "trainer"):
+        assert not CENSUS_ALONE & set(services[name].get("environment", ()))
     assert {name for name in shared if name.startswith("TRANSECT_")} <= own
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kept_parts import kept_photos
 from painted_surveys import CONFIG, count, rows_of
 from transect.cli import app
 from transect.engine import Detector, verify_package
@@ -60,12 +61,12 @@ def test_its_census_resumes_from_what_was_found_and_counts_the_same(
         result = count(LEFT / "survey", results, detector, CONFIG.model_copy(update={"review_conf": review_conf}))
     # With candidates, which that version did not know, it is another run beside that one.
     assert (result.folder == results / RUN) == (review_conf is None)
-    # What counts in the other four photos was kept in the same folder; that of these stays as it was found. With
-    # candidates all of them are searched.
-    assert [folder.name for folder in (results / "work").iterdir()] == [parts.name]
-    assert len(list(parts.rglob("*.json"))) == 8
+    # What counts in four photos was kept in files that stay as they are; with candidates all photos are searched.
+    assert sorted(folder.name for folder in (results / "work").iterdir()) == [parts.name, "readings"]
     assert {part: part.stat().st_mtime_ns for part in kept} == kept
-    assert len(list(parts.rglob("*.candidates"))) == (0 if review_conf is None else 8)
+    searched = kept_photos(results / "work")
+    assert len(searched) == (4 if review_conf is None else 8)
+    assert len({part.stem for part in kept} | {sha256 for sha256, _ in searched}) == 8
     after = json.loads((result.folder / "estimate.json").read_text(encoding="utf-8"))
     assert after["estimates"] == before["estimates"]
     assert rows_of(result.folder / "transects.csv") == rows_of(LEFT / "results" / RUN / "transects.csv")

@@ -14,7 +14,7 @@ import numpy as np
 from transect.census.ground.coverage import Coverage
 from transect.census.ground.overlap import Overlap, ground_areas_m2, measure_overlap
 from transect.census.ground.placement.cameras import cameras_of
-from transect.census.ground.placement.frames import Frame, Placement
+from transect.census.ground.placement.frames import Frame, Placement, open_frame
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.issues import Issue
@@ -23,7 +23,6 @@ from transect.census.plan import plan_census
 from transect.census.sightings.scales import Resampling, TargetGsd, resampling, target_gsd, with_scales
 from transect.engine import DetectOptions, Detector
 from transect.errors import ImageError
-from transect.imagery import open_raster
 from transect.settings import Settings
 
 _TIMED = 2
@@ -198,9 +197,7 @@ def _expected_time(
     for frame in chosen:
         try:
             start = time.perf_counter()
-            with open_raster(
-                frame.path, name=frame.name, max_pixels=settings.max_pixels, rendering=frame.rendering
-            ) as raster:
+            with open_frame(frame, max_pixels=settings.max_pixels) as raster:
                 result = detector.detect(raster, name=frame.name, options=replace(options, scale=frame.scale))
         except ImageError as error:
             failure = str(error)

@@ -16,7 +16,8 @@ from transect.census.ground.placement.cameras import cameras_of
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
-from transect.census.sightings.detect import FrameDetections, package_identity, search_key
+from transect.census.sightings.detect import Searcher, package_identity, search_key
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.scales import Resampling
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
@@ -42,7 +43,7 @@ def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Seq
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def run_name(digest: str, detector: Detector, options: DetectOptions, config: CensusConfig) -> str:
+def run_name(digest: str, detector: Searcher, options: DetectOptions, config: CensusConfig) -> str:
     """The hash that identifies a run: of the survey (`digest`), the model and every option that changes its files.
 
     Without candidates it is what it was before there were any.
@@ -66,12 +67,13 @@ def census_manifest(
     run: str,
     digest: str,
     detector: Detector,
+    searcher: Searcher,
     options: DetectOptions,
     config: CensusConfig,
     resampled: Resampling | None,
     created_at: str,
 ) -> dict[str, Any]:
-    """The manifest of a run, without the list of its files."""
+    """The manifest of a run, without the list of its files; `searcher` is what ran the model, on whichever machine."""
     package, plan = detector.manifest, census.plan
     conf, iou = package.thresholds(options)
     placed = [frame.placement for frame, ok in zip(plan.frames, census.usable, strict=True) if ok and frame.placement]
@@ -104,10 +106,10 @@ def census_manifest(
             "git_dirty": package.git_dirty,
         },
         "options": {
-            "backend": detector.backend,
-            "precision": detector.precision,
-            "instructions": detector.instructions,
-            "library": detector.library,
+            "backend": searcher.backend,
+            "precision": searcher.precision,
+            "instructions": searcher.instructions,
+            "library": searcher.library,
             "conf": conf,
             "iou": iou,
             "tile": options.tile,

@@ -11,6 +11,7 @@ from transect.census.ground.placement.positions import place_frames
 from transect.census.ground.placement.requirements import require_positions
 from transect.census.ground.plausibility import plausibility_issues, unsampled_transects
 from transect.census.ground.poses import project_to_grid
+from transect.census.ground.readings.kept import KeptReadings
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.issues import Issue
@@ -33,12 +34,12 @@ class Plan:
     issues: tuple[Issue, ...]
 
 
-def plan_census(survey: Survey, config: CensusConfig) -> Plan:
+def plan_census(survey: Survey, config: CensusConfig, kept: KeptReadings | None = None) -> Plan:
     """Read every photo's position and compute the coverage of the strata, before anything slow is done.
 
-    Raises SurveyError for a survey that cannot be counted.
+    Photos whose readings are in `kept` are not read again. Raises SurveyError for a survey that cannot be counted.
     """
-    placed = place_frames(survey, config.max_off_nadir_deg)
+    placed = place_frames(survey, config.max_off_nadir_deg, kept)
     grid, frames, poses = project_to_grid(placed.frames)
     require_positions(survey, frames, placed.unused)
     regions = regions_on(grid, survey.spec.strata)

@@ -6,21 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from transect.census.counting.count import Census, Model, count_survey
+from transect.census.ground.readings.kept import KeptReadings
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.species import reported_species, species_corrections
 from transect.census.inputs.survey import Survey
 from transect.census.manifest import census_manifest, created_at, input_digests, run_name, survey_digest
 from transect.census.outputs.files import write_outputs
 from transect.census.outputs.result_folder import explain_write_errors, lock_result_folder
-from transect.census.plan import plan_census
+from transect.census.parts.agreement import Agreement, agree
+from transect.census.parts.found import FoundParts
+from transect.census.plan import Plan, plan_census
 from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
-from transect.census.sightings.detect import decoding_workers, search_frames
+from transect.census.search import CensusSearch, require_agreement
+from transect.census.sightings.detect import Searcher, decoding_workers, kept_detections, search_frames, search_key
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.scales import TargetGsd, resampling, target_gsd, with_scales
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import atomic_write_json
 from transect.settings import Settings
+from transect.stores import FolderStore, Store
+from transect.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,38 +40,101 @@ def run_census(
     config: CensusConfig,
     settings: Settings,
     record: Callable[[CensusResult], None] | None = None,
+    parts: Store | None = None,
 ) -> CensusResult:
-    """Count a survey, as load_survey read it, and write the results to `out`/RUN.
+    """Count a survey, as open_survey read it, and write the results to `out`/RUN.
 
     RUN is a hash of the photos, survey.yaml, flights.csv, the DEM, the model package and the options, so that the same
-    command resumes in the same folder; the detections in each photo are cached in `out`/work. `record` is called with
-    the result while `out` is still locked. Raises SurveyError for a survey that cannot be counted or that changes
-    meanwhile, InputError for an `out` that cannot be written or that another census has locked; a photo that cannot be
-    used becomes an issue.
+    command resumes in the same folder; what was read and found in the photos is kept in `parts`, by default in
+    `out`/work. `record` is called with the result while `out` is still locked. Raises SurveyError for a survey that
+    cannot be counted or that changes meanwhile, InputError for an `out` that cannot be written or that another census
+    has locked, or for `parts` of another search; a photo that cannot be used becomes an issue.
     """
-    inputs = input_digests(survey)
-    # A model was fetched and opened since survey.yaml was read.
-    _require_unchanged(survey, {**inputs, "survey.yaml": survey.sha256}, inputs)
-    species = reported_species(survey, detector.manifest.names)
-    options = config.detect_options(settings)
-    corrections = species_corrections(survey, species, detector.manifest, options)
-    target = target_gsd(config, detector.manifest)
-    plan = plan_census(survey, config)
-    plan = replace(plan, frames=with_scales(plan.frames, target))
-    with lock_result_folder(out):
-        with explain_write_errors(out):
+    search = CensusSearch(survey, config, settings)
+    agreed = search.agreement(detector)
+    if parts is not None:
+        agree(parts, agreed)
+
+    def find(plan: Plan, store: Store) -> list[FrameDetections]:
+        with FoundParts(store, search_key(agreed, search.options)) as kept:
             found = search_frames(
                 plan.frames,
                 detector=detector,
-                options=options,
-                work=out / "work",
+                options=search.options,
+                parts=kept,
                 workers=decoding_workers(config.workers, detector.backend),
                 max_pixels=settings.max_pixels,
                 review_conf=config.review_conf,
             )
+            if parts is None:
+                # Nobody else writes below `out`, which is locked.
+                kept.merge()
+        return found
+
+    return _run(search, out, detector, agreed, find, record=record, parts=parts)
+
+
+def count_parts(
+    survey: Survey,
+    *,
+    out: Path,
+    detector: Detector,
+    config: CensusConfig,
+    settings: Settings,
+    parts: Store,
+    record: Callable[[CensusResult], None] | None = None,
+) -> CensusResult:
+    """Count a survey from what search_shard() found on any machines, as run_census() does, without searching.
+
+    `detector` is the model of the search, in whichever precision. Raises SurveyError where photos were not searched
+    yet, and what run_census() raises.
+    """
+    search = CensusSearch(survey, config, settings)
+    agreed = require_agreement(parts, search.agreement(detector))
+
+    def find(plan: Plan, store: Store) -> list[FrameDetections]:
+        with FoundParts(store, search_key(agreed, search.options)) as kept:
+            found, missing = kept_detections(plan.frames, least=agreed.candidates, parts=kept)
+        if missing:
+            raise SurveyError(
+                f"{count_of(len(missing), 'photo')} of {len(plan.frames)} of survey {survey.name} not searched yet, "
+                f"the first {missing[0].name}: run transect census search for the shards that are left, or transect "
+                "census run with the same --parts."
+            )
+        return found
+
+    return _run(search, out, detector, agreed, find, record=record, parts=parts)
+
+
+def _run(
+    search: CensusSearch,
+    out: Path,
+    detector: Detector,
+    agreed: Agreement,
+    find: Callable[[Plan, Store], list[FrameDetections]],
+    *,
+    record: Callable[[CensusResult], None] | None,
+    parts: Store | None,
+) -> CensusResult:
+    survey, config, settings = search.survey, search.config, search.settings
+    inputs = input_digests(survey)
+    # A model was fetched and opened since survey.yaml was read.
+    _require_unchanged(survey, {**inputs, "survey.yaml": survey.sha256}, inputs)
+    species = reported_species(survey, detector.manifest.names)
+    corrections = species_corrections(survey, species, detector.manifest, search.options)
+    target = target_gsd(config, detector.manifest)
+    store = FolderStore(out / "work") if parts is None else parts
+    with lock_result_folder(out):
+        with explain_write_errors(out):
+            with KeptReadings(store, survey.spec.bands) as kept:
+                plan = plan_census(survey, config, kept)
+                if parts is None:
+                    kept.merge()
+            plan = replace(plan, frames=with_scales(plan.frames, target))
+            found = find(plan, store)
             _require_unchanged(survey, inputs, input_digests(survey))
             census = count_survey(
-                plan, found, species, config, corrections=corrections, model=_model(detector, options)
+                plan, found, species, config, corrections=corrections, model=_model(detector, search.options)
             )
             _require_trust(census, config)
             digest = survey_digest(inputs, plan.frames, found)
@@ -73,7 +143,8 @@ def run_census(
                 out,
                 digest,
                 detector=detector,
-                options=options,
+                searcher=agreed,
+                options=search.options,
                 config=config,
                 target=target,
                 max_pixels=settings.max_pixels,
@@ -89,19 +160,21 @@ def _write(
     digest: str,
     *,
     detector: Detector,
+    searcher: Searcher,
     options: DetectOptions,
     config: CensusConfig,
     target: TargetGsd | None,
     max_pixels: int,
 ) -> CensusResult:
     plan, spec = census.plan, census.plan.survey.spec
-    run = run_name(digest, detector, options, config)
+    run = run_name(digest, searcher, options, config)
     folder = out / run
     manifest = census_manifest(
         census,
         run=run,
         digest=digest,
         detector=detector,
+        searcher=searcher,
         options=options,
         config=config,
         resampled=resampling(plan.frames, target),

@@ -94,7 +94,7 @@ def find_pictures(folder: Path, failure: type[TransectError]) -> PictureFiles:
     walk.visible(folder)
     walk.hidden()
     pictures = sorted(walk.pictures, key=_in_order)
-    left_out, unusable = _sort_out_copies(walk.pictures, walk.unusable)
+    left_out, unusable = sort_out_copies(walk.pictures, walk.unusable)
     return PictureFiles(
         tuple(Path(path) for path in pictures),
         tuple(Aside(Path(path), reason) for path, reason in sorted([*walk.left_out, *left_out], key=_named_in_order)),
@@ -125,7 +125,7 @@ class _Walk:
                     continue
                 inner: list[str] = []
                 for entry in self._entries(place):
-                    reason = _skipped_folder_reason(entry.name)
+                    reason = skipped_folder_reason(entry.name)
                     if not _is_folder(entry):
                         self._file(entry)
                     elif reason and not entry.is_symlink():
@@ -176,16 +176,16 @@ class _Walk:
         return self.failure(f"{place} cannot be read: {error.strerror or error}; allow it, or move it away.")
 
     def _file(self, entry: os.DirEntry[str]) -> None:
-        suffix = _suffix(entry.name)
+        suffix = suffix_of(entry.name)
         if entry.name.startswith(".") and suffix == ".icloud":
             reason = "is in iCloud and not on this machine; download it in the Finder first"
             self.unusable.append((entry.path, reason))
-        elif left_out := _skipped_name_reason(entry.name, suffix):
+        elif left_out := skipped_name_reason(entry.name, suffix):
             self.left_out.append((entry.path, left_out))
         elif reason := _unopenable_reason(entry):
             self.unusable.append((entry.path, reason))
         elif entry.stat().st_size == 0:
-            if _is_picture(kind_of_suffix(entry.name)):
+            if is_picture(kind_of_suffix(entry.name)):
                 self.unusable.append((entry.path, "is empty (0 bytes); copy it again from its source"))
             else:
                 self.left_out.append((entry.path, "no picture (empty)"))
@@ -200,15 +200,16 @@ class _Walk:
         except OSError as error:
             self.unusable.append((path, f"cannot be read: {error.strerror or error}"))
             return
-        if kind is None or not _is_picture(kind):
-            self.left_out.append((path, _no_picture(suffix)))
+        if kind is None or not is_picture(kind):
+            self.left_out.append((path, no_picture(suffix)))
         elif kind.read:
             self.pictures.append(path)
         else:
             self.unusable.append((path, kind.why))
 
 
-def _is_picture(kind: PictureKind | None) -> bool:
+def is_picture(kind: PictureKind | None) -> bool:
+    """Whether a kind is that of a picture, read or not."""
     return kind is not None and kind not in (FILM, PDF, SVG)
 
 
@@ -224,7 +225,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False  # a cycle of links; reported with the files
 
 
-def _skipped_folder_reason(name: str) -> str:
+def skipped_folder_reason(name: str) -> str:
     """The reason to skip a folder of this name, or an empty string."""
     lower = name.lower()
     if lower in _SYSTEM_FOLDERS:
@@ -236,7 +237,7 @@ def _skipped_folder_reason(name: str) -> str:
     return "a hidden folder" if name.startswith(".") else ""
 
 
-def _skipped_name_reason(name: str, suffix: str) -> str:
+def skipped_name_reason(name: str, suffix: str) -> str:
     """The reason to leave out a file of this name regardless of its content, or an empty string."""
     if name.startswith("."):
         return "hidden file"
@@ -248,10 +249,11 @@ def _skipped_name_reason(name: str, suffix: str) -> str:
         return f"backup or unfinished copy ({suffix})"
     if suffix in _BESIDE_MAPS:
         return f"part of a map beside it ({suffix})"
-    return _no_picture(suffix) if suffix in _NO_PICTURES else ""
+    return no_picture(suffix) if suffix in _NO_PICTURES else ""
 
 
-def _no_picture(suffix: str) -> str:
+def no_picture(suffix: str) -> str:
+    """The reason to leave out a file that is no picture."""
     return f"no picture ({suffix})" if suffix else "no picture (no suffix)"
 
 
@@ -266,7 +268,7 @@ def _unopenable_reason(entry: os.DirEntry[str]) -> str:
     return "" if stat.S_ISREG(status.st_mode) else "is no regular file"
 
 
-def _sort_out_copies(
+def sort_out_copies(
     pictures: list[str], unusable: list[tuple[str, str]]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Separate unsupported copies of a readable picture with the same name: cameras write JPEG and raw of one photo."""
@@ -277,7 +279,7 @@ def _sort_out_copies(
     for path, reason in unusable:
         kind = kind_of_suffix(path)
         if kind is not None and not kind.read and _stem(path) in stems:
-            copies.append((path, f"copy of a picture beside it in another format ({_suffix(path)})"))
+            copies.append((path, f"copy of a picture beside it in another format ({suffix_of(path)})"))
         else:
             rest.append((path, reason))
     return copies, rest
@@ -287,7 +289,7 @@ def _stem(path: str) -> str:
     return str(Path(path).with_suffix(""))
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
     """The suffix in lower case, with its dot; "" without one."""
     name = path.rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")

@@ -242,6 +242,37 @@ class Settings(BaseModel):
             )
         return value
 
+    aws_access_key_id: str = Field(
+        "", alias="AWS_ACCESS_KEY_ID", description="Access key for photos and parts of a census in S3."
+    )
+    aws_secret_access_key: str = Field(
+        "", alias="AWS_SECRET_ACCESS_KEY", repr=False, description="Secret key of AWS_ACCESS_KEY_ID."
+    )
+    aws_session_token: str = Field(
+        "", alias="AWS_SESSION_TOKEN", repr=False, description="Token of temporary keys for S3."
+    )
+    aws_region: str = Field("", alias="AWS_REGION", description="Region of the buckets of photos and parts.")
+    aws_endpoint_url: str = Field(
+        "",
+        alias="AWS_ENDPOINT_URL",
+        description="Address of an S3 server other than Amazon's, such as http://minio:9000.",
+    )
+    aws_skip_signature: bool = Field(
+        False, alias="AWS_SKIP_SIGNATURE", description="Whether S3 is asked without keys, for public buckets."
+    )
+    google_service_account: str = Field(
+        "", alias="GOOGLE_SERVICE_ACCOUNT", description="File of the account that reads photos in Google Cloud Storage."
+    )
+    azure_storage_account_name: str = Field(
+        "", alias="AZURE_STORAGE_ACCOUNT_NAME", description="Account of the Azure containers of photos and parts."
+    )
+    azure_storage_account_key: str = Field(
+        "", alias="AZURE_STORAGE_ACCOUNT_KEY", repr=False, description="Key of AZURE_STORAGE_ACCOUNT_NAME."
+    )
+    azure_storage_sas_token: str = Field(
+        "", alias="AZURE_STORAGE_SAS_TOKEN", repr=False, description="Shared access signature, in place of the key."
+    )
+
     @field_validator("tokens")
     @classmethod
     def _tokens_are_long(cls, value: str) -> str:
@@ -265,6 +296,33 @@ class Settings(BaseModel):
     def allowed_host_names(self) -> tuple[str, ...]:
         """The names of TRANSECT_ALLOWED_HOSTS."""
         return listed(self.allowed_hosts)
+
+    @property
+    def s3_options(self) -> dict[str, str]:
+        """What an S3 client needs, by obstore's names; empty where the environment's own roles decide."""
+        return {
+            "access_key_id": self.aws_access_key_id,
+            "secret_access_key": self.aws_secret_access_key,
+            "session_token": self.aws_session_token,
+            # Servers other than Amazon's mostly ignore it, and a request is signed for one.
+            "region": self.aws_region or ("us-east-1" if self.aws_endpoint_url else ""),
+            "endpoint": self.aws_endpoint_url,
+            "skip_signature": "true" if self.aws_skip_signature else "",
+        }
+
+    @property
+    def gcs_options(self) -> dict[str, str]:
+        """What a client of Google Cloud Storage needs, by obstore's names."""
+        return {"service_account": self.google_service_account}
+
+    @property
+    def azure_options(self) -> dict[str, str]:
+        """What a client of Azure's storage needs, by obstore's names."""
+        return {
+            "account_name": self.azure_storage_account_name,
+            "account_key": self.azure_storage_account_key,
+            "sas_key": self.azure_storage_sas_token,
+        }
 
     @property
     def store_uri(self) -> str:

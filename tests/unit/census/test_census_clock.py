@@ -5,7 +5,9 @@ import pytest
 
 from transect.census.ground.placement.clock import unify_clocks
 from transect.census.ground.placement.frames import SourceFile
+from transect.census.ground.readings.reading import PhotoReading
 from transect.census.inputs.flights import FlightRow
+from transect.census.inputs.photos import LocalPhoto
 from transect.errors import SurveyError
 from transect.imagery import FrameMetadata
 
@@ -16,7 +18,12 @@ TEN = datetime(2025, 7, 15, 10)  # noqa: DTZ001 - a local clock
 
 def reading(name: str, row: datetime | None = None, photo: datetime | None = None) -> SourceFile:
     metadata = FrameMetadata(taken_at=photo, model="FC6310")
-    return SourceFile(name=name, path=Path(name), row=FlightRow(line=2, image=name, time=row), metadata=metadata)
+    return SourceFile(
+        name=name,
+        photo=LocalPhoto(Path(name)),
+        row=FlightRow(line=2, image=name, time=row),
+        read=PhotoReading(metadata=metadata),
+    )
 
 
 def test_offsets_are_honoured_and_the_commonest_is_the_clock_of_all() -> None:
@@ -60,7 +67,9 @@ def test_rows_without_an_offset_among_rows_with_one_are_refused() -> None:
 
 def test_a_time_that_cannot_be_read_is_said() -> None:
     metadata = FrameMetadata(time_problem="EXIF says DateTimeOriginal '99'")
-    clock = unify_clocks([SourceFile(name="a", path=Path("a"), row=None, metadata=metadata)], TABLE)
+    clock = unify_clocks(
+        [SourceFile(name="a", photo=LocalPhoto(Path("a")), row=None, read=PhotoReading(metadata=metadata))], TABLE
+    )
     assert clock.remarks == {"a": "it has no time: EXIF says DateTimeOriginal '99'."}
 
 
@@ -72,7 +81,12 @@ def test_a_note_names_the_file_whose_times_it_is_about() -> None:
         return [file for file, _ in unify_clocks(reads, TABLE).notes]
 
     def bare(name: str, time: datetime) -> SourceFile:
-        return SourceFile(name=name, path=Path(name), row=None, metadata=FrameMetadata(taken_at=time, model="FC6310"))
+        return SourceFile(
+            name=name,
+            photo=LocalPhoto(Path(name)),
+            row=None,
+            read=PhotoReading(metadata=FrameMetadata(taken_at=time, model="FC6310")),
+        )
 
     assert sources(bare("a", utc), bare("b", nairobi)) == ["images"]
     assert sources(bare("a", nairobi), bare("b", TEN)) == ["images"]

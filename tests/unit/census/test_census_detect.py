@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kept_parts import kept_photos
 from toy_model import build_toy_package, paint
-from transect.census.ground.placement.frames import Frame, stamp_of
+from transect.census.ground.placement.frames import Frame
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.sightings import detect
-from transect.census.sightings.detect import FrameDetections, decoding_workers, search_frames
+from transect.census.sightings.detect import decoding_workers, parts_below, search_frames
+from transect.census.sightings.found import FrameDetections
 from transect.engine import DetectOptions, Detector
 from transect.imagery import open_raster
 
@@ -25,7 +28,15 @@ TILES = DetectOptions(tile=64, overlap=16)
 
 def frames(*paths: Path) -> list[Frame]:
     return [
-        Frame(name=path.name, path=path, transect=None, taken_at=None, width=SIDE, height=SIDE, placement=None)
+        Frame(
+            name=path.name,
+            photo=LocalPhoto(path),
+            transect=None,
+            taken_at=None,
+            width=SIDE,
+            height=SIDE,
+            placement=None,
+        )
         for path in paths
     ]
 
@@ -48,7 +59,7 @@ def search(paths: list[Path], tmp_path: Path, package: Path) -> list[FrameDetect
             frames(*paths),
             detector=detector,
             options=TILES,
-            work=tmp_path / "work",
+            parts=parts_below(tmp_path / "work", detector, TILES),
             workers=2,
             max_pixels=10**6,
         )
@@ -91,7 +102,7 @@ def test_a_map_that_breaks_off_is_a_listed_failure_and_the_rest_goes_on(tmp_path
     assert broken.failure.startswith("a.tif is truncated or damaged")
     assert not len(broken.boxes)
     assert marks(whole) == set(MARKS)
-    assert not list((tmp_path / "work").rglob(f"{broken.sha256}.json"))
+    assert broken.sha256 not in {sha256 for sha256, _ in kept_photos(tmp_path / "work")}
 
 
 def test_a_photo_that_is_gone_is_a_listed_failure(tmp_path: Path, package: Path) -> None:
@@ -102,14 +113,19 @@ def test_a_photo_that_changes_after_its_position_was_read_is_named_and_not_kept(
     path = tmp_path / "a.png"
     Image.fromarray(paint(MARKS, SIDE)).save(path)
     (before,) = frames(path)
-    before = replace(before, stamp=stamp_of(path))
+    before = replace(before, stamp=LocalPhoto(path).stamp())
     Image.fromarray(paint(MARKS[:1], SIDE)).save(path)
     with Detector.open(package) as detector:
         (found,) = search_frames(
-            [before], detector=detector, options=TILES, work=tmp_path / "work", workers=1, max_pixels=10**6
+            [before],
+            detector=detector,
+            options=TILES,
+            parts=parts_below(tmp_path / "work", detector, TILES),
+            workers=1,
+            max_pixels=10**6,
         )
     assert found.failure.startswith("a.png changed while the census ran")
-    assert not list((tmp_path / "work").rglob("*.json"))
+    assert kept_photos(tmp_path / "work") == []
 
 
 def test_where_nothing_can_be_kept_the_search_ends_with_the_reason(tmp_path: Path, package: Path) -> None:

@@ -21,6 +21,7 @@ from transect.census.counting.tally import UnitCount
 from transect.census.ground.coverage import Coverage, Region, Unit
 from transect.census.ground.geometry import Grid
 from transect.census.ground.placement.frames import Frame
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.outputs.geodata import animal_table, in_degrees, write_animals, write_coverage, write_geopackage
 from transect.census.sightings.animals import Animals
 
@@ -37,7 +38,7 @@ def frames_of(count: int) -> list[Frame]:
     return [
         Frame(
             name=f"T1/{n:03}.jpg",
-            path=Path("x"),
+            photo=LocalPhoto(Path("x")),
             transect="T1",
             taken_at=taken if n else None,
             width=100,

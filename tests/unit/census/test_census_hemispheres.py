@@ -4,7 +4,9 @@ import pytest
 
 from transect.census.ground.placement.frames import SourceFile
 from transect.census.ground.placement.hemispheres import settle_hemispheres
+from transect.census.ground.readings.reading import PhotoReading
 from transect.census.inputs.flights import FlightRow
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.inputs.survey import Stratum
 from transect.imagery import FrameMetadata
 
@@ -16,7 +18,9 @@ def plain(south: float, north: float) -> Stratum:
 
 
 def settled(strata: list[Stratum], row: FlightRow | None = None) -> FrameMetadata:
-    (read,) = settle_hemispheres([SourceFile(name="a", path=Path("a"), row=row, metadata=PHOTO)], strata)
+    (read,) = settle_hemispheres(
+        [SourceFile(name="a", photo=LocalPhoto(Path("a")), row=row, read=PhotoReading(metadata=PHOTO))], strata
+    )
     return read.metadata
 
 

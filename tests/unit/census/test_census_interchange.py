@@ -15,8 +15,9 @@ from pycocotools.cocoeval import COCOeval
 
 from megadetector_judge import judge
 from transect.census.ground.placement.frames import Frame
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.outputs.interchange import SearchedPhotos, write_coco, write_megadetector
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.observations import Observations
 
 MANIFEST = {
@@ -47,7 +48,7 @@ def searched(observations: Observations, animal_of: list[int], photos: int = 4) 
     frames = [
         Frame(
             name=f"T1/é {n}.jpg",
-            path=Path("x"),
+            photo=LocalPhoto(Path("x")),
             transect="T1",
             taken_at=taken if n else None,
             width=0,

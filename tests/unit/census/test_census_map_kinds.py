@@ -10,6 +10,7 @@ import rasterio.crs
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
+from observation_builders import path_of
 from transect.census.ground.orthomosaic import read_georeference
 from transect.census.ground.placement.frames import Frame
 from transect.census.ground.placement.positions import place_frames
@@ -56,7 +57,7 @@ def _placed(folder: Path, text: str = _SURVEY) -> Frame:
 
 
 def _patch(frame: Frame) -> list[int]:
-    with open_raster(frame.path, max_pixels=None, rendering=frame.rendering) as raster:
+    with open_raster(path_of(frame), max_pixels=None, rendering=frame.rendering) as raster:
         return [round(float(one)) for one in raster.read(62, 82, 20, 10).mean(axis=(0, 1))]
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from transect.census import CensusConfig
 from transect.census.ground.geometry import Pose, footprint, ground_to_pixel
 from transect.census.sightings.animals import count_unique
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import Observations, observe, typical_sizes
 

@@ -6,6 +6,7 @@ from transect.census.ground.coverage import Coverage, Region, compute_coverage
 from transect.census.ground.geometry import Pose
 from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.ground.plausibility import plausibility_issues, unsampled_transects
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.inputs.survey import SurveySpec
 
 START = datetime(2026, 7, 14, 9, 30)  # noqa: DTZ001 - camera clocks have no zone
@@ -15,7 +16,7 @@ def frame(name: str, seconds: float | None, transect: str | None = "T1", remark:
     time = None if seconds is None else START + timedelta(seconds=seconds)
     return Frame(
         name=name,
-        path=Path(name),
+        photo=LocalPhoto(Path(name)),
         transect=transect,
         taken_at=time,
         width=1000,

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kept_parts import kept_photos
 from package_fixtures import write_package
 from transect.census import CensusConfig, CensusResult, load_config, load_survey, run_census
 from transect.census.dry_run import DryRun, dry_run
 from transect.census.ground.geometry import Pose
 from transect.census.ground.placement.frames import Frame, Placement
+from transect.census.inputs.photos import LocalPhoto
 from transect.census.sightings import scales
-from transect.census.sightings.detect import FrameDetections, search_frames
+from transect.census.sightings.detect import parts_below, search_frames
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.scales import TargetGsd, resampling, with_scales
 from transect.cli.census.plan import print_plan
 from transect.engine import MODEL_FILE, WEIGHTS_FILE, DetectOptions, Detector, read_manifest
@@ -41,7 +44,7 @@ def frame(gsd_m: float | None, *, pitch_deg: float = -90.0, name: str = "a.jpg",
     )
     return Frame(
         name=name,
-        path=Path(name),
+        photo=LocalPhoto(Path(name)),
         transect=None,
         taken_at=None,
         width=100,
@@ -279,7 +282,7 @@ def test_the_printed_plan_says_at_what_it_searches(
     survey: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    print_plan(survey, str(trained), AUTO, load_settings({}, None), as_json=False)
+    print_plan(str(survey), str(trained), AUTO, load_settings({}, None), as_json=False)
     printed = capsys.readouterr().out
     assert "100 cm a pixel, as the model was trained: 4 of 5 resampled, scales 0.5 to 1, median 0.5" in printed
     assert "for 22 tiles" in printed
@@ -288,13 +291,22 @@ def test_the_printed_plan_says_at_what_it_searches(
 def test_what_was_found_at_one_scale_is_never_taken_for_another(tmp_path: Path, detector: Detector) -> None:
     path = tmp_path / "a.png"
     image(0, [(16, 32)]).save(path)
-    plain = Frame(name="a.png", path=path, transect=None, taken_at=None, width=WIDTH, height=HEIGHT, placement=None)
+    plain = Frame(
+        name="a.png", photo=LocalPhoto(path), transect=None, taken_at=None, width=WIDTH, height=HEIGHT, placement=None
+    )
     options = DetectOptions(tile=64, overlap=16)
 
     def search(scale: float | None) -> FrameDetections:
         frames: list[Any] = [replace(plain, scale=scale)]
         work = tmp_path / "work"
-        return search_frames(frames, detector=detector, options=options, work=work, workers=1, max_pixels=10**6)[0]
+        return search_frames(
+            frames,
+            detector=detector,
+            options=options,
+            parts=parts_below(work, detector, options),
+            workers=1,
+            max_pixels=10**6,
+        )[0]
 
     given = [None, 1.0, 0.5, 2.0, 0.501]
     fresh = [search(scale) for scale in given]
@@ -303,4 +315,4 @@ def test_what_was_found_at_one_scale_is_never_taken_for_another(tmp_path: Path, 
     assert all(one.reused for one in again)
     assert [(one.tiles, one.boxes.tolist()) for one in again] == [(one.tiles, one.boxes.tolist()) for one in fresh]
     assert [len(one.boxes) for one in fresh[:3]] == [4, 4, 1]
-    assert len(list((tmp_path / "work").rglob("*.json"))) == len(given)
+    assert len(set(kept_photos(tmp_path / "work"))) == len(given)

@@ -1,18 +1,18 @@
 import base64
 import io
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from observation_builders import frame, observations
-from transect.census.ground.placement.frames import Frame
+from observation_builders import frame, observations, path_of
+from transect.census.ground.placement.frames import Frame, open_frame
 from transect.census.report import thumbnails
 from transect.census.report.thumbnails import Thumbnail, least_certain, most_crowded
-from transect.imagery import Raster, open_raster
+from transect.imagery import Raster
 
 NAMES = ("sheep", "goat")
 PIXELS = 10_000_000
@@ -73,8 +73,8 @@ def test_a_photo_that_is_gone_leaves_a_placeholder_with_its_reason(
     frames: list[Frame], caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = observations([(0, 0, 0.2, 400, 300), (1, 1, 0.3, 100, 100), (2, 1, 0.4, 100, 100)])
-    frames[0].path.unlink()
-    frames[2].path.write_bytes(frames[2].path.read_bytes()[:200])
+    path_of(frames[0]).unlink()
+    path_of(frames[2]).write_bytes(path_of(frames[2]).read_bytes()[:200])
     with caplog.at_level(logging.WARNING):
         found = least_certain(frames, seen, NAMES, 3, PIXELS)
     assert [bool(one.uri) for one in found] == [False, True, False]
@@ -92,11 +92,11 @@ def test_only_the_photos_that_are_shown_are_read_each_once(
 ) -> None:
     read = list[str]()
 
-    def counting(path: Path, *, name: str, **options: Any) -> Raster:
-        read.append(name)
-        return open_raster(path, name=name, **options)
+    def counting(frame: Frame, *, max_pixels: int) -> AbstractContextManager[Raster]:
+        read.append(frame.name)
+        return open_frame(frame, max_pixels=max_pixels)
 
-    monkeypatch.setattr(thumbnails, "open_raster", counting)
+    monkeypatch.setattr(thumbnails, "open_frame", counting)
     seen = observations([(2, 0, 0.1, 50, 50), (1, 0, 0.9, 50, 50), (2, 0, 0.2, 500, 500)])
     assert len(least_certain(frames, seen, NAMES, 2, PIXELS)) == 2
     assert read == ["photo2.png"]

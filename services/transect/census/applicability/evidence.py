@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.arrays import FloatArray, IntArray
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.engine import ValidationProfile
 
 

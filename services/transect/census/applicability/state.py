@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from transect.census.applicability.checks import Check, SurveyContext, check_applicability
 from transect.census.applicability.evidence import of_survey, of_validation
 from transect.census.inputs.species import ReportedSpecies
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.engine import STATISTICS, ValidationProfile
 
 State = Literal["validated", "not validated here", "not known"]

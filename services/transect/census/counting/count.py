@@ -22,7 +22,7 @@ from transect.census.inputs.species import ReportedSpecies
 from transect.census.issues import Issue
 from transect.census.plan import Plan
 from transect.census.sightings.animals import UniqueCount, count_unique
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import Observations, observe, typical_sizes
 from transect.engine import ValidationProfile

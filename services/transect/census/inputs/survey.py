@@ -1,7 +1,8 @@
 """The survey folder: survey.yaml and the photos below images/, validated."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,13 +10,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from transect.census.estimates.correction import SpeciesFactors
+from transect.census.inputs.photos import LocalPhoto, Photo, StoredPhoto
 from transect.census.lonlat import planar_polygon, polygon_area_km2
 from transect.config_files import read_yaml_mapping
 from transect.config_models import ConfigModel, NameKeys, check
 from transect.errors import SurveyError
 from transect.imagery.metadata.times import read_offset
-from transect.pictures.files import Aside, find_pictures
+from transect.pictures.files import Aside, PictureFiles, find_pictures
 from transect.pictures.kinds import READ_NAMES
+from transect.pictures.stored import sort_stored_files
+from transect.stores import Store, StoredFile
 
 # A stated area and a polygon's that differ by more contradict each other.
 _AREA_TOLERANCE = 0.05
@@ -206,6 +210,9 @@ class Survey:
     `unusable` are photos that cannot be opened, which the census lists as unreadable; `left_out` are all other files
     below images/. Each file is in one of the three. `dem_path` is the DEM that survey.yaml names. `sha256` is that of
     survey.yaml as it was read.
+
+    Where the photos lie in a store, `stored` has them by their name below images/, `store` is that of the photos'
+    folder, and the paths of `images` name no file of this machine.
     """
 
     folder: Path
@@ -215,6 +222,24 @@ class Survey:
     unusable: tuple[Aside, ...] = ()
     dem_path: Path | None = None
     sha256: str = ""
+    store: Store | None = None
+    stored: Mapping[str, StoredFile] = field(default_factory=dict)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the photos lie in a store, and not in the folder."""
+        return self.store is not None
+
+    @property
+    def place(self) -> str:
+        """The folder below which the photos lie, or its address."""
+        return str(self.images_folder) if self.store is None else self.store.address
+
+    def photo(self, image: Path) -> Photo:
+        """The photo of a path of `images` or `unusable`."""
+        if self.store is None:
+            return LocalPhoto(image)
+        return StoredPhoto(self.store, self.stored[image.relative_to(self.images_folder).as_posix()])
 
     @property
     def name(self) -> str:
@@ -245,13 +270,41 @@ class Survey:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
+def load_survey(folder: Path, dem_folder: Path | None = None, images: "StoredImages | None" = None) -> Survey:
     """Read survey.yaml and find the photos, at any depth and in any case of suffix.
 
-    `dem_folder` is TRANSECT_DEM_PATH, a further folder for DEMs. A survey is untrusted input, so no other file that it
-    names, nor the target of a link in place of one of its own files, may lie outside of it; photos may be links.
+    `dem_folder` is TRANSECT_DEM_PATH, a further folder for DEMs. `images` are the photos where they lie in a store
+    instead of in images/. A survey is untrusted input, so no other file that it names, nor the target of a link in
+    place of one of its own files, may lie outside of it; photos may be links.
     Raises SurveyError in one sentence for a missing folder or file, a bad key or value, or no photos.
     """
+    document = read_yaml_mapping(_described(folder), SurveyError)
+    spec = check(SurveySpec, document, SurveyError, "survey.yaml", {"name": _default_name(folder)})
+    _check_model(spec, folder)
+    survey = Survey(
+        folder=folder,
+        spec=spec,
+        images=(),
+        dem_path=_find_dem(spec, folder, dem_folder),
+        sha256=document.sha256,
+        store=None if images is None else images.store,
+        stored={} if images is None else images.stored,
+    )
+    if images is None and not survey.images_folder.is_dir():
+        raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
+    if images is None:
+        files = find_pictures(survey.images_folder, SurveyError)
+    else:
+        files = images.sorted_out(survey.images_folder)
+    if not files.pictures:
+        listed = [f"{survey.name_of(one.path)} {one.reason}" for one in files.unusable[:1]]
+        first = f"; the first of {len(files.unusable)} that cannot be read: {listed[0]}" if listed else ""
+        raise SurveyError(f"{survey.place} holds no photos ({READ_NAMES}){first}.")
+    return replace(survey, images=files.pictures, left_out=files.left_out, unusable=files.unusable)
+
+
+def _described(folder: Path) -> Path:
+    """The path of survey.yaml. Raises SurveyError where it is missing or leads elsewhere."""
     path = folder / "survey.yaml"
     try:
         exists, described = folder.is_dir(), path.is_file()
@@ -264,27 +317,20 @@ def load_survey(folder: Path, dem_folder: Path | None = None) -> Survey:
     for own in (path, folder / "flights.csv"):
         if not _lies_below(own, folder):
             raise SurveyError(f"{own} is a link to a file outside of the survey; put the file itself there.")
-    document = read_yaml_mapping(path, SurveyError)
-    spec = check(SurveySpec, document, SurveyError, "survey.yaml", {"name": _default_name(folder)})
-    _check_model(spec, folder)
-    dem_path = _find_dem(spec, folder, dem_folder)
-    survey = Survey(folder=folder, spec=spec, images=())
-    if not survey.images_folder.is_dir():
-        raise SurveyError(f"{survey.images_folder} is missing: put the photos there, at any depth.")
-    files = find_pictures(survey.images_folder, SurveyError)
-    if not files.pictures:
-        listed = [f"{survey.name_of(one.path)} {one.reason}" for one in files.unusable[:1]]
-        first = f"; the first of {len(files.unusable)} that cannot be read: {listed[0]}" if listed else ""
-        raise SurveyError(f"{survey.images_folder} holds no photos ({READ_NAMES}){first}.")
-    return Survey(
-        folder=folder,
-        spec=spec,
-        images=files.pictures,
-        left_out=files.left_out,
-        unusable=files.unusable,
-        dem_path=dem_path,
-        sha256=document.sha256,
-    )
+    return path
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """The files of a store in which photos lie, by name."""
+
+    store: Store
+    stored: Mapping[str, StoredFile]
+
+    def sorted_out(self, below: Path) -> PictureFiles:
+        """Pictures and other files, with the paths that they would have below a folder."""
+        sizes = ((name, one.size) for name, one in self.stored.items())
+        return sort_stored_files(sizes, below, self.store.read_start)
 
 
 def _find_dem(spec: SurveySpec, folder: Path, dem_folder: Path | None) -> Path | None:

@@ -14,7 +14,7 @@ import numpy as np
 from transect.arrays import FloatArray, IntArray
 from transect.census.ground.placement.frames import Frame
 from transect.census.outputs.writers import encode, write_json
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.observations import Observations
 
 _CHUNK = 50_000

@@ -37,7 +37,7 @@ def lock_result_folder(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explain_write_errors(out: Path) -> Iterator[None]:
+def explain_write_errors(out: Path | str) -> Iterator[None]:
     """Turn an OSError of the block into an InputError that names the file and the remedy."""
     try:
         yield

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transect.arrays import FloatArray
-from transect.census.ground.placement.frames import Frame
+from transect.census.ground.placement.frames import Frame, open_frame
 from transect.census.report.charts import palette_index
 from transect.census.sightings.observations import Observations
 from transect.errors import ImageError
-from transect.imagery import Raster, annotate, open_raster
+from transect.imagery import Raster, annotate
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _cut(
         rows = np.flatnonzero(seen.frame == number)
         mine = [index for index, window in enumerate(windows) if window.frame == number]
         try:
-            with open_raster(frame.path, name=frame.name, max_pixels=max_pixels, rendering=frame.rendering) as raster:
+            with open_frame(frame, max_pixels=max_pixels) as raster:
                 for index in mine:
                     picture = _picture(raster, seen, rows, names, windows[index])
                     pictures[index] = Thumbnail(picture, windows[index].caption)

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from transect.arrays import BoolArray, FloatArray, IntArray
 from transect.census.ground.geometry import GroundView
 from transect.census.ground.view_records import view_from_json
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.errors import InputError
 from transect.imagery import Rendering

@@ -1,17 +1,14 @@
 """Candidates: boxes below the threshold of a census, kept for people to review. They count nowhere."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transect.arrays import FloatArray
 from transect.engine import Boxes, DetectOptions, Detector
-from transect.files import atomic_write
 
 # Of a model that finds boxes everywhere a photo would have thousands a tile, which nobody could review.
 _MOST_A_PHOTO, _MOST_A_TILE = 300, 10
@@ -54,21 +51,6 @@ def below_threshold(boxes: Boxes, conf: float, most: int) -> Boxes:
     return replace(boxes.take(low[:most]), truncated=boxes.truncated or len(low) > most)
 
 
-def write_candidates(path: Path, boxes: Boxes, names: Sequence[str]) -> Candidates:
-    """Keep the candidates of a photo in a file, and return them as it has them."""
-    record = {"detections": records_of(boxes, names), "truncated": boxes.truncated}
-    atomic_write(path, json.dumps(record, allow_nan=False))
-    return _candidates(record)
-
-
-def read_candidates(path: Path) -> Candidates | None:
-    """The candidates in a file of write_candidates; None where there is none, or it was damaged."""
-    try:
-        return _candidates(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def records_of(boxes: Boxes, names: Sequence[str]) -> list[dict[str, Any]]:
     """Boxes by the Detection contract, which rounds: what is kept and what is new must not differ."""
     return [detection.to_json() for detection in boxes.named(names)]
@@ -84,6 +66,7 @@ def arrays_of(records: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, FloatAr
     )
 
 
-def _candidates(record: Mapping[str, Any]) -> Candidates:
+def candidates_of(record: Mapping[str, Any]) -> Candidates:
+    """The candidates of a record that was kept of them."""
     boxes, scores, classes = arrays_of(record["detections"])
     return Candidates(boxes=boxes, scores=scores, classes=classes, truncated=bool(record["truncated"]))

@@ -17,7 +17,7 @@ import numpy as np
 from transect.arrays import BoolArray, FloatArray, IntArray
 from transect.census.ground.geometry import GroundView
 from transect.census.ground.projection import Views
-from transect.census.sightings.detect import FrameDetections
+from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 
 # A box that ends this close to the photo's edge may be cut by it.

@@ -1,6 +1,6 @@
 """`transect census`: count the animals of a survey folder, with confidence limits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,25 +18,45 @@ from transect.settings import Settings, load_settings
 from transect.wording import count_of
 
 if TYPE_CHECKING:
-    from transect.census import CensusResult
+    from transect.census import CensusConfig, CensusResult
     from transect.census.compare import Comparison, Difference
     from transect.census.counting.tally import StratumEstimate
 
 app = typer.Typer(help="Count a survey.", no_args_is_help=True)
+# Failures that are printed one by one.
+_MOST_NAMED = 20
+
+
+SurveyPlace = Annotated[
+    str, typer.Argument(help="Survey folder with survey.yaml and images/, or its address, such as s3://BUCKET/FOLDER.")
+]
+OutFolder = Annotated[Path | None, typer.Option(help="Where results go. Default: results/NAME.")]
+ModelName = Annotated[str, typer.Option(help="Model. Default: survey.yaml's, else the production alias.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Census settings, such as trust: refuse, which ends with exit code 2 where the detector is not validated. "
+        "Default: configs/census.yaml, where there is one."
+    ),
+]
+ImagesPlace = Annotated[str, typer.Option(help="Folder in a store where the photos lie instead of in images/.")]
+PartsPlace = Annotated[
+    str,
+    typer.Option(help="Folder or address that all machines share, where what is found in each photo is kept."),
+]
 
 
 @app.command()
 def run(
-    survey: Annotated[Path, typer.Argument(help="Survey folder: survey.yaml and images/.")],
-    out: Annotated[Path | None, typer.Option(help="Where results go. Default: results/NAME.")] = None,
-    model: Annotated[str, typer.Option(help="Model. Default: survey.yaml's, else the production alias.")] = "",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="Census settings, such as trust: refuse, which ends with exit code 2 where the detector is not "
-            "validated. Default: configs/census.yaml, where there is one."
-        ),
-    ] = None,
+    survey: SurveyPlace,
+    out: OutFolder = None,
+    model: ModelName = "",
+    config: ConfigFile = None,
+    images: ImagesPlace = "",
+    parts: Annotated[
+        str,
+        typer.Option(help="Folder or address where what is found in each photo is kept. Default: work in --out."),
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be counted, and how long it would take; write nothing.")
     ] = False,
@@ -46,23 +66,82 @@ def run(
     with stoppable():
         settings = load_settings()
         if dry_run:
-            _plan(survey, model, config, settings, as_json=as_json)
+            _plan(survey, model, config, settings, images=images, as_json=as_json)
         elif as_json:
             raise InputError("--json is for --dry-run; a census writes its JSON into its result folder.")
         else:
-            _count(survey, out, model, config, settings)
+            api.run_census(
+                survey,
+                out=out,
+                model=model,
+                config=_config(config),
+                record=_report(settings),
+                settings=settings,
+                images=images,
+                parts=parts,
+            )
 
 
-def _plan(survey: Path, model: str, config: Path | None, settings: Settings, *, as_json: bool) -> None:
+@app.command()
+def search(
+    survey: SurveyPlace,
+    shard: Annotated[str, typer.Option(help="The part of the photos to search, as 3/7: the third of seven.")],
+    parts: PartsPlace,
+    model: ModelName = "",
+    config: ConfigFile = None,
+    images: ImagesPlace = "",
+) -> None:
+    """Search one shard of a survey on this machine, for `transect census count`. Run again to resume."""
+    with stoppable():
+        done = api.search_shard(
+            survey, shard, parts=parts, model=model, config=_config(config), settings=load_settings(), images=images
+        )
+        print(
+            f"Shard {shard}: {count_of(done.photos, 'photo')}, {done.searched} searched, {done.reused} found earlier, "
+            f"{len(done.failures)} cannot be searched."
+        )
+        for reason in done.failures[:_MOST_NAMED]:
+            print(f"  {reason}")
+        if len(done.failures) > _MOST_NAMED:
+            print(f"  and {len(done.failures) - _MOST_NAMED} more; the census lists all")
+
+
+@app.command(name="count")
+def count_command(
+    survey: SurveyPlace,
+    parts: PartsPlace,
+    out: OutFolder = None,
+    model: ModelName = "",
+    config: ConfigFile = None,
+    images: ImagesPlace = "",
+) -> None:
+    """Count a survey whose shards are searched: the same files as `transect census run`, byte for byte."""
+    with stoppable():
+        settings = load_settings()
+        api.count_parts(
+            survey,
+            parts=parts,
+            out=out,
+            model=model,
+            config=_config(config),
+            record=_report(settings),
+            settings=settings,
+            images=images,
+        )
+
+
+def _config(config: Path | None) -> "CensusConfig":
     from transect.census import load_config
 
-    print_plan(survey, model, load_config(config or config_file("census.yaml")), settings, as_json=as_json)
+    return load_config(config or config_file("census.yaml"))
 
 
-def _count(survey: Path, out: Path | None, model: str, config: Path | None, settings: Settings) -> None:
-    from transect.census import load_config
+def _plan(survey: str, model: str, config: Path | None, settings: Settings, *, images: str, as_json: bool) -> None:
+    print_plan(survey, model, _config(config), settings, images=images, as_json=as_json)
 
-    chosen = load_config(config or config_file("census.yaml"))
+
+def _report(settings: Settings) -> "Callable[[CensusResult], None]":
+    """Prints a census and logs it, while its folder is locked."""
 
     def record(result: "CensusResult") -> None:
         print_counts(result)
@@ -81,7 +160,7 @@ def _count(survey: Path, out: Path | None, model: str, config: Path | None, sett
         without = " (a summary without positions; TRANSECT_CENSUS_LOG=full logs all)"
         print(f"MLflow run: {run_id}{without if settings.census_log == 'summary' else ''}")
 
-    api.run_census(survey, out=out, model=model, config=chosen, record=record, settings=settings)
+    return record
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,13 +24,15 @@ if TYPE_CHECKING:
 _MOST_NAMES = 20
 
 
-def print_plan(survey: Path, model: str, config: "CensusConfig", settings: Settings, *, as_json: bool) -> None:
+def print_plan(
+    survey: str, model: str, config: "CensusConfig", settings: Settings, *, images: str = "", as_json: bool
+) -> None:
     """Plan a census and print the plan. Without a model it lacks only the expected time."""
-    from transect.census import load_survey
+    from transect.census import open_survey
     from transect.census.dry_run import dry_run
     from transect.census.inputs.species import reported_species
 
-    definition = load_survey(survey, settings.dem_path)
+    definition = open_survey(survey, settings, images=images)
     detector, why_not = None, ""
     try:
         detector = open_detector(model or definition.model or "", settings)

@@ -1,17 +1,19 @@
 """A photo or map of a survey, and where it was taken."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from transect.census.ground.orthomosaic import Georeference
 from transect.census.ground.placement.attitude import off_nadir_deg
 from transect.census.ground.placement.cameras import Camera
+from transect.census.ground.readings.reading import PhotoReading
 from transect.census.inputs.flights import FlightRow
-from transect.imagery import AS_STORED, FrameMetadata, Rendering
-
-Stamp = tuple[int, int]
+from transect.census.inputs.photos import ChangedPhotoError, Photo, Stamp
+from transect.errors import ImageError
+from transect.imagery import AS_STORED, FrameMetadata, Raster, Rendering, open_raster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +52,14 @@ class Placement:
 class Frame:
     """One photo or map. `placement` is None with the reason in `problem`.
 
-    `unreadable` is true for a file that is no image; `remarks` are oddities of one that counts. `stamp` is the file's
-    when its position was read. Either all times of a survey have an offset from UTC, or none has. `is_map` is true for
-    a map, also without a placement. `rendering` is how its samples are shown. `scale` is the factor of resampling for
-    the search, 1 for none, and None without a target ground sample distance.
+    `photo` is its file. `unreadable` is true for a file that is no image; `remarks` are oddities of one that counts.
+    `stamp` is the file's when its position was read. Either all times of a survey have an offset from UTC, or none
+    has. `is_map` is true for a map, also without a placement. `rendering` is how its samples are shown. `scale` is the
+    factor of resampling for the search, 1 for none, and None without a target ground sample distance.
     """
 
     name: str
-    path: Path
+    photo: Photo
     transect: str | None
     taken_at: datetime | None
     width: int
@@ -74,35 +76,49 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """A file before it is placed: its metadata, its row of flights.csv, and its georeference if it is a map.
-
-    A map that cannot be placed has the reason in `map_problem`. `depth` is the number of bits that its 16-bit samples
-    use; `remarks` are on how its samples are read.
-    """
+    """A file before it is placed: its name, its row of flights.csv, and what was read in it."""
 
     name: str
-    path: Path
+    photo: Photo
     row: FlightRow | None
-    metadata: FrameMetadata
-    map: Georeference | None = None
-    map_problem: str = ""
-    failure: str = ""
-    stamp: Stamp | None = None
-    depth: int | None = None
-    remarks: tuple[str, ...] = ()
+    read: PhotoReading
+
+    @property
+    def metadata(self) -> FrameMetadata:
+        """EXIF and XMP; empty for a file that could not be read."""
+        return self.read.metadata
+
+    @property
+    def failure(self) -> str:
+        """The reason why it is no picture; empty for one."""
+        return self.read.failure
+
+    @property
+    def map(self) -> Georeference | None:
+        """The georeference of a map."""
+        return self.read.map
 
     @property
     def is_map(self) -> bool:
         """True for a map, also one that cannot be placed."""
-        return self.map is not None or bool(self.map_problem)
+        return self.read.map is not None or bool(self.read.map_problem)
+
+
+@contextmanager
+def open_frame(frame: Frame, *, max_pixels: int) -> Iterator[Raster]:
+    """The pixels of a photo as its samples are shown. Raises ImageError where it cannot be read or has changed."""
+    try:
+        with (
+            frame.photo.content() as content,
+            open_raster(content.source, name=frame.name, max_pixels=max_pixels, rendering=frame.rendering) as raster,
+        ):
+            yield raster
+    except OSError as error:
+        raise ImageError(f"{frame.name} cannot be read: {error.strerror or error}.") from error
+    except ChangedPhotoError as error:
+        raise ImageError(f"{frame.name} has changed since the survey was read.") from error
 
 
 def without_placement(frame: Frame, problem: str) -> Frame:
     """The frame without its placement, with `problem` as the reason."""
     return replace(frame, placement=None, problem=problem)
-
-
-def stamp_of(path: Path) -> Stamp:
-    """Modification time in ns and size of a file, to detect a change of content. Raises OSError."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size

@@ -36,18 +36,17 @@ def _settle(file: SourceFile, strata: Sequence[Stratum]) -> SourceFile:
             f"{problem}; latitude {latitude:.6f}, longitude {longitude:.6f} is taken, the only one of "
             f"{len(metadata.possible_positions)} possible places that lies in or near a stratum's polygon."
         )
-        return replace(
-            file,
-            metadata=replace(
-                metadata,
-                latitude=latitude,
-                longitude=longitude,
-                position_problem="",
-                remarks=(*metadata.remarks, remark),
-            ),
+        settled = replace(
+            metadata,
+            latitude=latitude,
+            longitude=longitude,
+            position_problem="",
+            remarks=(*metadata.remarks, remark),
         )
+        return replace(file, read=replace(file.read, metadata=settled))
     if polygons:
         found = "several" if near else "none"
         problem += f", and {found} of its possible places lie in or near the strata's polygons"
     advice = "give lat and lon in flights.csv" if polygons else "give lat and lon in flights.csv, or polygons of strata"
-    return replace(file, metadata=replace(metadata, position_problem=f"{problem}; {advice}"))
+    unknown = replace(metadata, position_problem=f"{problem}; {advice}")
+    return replace(file, read=replace(file.read, metadata=unknown))

@@ -3,24 +3,22 @@
 A photo without a usable pose keeps the reason; its animals are counted apart.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from transect.census.ground.orthomosaic import Georeference, read_georeference
+from transect.census.ground.orthomosaic import Georeference
 from transect.census.ground.placement.clock import Clock, sortable, unify_clocks
 from transect.census.ground.placement.elevation import PhotoTerrain
-from transect.census.ground.placement.frames import Frame, Placement, SourceFile, stamp_of
+from transect.census.ground.placement.frames import Frame, Placement, SourceFile
 from transect.census.ground.placement.hemispheres import settle_hemispheres
 from transect.census.ground.placement.placing import place_photo
 from transect.census.ground.placement.requirements import require_one_camera, require_one_kind, require_positions
 from transect.census.ground.placement.terrain import survey_terrain
+from transect.census.ground.readings.kept import KeptReadings
+from transect.census.ground.readings.reading import PhotoReading
+from transect.census.ground.readings.survey import read_photos, shown_alike
 from transect.census.ground.unplaced import UnplacedError
 from transect.census.inputs.flights import FlightRow, match_flights, read_flights
 from transect.census.inputs.survey import Survey, SurveySpec
-from transect.errors import ImageError
-from transect.imagery import FrameMetadata, Rendering, inspect_picture, is_tiff, read_frame_metadata
-from transect.progress import progress
 
 
 @dataclass(frozen=True)
@@ -32,24 +30,24 @@ class PlacedSurvey:
     notes: tuple[tuple[str, str], ...]
 
 
-def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
+def place_frames(survey: Survey, max_off_nadir_deg: float, kept: KeptReadings | None = None) -> PlacedSurvey:
     """Every photo of a survey with its pose and its time on the survey's clock.
 
-    Raises SurveyError when flights.csv or the DEM cannot be used, photos and maps are mixed, one `camera` is given for
-    several models, or no photo has a usable position.
+    A photo whose reading is in `kept` is not read again. Raises SurveyError when flights.csv or the DEM cannot be used,
+    photos and maps are mixed, one `camera` is given for several models, or no photo has a usable position.
     """
     names = [survey.name_of(path) for path in survey.images]
     unusable = {survey.name_of(one.path): one for one in survey.unusable}
     rows, unused = match_flights(survey.flights_path, read_flights(survey.flights_path), [*names, *unusable])
-    with ThreadPoolExecutor(4) as pool, progress("Reading positions", len(names)) as advance:
-        files = []
-        bands = survey.spec.bands
-        for file in pool.map(lambda name, path: _read(name, path, rows.get(name), bands), names, survey.images):
-            files.append(file)
-            advance()
+    photos = dict(zip(names, map(survey.photo, survey.images), strict=True))
+    readings = read_photos(photos, survey.spec.bands, kept, remote=survey.is_remote)
+    files = [SourceFile(name=name, photo=photos[name], row=rows.get(name), read=readings[name]) for name in names]
     files += [
         SourceFile(
-            name=name, path=one.path, row=rows.get(name), metadata=FrameMetadata(), failure=f"{name} {one.reason}."
+            name=name,
+            photo=survey.photo(one.path),
+            row=rows.get(name),
+            read=PhotoReading(failure=f"{name} {one.reason}."),
         )
         for name, one in unusable.items()
     ]
@@ -58,14 +56,11 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     files = settle_hemispheres(files, survey.spec.strata)
     clock = unify_clocks(files, survey.flights_path, survey.spec.clock_offset)
     terrain = survey_terrain(survey, files, clock)
-    # One depth for all of them: a dark map among maps of 12 bits is not one of 9 bits.
-    rendering = Rendering(
-        survey.spec.bands, max((file.depth for file in files if file.depth is not None), default=None)
-    )
+    rendering = shown_alike(survey.spec.bands, (file.read for file in files))
     frames = [
         replace(
             _frame(file, survey.spec, max_off_nadir_deg, terrain.by_photo.get(file.name), clock),
-            rendering=Rendering(survey.spec.bands) if file.depth is None else rendering,
+            rendering=rendering(file.read),
         )
         for file in files
     ]
@@ -77,52 +72,6 @@ def place_frames(survey: Survey, max_off_nadir_deg: float) -> PlacedSurvey:
     return PlacedSurvey(tuple(sorted(frames, key=lambda frame: (sortable(frame.taken_at), frame.name))), unused, notes)
 
 
-def _read(name: str, path: Path, row: FlightRow | None, bands: tuple[int, ...] | None) -> SourceFile:
-    if path.exists() and not path.is_file():
-        # Reading a pipe would block.
-        return SourceFile(
-            name=name, path=path, row=row, metadata=FrameMetadata(), failure=f"{name} is no regular file."
-        )
-    try:
-        stamp = stamp_of(path)
-        facts = inspect_picture(path, name=name, rendering=Rendering(bands)) if is_tiff(path) else None
-        try:
-            metadata = read_frame_metadata(path, name=name)
-        except ImageError:
-            # Pillow does not open all TIFFs that GDAL reads; such maps have no EXIF.
-            if facts is None:
-                raise
-            metadata = FrameMetadata(width=facts.width, height=facts.height, orientation=facts.orientation)
-    except OSError as error:
-        return SourceFile(
-            name=name,
-            path=path,
-            row=row,
-            metadata=FrameMetadata(),
-            failure=f"{name} cannot be read: {error.strerror or error}.",
-        )
-    except ImageError as error:
-        return SourceFile(name=name, path=path, row=row, metadata=FrameMetadata(), failure=str(error))
-    file = SourceFile(name=name, path=path, row=row, metadata=metadata, stamp=stamp)
-    if facts is None:
-        return file
-    file = replace(file, depth=facts.depth, remarks=facts.remarks)
-    try:
-        return replace(file, map=_read_map(path, metadata))
-    except UnplacedError as error:
-        return replace(file, map_problem=str(error))
-
-
-def _read_map(path: Path, metadata: FrameMetadata) -> Georeference | None:
-    """The georeference of a TIFF, None for an ordinary photo. Raises UnplacedError where a map cannot be placed."""
-    georeference = read_georeference(path)
-    if georeference is not None and metadata.orientation != 1:
-        raise UnplacedError(
-            "no position: it is a map with an EXIF orientation, so it could be meant either way; export it anew."
-        )
-    return georeference
-
-
 def _frame(
     file: SourceFile, spec: SurveySpec, max_off_nadir_deg: float, ground: PhotoTerrain | None, clock: Clock
 ) -> Frame:
@@ -131,7 +80,7 @@ def _frame(
     if file.failure:
         return Frame(
             name=file.name,
-            path=file.path,
+            photo=file.photo,
             transect=transect,
             taken_at=None,
             width=0,
@@ -141,18 +90,20 @@ def _frame(
             unreadable=True,
         )
     placement: Placement | Georeference | None = file.map
-    problem = file.map_problem
+    problem = file.read.map_problem
     if not file.is_map:
         try:
             placement = place_photo(metadata, row, spec, max_off_nadir_deg, ground)
         except UnplacedError as error:
             problem = str(error)
     remarks = tuple(
-        one for one in (clock.remarks.get(file.name), *file.remarks, *(() if file.is_map else metadata.remarks)) if one
+        one
+        for one in (clock.remarks.get(file.name), *file.read.remarks, *(() if file.is_map else metadata.remarks))
+        if one
     )
     return Frame(
         name=file.name,
-        path=file.path,
+        photo=file.photo,
         transect=transect,
         taken_at=clock.times.get(file.name),
         width=metadata.width or 0,
@@ -160,7 +111,7 @@ def _frame(
         placement=placement,
         problem=problem,
         remarks=remarks,
-        stamp=file.stamp,
+        stamp=file.read.stamp,
         is_map=file.is_map,
     )
 

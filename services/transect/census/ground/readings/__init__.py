@@ -1,0 +1,1 @@
+"""What is read in the photos of a survey before they are placed."""

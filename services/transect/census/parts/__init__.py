@@ -1,0 +1,1 @@
+"""What a census keeps of each photo while it runs, so that any machine can go on with it."""
