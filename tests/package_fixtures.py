@@ -3,7 +3,8 @@
 `dot_package` detects objects: its handmade network reports each 8 x 8 pixel square (on a grid of
 8) of pure red, green or blue as a sheep, goat or cow. `make_package` has the layers of a real
 architecture with random weights, so its detections mean nothing; `lively=True` spreads its scores
-and boxes over their range, so that they can be compared with those of another program. Both are
+and boxes over their range, so that they can be compared with those of another program.
+`random_package` does so with a handmade network that opens in a hundredth of the time. All are
 shared by the whole test session: copy one before changing it.
 """
 
@@ -124,6 +125,15 @@ def dot_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def random_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of image size 64 with 84 anchors, whose scores and boxes vary over the image."""
+    folder = tmp_path_factory.mktemp("random")
+    onnx.save(_random_network(64), folder / MODEL_FILE)
+    (folder / WEIGHTS_FILE).write_bytes(b"no weights: this network is drawn at random")
+    return write_package(folder, architecture="random")
+
+
+@pytest.fixture(scope="session")
 def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """make_package(architecture, image_size, names, head_kind, lively, **fields of the manifest); all have defaults."""
     made: dict[str, Path] = {}
@@ -174,11 +184,48 @@ def _dot_network(size: int) -> onnx.ModelProto:
         helper.make_node("Add", ["zeros", "boxes"], ["all_boxes"]),
         helper.make_node("Concat", ["all_boxes", "scores"], ["output0"], axis=1),
     ]
+    return _network(nodes, constants, size, cells * cells)
+
+
+def _random_network(size: int) -> onnx.ModelProto:
+    """A random convolution for each stride: boxes lie about their anchors, scores have the logit -2 +- 2."""
+    random = np.random.default_rng(0)
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "bias": np.array([0, 0, 0, 0, -2, -2, -2], np.float32),
+        "flat": np.array([0, 7, -1], np.int64),
+    }
+    nodes, low, span = [], [], []
+    for stride in (8, 16, 32):
+        # The sum of 3 stride^2 pixels, evenly from 0 to 1, has the deviation stride / 2 times that of the weights.
+        constants[f"kernel{stride}"] = random.normal(0, 4 / stride, (7, 3, stride, stride)).astype(np.float32)
+        nodes += [
+            helper.make_node("Conv", ["centred", f"kernel{stride}", "bias"], [f"map{stride}"], strides=[stride] * 2),
+            helper.make_node("Reshape", [f"map{stride}", "flat"], [f"flat{stride}"]),
+        ]
+        rows, columns = stride * np.indices((size // stride, size // stride)).reshape(2, -1)
+        side, one = np.full_like(rows, stride), np.ones_like(rows)
+        low.append(np.stack([columns, rows, side, side, 0 * one, 0 * one, 0 * one]))
+        span.append(np.stack([side, side, 3 * side, 3 * side, one, one, one]))
+    constants["half"] = np.array(0.5, np.float32)
+    constants["low"], constants["span"] = (np.concatenate(part, axis=1).astype(np.float32) for part in (low, span))
+    around = [
+        helper.make_node("Concat", ["flat8", "flat16", "flat32"], ["logits"], axis=2),
+        helper.make_node("Sigmoid", ["logits"], ["share"]),
+        helper.make_node("Mul", ["share", "span"], ["spread"]),
+        helper.make_node("Add", ["spread", "low"], ["output0"]),
+    ]
+    centre = helper.make_node("Sub", ["images", "half"], ["centred"])
+    return _network([centre, *nodes, *around], constants, size, constants["low"].shape[1])
+
+
+def _network(
+    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray[Any, Any]], size: int, anchors: int
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
-        "dots",
+        "handmade",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, size, size])],
-        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["batch", 7, cells * cells])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["batch", 7, anchors])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

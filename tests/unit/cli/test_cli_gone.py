@@ -7,8 +7,7 @@ import pytest
 
 from tiny_datasets import write_image
 from toy_model import build_toy_package
-from transect.registry import connect
-from transect.settings import load_settings
+from transect.registry import Registry
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -20,9 +19,13 @@ def _one_sentence(answer: tuple[int, str, str], said: str) -> None:
     assert said in err
 
 
-def test_a_missing_file_is_one_sentence(transect: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    registry = connect(load_settings({"TRANSECT_HOME": str(tmp_path / "home")}, env_file=None))
-    monkeypatch.setenv("TRANSECT_HOME", str(tmp_path / "home"))
+@pytest.fixture(autouse=True)
+def home(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands use the store of `registry`."""
+    monkeypatch.setenv("TRANSECT_HOME", str(registry.settings.home))
+
+
+def test_a_missing_file_is_one_sentence(transect: Command, registry: Registry, tmp_path: Path) -> None:
     image = str(write_image(tmp_path / "frame.png", 64, 64))
     client = registry.client
     run_id = client.create_run(registry.experiment("configs_a"), run_name="trained").info.run_id

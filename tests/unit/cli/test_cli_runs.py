@@ -1,26 +1,23 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from transect.registry import connect
-from transect.settings import load_settings
+from transect.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def runs(transect: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def runs(transect: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `transect runs` on a store with two runs."""
-    registry = connect(load_settings({"TRANSECT_HOME": str(tmp_path / "home")}, env_file=None))
     for name, loss in (("first", 0.9), ("second", 0.25)):
         run_id = registry.client.create_run(registry.experiment("configs_a"), run_name=name).info.run_id
         registry.client.log_metric(run_id, "val/loss", loss)
         registry.client.log_param(run_id, "lr0", str(loss / 100))
         registry.client.set_terminated(run_id)
-    monkeypatch.setenv("TRANSECT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRANSECT_HOME", str(registry.settings.home))
     return partial(transect, "runs")
 
 
@@ -45,7 +42,7 @@ def test_runs_in_the_terminal(runs: Run) -> None:
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_clean_lists_runs_and_removes_them_only_with_yes(runs: Run, tmp_path: Path) -> None:
+def test_clean_lists_runs_and_removes_them_only_with_yes(runs: Run) -> None:
     code, out, _ = runs("clean")
     assert (code, out) == (0, "Nothing to remove.\n")
     code, out, _ = runs("clean", "--status", "finished", "--older-than", "0d", "--keep", "1")

@@ -35,8 +35,8 @@ CPU: list[tuple[str, dict[str, object]]] = [("CPUExecutionProvider", {})]
 
 
 @pytest.fixture
-def package(make_package: Callable[..., Path]) -> Path:
-    return make_package(lively=True)
+def package(random_package: Path) -> Path:
+    return random_package
 
 
 @pytest.fixture

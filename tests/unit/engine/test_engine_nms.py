@@ -10,9 +10,6 @@ from transect.engine.boxes import overlaps
 from transect.engine.boxes.nms import nms
 from transect.engine.boxes.overlaps import candidate_pairs, iou_matrix, ious, pairs_among
 
-torch = pytest.importorskip("torch")
-torchvision = pytest.importorskip("torchvision")
-
 
 def random_boxes(rng: np.random.Generator, count: int, span: float, largest: float) -> NDArray[np.float32]:
     start = rng.random((count, 2)) * span
@@ -20,6 +17,10 @@ def random_boxes(rng: np.random.Generator, count: int, span: float, largest: flo
 
 
 def reference(boxes: NDArray[np.float32], scores: NDArray[np.float32], ids: NDArray[np.int64], iou: float) -> list[int]:
+    # Here, since they take seconds to import, in every process that only collects this file too.
+    import torch
+    import torchvision
+
     # In doubles, as ours: in single precision the reference itself errs where an overlap is all but the limit.
     doubles = torch.tensor(boxes).double(), torch.tensor(scores).double()
     kept = torchvision.ops.batched_nms(*doubles, torch.tensor(ids), iou)

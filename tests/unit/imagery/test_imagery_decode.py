@@ -201,7 +201,7 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
-    content = encoded(Image.new("1", (40_000, 40_000)), "PNG")
+    content = encoded(Image.new("1", (15_000, 15_000)), "PNG")
     assert len(content) < 1_000_000
-    with pytest.raises(ImageError, match="40000 x 40000 pixels, more than the limit of 1000000"):
+    with pytest.raises(ImageError, match="15000 x 15000 pixels, more than the limit of 1000000"):
         decode_image(content, max_pixels=LIMIT)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from registry_fixtures import copy_store
 from toy_model import build_toy_package
 from transect.errors import InputError
 from transect.registry import Registry, connect, export_store, import_store
@@ -31,9 +32,7 @@ def private(tmp_path: Path) -> Path:
 
 
 def _open_copy(store: Path, home: Path) -> Registry:
-    home.mkdir()
-    for part in store.parent.glob("mlflow.db*"):
-        shutil.copy(part, home / part.name)
+    copy_store(store, home)
     return connect(load_settings({"TRANSECT_HOME": str(home)}, env_file=None))
 
 

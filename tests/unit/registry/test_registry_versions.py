@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,19 @@ from transect.errors import NotRegisteredError, PackageError, RegistryError
 from transect.registry import CensusRun, ModelMeasurements, PackageOrigin, Registry, version_details
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_toy_package(
-        tmp_path / "package",
+        tmp_path_factory.mktemp("built") / "package",
         measured=ModelMeasurements(conf=0.25, metrics={"mAP50": 0.5}),
         origin=PackageOrigin(dataset_name="squares"),
     )
+
+
+@pytest.fixture
+def package(built: Path, tmp_path: Path) -> Path:
+    """A package that a test may change."""
+    return Path(shutil.copytree(built, tmp_path / "package"))
 
 
 @pytest.fixture

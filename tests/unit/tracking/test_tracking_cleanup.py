@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry_fixtures import copy_store
 from transect.registry import CleanRule, Registry, connect
 from transect.settings import Settings, load_settings
 from transect.tracking.cleanup import find_removable_folders, remove_run_folders, undelivered_runs
@@ -16,8 +17,8 @@ _RULE = CleanRule.parse("finished", "30d")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{copy_store(empty_store, tmp_path_factory.mktemp('home'))}"
 
 
 @pytest.fixture

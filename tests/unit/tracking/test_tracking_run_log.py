@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from registry_fixtures import copy_store
 from transect.errors import InputError, RegistryError
 from transect.registry import Registry, connect
 from transect.registry.client.metric_names import class_names
@@ -22,8 +23,8 @@ _WAIT = 60.0
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    home = tmp_path_factory.mktemp("store")
+def settings(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home = copy_store(empty_store, tmp_path_factory.mktemp("home")).parent
     return load_settings({"TRANSECT_HOME": str(home)}, env_file=None)
 
 

@@ -15,8 +15,9 @@ from ultralytics.utils import SETTINGS
 from transect.training.trainer import amp, dataset
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Any:
+    """A network in training mode; the check leaves it as it was."""
     torch.manual_seed(0)
     return DetectionModel("yolo11n.yaml", verbose=False)
 
@@ -72,6 +73,7 @@ def test_a_model_comes_back_as_it_was(model: Any) -> None:
     model.eval()
     amp.half_precision_difference(model, "cpu", torch.bfloat16)
     assert not model.training
+    model.train()
 
 
 @pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n.yaml"])

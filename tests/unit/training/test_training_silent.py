@@ -53,8 +53,8 @@ def test_the_end_waits_once_and_says_why(silent: Settings, tmp_path: Path) -> No
     assert "did not answer in time" in undelivered.reason or "cannot be reached" in undelivered.reason
 
 
-def test_no_call_waits_for_ever(tmp_path: Path) -> None:
-    connect(load_settings({"TRANSECT_HOME": str(tmp_path)}, env_file=None))
+@pytest.mark.usefixtures("registry")
+def test_no_call_waits_for_ever() -> None:
     # The one for artifacts is that of all calls: they go through the server, and none to the object store itself.
     assert 0 < mlflow_environment.MLFLOW_HTTP_REQUEST_TIMEOUT.get() <= 60
     assert mlflow_environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() <= 2

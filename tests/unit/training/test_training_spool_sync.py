@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from registry_fixtures import copy_store
 from transect.errors import UnreachableError
 from transect.registry import Registry, connect
 from transect.settings import Settings, load_settings
@@ -14,9 +15,9 @@ from transect.tracking.sync import sync_spools
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One store for all tests, which have experiments and models of their own: to make one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for all tests, which have experiments and models of their own."""
+    return f"sqlite:///{copy_store(empty_store, tmp_path_factory.mktemp('home'))}"
 
 
 @pytest.fixture
