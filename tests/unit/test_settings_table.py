@@ -31,6 +31,7 @@ SET_BY_COMPOSE = {
     "TRANSECT_CENSUS_LOG",
     "TRANSECT_ALLOWED_HOSTS",
     "TRANSECT_SWEEP_STORE",
+    "TRANSECT_SWEEP_STALE_SECONDS",
     "TRANSECT_REVIEW_DATABASE",
 }
 # The program behind make turns it into a list, which Compose's own variables cannot hold.
