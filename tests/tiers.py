@@ -12,6 +12,7 @@ from transect.wording import count_of
 # tests in a run of everything on two busy cores; only the order matters.
 SECONDS = {
     "containers": 1000,
+    "integration/test_training_sweep_workers.py": 300,
     "integration/test_training_sweep.py": 246,
     "integration/test_census_spool.py": 241,
     "integration/test_cpus.py": 224,

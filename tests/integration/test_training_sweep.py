@@ -1,23 +1,25 @@
 """Sweeps with real trainings, on SQLite and on PostgreSQL: killed, stopped, gone on with, read back from MLflow."""
 
-import os
 import signal
 import socket
-import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import psycopg2
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from cli_process import CliProcess, start
 from integration.servers import MlflowServer
-from tiny_datasets import write_spots_dataset
+from integration.sweep_runs import (
+    BAD,
+    GOOD,
+    environment_of,
+    read_sweep,
+    start_sweep,
+    stop_when,
+    told,
+    versions_of,
+    write_place,
+)
 from transect.errors import InputError, RegistryError, TransectError
 from transect.registry import connect
 from transect.settings import Settings, load_settings
@@ -25,40 +27,12 @@ from transect.tracking.sync import sync_spools
 from transect.training.sweep.run import SweepOutcome, SweepRequest, sweep
 from transect.training.sweep.storage import open_store
 
-_RECIPE = """
-train:
-  {epochs: 4, imgsz: 64, batch: 4, nbs: 4, optimizer: AdamW, lr0: 1.0e-7, warmup_epochs: 0, mosaic: 0.0, plots: false}
-precision: {int8: false, bf16: false}
-"""
-# The starter's weights find the spots. Steps of 1e-7 leave them as they are; AdamW's steps of 1 are larger than the
-# weights, which are gone after the first, on any processor. With the seed 1 the second of three trials takes such
-# steps. A loss that is multiplied by what float32 does not hold is infinite.
-_GOOD, _BAD, _MAD = 1e-7, 1.0, 1e39
-_SWEEP = """
-recipe: configs/tiny.yaml
-trials: 3
-sampler: {{startup_trials: 9, seed: 1}}
-pruner: {{startup_trials: 1, warmup_epochs: 2}}
-space:
-  {key}: {{choice: [{first}, {second}]}}
-"""
-_SOON_S = 600.0
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a recipe, sweeps and a training set."""
     place = tmp_path_factory.mktemp("place")
-    write_spots_dataset(place / "spots", images=8, size=64)
-    (place / "configs" / "sweep").mkdir(parents=True)
-    (place / "configs" / "tiny.yaml").write_text(_RECIPE)
-    for name, key, first, second in (
-        ("rates", "lr0", _BAD, _GOOD),
-        ("mad", "box", _MAD, 7.5),
-        ("worse", "box", _MAD, 2e39),
-    ):
-        text = _SWEEP.format(key=key, first=first, second=second)
-        (place / "configs" / "sweep" / f"{name}.yaml").write_text(text)
+    write_place(place)
     return place
 
 
@@ -67,96 +41,30 @@ def _in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
-def _environment(home: Path, **more: str) -> dict[str, str]:
-    return {"TRANSECT_HOME": str(home), "TRANSECT_PRETRAINED": "starter", "TRANSECT_THREADS": "1", **more}
-
-
 def _request(name: str, *overrides: str, trials: int | None = None) -> SweepRequest:
     path = Path("configs/sweep") / f"{name}.yaml"
     return SweepRequest(config=path, data=Path("spots/data.yaml"), overrides=overrides, trials=trials)
 
 
-def _start(name: str, environment: dict[str, str], place: Path, *arguments: str) -> CliProcess:
-    command = ["sweep", "--config", f"configs/sweep/{name}.yaml", "--data", "spots/data.yaml", *arguments]
-    return start(
-        *command,
-        cwd=place,
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def _stop_when(reached: Callable[[], bool], process: CliProcess, number: signal.Signals) -> str:
-    """Send the signal as soon as it has come so far; what the process said."""
-    deadline = time.monotonic() + _SOON_S
-    came_so_far = True
-    try:
-        while came_so_far and not reached():
-            came_so_far = time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number if came_so_far else signal.SIGKILL)
-        said = process.communicate(timeout=_SOON_S)[0]
-    finally:
-        process.kill()
-    assert came_so_far, said
-    return said
-
-
-def _told(home: Path, trial: int, step: int) -> bool:
-    journals = home.glob(f"train/*-{trial:03d}/spool/journal.jsonl")
-    return any(f'"metrics of step {step}"' in journal.read_text() for journal in journals)
-
-
-@dataclass(frozen=True)
-class Read:
-    """A sweep as MLflow has it."""
-
-    client: MlflowClient
-    parent: Run
-    trials: dict[int, Run]
-
-    def history(self, run: Run, name: str) -> dict[int, float]:
-        return {one.step: one.value for one in self.client.get_metric_history(run.info.run_id, name)}
-
-    def files(self, run: Run, folder: str) -> set[str]:
-        return {Path(info.path).name for info in self.client.list_artifacts(run.info.run_id, folder)}
-
-
-def _read(settings: Settings, experiment: str) -> Read:
-    client = connect(settings).client
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
-    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    nested = client.search_runs([found.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert len(nested) == len(runs) - 1
-    return Read(client, parent, {int(run.data.tags["transect.sweep.trial"]): run for run in nested})
-
-
-def _versions(settings: Settings) -> list[str]:
-    return [str(version.run_id) for version in connect(settings).client.search_model_versions()]
-
-
 @pytest.mark.rotating
 def test_a_sweep_that_is_killed_goes_on_and_is_done_once(place: Path, tmp_path: Path) -> None:
-    environment = _environment(tmp_path)
+    environment = environment_of(tmp_path)
     settings = load_settings(environment, env_file=None)
-    process = _start("rates", environment, place)
-    _stop_when(lambda: _told(tmp_path, 1, 1), process, signal.SIGKILL)
+    process = start_sweep("rates", environment, place)
+    stop_when(lambda: told(tmp_path, 1, 1), process, signal.SIGKILL)
     before = sorted(path.name for path in (tmp_path / "train").iterdir())
     first = (tmp_path / "train" / before[0] / "weights" / "best.pt").stat().st_mtime_ns
 
     outcome = sweep(_request("rates"), settings)
     assert (outcome.name, dict(outcome.counts), outcome.new) == ("rates_yolo11n", {"complete": 2, "pruned": 1}, True)
-    assert outcome.best.params == {"lr0": _GOOD}
+    assert outcome.best.params == {"lr0": GOOD}
     assert outcome.best.value > 0
     after = sorted(path.name for path in (tmp_path / "train").iterdir())
     assert after[:2] == before
     assert len(after) == 3
     assert (tmp_path / "train" / before[0] / "weights" / "best.pt").stat().st_mtime_ns == first
 
-    read = _read(settings, "configs_sweep_rates")
+    read = read_sweep(settings, "configs_sweep_rates")
     assert (read.parent.info.run_id, read.parent.info.status) == (outcome.run_id, "FINISHED")
     assert {number: run.data.tags["transect.sweep.state"] for number, run in read.trials.items()} == {
         0: "complete",
@@ -176,22 +84,22 @@ def test_a_sweep_that_is_killed_goes_on_and_is_done_once(place: Path, tmp_path: 
     best = read.trials[outcome.best.number]
     assert best.data.metrics["best/mAP50-95"] == outcome.best.value
     assert best.data.metrics["test/mAP50-95"] > 0
-    assert best.data.params["lr0"] == str(_GOOD)
+    assert best.data.params["lr0"] == str(GOOD)
 
     best_so_far = {0: values[0], 1: values[0], 2: outcome.best.value}
     assert read.history(read.parent, "best/mAP50-95") == best_so_far
     assert read.history(read.parent, "sweep/mAP50-95") == values
-    assert read.parent.data.params["space/lr0"] == f"choice: [{_BAD}, {_GOOD}]"
+    assert read.parent.data.params["space/lr0"] == f"choice: [{BAD}, {GOOD}]"
     tags = read.parent.data.tags
     assert tags["transect.sweep.trials"] == "2 complete, 1 pruned, 0 failed"
-    assert (tags["transect.sweep.best_run"], tags["transect.sweep.best.lr0"]) == (best.info.run_id, str(_GOOD))
+    assert (tags["transect.sweep.best_run"], tags["transect.sweep.best.lr0"]) == (best.info.run_id, str(GOOD))
     assert read.files(read.parent, "sweep") == {"sweep.yaml", "trials.csv", "history.png"}
-    assert _versions(settings) == [best.info.run_id]
+    assert versions_of(settings) == [best.info.run_id]
     assert connect(settings).resolve("@candidate").run_id == best.info.run_id
 
     again = sweep(_request("rates"), settings)
     assert (again.new, again.version, again.run_id) == (False, outcome.version, outcome.run_id)
-    assert _versions(settings) == [best.info.run_id]
+    assert versions_of(settings) == [best.info.run_id]
     assert len(list((tmp_path / "train").iterdir())) == 3
     _refuses_another_sweep_under_the_name(place, settings)
 
@@ -201,7 +109,7 @@ def _refuses_another_sweep_under_the_name(place: Path, settings: Settings) -> No
         sweep(_request("rates", "epochs=5"), settings)
     config = place / "configs" / "sweep" / "rates.yaml"
     kept = config.read_text()
-    config.write_text(kept.replace(f"[{_BAD}", "[0.004"))
+    config.write_text(kept.replace(f"[{BAD}", "[0.004"))
     try:
         with pytest.raises(InputError, match=r"Sweep rates_yolo11n was begun with another space \(lr0\)"):
             sweep(_request("rates"), settings)
@@ -214,23 +122,23 @@ def test_a_sweep_in_mlflows_own_postgresql(
     mlflow_on_postgres: MlflowServer, postgres_uri: str, place: Path, tmp_path: Path
 ) -> None:
     more = {"TRANSECT_SWEEP_STORE": postgres_uri, "TRANSECT_MODEL_NAME": "swept"}
-    environment = _environment(tmp_path, **more, **mlflow_on_postgres.environment())
+    environment = environment_of(tmp_path, **more, **mlflow_on_postgres.environment())
     settings = load_settings(environment, env_file=None)
     versions_before = _alembic_versions(postgres_uri, "public")
-    process = _start("mad", environment, place, "--trials", "2")
-    said = _stop_when(lambda: _told(tmp_path, 0, 1), process, signal.SIGINT)
+    process = start_sweep("mad", environment, place, "--trials", "2")
+    said = stop_when(lambda: told(tmp_path, 0, 1), process, signal.SIGINT)
     assert process.returncode == 130
     assert said.splitlines()[-2:] == [
         "Stopped; the same command resumes this sweep.",
         "transect: interrupted.",
     ]
-    stopped = _read(settings, "configs_sweep_mad")
+    stopped = read_sweep(settings, "configs_sweep_mad")
     assert (stopped.parent.info.status, stopped.trials[0].info.status) == ("KILLED", "KILLED")
     assert stopped.trials[0].data.tags["transect.sweep.state"] == "stopped"
 
     outcome: SweepOutcome = sweep(_request("mad", trials=2), settings)
     assert dict(outcome.counts) == {"complete": 1, "failed": 1}
-    read = _read(settings, "configs_sweep_mad")
+    read = read_sweep(settings, "configs_sweep_mad")
     assert read.parent.info.run_id == stopped.parent.info.run_id
     assert read.trials[0].info.run_id == stopped.trials[0].info.run_id
     assert list(read.history(read.trials[0], "train/loss")) == [1, 2, 3, 4]
@@ -255,13 +163,13 @@ def test_a_sweep_without_mlflow_costs_a_sync(mlflow_on_sqlite: MlflowServer, tmp
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         away = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{probe.getsockname()[1]}", "TRANSECT_TRACKING_WAIT": "0"}
-    environment = _environment(tmp_path, TRANSECT_MODEL_NAME="swept-alone")
+    environment = environment_of(tmp_path, TRANSECT_MODEL_NAME="swept-alone")
     with pytest.raises(RegistryError, match="deliver them with: transect runs sync"):
         sweep(_request("rates", trials=2), load_settings({**environment, **away}, env_file=None))
 
     settings = load_settings({**environment, **mlflow_on_sqlite.environment()}, env_file=None)
     assert sync_spools(settings).complete
-    read = _read(settings, "configs_sweep_rates")
+    read = read_sweep(settings, "configs_sweep_rates")
     assert {read.parent.info.status, *(run.info.status for run in read.trials.values())} == {"FINISHED"}
     assert [list(read.history(read.trials[number], "train/loss")) for number in (0, 1)] == [[1, 2, 3, 4], [1, 2, 3]]
     # Registered is the best one, once; and the sweep that is asked for again is over.
@@ -281,14 +189,14 @@ def _alembic_versions(uri: str, schema: str) -> list[str]:
 
 
 def test_trials_that_fail_one_after_the_other_end_the_sweep(tmp_path: Path) -> None:
-    settings = load_settings(_environment(tmp_path), env_file=None)
+    settings = load_settings(environment_of(tmp_path), env_file=None)
     with pytest.raises(
         TransectError, match=r"3 trials in a row failed, .*train/loss is (inf|nan) in epoch 1.*resumes with"
     ):
         sweep(_request("worse", "epochs=1", trials=5), settings)
-    read = _read(settings, "configs_sweep_worse")
+    read = read_sweep(settings, "configs_sweep_worse")
     assert read.parent.info.status == "FAILED"
     assert len(read.trials) == 3
     with pytest.raises(TransectError, match="No trial of sweep worse_yolo11n was trained to its end"):
         sweep(_request("worse", "epochs=1", trials=3), settings)
-    assert _versions(settings) == []
+    assert versions_of(settings) == []

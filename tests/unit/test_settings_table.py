@@ -31,6 +31,7 @@ SET_BY_COMPOSE = {
     "TRANSECT_CENSUS_LOG",
     "TRANSECT_ALLOWED_HOSTS",
     "TRANSECT_SWEEP_STORE",
+    "TRANSECT_SWEEP_STALE_SECONDS",
     "TRANSECT_REVIEW_DATABASE",
 }
 # Keys of the stores of photos: the census alone reads these.

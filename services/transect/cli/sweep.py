@@ -1,12 +1,17 @@
 """`transect sweep`: search for better settings of a recipe, and register the best model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from transect.cli.defaults import sample_training_set
-from transect.settings import load_settings
+from transect.errors import InputError
+from transect.settings import Settings, load_settings
+from transect.wording import count_of
+
+if TYPE_CHECKING:
+    from transect.training.sweep.run import SweepRequest
 
 
 def sweep(
@@ -30,21 +35,36 @@ def sweep(
     name: Annotated[
         str, typer.Option(help="Name of the sweep; an existing one is resumed. Default: the file's and the model's.")
     ] = "",
+    join: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Train trials of the sweep of this name, which another process or machine coordinates, until all have "
+            "ended. Recipe, model and data are to be the same as there.",
+        ),
+    ] = "",
 ) -> None:
     """Train with many settings, stop the worse ones early, register the best; the same command resumes it."""
     from transect.training.sweep.run import SweepRequest
     from transect.training.sweep.run import sweep as run_sweep
 
     settings = load_settings()
+    if join and (name or trials):
+        raise InputError(
+            f"--join {join}: {'--name' if name else '--trials'} is the coordinator's to give; leave it out."
+        )
     request = SweepRequest(
         config=config,
         model=model,
         data=data,
         overrides=tuple(overrides or ()),
         trials=trials,
-        name=name,
+        name=name or join,
         default_data=lambda: sample_training_set(settings),
     )
+    if join:
+        _join(request, settings)
+        return
     outcome = run_sweep(request, settings)
     counts = ", ".join(f"{outcome.counts.get(state, 0)} {state}" for state in ("complete", "pruned", "failed"))
     print(f"Sweep {outcome.name} is finished (run {outcome.run_id}): {counts}; {outcome.folder / 'trials.csv'}")
@@ -54,3 +74,15 @@ def sweep(
     done = "Registered" if outcome.new else "It is registered already, as"
     print(f"{done} {outcome.model} version {outcome.version}{' with alias candidate' if outcome.new else ''}.")
     print("Next: `make promote` (or `transect models promote`).")
+
+
+def _join(request: "SweepRequest", settings: Settings) -> None:
+    from transect.training.sweep.join import join_sweep
+
+    outcome = join_sweep(request, settings)
+    which = f" ({', '.join(map(str, outcome.trials))})" if outcome.trials else ""
+    print(
+        f"All {outcome.total} trials of sweep {outcome.name} have ended; this worker trained "
+        f"{count_of(len(outcome.trials), 'trial')}{which}."
+    )
+    print("Its coordinator registers the best.")

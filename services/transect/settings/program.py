@@ -61,6 +61,13 @@ class Settings(BaseModel):
         "their own. Empty: a file for each sweep under TRANSECT_HOME.",
         repr=False,
     )
+    sweep_stale_seconds: float = Field(
+        60.0,
+        alias="TRANSECT_SWEEP_STALE_SECONDS",
+        gt=0,
+        description="Longest that the worker of a trial on another machine may be silent, in seconds, before a worker "
+        "of the same sweep takes its trial over; it sends six heartbeats in that time. The coordinator's value holds.",
+    )
     review_database: str = Field(
         "",
         alias="TRANSECT_REVIEW_DATABASE",

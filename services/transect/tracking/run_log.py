@@ -97,8 +97,11 @@ class RunLog:
         registry: Registry | None = None,
         parent: RunHistory | None = None,
         nested_in: Path | None = None,
+        local_id: str = "",
     ) -> "RunLog":
         """Begin the log of a new run named as `folder` is; the journal keeps `resume_fingerprint`.
+
+        With the `local_id` of a run that another log began, it is that run which this one continues.
 
         With a `registry` the run is created at once; RegistryError is raised, and nothing started, when
         MLflow refuses. Without one MLflow is away, and the run is created when it is back. Parameters that
@@ -113,7 +116,7 @@ class RunLog:
             experiment=experiment,
             name=folder.name,
             tags=_truncate(tags, MAX_TAG_VAL_LENGTH),
-            local_id=uuid.uuid4().hex,
+            local_id=local_id or uuid.uuid4().hex,
             time=created,
             facts=dict(resume_fingerprint),
             nested_in="" if nested_in is None else str(nested_in.absolute()),

@@ -6,12 +6,15 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from sweep_work import shared_work
 from transect.errors import InputError, SettingsError, UnreachableError
 from transect.settings import load_settings
 from transect.training.sweep.config import METRICS, Pruner, Sampler, SweepConfig, load_sweep
+from transect.training.sweep.definition import difference
 from transect.training.sweep.report import config_yaml, trials_csv, write_report
 from transect.training.sweep.storage import open_store, retry_store
-from transect.training.sweep.study import SweepStudy, _difference
+from transect.training.sweep.study import Claim, SweepStudy
+from transect.training.sweep.workers import at_work
 
 _CONFIG = SweepConfig(
     path=Path("sweep.yaml"),
@@ -31,27 +34,42 @@ _CONFIG = SweepConfig(
 def _study(home: Path) -> SweepStudy:
     """The sweep `s` as a new process finds it."""
     settings = load_settings({"TRANSECT_HOME": str(home)}, env_file=None)
-    return SweepStudy(open_store(home / "sweeps" / "s", settings), "s", _CONFIG, wait=0)
+    study = SweepStudy(open_store(home / "sweeps" / "s", settings), "s", _CONFIG, wait=0)
+    study.open_work(shared_work(_CONFIG))
+    return study
 
 
-def _run(study: SweepStudy, count: int) -> list[dict[str, Any]]:
+def _claim(study: SweepStudy, home: Path) -> Claim:
+    """A trial, of a worker that is killed then."""
+    with at_work(home, 60, coordinator=False) as worker:
+        claim = study.claim(worker)
+    assert claim is not None
+    return claim
+
+
+def _run(study: SweepStudy, home: Path, count: int) -> list[dict[str, Any]]:
     drawn = []
     for _ in range(count):
-        trial = study.next()
+        claim = _claim(study, home)
+        trial = claim.trial
         study.set_attr(trial, "folder", f"run-{trial.number}")
         drawn.append(dict(trial.params))
-        study.complete(trial, -abs(math.log10(trial.params["lr0"]) + 3))
+        study.complete(claim, -abs(math.log10(trial.params["lr0"]) + 3))
     return drawn
 
 
 def test_a_sweep_that_is_cut_short_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
-    at_once = _run(_study(tmp_path / "a"), 6)
-    in_parts = _run(_study(tmp_path / "b"), 3)
-    study = _study(tmp_path / "b")
-    left = study.next()
-    again = _study(tmp_path / "b").next()
-    assert (again.number, again.params) == (left.number, left.params)
-    in_parts += _run(_study(tmp_path / "b"), 3)
+    at_once = _run(_study(tmp_path / "a"), tmp_path, 6)
+    in_parts = _run(_study(tmp_path / "b"), tmp_path, 3)
+    with at_work(tmp_path, 60, coordinator=True) as killed:
+        left = _study(tmp_path / "b").claim(killed)
+    with at_work(tmp_path, 60, coordinator=True) as worker:
+        again = _study(tmp_path / "b").claim(worker)
+    assert left is not None
+    assert again is not None
+    assert (again.trial.number, again.trial.params) == (left.trial.number, left.trial.params)
+    _study(tmp_path / "b").release(again)
+    in_parts += _run(_study(tmp_path / "b"), tmp_path, 3)
     assert in_parts == at_once
     assert len({repr(sorted(params.items())) for params in at_once}) > 1
 
@@ -60,15 +78,15 @@ def test_the_best_trial_is_a_complete_one(tmp_path: Path) -> None:
     study = _study(tmp_path)
     assert study.best() is None
     for value, end in ((0.3, "complete"), (0.9, "failed"), (0.5, "complete"), (0.9, "pruned"), (0.5, "complete")):
-        trial = study.next()
-        study.set_attr(trial, "folder", f"run-{trial.number}")
-        trial.report(value, 0)
+        claim = _claim(study, tmp_path)
+        study.set_attr(claim.trial, "folder", f"run-{claim.trial.number}")
+        claim.trial.report(value, 0)
         if end == "complete":
-            study.complete(trial, value)
+            study.complete(claim, value)
         elif end == "failed":
-            study.failed(trial, "out of memory")
+            study.failed(claim, "out of memory")
         else:
-            study.pruned(trial)
+            study.pruned(claim)
     best = study.best()
     assert best is not None
     assert (best.number, best.value, best.folder) == (2, 0.5, "run-2")
@@ -88,7 +106,7 @@ def test_the_report_is_written_as_far_as_there_is_something_to_see(tmp_path: Pat
     study = _study(tmp_path)
     names = [path.name for path in write_report(tmp_path, study.ended(), study.study, _CONFIG)]
     assert names == ["sweep.yaml", "trials.csv"]
-    _run(study, 6)
+    _run(study, tmp_path, 6)
     written = write_report(tmp_path, study.ended(), study.study, _CONFIG)
     assert [path.name for path in written] == ["sweep.yaml", "trials.csv", "history.png", "importances.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[2:])
@@ -126,7 +144,7 @@ def test_what_changed_in_a_sweep_is_named(changes: dict[str, Any], message: str)
         "model": "yolo11n",
         "training set": "0" * 40,
     }
-    assert _difference(before, {**before, **changes}) == message
+    assert difference(before, {**before, **changes}) == message
 
 
 @pytest.mark.parametrize("address", ["mysql://a:secret@b/c", "sqlite:///runs/mlflow.db", "nonsense"])
