@@ -81,6 +81,12 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
+        self.peers = Counter(
+            "transect_webhook_peers",
+            "Webhooks passed on to replicas by outcome: told, ignored (by itself, or about another alias), failed.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "transect_model_info",
             "1 for the served model.",
@@ -105,6 +111,8 @@ class Metrics:
             self.polls.labels(outcome)
         for outcome in ("accepted", "ignored", "refused"):
             self.webhooks.labels(outcome)
+        for outcome in ("told", "ignored", "failed"):
+            self.peers.labels(outcome)
         for outcome in ("ok", "failed"):
             self.images.labels(outcome)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 # Limited by MLflow's column (256 characters) and the name of the model cache's folder (255 bytes).
 _LONGEST_NAME = 200
 _SHORTEST_TOKEN = 16
+_PEER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}", re.ASCII)
 
 
 def listed(value: str) -> tuple[str, ...]:
@@ -217,6 +218,12 @@ class Settings(BaseModel):
         description="Signs MLflow's message to the service that an alias moved. Empty: polling alone.",
         repr=False,
     )
+    detector_peers: str = Field(
+        "",
+        alias="TRANSECT_DETECTOR_PEERS",
+        description="Where the replicas of the service are, as HOST:PORT with commas between; a name stands for all of "
+        "its addresses. The one that gets MLflow's message passes it on to them. Empty: to nobody, they poll.",
+    )
     cache_versions: int = Field(
         5, alias="TRANSECT_CACHE_VERSIONS", gt=1, description="Model versions that stay in the local cache."
     )
@@ -287,6 +294,16 @@ class Settings(BaseModel):
             raise ValueError(f"each token has {_SHORTEST_TOKEN} ASCII characters or more, without blanks")
         return value
 
+    @field_validator("detector_peers")
+    @classmethod
+    def _peers_are_addresses(cls, value: str) -> str:
+        for item in listed(value):
+            if not _PEER.fullmatch(item) or not 0 < int(item.rpartition(":")[2]) < 1 << 16:
+                raise ValueError(
+                    f"{item[:80]!r} is no HOST:PORT, such as detector:8000, 10.0.0.7:8000 or [fd00::7]:8000"
+                )
+        return value
+
     @field_validator("tile")
     @classmethod
     def _tile_is_sensible(cls, value: str | int) -> str | int:
@@ -330,6 +347,12 @@ class Settings(BaseModel):
             "account_key": self.azure_storage_account_key,
             "sas_key": self.azure_storage_sas_token,
         }
+
+    @property
+    def peer_addresses(self) -> tuple[tuple[str, int], ...]:
+        """The host and the port of each item of TRANSECT_DETECTOR_PEERS."""
+        pairs = (item.rpartition(":") for item in listed(self.detector_peers))
+        return tuple((host.strip("[]"), int(port)) for host, _, port in pairs)
 
     @property
     def store_uri(self) -> str:

@@ -264,7 +264,7 @@ def test_the_description_names_every_route_and_problem(client: httpx.Client) -> 
     detect = api["paths"]["/v1/detect"]["post"]
     assert set(detect["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
     options = {"tile", "conf", "classes", "format", "timeout"}
-    assert {item["name"] for item in detect["parameters"]} == {*options, "X-Request-Timeout"}
+    assert {item["name"] for item in detect["parameters"]} == {*options, "X-Request-Timeout", "X-Model-Version"}
     assert set(detect["responses"]["200"]["content"]) == {"application/json", "image/jpeg", "application/x-ndjson"}
     assert {"400", "408", "413", "415", "422", "503", "504"} <= set(detect["responses"])
     assert list(detect["responses"]["503"]["content"]) == ["application/problem+json"]

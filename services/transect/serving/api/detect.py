@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from transect.serving.api.ndjson import MEDIA_TYPE as NDJSON
 from transect.serving.api.ndjson import NdjsonResponse, image_line, summary_line
-from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, component_ref
+from transect.serving.api.openapi import BINARY, MODEL_VERSION_PARAMETER, TIMEOUT_PARAMETER, component_ref
 from transect.serving.api.schemas import ImageResponse, ImagesResponse, NdjsonLineResponse, problems
 from transect.serving.detection.params import DetectQuery
 from transect.serving.detection.request import DetectionRequest
@@ -27,7 +27,7 @@ _FORM = {
     },
 }
 _EXTRA = {
-    "parameters": [TIMEOUT_PARAMETER],
+    "parameters": [TIMEOUT_PARAMETER, MODEL_VERSION_PARAMETER],
     "requestBody": {
         "required": True,
         "content": {
@@ -43,6 +43,7 @@ _PROBLEMS = problems(
         408: "The body stopped arriving.",
         413: "Over the limit of bytes, images or pixels.",
         415: "The body is not images.",
+        421: "Another version than X-Model-Version is served.",
         422: "An option or the one image cannot be used.",
         503: "No model is loaded, or the service is busy (Retry-After).",
         504: "The deadline passed: TRANSECT_DEADLINE_SECONDS, or the request's own timeout.",

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from transect.serving.http.deadline import TIMEOUT_HEADER
+from transect.serving.http.request_context import MODEL_VERSION
 
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 TIMEOUT_PARAMETER: dict[str, Any] = {
@@ -18,6 +19,13 @@ TIMEOUT_PARAMETER: dict[str, Any] = {
     "required": False,
     "description": "Seconds after which the request is abandoned; at most TRANSECT_DEADLINE_SECONDS.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
+}
+MODEL_VERSION_PARAMETER: dict[str, Any] = {
+    "name": MODEL_VERSION,
+    "in": "header",
+    "required": False,
+    "description": "Only this version of the model may answer; 421 where another one is served.",
+    "schema": {"type": "integer", "minimum": 1},
 }
 # A green PNG of one pixel, so that the examples can be sent unchanged.
 TINY_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mNwaHAAAAIEAQFjA9c5AAAAAElFTkSuQmCC"

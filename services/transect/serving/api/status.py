@@ -8,8 +8,11 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
+from transect.serving.api.openapi import MODEL_VERSION_PARAMETER
 from transect.serving.api.schemas import Health, ServedModelResponse, problems, served_model_response
+from transect.serving.detection.model_version import check_version, requested_version
 from transect.serving.detection.service import Service
+from transect.serving.http.problems import ProblemError
 
 router = APIRouter(tags=["state"])
 
@@ -17,10 +20,22 @@ _REFRESH_S = 30.0
 _REFRESHERS = 4
 
 
-@router.get("/v1/model")
+@router.get(
+    "/v1/model",
+    responses=problems(
+        {421: "Another version than X-Model-Version is served, or none.", 422: "X-Model-Version is no version."}
+    ),
+    openapi_extra={"parameters": [MODEL_VERSION_PARAMETER]},
+)
 async def model(request: Request) -> ServedModelResponse:
     """The served model and the state of the alias follower: last poll, last error, rejected versions."""
-    return served_model_response(request.app.state.service)
+    service: Service = request.app.state.service
+    served = service.slot.current
+    if served is not None:
+        check_version(request, served.detector.ref)
+    elif requested_version(request) is not None:
+        raise ProblemError(421, "model-version", f"No version is served here. {service.why_not_ready()}")
+    return served_model_response(service)
 
 
 @router.post(

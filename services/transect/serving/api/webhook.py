@@ -1,5 +1,6 @@
 """POST /v1/hooks/mlflow: on an MLflow webhook about the alias, the follower polls at once.
 
+MLflow sends it to one address, so that of several replicas the one that receives it passes it on to the others.
 The webhook only triggers the poll; its version is not used. So a webhook that is lost, late, repeated or wrong does no
 harm: regular polling still finds the alias's version.
 """
@@ -18,6 +19,7 @@ from transect.serving.api.webhook_signature import DELIVERY_ID, SIGNATURE, TIMES
 from transect.serving.detection.service import Service
 from transect.serving.http.problems import ProblemError
 from transect.serving.http.request_body import read_body
+from transect.serving.models.peers import PASSED_ON
 
 router = APIRouter(tags=["state"])
 _log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ _BODY: dict[str, Any] = {
     response_class=Response,
     responses={
         202: {"description": "The followed alias was set or deleted; the service polls MLflow at once."},
-        204: {"description": "Another event, model or alias; ignored."},
+        204: {"description": "Another event, model or alias, or this replica's own message; ignored."},
         **problems(
             {
                 401: "Not signed with TRANSECT_WEBHOOK_SECRET, or too long ago.",
@@ -66,6 +68,9 @@ async def mlflow_hook(
     _signature: Annotated[str | None, Header(alias=SIGNATURE, description="v1,BASE64 of the HMAC-SHA256.")] = None,
     _timestamp: Annotated[str | None, Header(alias=TIMESTAMP, description="Unix seconds of the signature.")] = None,
     _delivery: Annotated[str | None, Header(alias=DELIVERY_ID, description="Signed with the body.")] = None,
+    sender: Annotated[
+        str | None, Header(alias=PASSED_ON, description="The replica that passed it on; it is not passed on again.")
+    ] = None,
 ) -> Response:
     """Receive MLflow's signed webhook for a set or deleted alias, and poll MLflow at once."""
     service: Service = request.app.state.service
@@ -89,7 +94,13 @@ async def mlflow_hook(
     if (event.entity, event.data.get("name"), event.data.get("alias")) != followed:
         outcome.labels("ignored").inc()
         return Response(status_code=204)
+    if sender == service.peers.identity:
+        # The name of all replicas also leads back here.
+        return Response(status_code=204)
     outcome.labels("accepted").inc()
     request.state.log.update(webhook=event.action)
     service.follower.poll_soon()
+    if sender is None:
+        signed = {name: request.headers[name] for name in (SIGNATURE, TIMESTAMP, DELIVERY_ID)}
+        service.peers.pass_on(body, signed)
     return Response(status_code=202)

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from transect.engine import DetectOptions, ImageResult, ModelRef
 from transect.errors import StoppedError
 from transect.serving.detection.image import DetectionOutput, OutputFormat, as_json
+from transect.serving.detection.model_version import check_version
 from transect.serving.detection.params import DetectQuery, detect_options
 from transect.serving.detection.request_stats import RequestStats
 from transect.serving.detection.service import Service, cancel_all
@@ -65,6 +66,7 @@ class DetectionRequest:
     runs it and then watches for a disconnect. So a client that does not read its response can still upload, and a
     disconnect stops the work. Entering raises ProblemError (503) at once if no model is loaded or no slot is free.
     `check` is called with the model then and again with the model that searches the images; it raises ProblemError.
+    So does X-Model-Version, which is compared with the same models.
 
     With `slot_first` the request has its slot while its body arrives, since its first images are searched meanwhile.
     """
@@ -123,7 +125,7 @@ class DetectionRequest:
 
     async def __aenter__(self) -> Self:
         admission = self._service.admission
-        self._check(self._service.require_model())
+        self._check_model(self._service.require_model())
         admission.refuse_bytes(_declared_length(self._request, self._service.limits.body_bytes))
         with ExitStack() as resources:
             self.body = resources.enter_context(admission.body())
@@ -211,13 +213,17 @@ class DetectionRequest:
         self._pending.append(pending)
         self._queue.put_nowait(pending)
 
+    def _check_model(self, ref: ModelRef) -> None:
+        self._check(ref)
+        check_version(self._request, ref)
+
     def _lease_model(self) -> Lease:
         """Reserve a slot if the request has none, and lease the model for all its images."""
         self.reserve_slot()
         self._lease = lease = self._service.lease()
         self._resources.callback(lease.release)
         detector = lease.model.detector
-        self._check(detector.ref)
+        self._check_model(detector.ref)
         self._options = detect_options(self._query, self._service.settings, detector.manifest.names)
         return lease
 

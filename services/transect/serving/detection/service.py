@@ -27,6 +27,7 @@ from transect.serving.memory import decode_bytes, memory_limit
 from transect.serving.metrics import Metrics
 from transect.serving.models.alias_follower import AliasFollower
 from transect.serving.models.closing import ModelCloser
+from transect.serving.models.peers import Peers
 from transect.serving.models.slot import Lease, ModelSlot
 from transect.serving.models.source import ModelSource
 from transect.settings import Settings
@@ -68,6 +69,7 @@ class Service:
         )
         self._workers = FairPool(workers, "detect")
         self.follower = AliasFollower(source, self.slot, self.metrics, self._open, settings.poll_seconds)
+        self.peers = Peers(settings.peer_addresses, self.metrics)
         self.metrics.queue_depth.set_function(lambda: self.admission.waiting)
         self.metrics.in_progress.set_function(lambda: self.admission.admitted)
         self.metrics.body_bytes.set_function(lambda: self.admission.body_bytes)

@@ -14,6 +14,7 @@ from transect.serving.http.problems import ProblemError, problem_response
 from transect.serving.metrics import Metrics
 
 REQUEST_ID = "X-Request-ID"
+MODEL_VERSION = "X-Model-Version"
 
 _access = logging.getLogger("transect.serving.access")
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _UNSERVED = {_DISCONNECTED: "cancelled", 504: "expired"}
 
 class RequestContextMiddleware:
     """ASGI middleware. Sets `request_id`, `arrived` (a reading of time.monotonic()) and `log` (a dict of log fields
-    that routes extend) in request.state.
+    that routes extend) in request.state. A route that sets `model_version` there has it named by the response.
 
     A client's X-Request-ID is kept if it has at most 64 letters, digits, dots, underscores and hyphens.
     """
@@ -53,6 +54,8 @@ class RequestContextMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if (version := scope["state"].get("model_version")) is not None:
+                    headers[MODEL_VERSION] = version
             await send(message)
 
         start = perf_counter()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
-from transect.serving.api.openapi import TIMEOUT_PARAMETER, TINY_IMAGE, component_ref
+from transect.serving.api.openapi import MODEL_VERSION_PARAMETER, TIMEOUT_PARAMETER, TINY_IMAGE, component_ref
 from transect.serving.api.schemas import ImageResponse, problems
 from transect.serving.detection.image import as_json
 from transect.serving.detection.service import Service
@@ -28,7 +28,7 @@ class Predictions(BaseModel):
 
 
 _EXTRA: dict[str, Any] = {
-    "parameters": [TIMEOUT_PARAMETER],
+    "parameters": [TIMEOUT_PARAMETER, MODEL_VERSION_PARAMETER],
     "requestBody": {
         "required": True,
         "content": {
@@ -74,6 +74,7 @@ async def version() -> str:
             408: "The body stopped arriving.",
             413: "Over the limit of bytes or images.",
             415: "The body is neither JSON nor CSV, or compressed.",
+            421: "Another version than X-Model-Version is served.",
             422: "An option cannot be used.",
             503: "No model is loaded, or the service is busy (Retry-After).",
             504: "The deadline passed.",

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from transect import __version__
 from transect.engine import ModelRef
-from transect.serving.api.openapi import BINARY, TIMEOUT_PARAMETER, TINY_IMAGE, component_ref
+from transect.serving.api.openapi import BINARY, MODEL_VERSION_PARAMETER, TIMEOUT_PARAMETER, TINY_IMAGE, component_ref
+from transect.serving.detection.model_version import check_version
 from transect.serving.detection.service import Service
 from transect.serving.http.problems import ProblemError
 from transect.serving.protocols.open_inference_messages import (
@@ -91,8 +92,12 @@ def _errors(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 _NOT_READY = {503: "No model is loaded."}
 _UNKNOWN = {404: "Another model or version is served.", **_NOT_READY}
+_PINNED: dict[str, Any] = {"parameters": [MODEL_VERSION_PARAMETER]}
+_METADATA = _errors(
+    {**_UNKNOWN, 421: "Another version than X-Model-Version is served.", 422: "X-Model-Version is no version."}
+)
 _EXTRA: dict[str, Any] = {
-    "parameters": [TIMEOUT_PARAMETER],
+    "parameters": [TIMEOUT_PARAMETER, MODEL_VERSION_PARAMETER],
     "requestBody": {
         "required": True,
         "content": {
@@ -121,6 +126,7 @@ _INFER: dict[str, Any] = {
                 408: "The body stopped arriving.",
                 413: "Over the limit of bytes or images.",
                 415: "The body is compressed.",
+                421: "Another version than X-Model-Version is served.",
                 422: "An option cannot be used.",
                 503: "No model is loaded, or the service is busy (Retry-After).",
                 504: "The deadline passed.",
@@ -150,21 +156,23 @@ async def server_ready(request: Request) -> ServerReady:
     return ServerReady()
 
 
-@router.get("/models/{name}", responses=_errors(_UNKNOWN))
-@router.get("/models/{name}/versions/{version}", responses=_errors(_UNKNOWN))
+@router.get("/models/{name}", responses=_METADATA, openapi_extra=_PINNED)
+@router.get("/models/{name}/versions/{version}", responses=_METADATA, openapi_extra=_PINNED)
 async def model_metadata(request: Request, name: str, version: str | None = None) -> ModelMetadata:
     """Inputs and outputs of the served model."""
     ref = _served_model(request)
     _check_model(name, version, ref)
+    check_version(request, ref)
     return ModelMetadata(name=ref.name, versions=[ref.version])
 
 
-@router.get("/models/{name}/ready", responses=_errors(_UNKNOWN))
-@router.get("/models/{name}/versions/{version}/ready", responses=_errors(_UNKNOWN))
+@router.get("/models/{name}/ready", responses=_METADATA, openapi_extra=_PINNED)
+@router.get("/models/{name}/versions/{version}/ready", responses=_METADATA, openapi_extra=_PINNED)
 async def model_ready(request: Request, name: str, version: str | None = None) -> ModelReady:
     """This version of this model is loaded and warmed up."""
     ref = _served_model(request)
     _check_model(name, version, ref)
+    check_version(request, ref)
     return ModelReady(name=ref.name)
 
 
