@@ -15,6 +15,7 @@ SECONDS = {
     "integration/test_training_sweep_workers.py": 300,
     "integration/test_training_sweep.py": 246,
     "integration/test_census_spool.py": 241,
+    "integration/test_training_ranks.py": 240,
     "integration/test_cpus.py": 224,
     "integration/test_registry_accounts.py": 199,
     "integration/test_training_strangers.py": 183,

@@ -90,8 +90,9 @@ class Settings(BaseModel):
     device: str = Field(
         "auto",
         alias="TRANSECT_DEVICE",
-        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
-        description="Where training runs: auto, cpu, cuda or cuda:N.",
+        pattern=r"^(auto|cpu|cuda|all|(cuda:)?\d+(,\d+)*)$",
+        description="Where training runs: auto (one GPU, else the CPU), cpu, cuda, cuda:N, several GPUs of this "
+        "machine as cuda:0,1, or all of them.",
     )
     backend: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
         "auto",

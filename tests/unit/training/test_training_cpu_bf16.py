@@ -33,7 +33,7 @@ def test_the_fast_forward_pass_is_close_and_ends_in_float32(monkeypatch: pytest.
     model = _Network()
     images = torch.rand(2, 3, 16, 16)
     exact = model._predict_once(images)["boxes"]
-    trainer = SimpleNamespace(device=torch.device("cpu"), args=SimpleNamespace(amp=True), model=model)
+    trainer = SimpleNamespace(device=torch.device("cpu"), world_size=0, args=SimpleNamespace(amp=True), model=model)
     assert cpu.enable_bf16_forward(trainer)
     fast = model._predict_once(images)
     assert not torch.equal(fast["boxes"], exact)
@@ -51,14 +51,16 @@ def test_it_keeps_out_where_it_does_not_belong(
     device: str, amp: bool, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: native)
-    trainer = SimpleNamespace(device=SimpleNamespace(type=device), args=SimpleNamespace(amp=amp))
+    trainer = SimpleNamespace(device=SimpleNamespace(type=device), world_size=0, args=SimpleNamespace(amp=amp))
     assert not cpu.enable_bf16_forward(trainer)
 
 
 def test_a_copy_computes_by_itself_once_it_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
     model = _Network()
-    cpu.enable_bf16_forward(SimpleNamespace(device=torch.device("cpu"), args=SimpleNamespace(amp=True), model=model))
+    cpu.enable_bf16_forward(
+        SimpleNamespace(device=torch.device("cpu"), world_size=0, args=SimpleNamespace(amp=True), model=model)
+    )
     average = deepcopy(model)
     cpu.restore_forward(average)
     cpu.restore_forward(_Network())

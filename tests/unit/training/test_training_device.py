@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from transect.errors import SettingsError
+from transect.settings import load_settings
 from transect.training.trainer.device import has_code, resolve_device
 
 WHEEL = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -97,3 +98,33 @@ def test_code_serves_its_major_version_and_ptx_what_came_later(
     capability: tuple[int, int], architectures: list[str], fits: bool
 ) -> None:
     assert has_code(capability, architectures) is fits
+
+
+def test_several_gpus_are_named_together(gpus: Gpus, caplog: pytest.LogCaptureFixture) -> None:
+    gpus(("NVIDIA A100", (8, 0)), ("Tesla V100", (7, 0)), ("NVIDIA H100", (9, 0)))
+    with caplog.at_level(logging.INFO):
+        assert resolve_device("cuda:0,2") == resolve_device("0,2") == "0,2"
+    assert set(caplog.messages) == {"Training on 2 GPUs: NVIDIA A100, NVIDIA H100."}
+    assert resolve_device("2") == "2"
+    # All that can train.
+    assert resolve_device("all") == "0,2"
+    with pytest.raises(SettingsError, match=r"TRANSECT_DEVICE=cuda:0,1: the GPU Tesla V100 .* has no code"):
+        resolve_device("cuda:0,1")
+    with pytest.raises(SettingsError, match=r"TRANSECT_DEVICE=0,3, but there are 3 CUDA GPUs here; use auto or cpu"):
+        resolve_device("0,3")
+    with pytest.raises(SettingsError, match=r"TRANSECT_DEVICE=cuda:2,0,2 names a GPU twice"):
+        resolve_device("cuda:2,0,2")
+
+
+def test_all_gpus_of_a_machine_without_any_are_refused(gpus: Gpus) -> None:
+    gpus(why_none="No NVIDIA driver. See the docs.")
+    with pytest.raises(
+        SettingsError, match=r"TRANSECT_DEVICE=all, but there are 0 CUDA GPUs here \(No NVIDIA driver\)"
+    ):
+        resolve_device("all")
+
+
+@pytest.mark.parametrize("device", ["cuda:", "cuda:0,", "0,,1", "gpu", "cuda:0,cuda:1", "all,0", "-1"])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match="TRANSECT_DEVICE"):
+        load_settings({"TRANSECT_DEVICE": device}, env_file=None)

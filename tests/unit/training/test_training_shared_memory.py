@@ -111,6 +111,13 @@ def test_cores_gpus_and_small_sets_make_fewer_workers() -> None:
     assert (val.workers, val.batch, val.max_bytes) == (0, 20, 0)
 
 
+def test_each_gpu_has_loaders_for_its_share() -> None:
+    one, two = (plan_loaders(_large(), {**_wildlife(batch=32), "device": device}, 2, 12) for device in ("0", "0,1"))
+    assert [loader.batch for loader in one] == [32, 64]
+    assert [loader.batch for loader in two] == [16, 32] * 2
+    assert [loader.workers for loader in two] == [loader.workers for loader in one] * 2
+
+
 def test_rectangles_of_a_validation() -> None:
     assert val_rectangle([(640, 640)], 640, 32) == (672, 672)
     assert val_rectangle([(6000, 4000), (6000, 3000)], 640, 32) == (448, 672)

@@ -26,7 +26,8 @@ def enable_bf16_forward(trainer: Any) -> bool:
     Measured on two cores with AVX512-BF16: yolo11n, 320 px, batch 16, forward and backward
     0.30 s instead of 0.6 s.
     """
-    if trainer.device.type != "cpu" or not trainer.args.amp or not has_native_bf16():
+    # The network of a rank is inside of another, and each rank has to compute alike.
+    if trainer.device.type != "cpu" or trainer.world_size > 1 or not trainer.args.amp or not has_native_bf16():
         return False
     model = trainer.model
     model.to(memory_format=torch.channels_last)

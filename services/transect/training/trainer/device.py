@@ -13,9 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_device(device: str) -> str:
-    """Ultralytics' name of the device that TRANSECT_DEVICE selects; logs the choice of auto.
+    """Ultralytics' name of the device that TRANSECT_DEVICE selects; logs the choice of auto and all.
 
-    Raises SettingsError for a requested GPU that is missing, or that PyTorch has no code for.
+    Several GPUs have commas between: 0,1. Raises SettingsError for a requested GPU that is missing, that PyTorch has no
+    code for, or that is named twice.
     """
     if device == "cpu":
         return "cpu"
@@ -27,14 +28,23 @@ def resolve_device(device: str) -> str:
             return str(usable[0])
         logger.info("%s. Training on the CPU.", f"The {_why_unusable(0)}" if count else "No CUDA GPU here")
         return "cpu"
-    index = int(device.partition(":")[2] or 0)
-    if index >= count:
+    if device == "all":
+        indices = [index for index in range(count) if _why_unusable(index) is None] or list(range(count)) or [0]
+    else:
+        indices = [int(index) for index in (device.removeprefix("cuda").removeprefix(":") or "0").split(",")]
+    if max(indices) >= count:
         why = "" if count else _why_none()
         there = f"there are {count} CUDA GPUs here" + (f" ({why})" if why else "")
         raise SettingsError(f"TRANSECT_DEVICE={device}, but {there}; use auto or cpu.")
-    if (reason := _why_unusable(index)) is not None:
-        raise SettingsError(f"TRANSECT_DEVICE={device}: the {reason}; use another GPU, or cpu.")
-    return str(index)
+    if len(set(indices)) < len(indices):
+        raise SettingsError(f"TRANSECT_DEVICE={device} names a GPU twice; name each once.")
+    for index in indices:
+        if (reason := _why_unusable(index)) is not None:
+            raise SettingsError(f"TRANSECT_DEVICE={device}: the {reason}; use another GPU, or cpu.")
+    if len(indices) > 1:
+        names = ", ".join(torch.cuda.get_device_name(index) for index in indices)
+        logger.info("Training on %d GPUs: %s.", len(indices), names)
+    return ",".join(map(str, indices))
 
 
 def has_code(capability: tuple[int, int], architectures: Sequence[str]) -> bool:

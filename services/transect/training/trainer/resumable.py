@@ -3,7 +3,7 @@
 Ultralytics' checkpoint has the averaged weights in half precision, and neither accumulated gradients
 nor the state of the random number generators: a training resumed from it alone gives other results.
 Where one process does everything (on a CPU), that state is saved beside it, and the resumed training is
-bit-equal to an undisturbed one. With loader processes, as on a GPU, the checkpoint alone is used.
+bit-equal to an undisturbed one. With loader processes, as on a GPU, or several ranks the checkpoint alone is used.
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from ultralytics.cfg import get_cfg
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from transect.datasets import Dataset
@@ -66,6 +67,11 @@ class ResumableTrainer(ValidatedDatasetTrainer):
         self.add_callback("on_train_batch_start", ResumableTrainer._begin_batch)
 
     @property
+    def _writes(self) -> bool:
+        """Whether this process writes the run's files: the only one, or rank 0 of several."""
+        return RANK in {-1, 0}
+
+    @property
     def accumulate(self) -> int:
         """Batches to an optimizer step; the first step after a resume counts from the last one before it."""
         return self._accumulate + self._skipped
@@ -103,10 +109,10 @@ class ResumableTrainer(ValidatedDatasetTrainer):
         ]
         base: Any = super()
         base.resume_training(ckpt)
-        if ckpt["train_metrics"]["fitness"] == ckpt["best_fitness"]:
+        if ckpt["train_metrics"]["fitness"] == ckpt["best_fitness"] and self._writes:
             # A kill between the two writes left the best checkpoint one behind.
             _copy(self._checkpoint.path, self.save_dir / BEST)
-        self._state = _read_state(self.wdir / f"state-{done}.pt")
+        self._state = _read_state(self.wdir / f"state-{done}.pt") if RANK == -1 else None
         if self._state is not None:
             unwrap_model(self.model).load_state_dict(self._state["model"])
             self.ema.ema.load_state_dict(self._state["ema"])
@@ -114,7 +120,8 @@ class ResumableTrainer(ValidatedDatasetTrainer):
         if _OPTIMIZER_ARGUMENTS & set(self._checkpoint.changes):
             for group, values in zip(self.optimizer.param_groups, fresh, strict=True):
                 group.update(values)
-        cut_results(self.csv, done)
+        if self._writes:
+            cut_results(self.csv, done)
 
     def _load_checkpoint_state(self, ckpt: Mapping[str, Any]) -> None:
         """Restore Ultralytics' state; it also does so during a training, after a NaN loss."""
@@ -134,19 +141,23 @@ class ResumableTrainer(ValidatedDatasetTrainer):
                 base.plot_metrics()
 
     def final_eval(self) -> None:
+        """Evaluate the best weights, after `keep_complete`."""
+        self.keep_complete()
+        base: Any = super()
+        base.final_eval()
+
+    def keep_complete(self) -> None:
         """Keep both checkpoints before Ultralytics strips them: a kill from here on repeats no epoch."""
         if (self.save_dir / BEST).is_file():
             _copy(self.save_dir / BEST, self.save_dir / COMPLETE_BEST)
         _copy(self.last, self.save_dir / COMPLETE)
-        base: Any = super()
-        base.final_eval()
 
     def save_model(self) -> bool:
         """Journal the epoch's metrics, then write the state, then the checkpoint that commits both."""
         self.before_save(self)
         base: Any = super()
         with defer_interrupts():
-            if self.train_loader.num_workers == 0:
+            if self.train_loader.num_workers == 0 and RANK == -1:
                 self._write_state()
             saved: bool = base.save_model()
         for path in state_files(self.save_dir):

@@ -55,7 +55,8 @@ class Loader:
 def plan_loaders(dataset: Dataset, arguments: Mapping[str, Any], gpus: int, cores: int) -> tuple[Loader, ...]:
     """The loaders that Ultralytics will build for these arguments on a machine with `gpus` and `cores`.
 
-    Empty where only the trainer can tell: a batch fitted to the GPU's memory, or a fraction of the training set.
+    Empty where only the trainer can tell: a batch fitted to the GPU's memory, or a fraction of the training set. With
+    several GPUs to train on each has loaders of its own, for its share of the batch and of the images.
     """
     from ultralytics.cfg import get_cfg
 
@@ -64,13 +65,15 @@ def plan_loaders(dataset: Dataset, arguments: Mapping[str, Any], gpus: int, core
     if not isinstance(side, int) or not isinstance(batch, int) or batch < 1 or args.fraction != 1:
         return ()
     side = math.ceil(side / _STRIDE) * _STRIDE
-    train, val = dataset.splits["train"], dataset.splits["val"]
-    height, width = val_rectangle(val.sizes, side, _STRIDE)
+    ranks = len(str(arguments.get("device", "")).split(","))
+    train, val = (math.ceil(len(dataset.splits[name].images) / ranks) for name in ("train", "val"))
+    batch //= ranks
+    height, width = val_rectangle(dataset.splits["val"].sizes, side, _STRIDE)
     most = cores // max(gpus, 1)
     return (
-        _loader(len(train.images), batch, min(most, args.workers), _PREFETCH_TRAIN, (side, side)),
-        _loader(len(val.images), 2 * batch, min(most, 2 * args.workers), _PREFETCH_VAL, (height, width)),
-    )
+        _loader(train, batch, min(most, args.workers), _PREFETCH_TRAIN, (side, side)),
+        _loader(val, 2 * batch, min(most, 2 * args.workers), _PREFETCH_VAL, (height, width)),
+    ) * ranks
 
 
 def _loader(images: int, batch: int, workers: int, prefetch: int, shape: tuple[int, int]) -> Loader:

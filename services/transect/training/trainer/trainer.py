@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,10 +17,11 @@ from ultralytics.cfg import get_cfg
 from transect.datasets import Dataset
 from transect.errors import InputError
 from transect.progress import Advance, progress
-from transect.training.trainer.checkpoints import BEST, Checkpoint, read_trained, write_trained
+from transect.training.trainer.checkpoints import BEST, COMPLETE, Checkpoint, read_trained, write_trained
 from transect.training.trainer.cpu_bf16 import enable_bf16_forward
 from transect.training.trainer.dataset import stride_of
 from transect.training.trainer.handover import write_data_yaml
+from transect.training.trainer.ranks import Job, check_ranks, devices_of, train_on_ranks
 from transect.training.trainer.resumable import ResumableTrainer
 from transect.training.trainer.shared_memory import built_loaders, check_loaders
 
@@ -34,6 +35,7 @@ METRICS = {
     "metrics/mAP50-95(B)": "mAP50-95",
 }
 
+_DEFAULT_BATCH = 16
 # Ultralytics checks the optimizer's name only when it builds it, minutes later.
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
@@ -81,6 +83,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise InputError(
             "compile makes PyTorch call a C compiler, and there is none here; install one, or leave it out."
         )
+    check_ranks(arguments)
     try:
         get_cfg(overrides=dict(arguments))
     except (TypeError, ValueError, SyntaxError) as error:
@@ -103,8 +106,9 @@ def run_training(
 
     The dataset is used as `load_dataset` read it: Ultralytics neither opens its data.yaml, nor
     scans it again, nor writes caches into it, nor repairs its pictures in place. Training resumes from
-    `checkpoint`, which lies in `folder`; a complete training is not repeated. Raises InputError when
-    the checkpoint cannot be used.
+    `checkpoint`, which lies in `folder`; a complete training is not repeated. On several devices a process
+    trains on each, and the best weights are evaluated here, on the first. Raises InputError when
+    the checkpoint cannot be used, RankError when one of the processes fails.
     """
     if (saved := read_trained(folder)) is not None:
         return Trained(**{**saved, "best": folder / saved["best"]})
@@ -118,16 +122,35 @@ def run_training(
         "save": True,
         "val": True,
     }
+    devices = devices_of(str(arguments["device"]))
+    if len(devices) > 1:
+        # What Ultralytics is to take for all ranks: the GPUs of all, or the CPU.
+        overrides["device"] = "cpu" if devices[0] == "cpu" else str(arguments["device"])
+        if checkpoint is None or not checkpoint.complete:
+            job = Job(
+                dataset=dataset,
+                arguments=dict(arguments),
+                overrides=dict(overrides),
+                folder=folder,
+                checkpoint=checkpoint,
+                # prepare_ultralytics has put Ultralytics' own files there.
+                home=Path(os.environ["YOLO_CONFIG_DIR"]).parent,
+            )
+            _train_on_ranks(job, devices, callbacks)
+        overrides["device"] = devices[0]
+        # On one device its share of the batch fits.
+        changes = {"batch": int(arguments.get("batch", _DEFAULT_BATCH)) // len(devices)}
+        checkpoint = Checkpoint(folder / COMPLETE, complete=True, changes=changes)
     with ExitStack() as stack:
         trainer: Any = ResumableTrainer(dataset, overrides, checkpoint)
-        _UltralyticsCallbacks(callbacks, stack, arguments).attach(trainer)
+        attach_callbacks(trainer, callbacks, stack, arguments)
         trainer.train()
     trained = Trained(
         best=folder / BEST,
         epochs=trainer.epoch + 1,
         image_size=int(trainer.args.imgsz),
         stride=stride_of(trainer.model),
-        batch=int(trainer.batch_size),
+        batch=int(trainer.batch_size) * len(devices),
         val={ours: float(trainer.metrics[theirs]) for theirs, ours in METRICS.items()},
     )
     write_trained(folder, {**asdict(trained), "best": str(BEST)})
@@ -136,6 +159,23 @@ def run_training(
     # Release PyTorch's cached GPU memory for the evaluation that follows.
     torch.cuda.empty_cache()
     return trained
+
+
+def attach_callbacks(
+    trainer: Any, callbacks: TrainingCallbacks, stack: ExitStack, arguments: Mapping[str, Any]
+) -> None:
+    """Let an Ultralytics trainer report to `callbacks`, with a progress bar that `stack` ends."""
+    _UltralyticsCallbacks(callbacks, stack, arguments).attach(trainer)
+
+
+def _train_on_ranks(job: Job, devices: Sequence[str], callbacks: TrainingCallbacks) -> None:
+    def report(name: str, data: Mapping[str, Any]) -> None:
+        if name == "started":
+            callbacks.started(data["arguments"])
+        else:
+            callbacks.epoch(data["number"], data["values"])
+
+    train_on_ranks(job, devices, report)
 
 
 @dataclass
@@ -166,7 +206,7 @@ class _UltralyticsCallbacks:
 
     def started(self, trainer: Any) -> None:
         # No worker runs yet, and Ultralytics has fitted the batch to the GPU by now.
-        check_loaders(built_loaders(trainer.train_loader, trainer.test_loader))
+        check_loaders(built_loaders(trainer.train_loader, trainer.test_loader) * max(trainer.world_size, 1))
         self.bf16 = enable_bf16_forward(trainer)
         self.wanted_batch = self.batch_size = trainer.batch_size
         self.total = len(trainer.train_loader) * (trainer.epochs - trainer.start_epoch)
