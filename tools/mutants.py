@@ -46,13 +46,17 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         PROMOTION,
     ),
 }
+# What the tests read beside the modules; mutmut copies tests/ itself.
+BESIDE = ("tests", "configs", "docker")
 # A test that takes this many times longer than it does has been made endless by the mutant. The fork server runs no
 # test before it forks: a process forked from one in which torch has threads would wait for them for ever.
-# Hypothesis need not make a failing case small either, and the quick tests come first.
+# Hypothesis need not make a failing case small either, and the quick tests come first. torchvision, which a test
+# imports late, is imported once in the fork server, and not for each mutant.
 CONFTEST = """
 import json
 from pathlib import Path
 
+import torchvision
 from hypothesis import Phase, settings
 
 settings.register_profile("mutants", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -67,7 +71,7 @@ SETTINGS = """
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = {modules}
-also_copy = ["configs", "conftest.py"]
+also_copy = {beside}
 pytest_add_cli_args = [
     "-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "no:threadexception",
     "--hypothesis-profile=mutants", "-o", "faulthandler_timeout=0",
@@ -137,13 +141,14 @@ def stage(room: str) -> None:
     """Bring the copy of the tree up to date: src, tests and configs, with mutmut's settings."""
     target = SCRATCH / room
     unwanted = shutil.ignore_patterns("__pycache__")
-    for folder, copy in (("services/transect", "src/transect"), ("tests", "tests"), ("configs", "configs")):
+    for folder, copy in (("services/transect", "src/transect"), *((name, name) for name in BESIDE)):
         shutil.copytree(ROOT / folder, target / copy, dirs_exist_ok=True, ignore=unwanted)
     (target / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     modules, tests = ROOMS[room]
     settings = SETTINGS.format(
         modules=json.dumps([f"src/transect/{module}" for module in modules]),
         tests=json.dumps([f"tests/{test}" for test in tests]),
+        beside=json.dumps([*BESIDE[1:], "conftest.py"]),
     )
     (target / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8") + settings)
 

@@ -126,6 +126,11 @@ def test_paired_of_equal_areas_is_the_paired_t_test() -> None:
     assert (found.t, found.p) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-6)
 
 
+def test_counts_that_differ_alike_everywhere_have_no_error() -> None:
+    areas = np.array([1.0, 2.0, 4.0])
+    assert paired(np.array([3.0, 0, 8]), np.array([5.0, 4, 16]), areas, 100) == (0.0, 2.0)
+
+
 def test_few_transects_against_many_do_not_call_equal_numbers_different() -> None:
     """8 against 40 of 400 transects over herds, the same animals: Welch's t calls one in ten different."""
     generator, surveys, called = np.random.default_rng(5), 150, {"mover": 0, "welch": 0}

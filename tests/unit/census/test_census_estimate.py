@@ -158,6 +158,13 @@ def test_total_coverage_is_the_count_over_the_covered_share() -> None:
         total_coverage(1, 0, 5)
 
 
+def test_total_coverage_says_what_it_rests_on() -> None:
+    assert total_coverage(50, 5, 5).note == "Total coverage has no sampling error, so no interval."
+    assert total_coverage(50, 4, 5).note == (
+        "80.0% of the area was covered; the rest is taken to hold as many animals per km2."
+    )
+
+
 # Published worked examples. The ratio estimator is Jolly's method II with another name for the ground: x for z.
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transect.census.estimates.estimate import STRIP_METHODS, StripMethod, estimate_strip
+from transect.census.estimates.estimate import STRIP_METHODS, StripMethod, estimate_strip, sampling_limits
 from transect.census.estimates.intervals import StripSample, lognormal, percentile, student, studentised
 
 COUNTS, AREAS, STRATUM = [12, 5, 0, 22, 8, 31, 2, 9], [4, 3, 2.5, 5, 3.5, 4.5, 2, 3.7], 300.0
@@ -29,6 +29,18 @@ def test_lognormal_limits_are_the_formula() -> None:
     low, high = lognormal(100, 2500, math.inf)
     assert high == pytest.approx(252.40, abs=0.01)
     assert low == pytest.approx(100 / 2.5240, abs=0.005)
+
+
+@pytest.mark.parametrize("method", STRIP_METHODS)
+def test_the_limits_of_sampling_alone_are_those_of_the_estimate_without_its_floor(method: StripMethod) -> None:
+    strata = [StripSample.of(COUNTS, AREAS, STRATUM), StripSample.of([3, 9, 1, 7, 2], [2, 4, 1.5, 3, 2], 500)]
+    assert sampling_limits(strata, method) == estimate_strip(strata, method).ci95
+    # Nearly all ground was searched: the animals seen are more than the lower limit.
+    whole = [StripSample.of([0, 40, 1, 0, 22], [1, 1, 1, 1, 1], 6)]
+    low, high = estimate_strip(whole, method).ci95 or (0, 0)
+    assert low == 63
+    assert sampling_limits(whole, method)[0] < 63
+    assert sampling_limits(whole, method)[1] == high
 
 
 def test_studentised_limits_of_normal_data_are_near_students() -> None:

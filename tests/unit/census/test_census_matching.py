@@ -150,6 +150,21 @@ def test_of_two_shifts_that_explain_as_much_the_smaller_one_is_taken() -> None:
     assert joined(row, again) == [[0, 1, 2, 3], [1, 2, 3]]
 
 
+def test_of_equally_long_shifts_the_first_box_s_is_taken_on_any_processor() -> None:
+    # Each animal but the first two is seen twice, 2 m to both sides; those two show shorter shifts, and only they.
+    far = np.stack([np.zeros(42), 100.0 * np.arange(42)], axis=-1)
+    aside = np.array([2.0, 0])
+    again = np.concatenate([far[:2] + np.array([[0.0, 1.5], [1.5, 0.0]]), far[2:] + aside, far[2:] - aside])
+    assert joined(far, again)[1] == [0, 1, *range(2, 42), *range(42, 82)]
+
+
+def test_without_any_error_boxes_of_one_place_are_one_animal() -> None:
+    four = np.concatenate([FAR_APART, [[0, 300]]])
+    for places in (four, four[:1]):
+        seen = sightings(np.concatenate([places] * 2), [0] * len(places) + [1] * len(places), shared=0.0, own=0.0)
+        assert unique_animals(seen, NEAR).tolist() == [*range(len(places))] * 2
+
+
 def test_the_photo_just_before_is_asked_first() -> None:
     # Too far apart to be the same, and the third photo lies in the middle.
     assert joined(FAR_APART, FAR_APART + np.array([5.0, 0]), FAR_APART + np.array([2.5, 0])) == [

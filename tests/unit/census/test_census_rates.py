@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import beta, chi2
 
 from transect.arrays import FloatArray
-from transect.census.estimates.factor import estimate_factor
-from transect.census.estimates.rates import rate, rate_design_effect, share, share_design_effect
+from transect.census.estimates.factor import _correlation, estimate_factor
+from transect.census.estimates.rates import PRIOR_EVENTS, rate, rate_design_effect, share, share_design_effect
 
 
 def single(events: int, trials: int) -> tuple[FloatArray, FloatArray]:
@@ -75,6 +75,16 @@ def test_false_alarms_of_one_image_count_as_few() -> None:
     assert found.effect == pytest.approx(20 * 20 / 24 + 3 * 4 / 24)
     # t(0.975, 9) = 2.26216.
     assert found.widening == pytest.approx(1 + 20 / 24 * ((2.26216 / 1.959964) ** 2 - 1), rel=1e-5)
+
+
+def test_a_correlation_of_few_images_counts_as_their_number_less_one() -> None:
+    # Residuals of -2, 0 and 2 in both: a correlation of 1, of nine errors each on three images.
+    errors, labelled = np.array([1.0, 3.0, 5.0]), np.full(3, 10.0)
+    assert float(_correlation(errors, errors, labelled)) == pytest.approx(2 / (2 + PRIOR_EVENTS))
+    # One error of a kind has the weight of one, however many images there are.
+    single = np.array([0.0, 0.0, 1.0])
+    found = np.corrcoef(errors, single)[0, 1]
+    assert float(_correlation(errors, single, labelled)) == pytest.approx(found / (1 + PRIOR_EVENTS))
 
 
 def test_one_image_takes_what_is_typical() -> None:

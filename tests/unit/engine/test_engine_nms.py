@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from transect.engine.boxes import overlaps
 from transect.engine.boxes.nms import nms
-from transect.engine.boxes.overlaps import candidate_pairs, iou_matrix, ious, pairs_among
+from transect.engine.boxes.overlaps import best_pairs, candidate_pairs, iou_matrix, ious, pairs_among
 
 
 def random_boxes(rng: np.random.Generator, count: int, span: float, largest: float) -> NDArray[np.float32]:
@@ -112,6 +112,29 @@ def test_nothing_found_selects_nothing() -> None:
 def test_of_equal_scores_the_first_stays() -> None:
     boxes = np.array([[0, 0, 10, 10]] * 3, np.float32)
     assert nms(boxes, np.full(3, 0.5, np.float32), np.zeros(3, np.int64), 0.5).tolist() == [0]
+
+
+def test_a_few_scores_that_many_share_keep_their_order_too() -> None:
+    # A sort that is not stable leaves equal values alone where there are no others.
+    boxes = np.array([[20 * k, 0, 20 * k + 10, 10] for k in range(100)], np.float32)
+    kept = nms(boxes, np.tile([0.5, 0.9], 50).astype(np.float32), np.zeros(100, np.int64), 0.5)
+    assert kept.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
+
+
+def test_the_best_pairs_are_taken_first_and_each_index_once() -> None:
+    overlap = np.array([[0.6, 0.7, 0.0], [0.5, 0.8, 0.3], [0.2, 0.75, 0.29]])
+    assert list(best_pairs(overlap, 0.3)) == [(1, 1), (0, 0)]
+    # Just so much is enough, and wide and tall matrices have as many pairs as their shorter side.
+    assert list(best_pairs(overlap, 0.29)) == [(1, 1), (0, 0), (2, 2)]
+    assert list(best_pairs(overlap[:2], 0.0)) == [(1, 1), (0, 0)]
+    assert list(best_pairs(overlap[:, :2], 0.0)) == [(1, 1), (0, 0)]
+
+
+def test_of_pairs_that_overlap_alike_the_first_is_taken() -> None:
+    # Blocks of two rows and two columns, of which every second one overlaps better.
+    better = np.kron(np.diag(np.tile([0.5, 0.9], 20)), np.ones((2, 2)))
+    pairs = [(number, number) for number in range(80)]
+    assert list(best_pairs(better, 0.1)) == sorted(pairs, key=lambda pair: (-better[pair], pair))
 
 
 @settings(deadline=None)

@@ -1,11 +1,14 @@
 import json
 import platform
+import re
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from transect.errors import NotRegisteredError, PromotionRefusedError, RegistryError
 from transect.registry import Registry
@@ -22,6 +25,28 @@ def model(registry: Registry) -> str:
 def _tags(registry: Registry) -> dict[str, str]:
     tags: dict[str, str] = registry.client.get_registered_model("detector").tags
     return tags
+
+
+class Clock:
+    """The time that the lock waits by: it passes only while somebody sleeps. `meanwhile` is called after each sleep."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(alias_lock, "time", made)
+    return made
 
 
 def test_a_lock_is_a_tag_that_is_removed_again(registry: Registry, model: str) -> None:
@@ -66,7 +91,11 @@ def test_one_holder_at_a_time(registry: Registry, model: str) -> None:
 
 
 def test_a_lock_left_by_a_killed_process_is_taken_over(
-    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    registry: Registry,
+    model: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(alias_lock, "STALE_S", 1.5)
     registry.client.set_registered_model_tag(model, "transect.claim.dead", '{"by": "bob"}')
@@ -75,19 +104,72 @@ def test_a_lock_left_by_a_killed_process_is_taken_over(
     waited, removed = [record.getMessage() for record in caplog.records]
     assert waited == ('Another promotion or rollback of detector is in progress ({"by": "bob"}); waiting for it.')
     assert removed == ("The lock transect.claim.dead on detector was left by a process that was killed; it is removed.")
+    assert clock.now >= 1001.5
 
 
-def test_a_living_holder_makes_others_give_up_in_the_end(
+@pytest.mark.usefixtures("clock")
+def test_living_holders_make_others_give_up_in_the_end(
     registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alias_lock, "WAIT_S", 1.0)
-    registry.client.set_registered_model_tag(model, "transect.claim.alive", '{"by": "bob"}')
+    for name in ("alive", "too"):
+        registry.client.set_registered_model_tag(model, f"transect.claim.{name}", name)
+    said = (
+        "The aliases of detector are being moved by another promotion or rollback (alive; too); "
+        "run the same command again."
+    )
     with (
-        pytest.raises(PromotionRefusedError, match=r'another promotion or rollback \(\{"by": "bob"\}\)'),
+        pytest.raises(PromotionRefusedError, match=f"^{re.escape(said)}$"),
         hold_alias_lock(registry.client, registry.uri, model, actor="ada"),
     ):
         pass
-    assert list(_tags(registry)) == ["transect.claim.alive"]
+    assert sorted(_tags(registry)) == ["transect.claim.alive", "transect.claim.too"]
+
+
+def test_a_wait_of_more_than_a_second_is_said_once(
+    registry: Registry, model: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.client.set_registered_model_tag(model, "transect.claim.alive", "bob")
+    said: list[float] = []
+
+    def meanwhile() -> None:
+        if caplog.records and not said:
+            said.append(clock.now)
+        if clock.now > 1003:
+            registry.client.delete_registered_model_tag(model, "transect.claim.alive")
+            clock.meanwhile = lambda: None
+
+    clock.meanwhile = meanwhile
+    with hold_alias_lock(registry.client, registry.uri, model, actor="ada"):
+        pass
+    assert [record.getMessage() for record in caplog.records] == [
+        "Another promotion or rollback of detector is in progress (bob); waiting for it."
+    ]
+    assert 1001 < said[0] < 1002
+
+
+def test_each_holder_has_its_own_time(
+    registry: Registry, model: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Locks that follow upon one another for longer than one holder may work are none that a killed process left."""
+    client, begun = registry.client, clock.now
+    client.set_registered_model_tag(model, "transect.claim.0", "bob")
+
+    def next_holder() -> None:
+        # A minute and a half each.
+        clock.now += 89
+        held = [key for key in _tags(registry) if key.startswith("transect.claim.")]
+        client.delete_registered_model_tag(model, held[0])
+        if clock.now < begun + 4 * 89:
+            client.set_registered_model_tag(model, f"transect.claim.{clock.now:.0f}", "bob")
+        else:
+            clock.meanwhile = lambda: None
+
+    clock.meanwhile = next_holder
+    with hold_alias_lock(client, registry.uri, model, actor="ada") as held:
+        assert list(_tags(registry)) == [held.key]
+        assert clock.now >= begun + 4 * 89 > begun + alias_lock.STALE_S
+    assert "it is removed" not in caplog.text
 
 
 def test_a_holder_that_was_too_slow_may_write_no_more(
@@ -100,8 +182,23 @@ def test_a_holder_that_was_too_slow_may_write_no_more(
         monkeypatch.undo()
         held.check()
         registry.client.delete_registered_model_tag(model, held.key)
-        with pytest.raises(RegistryError, match="run the same command again"):
+        said = (
+            "MLflow took longer than 30 s, so that another process may move the aliases of detector "
+            "now; check transect models list and run the same command again."
+        )
+        with pytest.raises(RegistryError, match=f"^{re.escape(said)}$"):
             held.check()
+
+
+def test_a_lock_that_is_gone_at_once_is_missed_by_its_holder(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.client, "set_registered_model_tag", lambda *_: None)
+    with (
+        hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held,
+        pytest.raises(RegistryError, match="another process may move the aliases"),
+    ):
+        held.check()
 
 
 def test_a_lock_whose_response_was_lost_is_released(
@@ -137,14 +234,36 @@ def test_a_lock_that_cannot_be_released_is_told_to_who_looks_for_it(
         hold_alias_lock(registry.client, registry.uri, model, actor="ada") as held,
     ):
         registry.client.delete_registered_model(model)
-    assert f"The lock {held.key} on detector could not be released: " in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"The lock {held.key} on detector could not be released: Registered Model")
+
+
+_DELETED = (
+    "The registered model detector was deleted from MLflow meanwhile, so no alias was moved; "
+    "train and register again (make train)."
+)
 
 
 def test_a_deleted_model_is_one_sentence(registry: Registry) -> None:
     with (
-        pytest.raises(NotRegisteredError, match=r"detector was deleted from MLflow.*make train"),
+        pytest.raises(NotRegisteredError, match=f"^{re.escape(_DELETED)}$"),
         hold_alias_lock(registry.client, registry.uri, "detector", actor="ada"),
     ):
+        pass
+
+
+def test_a_server_with_accounts_denies_a_deleted_model(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(_name: str) -> None:
+        raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+
+    monkeypatch.setattr(registry.client, "get_registered_model", deny)
+    lock = hold_alias_lock(registry.client, registry.uri, "detector", actor="ada")
+    with pytest.raises(NotRegisteredError, match=f"^{re.escape(_DELETED)}$"), lock:
+        pass
+    # One that exists is denied in earnest.
+    registry.client.create_registered_model("detector")
+    lock = hold_alias_lock(registry.client, registry.uri, "detector", actor="ada")
+    with pytest.raises(RegistryError, match="Permission denied"), lock:
         pass
 
 

@@ -23,6 +23,12 @@ from transect.training.packaging.variant_benchmark import DraftPackage, make_var
 from transect.training.packaging.variants import MeasuredVariant, VariantReport, compare_with_fp32, rejection_reasons
 
 
+@pytest.fixture(autouse=True)
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of a millisecond need not be timed for long."""
+    monkeypatch.setattr(variant_benchmark, "_ROUND_S", 0.01)
+
+
 def _evaluation(map50_95: float, recall: float | None, detections: int, objects: int = 200) -> Evaluation:
     return Evaluation(
         images=20,
