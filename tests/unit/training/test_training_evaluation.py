@@ -92,7 +92,8 @@ def test_objects_that_change_sides_by_chance_stay_within_it(instances: list[int]
     signed = [random.binomial(flips, 0.5) * 2 - flips for flips in changed]
     differences = np.mean([flips / count for flips, count in zip(signed, instances, strict=True)], axis=0)
     # Two standard deviations leave out one in twenty; few objects have heavier tails than a normal distribution: up to
-    # 0.07 in the long run (one class of 14). 2,000 draws scatter around that by 0.006, and hypothesis looks for the worst seed.
+    # 0.07 in the long run (one class of 14). 2,000 draws scatter around that by 0.006, and hypothesis looks for the
+    # worst seed.
     assert np.mean(np.abs(differences) > map50_tolerance(instances)) < 0.1
 
 
