@@ -7,8 +7,8 @@ from pathlib import Path
 
 from integration.detector_process import open_shop, running_detector
 
-# A schema cannot express the model's classes, or that a tensor's shape matches its data, so that valid bodies may get
-# these errors. 503 and 504 are documented responses, not crashes.
+# A schema cannot express the model's classes, which version is served (421), or that a tensor's shape matches its data,
+# so that valid requests may get these errors. 503 and 504 are documented responses, not crashes.
 CONFIG = """
 [parameters]
 "path.name" = "detector"
@@ -18,7 +18,7 @@ CONFIG = """
 expected-statuses = ["2xx", "4xx", 503, 504]
 
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 400, 401, 404, 415, 422, 503, 504]
+expected-statuses = ["2xx", 400, 401, 404, 415, 421, 422, 503, 504]
 """
 
 
