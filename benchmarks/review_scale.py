@@ -34,6 +34,7 @@ from transect.census.outputs.files import write_tables
 from transect.census.outputs.photos import write_photos
 from transect.census.outputs.units import write_units
 from transect.census.plan import Plan
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.files import atomic_write_json, sha256_file
 from transect.review.folder.items import read_items
 from transect.review.planning.plan import Target, plan_review
@@ -59,7 +60,9 @@ def write_result(folder: Path, photos: int, seed: int) -> None:
         replace(one, sha256=hashlib.sha256(str(number).encode()).hexdigest()) for number, one in enumerate(flown.found)
     ]
     species = ReportedSpecies(SPECIES, {name: number for number, name in enumerate(SPECIES)})
-    census = count_survey(plan, found, species, config, corrections={}, model=Model(None, None, 0.25, 0.5))
+    census = count_survey(
+        plan, SurveyDetections.collect(found), species, config, corrections={}, model=Model(None, None, 0.25, 0.5)
+    )
     folder.mkdir(parents=True)
     write_detections(folder / "detections.parquet", census)
     write_photos(folder / "photos.parquet", census, config.time_window_s)

@@ -111,7 +111,7 @@ class Searched:
     """A photographed survey and what was found in each photo."""
 
     plan: SurveyPlan
-    found: list[FrameDetections]
+    found: Sequence[FrameDetections]
 
 
 def search(design: SurveyDesign, work: Path, detector: Detector) -> Searched:

@@ -23,12 +23,13 @@ def observations(
     table = np.array(boxes, np.float64).reshape(-1, 5)
     middle = table[:, 3:]
     content: dict[str, Any] = {
-        field.name: np.zeros(len(table)) for field in fields(Observations) if field.name != "class_name"
+        field.name: np.zeros(len(table)) for field in fields(Observations) if field.name != "class_names"
     }
     content |= {
         "frame": table[:, 0].astype(np.int64),
         "species": table[:, 1].astype(np.int64),
-        "class_name": tuple("x" for _ in boxes),
+        "class_code": np.zeros(len(table), np.int64),
+        "class_names": ("x",),
         "score": table[:, 2],
         "box": np.hstack([middle - side / 2, middle + side / 2]),
         "xy": np.column_stack([1000 * table[:, 0] + middle[:, 0] / 10, -middle[:, 1] / 10]),

@@ -1,6 +1,6 @@
 """Candidates of a census: boxes below its threshold, kept for review, from which no number follows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -180,7 +180,7 @@ def test_what_counts_is_decoded_by_itself(
 
     with Detector.open(make_package(lively=True), backend="onnxruntime", precision="fp32") as detector:
 
-        def search(work: str, least: float | None) -> list[FrameDetections]:
+        def search(work: str, least: float | None) -> Sequence[FrameDetections]:
             return search_frames(
                 frames,
                 detector=detector,

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ def photos(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def search(detector: Detector, photos: list[Path], work: Path) -> list[FrameDetections]:
+def search(detector: Detector, photos: list[Path], work: Path) -> Sequence[FrameDetections]:
     frames = [
         Frame(
             name=path.name,

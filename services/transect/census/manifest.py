@@ -17,8 +17,8 @@ from transect.census.ground.placement.frames import Frame, Placement
 from transect.census.inputs.config import CensusConfig
 from transect.census.inputs.survey import Survey
 from transect.census.sightings.detect import Searcher, package_identity, search_key
-from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.scales import Resampling
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import sha256_file
@@ -36,10 +36,10 @@ def input_digests(survey: Survey) -> dict[str, str]:
         raise SurveyError(f"{error.filename} cannot be read: {error.strerror or error}.") from error
 
 
-def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: Sequence[FrameDetections]) -> str:
+def survey_digest(inputs: Mapping[str, str], frames: Sequence[Frame], found: SurveyDetections) -> str:
     """SHA-256 over the survey's other files (see input_digests), and the name and content of every photo."""
     lines = [f"{name} {digest}" for name, digest in inputs.items()]
-    lines += sorted(f"images/{frame.name} {one.sha256}" for frame, one in zip(frames, found, strict=True))
+    lines += sorted(f"images/{frame.name} {found.sha256(row)}" for row, frame in enumerate(frames))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -121,7 +121,7 @@ def census_manifest(
             "found": len(plan.frames),
             "counted": sum(1 for pose in census.coverage.footprints),
             **{kind: kinds.count(kind) for kind in ("unreadable", "unplaced", "duplicate", "suspect", "remark")},
-            "truncated": sum(one.truncated for one in census.found),
+            "truncated": int(census.found.truncated.sum()),
         },
         # Whether the model's validation applies to this survey; estimate.json has the reasons.
         "detector": {"state": overall(states), "species": states},
@@ -139,7 +139,7 @@ def census_manifest(
         },
         # None: photos were searched in their own pixels.
         "resampling": None if resampled is None else resampled.to_json(),
-        "tiles": sum(one.tiles for one in census.found),
+        "tiles": int(census.found.tiles.sum()),
         "area_km2": census.coverage.area_km2,
         "gsd_m": _spread([placement.gsd_m for placement in placed]),
         "height_m": _spread([placement.height_m for placement in placed if isinstance(placement, Placement)]),

@@ -20,8 +20,8 @@ from transect.census.report.page import ReportInput, write_report
 from transect.census.result import CensusResult
 from transect.census.search import CensusSearch, require_agreement
 from transect.census.sightings.detect import Searcher, decoding_workers, kept_detections, search_frames, search_key
-from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.scales import TargetGsd, resampling, target_gsd, with_scales
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.engine import DetectOptions, Detector
 from transect.errors import SurveyError
 from transect.files import atomic_write_json
@@ -55,7 +55,7 @@ def run_census(
     if parts is not None:
         agree(parts, agreed)
 
-    def find(plan: Plan, store: Store) -> list[FrameDetections]:
+    def find(plan: Plan, store: Store) -> SurveyDetections:
         with FoundParts(store, search_key(agreed, search.options)) as kept:
             found = search_frames(
                 plan.frames,
@@ -92,7 +92,7 @@ def count_parts(
     search = CensusSearch(survey, config, settings)
     agreed = require_agreement(parts, search.agreement(detector))
 
-    def find(plan: Plan, store: Store) -> list[FrameDetections]:
+    def find(plan: Plan, store: Store) -> SurveyDetections:
         with FoundParts(store, search_key(agreed, search.options)) as kept:
             found, missing = kept_detections(plan.frames, least=agreed.candidates, parts=kept)
         if missing:
@@ -111,7 +111,7 @@ def _run(
     out: Path,
     detector: Detector,
     agreed: Agreement,
-    find: Callable[[Plan, Store], list[FrameDetections]],
+    find: Callable[[Plan, Store], SurveyDetections],
     *,
     record: Callable[[CensusResult], None] | None,
     parts: Store | None,

@@ -102,8 +102,8 @@ def search_shard(
                     max_pixels=settings.max_pixels,
                     review_conf=config.review_conf,
                 )
-    failures = tuple(one.failure for one in results if one.failure)
-    reused = sum(one.reused for one in results)
+    failures = tuple(results.failure.values())
+    reused = int(results.reused.sum())
     return SearchedShard(len(results), len(results) - reused - len(failures), reused, failures)
 
 

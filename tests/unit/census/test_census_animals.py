@@ -28,7 +28,8 @@ def counted(
     seen = Observations(
         frame=frame,
         species=frame * 0,
-        class_name=("sheep",) * count,
+        class_code=frame * 0,
+        class_names=("sheep",),
         score=np.linspace(0.3, 0.9, count),
         box=np.zeros((count, 4)),
         xy=xy,

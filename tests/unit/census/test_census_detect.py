@@ -1,6 +1,7 @@
 """Photos to boxes: large maps in windows, damage listed, nothing looked for twice."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,7 @@ def in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detect, "open_raster", partial(open_raster, whole_below=1000))
 
 
-def search(paths: list[Path], tmp_path: Path, package: Path) -> list[FrameDetections]:
+def search(paths: list[Path], tmp_path: Path, package: Path) -> Sequence[FrameDetections]:
     with Detector.open(package) as detector:
         return search_frames(
             frames(*paths),

@@ -19,6 +19,7 @@ from transect.census.inputs.photos import LocalPhoto
 from transect.census.outputs.interchange import SearchedPhotos, write_coco, write_megadetector
 from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.observations import Observations
+from transect.census.sightings.survey_detections import SurveyDetections
 
 MANIFEST = {
     "run": "abc",
@@ -72,7 +73,7 @@ def searched(observations: Observations, animal_of: list[int], photos: int = 4) 
     left_out = {frames[1].name: "T1/é 1.jpg is not a photo."}
     return SearchedPhotos(
         frames=frames,
-        found=found,
+        found=SurveyDetections.collect(found),
         left_out=left_out,
         observations=observations,
         animal_of=np.array(animal_of, np.int64),

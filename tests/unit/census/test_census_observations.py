@@ -57,7 +57,7 @@ def test_classes_are_reported_as_mapped_and_others_are_left_out() -> None:
     boxes = [[10 + 50 * i, 100, 40 + 50 * i, 130] for i in range(4)]
     seen = observed([found(boxes, ["zebra", "tent", "lamb", "sheep"])], [pose()])
     assert seen.species.tolist() == [1, 0, 0]
-    assert seen.class_name == ("zebra", "lamb", "sheep")
+    assert seen.class_name == ["zebra", "lamb", "sheep"]
 
 
 def test_boxes_without_a_position_are_kept_apart() -> None:

@@ -62,7 +62,8 @@ def test_too_few_pairs_say_nothing_and_usual_errors_are_assumed() -> None:
 
 
 def test_a_survey_without_a_box_says_nothing() -> None:
-    nothing = flown(1.0, 1.0).part(np.empty(0, np.int64))
+    some = flown(1.0, 1.0)
+    nothing = GroundDetections(**{name: column[:0] for name, column in vars(some).items()})
     assert pose_errors(nothing, MATCHING, gps_m=None, yaw_deg=None, height_m=1.0).gps == "assumed"
 
 

@@ -112,7 +112,8 @@ def observed(visits: Sequence[int], xy: Sequence[tuple[float, float]]) -> Observ
     return Observations(
         frame=zeros,
         species=zeros,
-        class_name=("zebra",) * many,
+        class_code=zeros,
+        class_names=("zebra",),
         score=ones,
         box=np.zeros((many, 4)),
         xy=np.array(xy, np.float64).reshape(-1, 2),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transect.arrays import FloatArray, IntArray
-from transect.census.sightings.found import FrameDetections
+from transect.arrays import BoolArray, FloatArray, IntArray
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.engine import ValidationProfile
 
 
@@ -50,23 +50,31 @@ def of_validation(profile: ValidationProfile, species: Sequence[str], of_class: 
 
 
 def of_survey(
-    found: Sequence[FrameDetections], species: Sequence[str], of_class: Mapping[str, int], photos_per_group: int
+    found: SurveyDetections,
+    usable: BoolArray,
+    species: Sequence[str],
+    of_class: Mapping[str, int],
+    photos_per_group: int,
 ) -> Pictures:
     """The photos of a survey that count; `photos_per_group` consecutive ones, of the same ground, make one picture."""
-    mpx = np.array([one.width * one.height * one.scale**2 / 1e6 for one in found])
-    groups = np.arange(len(found)) // max(photos_per_group, 1)
-    rows: dict[str, list[tuple[int, float, float, int]]] = {name: [] for name in species}
-    for group, one in zip(groups.tolist(), found, strict=True):
-        sides = np.maximum(one.boxes[:, 2:] - one.boxes[:, :2], 0.1)
-        sizes = np.sqrt(sides.prod(axis=1)) * one.scale
-        for name, score, size in zip(one.classes, one.scores.tolist(), sizes.tolist(), strict=True):
-            if name in of_class:
-                rows[species[of_class[name]]].append((group, score, size, 1))
-    appearance = [one.appearance.mean(axis=0) for one in found if len(one.appearance)]
+    counted, scale = found.counted.only(usable).of_classes(of_class), found.scale
+    mpx = counted.size[:, 0] * counted.size[:, 1] * scale**2 / 1e6
+    # The number of each photo among those that count.
+    group = (np.cumsum(usable) - 1) // max(photos_per_group, 1)
+    sides = np.maximum(counted.box[:, 2:] - counted.box[:, :2], 0.1)
+    sizes = np.sqrt(sides.prod(axis=1)) * np.repeat(scale, counted.counts)
+    picture = np.repeat(group, counted.counts)
+    species_of_code = np.array([of_class.get(name, -1) for name in counted.class_names], np.int64)
+    kind = species_of_code[counted.class_code]
+    seen = found.appearance[usable]
+    appearance = seen[~np.isnan(seen).any(axis=1)]
     return Pictures(
-        np.bincount(groups, mpx).astype(np.float64),
-        np.array(appearance) if appearance else np.empty((0, 0)),
-        {name: _validated(found) for name, found in rows.items()},
+        np.bincount(group[usable], mpx[usable]).astype(np.float64),
+        appearance if appearance.size else np.empty((0, 0)),
+        {
+            name: Boxes(picture[mine], counted.score[mine], sizes[mine], np.ones(int(mine.sum()), bool))
+            for name, mine in ((name, kind == number) for number, name in enumerate(species))
+        },
     )
 
 

@@ -1,13 +1,14 @@
 """The state of applicability from the checks: whether the detector's errors are known on a survey's ground. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from transect.arrays import BoolArray
 from transect.census.applicability.checks import Check, SurveyContext, check_applicability
 from transect.census.applicability.evidence import of_survey, of_validation
 from transect.census.inputs.species import ReportedSpecies
-from transect.census.sightings.found import FrameDetections
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.engine import STATISTICS, ValidationProfile
 
 State = Literal["validated", "not validated here", "not known"]
@@ -59,14 +60,16 @@ class Applicability:
 
 def assess(
     profile: ValidationProfile | None,
-    found: Sequence[FrameDetections],
+    found: SurveyDetections,
+    usable: BoolArray,
     species: ReportedSpecies,
     context: SurveyContext,
+    *,
     thresholds: tuple[float, float],
 ) -> Applicability:
     """Compare the photos that count, in the order of the flight, with the model's validation images.
 
-    `thresholds` are the score and the IoU that the survey was searched with.
+    `usable` (n,) is whether a photo counts. `thresholds` are the score and the IoU that the survey was searched with.
     """
     if profile is None:
         return Applicability(missing="The model package has no appearance statistics of its validation images.")
@@ -77,7 +80,7 @@ def assess(
     if max(abs(profile.conf - thresholds[0]), abs(profile.iou - thresholds[1])) > 1e-9:
         return Applicability(missing="The survey was searched with other thresholds than the validation images.")
     validation = of_validation(profile, species.names, species.of_class)
-    survey = of_survey(found, species.names, species.of_class, context.photos_per_group)
+    survey = of_survey(found, usable, species.names, species.of_class, context.photos_per_group)
     return Applicability(check_applicability(validation, survey, context))
 
 

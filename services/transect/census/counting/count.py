@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from shapely import area
 
-from transect.arrays import FloatArray
+from transect.arrays import BoolArray, FloatArray
 from transect.census.applicability.checks import SurveyContext
 from transect.census.applicability.state import UNKNOWN_ERRORS, Applicability, assess
 from transect.census.counting.tally import UNIT_REACH_M, Tally, tally, with_doubtful
@@ -22,15 +22,11 @@ from transect.census.inputs.species import ReportedSpecies
 from transect.census.issues import Issue
 from transect.census.plan import Plan
 from transect.census.sightings.animals import UniqueCount, count_unique
-from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
 from transect.census.sightings.observations import Observations, observe, typical_sizes
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.engine import ValidationProfile
 from transect.errors import SurveyError
-
-_EMPTY = FrameDetections(
-    sha256="", width=0, height=0, boxes=np.empty((0, 4)), scores=np.empty(0), classes=(), tiles=0, truncated=False
-)
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,8 @@ class Census:
 
     plan: Plan
     species: ReportedSpecies
-    found: Sequence[FrameDetections]
-    usable: Sequence[bool]
+    found: SurveyDetections
+    usable: BoolArray
     coverage: Coverage
     observations: Observations
     candidates: Observations
@@ -72,7 +68,7 @@ class Census:
 
 def count_survey(
     plan: Plan,
-    found: Sequence[FrameDetections],
+    found: SurveyDetections,
     species: ReportedSpecies,
     config: CensusConfig,
     *,
@@ -85,11 +81,10 @@ def count_survey(
     corrected numbers are reported as doubtful. Raises SurveyError where no photo could be searched.
     """
     spec = plan.survey.spec
-    if all(one.failure for one in found):
+    if len(found.failure) == len(found):
         raise SurveyError(f"No photo of survey {plan.survey.folder} could be searched; the first: {found[0].failure}")
     usable, issues = _select_photos(plan, found)
     poses = tuple(pose if ok else None for pose, ok in zip(plan.poses, usable, strict=True))
-    searched = [one if ok else _EMPTY for one, ok in zip(found, usable, strict=True)]
     numbered = {number: pose for number, pose in enumerate(poses) if pose is not None}
     coverage = plan.coverage
     if len(numbered) < len(coverage.footprints):
@@ -97,17 +92,16 @@ def count_survey(
         coverage = compute_coverage(numbered, transects, coverage.regions, spec, plan.grid.scale_at)
         issues += unsearched_transects(plan.coverage, coverage)
     footprints = footprint_index(plan.frames, poses, coverage, config)
-    observations = observe(searched, poses, species.of_class, footprints)
+    observations = observe(found.counted.only(usable), poses, species.of_class, footprints)
     sizes = typical_sizes(observations, poses, len(species.names))
-    candidates = observe([one.of_candidates() for one in searched], poses, species.of_class, footprints, sizes)
+    candidates = observe(found.candidates.only(usable), poses, species.of_class, footprints, sizes)
     unique = count_unique(observations, footprints, config)
     units = assign_to_units(unique.animals.xy, coverage, UNIT_REACH_M)
     unique = replace(unique, animals=replace(unique.animals, unit=units))
-    ground = searched_ground(poses, coverage, np.array([one.scale for one in found]), plan.grid.scale_at)
+    ground = searched_ground(poses, coverage, found.scale, plan.grid.scale_at)
     context = _survey_context(plan, usable, coverage, model)
     context = replace(context, false_by_ground=_false_by_ground(observations, species, corrections, ground.whole))
-    counted_photos = [one for one, ok in zip(found, usable, strict=True) if ok]
-    applicability = assess(model.profile, counted_photos, species, context, (model.conf, model.iou))
+    applicability = assess(model.profile, found, usable, species, context, thresholds=(model.conf, model.iou))
     used = {name: _usable(one, applicability) for name, one in corrections.items()}
 
     def counts(given: Mapping[str, Correction]) -> Tally:
@@ -161,7 +155,7 @@ def _false_by_ground(
     return shares
 
 
-def _survey_context(plan: Plan, usable: Sequence[bool], coverage: Coverage, model: Model) -> SurveyContext:
+def _survey_context(plan: Plan, usable: BoolArray, coverage: Coverage, model: Model) -> SurveyContext:
     gsds = [
         frame.placement.middle_gsd_m / (frame.scale or 1.0)
         for frame, ok in zip(plan.frames, usable, strict=True)
@@ -191,19 +185,22 @@ def frame_seconds(frames: Sequence[Frame]) -> FloatArray:
     return np.array([math.nan if time is None or start is None else (time - start).total_seconds() for time in times])
 
 
-def _select_photos(plan: Plan, found: Sequence[FrameDetections]) -> tuple[list[bool], tuple[Issue, ...]]:
+def _select_photos(plan: Plan, found: SurveyDetections) -> tuple[BoolArray, tuple[Issue, ...]]:
     """Which photos count, and the issues of the others and of those without a position."""
-    usable, issues, first = [], list[Issue](), dict[str, str]()
-    for frame, one in zip(plan.frames, found, strict=True):
-        twin = first.setdefault(one.sha256, frame.name) if one.sha256 else frame.name
-        usable.append(not one.failure and twin == frame.name)
-        if one.failure:
-            issues.append(Issue(frame.name, "unreadable", one.failure))
-        elif twin != frame.name:
-            issues.append(Issue(frame.name, "duplicate", f"{frame.name} is the same photo as {twin}."))
-        elif frame.placement is None:
-            issues.append(Issue(frame.name, "unplaced", f"{frame.name} has {frame.problem}"))
+    frames, first = plan.frames, found.first_of_content()
+    usable = first == np.arange(len(found))
+    usable[list(found.failure)] = False
+    issues = [Issue(frames[row].name, "unreadable", reason) for row, reason in found.failure.items()]
+    for row in np.flatnonzero(~usable).tolist():
+        if row not in found.failure:
+            name, twin = frames[row].name, frames[int(first[row])].name
+            issues.append(Issue(name, "duplicate", f"{name} is the same photo as {twin}."))
+    issues += [
+        Issue(frame.name, "unplaced", f"{frame.name} has {frame.problem}")
+        for frame, ok in zip(frames, usable.tolist(), strict=True)
+        if ok and frame.placement is None
+    ]
     # A photo that does not count needs no further remark.
-    left_out = {frame.name for frame, ok in zip(plan.frames, usable, strict=True) if not ok}
+    left_out = {frames[row].name for row in np.flatnonzero(~usable).tolist()}
     known = (one for one in plan.issues if one.kind not in ("suspect", "remark") or one.file not in left_out)
     return usable, (*sorted(issues, key=lambda one: one.file), *known)

@@ -41,7 +41,7 @@ def _table(census: Census, boxes: Observations, animal_of: IntArray) -> pa.Table
             "image": pa.array([one.name for one in frames], pa.string()).take(frame),
             "transect": pa.array([one.transect for one in frames], pa.string()).take(frame),
             "species": pa.array(census.species.names, pa.string()).take(pa.array(boxes.species)),
-            "class_name": pa.array(boxes.class_name, pa.string()),
+            "class_name": pa.array(boxes.class_names, pa.string()).take(pa.array(boxes.class_code)),
             "score": pa.array(boxes.score),
             **{name: pa.array(boxes.box[:, i]) for i, name in enumerate(("x1", "y1", "x2", "y2"))},
             "cut_by_edge": pa.array(boxes.cut),
@@ -60,7 +60,7 @@ def _added(census: Census) -> Mapping[str, Any]:
     """The columns that tell candidates from boxes that count, and one box from another."""
     both = (census.observations, census.candidates)
     # One string a photo, not one a box.
-    digests = [one.sha256 for one in census.found]
+    digests = [census.found.sha256(row) for row in range(len(census.found))]
     photos = [digests[frame] for boxes in both for frame in boxes.frame.tolist()]
     classes = [name for boxes in both for name in boxes.class_name]
     keys = box_keys(photos, classes, np.concatenate([boxes.box for boxes in both]))

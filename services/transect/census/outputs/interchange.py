@@ -14,8 +14,8 @@ import numpy as np
 from transect.arrays import FloatArray, IntArray
 from transect.census.ground.placement.frames import Frame
 from transect.census.outputs.writers import encode, write_json
-from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.observations import Observations
+from transect.census.sightings.survey_detections import SurveyDetections
 
 _CHUNK = 50_000
 # The Detection contract's pixels have no more digits; a difference of two has more, from rounding.
@@ -35,7 +35,7 @@ class SearchedPhotos:
     """
 
     frames: Sequence[Frame]
-    found: Sequence[FrameDetections]
+    found: SurveyDetections
     left_out: Mapping[str, str]
     observations: Observations
     animal_of: IntArray
@@ -64,15 +64,19 @@ def write_coco(path: Path, searched: SearchedPhotos, manifest: Mapping[str, Any]
         ],
     }
     images = (
-        encode(_coco_image(number, frame, one))
-        for number, (frame, one) in enumerate(zip(searched.frames, searched.found, strict=True), start=1)
+        encode(_coco_image(number, frame, size))
+        for number, (frame, size) in enumerate(zip(searched.frames, _sizes(searched.found), strict=True), start=1)
         if frame.name not in searched.left_out
     )
     write_json(path, head, {"images": images, "annotations": _coco_annotations(searched)})
 
 
-def _coco_image(number: int, frame: Frame, found: FrameDetections) -> dict[str, Any]:
-    image: dict[str, Any] = {"id": number, "file_name": frame.name, "width": found.width, "height": found.height}
+def _sizes(found: SurveyDetections) -> Iterator[tuple[int, int]]:
+    return ((int(width), int(height)) for width, height in found.counted.size)
+
+
+def _coco_image(number: int, frame: Frame, size: tuple[int, int]) -> dict[str, Any]:
+    image: dict[str, Any] = {"id": number, "file_name": frame.name, "width": size[0], "height": size[1]}
     if frame.taken_at is not None:
         image["date_captured"] = frame.taken_at.isoformat(sep=" ", timespec="seconds")
     return image
@@ -128,12 +132,12 @@ def write_megadetector(path: Path, searched: SearchedPhotos, manifest: Mapping[s
 def _megadetector_images(searched: SearchedPhotos) -> Iterator[str]:
     observations, left_out = searched.observations, searched.left_out
     first = np.searchsorted(observations.frame, np.arange(len(searched.frames) + 1))
-    for number, (frame, one) in enumerate(zip(searched.frames, searched.found, strict=True)):
+    for number, (frame, size) in enumerate(zip(searched.frames, _sizes(searched.found), strict=True)):
         if frame.name in left_out:
             yield encode({"file": frame.name, "failure": left_out[frame.name], "detections": None})
             continue
         rows = slice(first[number], first[number + 1])
-        boxes = _shares(observations.box[rows], one.width, one.height).tolist()
+        boxes = _shares(observations.box[rows], *size).tolist()
         columns = zip(observations.species[rows].tolist(), observations.score[rows].tolist(), boxes, strict=True)
         detections = [{"category": str(species + 1), "conf": score, "bbox": box} for species, score, box in columns]
         yield encode({"file": frame.name, "detections": detections})

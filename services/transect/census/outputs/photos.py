@@ -22,30 +22,31 @@ def write_photos(path: Path, census: Census, time_window_s: float) -> None:
     `seconds` are after the survey's first photo, and `time_window_s` of the metadata is that of the census.
     """
     plan = census.plan
-    rows = np.flatnonzero(np.array(census.usable, bool)).tolist()
-    frames, views = [plan.frames[row] for row in rows], [plan.poses[row] for row in rows]
-    found = [census.found[row] for row in rows]
-    shown = [census.coverage.footprints.get(row) for row in rows]
-    strata = [census.coverage.region_of.get(row) for row in rows]
+    rows = np.flatnonzero(census.usable)
+    numbers, found = rows.tolist(), census.found
+    frames, views = [plan.frames[row] for row in numbers], [plan.poses[row] for row in numbers]
+    shown = [census.coverage.footprints.get(row) for row in numbers]
+    strata = [census.coverage.region_of.get(row) for row in numbers]
+    size = found.counted.size[rows].astype(np.int64)
     table = pa.table(
         {
             "image": pa.array([one.name for one in frames], pa.string()),
-            "photo_sha256": pa.array([one.sha256 for one in found], pa.string()),
-            "width": pa.array([one.width for one in found], pa.int64()),
-            "height": pa.array([one.height for one in found], pa.int64()),
+            "photo_sha256": pa.array([found.sha256(row) for row in numbers], pa.string()),
+            "width": pa.array(size[:, 0]),
+            "height": pa.array(size[:, 1]),
             "transect": pa.array([one.transect for one in frames], pa.string()),
             "stratum": pa.array(strata, pa.string()),
             "placed": pa.array([view is not None for view in views], pa.bool_()),
             "gsd_m": pa.array(
                 [None if one.placement is None else one.placement.middle_gsd_m for one in frames], pa.float64()
             ),
-            "scale": pa.array([one.scale for one in found], pa.float64()),
+            "scale": pa.array(found.scale[rows]),
             "view": pa.array([None if view is None else view_to_json(view) for view in views], pa.string()),
             "footprint": pa.array([None if shape is None else to_wkb(shape) for shape in shown], pa.binary()),
             "x": pa.array([None if view is None else view.x for view in views], pa.float64()),
             "y": pa.array([None if view is None else view.y for view in views], pa.float64()),
             "seconds": pa.array(frame_seconds(plan.frames)[rows], from_pandas=True),
-            "truncated": pa.array([one.truncated or one.candidates.truncated for one in found], pa.bool_()),
+            "truncated": pa.array((found.truncated | found.candidates_truncated)[rows]),
             "bands": pa.array([one.rendering.bands for one in frames], pa.list_(pa.int64())),
             "depth": pa.array([one.rendering.depth for one in frames], pa.int64()),
         },

@@ -28,6 +28,7 @@ from transect.census.sightings.candidates import (
     records_of,
 )
 from transect.census.sightings.found import FrameDetections, detections_of, not_searched
+from transect.census.sightings.survey_detections import SurveyDetections
 from transect.engine import Boxes, DetectOptions, Detector
 from transect.engine.backends import GPU_BACKENDS
 from transect.errors import ImageError
@@ -109,7 +110,7 @@ def search_frames(
     workers: int,
     max_pixels: int,
     review_conf: float | None = None,
-) -> list[FrameDetections]:
+) -> SurveyDetections:
     """Search every photo, in parallel with reading and decoding the next; results in the order of `frames`.
 
     Each result is kept in `parts`, under the hash of the photo, its scale and the search_key(), within seconds: a run
@@ -124,33 +125,40 @@ def search_frames(
     stop = threading.Event()
     least = least_candidate(detector, options, review_conf)
     search = _Search(detector, options, parts, max_pixels, stop, least)
-    results: list[FrameDetections] = []
     with parts, _stopping(stop, workers) as pool, progress("Detecting", len(frames)) as advance:
-        for found in _in_order(pool, search.one, frames, workers + _AHEAD):
-            results.append(found)
-            advance(resumed=found.reused)
-    reused = sum(found.reused for found in results)
+
+        def searched() -> Iterator[FrameDetections]:
+            for found in _in_order(pool, search.one, frames, workers + _AHEAD):
+                advance(resumed=found.reused)
+                yield found
+
+        results = SurveyDetections.collect(searched())
+    reused = int(results.reused.sum())
     logger.info("%s searched, %d found earlier.", count_of(len(results) - reused, "photo"), reused)
     return results
 
 
 def kept_detections(
     frames: Sequence[Frame], *, least: float | None, parts: FoundParts
-) -> tuple[list[FrameDetections], list[Frame]]:
+) -> tuple[SurveyDetections, list[Frame]]:
     """The kept results in the order of `frames`, and the photos that nobody has searched yet.
 
     Where photos are missing, the results are of no use. `least` is the threshold of candidates, None for none. A photo
     is read only where no earlier look says which content it has. Raises StoreError where the photos' store is away.
     """
     search = _Kept(parts, least)
-    found, missing = [], []
+    missing: list[Frame] = []
     with ThreadPoolExecutor(16) as pool, progress("Collecting", len(frames)) as advance:
-        for frame, one in zip(frames, _in_order(pool, search.one, frames, _AHEAD), strict=True):
-            if one is None:
-                missing.append(frame)
-            else:
-                found.append(one)
-            advance()
+
+        def kept() -> Iterator[FrameDetections]:
+            for frame, one in zip(frames, _in_order(pool, search.one, frames, _AHEAD), strict=True):
+                if one is None:
+                    missing.append(frame)
+                else:
+                    yield one
+                advance()
+
+        found = SurveyDetections.collect(kept())
     return found, missing
 
 

@@ -84,13 +84,19 @@ def unique_animals(sightings: Sightings, matching: Matching, *, reach_m: float |
     return animal
 
 
-def matching_reach(sightings: Sightings, matching: Matching) -> float:
-    """The greatest distance in metres of two boxes that unique_animals() can join; 0 without boxes."""
+def matching_reach(sightings: Sightings, matching: Matching, *, longest_s: float | None = None) -> float:
+    """The greatest distance in metres of two boxes that unique_animals() can join; 0 without boxes.
+
+    `longest_s` is the longest time between two photos of the survey where `sightings` are a part of its boxes: the
+    greatest reach of all parts is then the survey's.
+    """
     if len(sightings.frame) == 0:
         return 0.0
     placed = math.sqrt(2) * float(np.hypot(sightings.shared_sd, sightings.own_sd).max())
-    known = sightings.seconds[~np.isnan(sightings.seconds)]
-    longest = min(matching.window_s, float(np.ptp(known))) if len(known) else 0.0
+    if longest_s is None:
+        known = sightings.seconds[~np.isnan(sightings.seconds)]
+        longest_s = float(np.ptp(known)) if len(known) else 0.0
+    longest = min(matching.window_s, longest_s)
     tolerance = matching.sigmas * math.hypot(placed, float(matching.walked_sd(np.array(longest))))
     return _REACH * tolerance + 1e-9
 

@@ -9,7 +9,7 @@ not count there; where another photo contains that middle, it counts once, there
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from transect.census.ground.geometry import GroundView
 from transect.census.ground.projection import Views
 from transect.census.sightings.found import FrameDetections
 from transect.census.sightings.multiplicity import FootprintIndex
+from transect.census.sightings.survey_detections import PhotoBoxes
 
 # A box that ends this close to the photo's edge may be cut by it.
 _EDGE_PX = 4.0
@@ -26,19 +27,25 @@ _EDGE_PX = 4.0
 _BOX_SD, _CUT_BOX_SD = 0.1, 0.25
 
 
+# Boxes that are put on the ground at a time: intermediate results of all of them would take more memory than they do.
+_CHUNK = 200_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observations:
     """All boxes of a survey, one row each, frame by frame.
 
-    `frame` and `species` are numbers; `box` (n, 4) xyxy in pixels; `xy` (n, 2) in grid metres, NaN where the
-    photo has no position; `placed` is true where it has one; `cut` where the photo's edge cuts the box; `inside` where
-    the animal's middle lies in the photo. `yaw_arm_m`, `height_arm`, `reported_sd_m`, `box_sd`: see
-    pose_errors.GroundDetections. `visits` is the number of photos that show the place; 0 for a box that does not count.
+    `frame` and `species` are numbers, `class_code` an index into `class_names`; `box` (n, 4) xyxy in pixels; `xy`
+    (n, 2) in grid metres, NaN where the photo has no position; `placed` is true where it has one; `cut` where the
+    photo's edge cuts the box; `inside` where the animal's middle lies in the photo. `yaw_arm_m`, `height_arm`,
+    `reported_sd_m`, `box_sd`: see pose_errors.GroundDetections. `visits` is the number of photos that show the place; 0
+    for a box that does not count.
     """
 
     frame: IntArray
     species: IntArray
-    class_name: tuple[str, ...]
+    class_code: IntArray
+    class_names: tuple[str, ...]
     score: FloatArray
     box: FloatArray
     xy: FloatArray
@@ -55,6 +62,11 @@ class Observations:
         return len(self.frame)
 
     @property
+    def class_name(self) -> list[str]:
+        """The class of each box."""
+        return [self.class_names[code] for code in self.class_code.tolist()]
+
+    @property
     def weight(self) -> FloatArray:
         """The weight of each box in a single look: 1 / visits, and 0 where it does not count."""
         weight = np.zeros(len(self))
@@ -62,9 +74,14 @@ class Observations:
         weight[counts] = 1.0 / self.visits[counts]
         return weight
 
+    def part(self, rows: slice) -> "Observations":
+        """Consecutive boxes."""
+        columns = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "class_names"}
+        return Observations(class_names=self.class_names, **{name: one[rows] for name, one in columns.items()})
+
 
 def observe(
-    found: Sequence[FrameDetections],
+    found: PhotoBoxes | Sequence[FrameDetections],
     poses: Sequence[GroundView | None],
     species_of: Mapping[str, int],
     footprints: FootprintIndex,
@@ -77,71 +94,134 @@ def observe(
     typical_sizes() of other boxes, for boxes that say less of their species' size than those do; without them, and
     where one is NaN, the boxes' own are used.
     """
-    kept = [np.array([name in species_of for name in one.classes], bool) for one in found]
-    counts = [int(mask.sum()) for mask in kept]
-    frame = np.repeat(np.arange(len(found)), counts).astype(np.int64)
-    box = np.concatenate([one.boxes[mask] for one, mask in zip(found, kept, strict=True)] or [np.empty((0, 4))])
-    score = np.concatenate([one.scores[mask] for one, mask in zip(found, kept, strict=True)] or [np.empty(0)])
-    names = tuple(name for one in found for name in one.classes if name in species_of)
-    species = np.array([species_of[name] for name in names], np.int64)
-
+    boxes = (found if isinstance(found, PhotoBoxes) else PhotoBoxes.of(found)).of_classes(species_of)
+    # A class that is not reported has no box left.
+    species_of_code = np.array([species_of.get(name, -1) for name in boxes.class_names], np.int64)
+    frame, species = boxes.frame, species_of_code[boxes.class_code]
     placed = np.array([pose is not None for pose in poses], bool)[frame]
-    size = np.array([[one.width, one.height] for one in found], np.float64).reshape(-1, 2)[frame]
-    views = Views(poses)
-    scale = views.scale_at(frame, (box[:, :2] + box[:, 2:]) / 2)
-    low, high = box[:, :2] <= _EDGE_PX, box[:, 2:] >= size - _EDGE_PX
-    cut: BoolArray = np.any(low | high, axis=1)
-    typical = _typical_diagonal(box, scale, species, cut)
+    views, count = Views(poses), len(frame)
+    typical = _typical_by_species(boxes, frame, species, views)
     if sizes is not None:
-        typical = np.where(np.isnan(sizes[species]), typical, sizes[species])
-    middle = _whole_middle(box, low, high, typical / np.where(np.isnan(scale), 1.0, scale))
-    inside: BoolArray = np.all((middle >= 0) & (middle <= size), axis=1)
-
-    xy = views.to_ground(frame, middle)
-    yaw_arm_m, height_arm = views.pose_error_sd(frame, xy, math.degrees(1), 0), views.pose_error_sd(frame, xy, 0, 1)
-    box_sd = np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical
-    said = views.position_sd_m[frame]
-    visits = np.zeros(len(frame), np.int64)
-    counting = placed & inside
-    visits[counting] = footprints.at(xy[counting], frame[counting]).count
+        known = np.full(len(typical), np.nan)
+        known[: len(sizes)] = sizes[: len(typical)]
+        typical = np.where(np.isnan(known), typical, known)
+    columns = _Columns(
+        xy=np.empty((count, 2)),
+        cut=np.empty(count, bool),
+        inside=np.empty(count, bool),
+        yaw_arm_m=np.empty(count),
+        height_arm=np.empty(count),
+        reported_sd_m=np.empty(count),
+        box_sd=np.empty(count),
+        visits=np.zeros(count, np.int64),
+    )
+    for rows in _slices(count):
+        columns.fill(
+            rows,
+            _Boxes(boxes.box[rows], boxes.size[frame[rows]], frame[rows], placed[rows]),
+            typical[species[rows]],
+            views,
+            footprints,
+        )
     return Observations(
         frame=frame,
         species=species,
-        class_name=names,
-        score=score,
-        box=box,
-        xy=xy,
+        class_code=boxes.class_code,
+        class_names=boxes.class_names,
+        score=boxes.score,
+        box=boxes.box,
         placed=placed,
-        cut=cut,
-        inside=inside,
-        yaw_arm_m=yaw_arm_m,
-        height_arm=height_arm,
-        reported_sd_m=said,
-        box_sd=box_sd,
-        visits=visits,
+        **vars(columns),
     )
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Some boxes (m, 4), with the size (m, 2) and the number of each one's photo, and whether it has a position."""
+
+    box: FloatArray
+    size: FloatArray
+    frame: IntArray
+    placed: BoolArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """The computed columns of Observations, which are filled chunk by chunk."""
+
+    xy: FloatArray
+    cut: BoolArray
+    inside: BoolArray
+    yaw_arm_m: FloatArray
+    height_arm: FloatArray
+    reported_sd_m: FloatArray
+    box_sd: FloatArray
+    visits: IntArray
+
+    def fill(self, rows: slice, boxes: "_Boxes", typical: FloatArray, views: Views, footprints: FootprintIndex) -> None:
+        """Compute some rows, which are `boxes`; `typical` (m,) are their species' diagonals in metres."""
+        box, size, frame = boxes.box, boxes.size, boxes.frame
+        scale = views.scale_at(frame, (box[:, :2] + box[:, 2:]) / 2)
+        low, high = _at_edge(box, size)
+        cut = np.any(low | high, axis=1)
+        # A box that no position gives a size keeps its middle.
+        typical = np.where(np.isnan(typical), 0.0, typical)
+        middle = _whole_middle(box, low, high, typical / np.where(np.isnan(scale), 1.0, scale))
+        inside = np.all((middle >= 0) & (middle <= size), axis=1)
+        xy = views.to_ground(frame, middle)
+        self.xy[rows], self.cut[rows], self.inside[rows] = xy, cut, inside
+        self.yaw_arm_m[rows] = views.pose_error_sd(frame, xy, math.degrees(1), 0)
+        self.height_arm[rows] = views.pose_error_sd(frame, xy, 0, 1)
+        self.box_sd[rows] = np.where(cut, _CUT_BOX_SD, _BOX_SD) * typical
+        self.reported_sd_m[rows] = views.position_sd_m[frame]
+        counting = boxes.placed & inside
+        visits = np.zeros(len(frame), np.int64)
+        visits[counting] = footprints.at(xy[counting], frame[counting]).count
+        self.visits[rows] = visits
 
 
 def typical_sizes(observations: Observations, poses: Sequence[GroundView | None], species: int) -> FloatArray:
     """For each of so many species the median box diagonal in metres, as observe() uses it; NaN without a placed box."""
-    box, kind = observations.box, observations.species
-    scale = Views(poses).scale_at(observations.frame, (box[:, :2] + box[:, 2:]) / 2)
-    sizes = np.full(species, np.nan)
-    known = ~np.isnan(scale)
-    sizes[kind[known]] = _typical_diagonal(box, scale, kind, observations.cut)[known]
+    views, count = Views(poses), len(observations)
+    diagonal = np.empty(count)
+    for rows in _slices(count):
+        diagonal[rows] = _diagonal(observations.box[rows], observations.frame[rows], views)
+    return _medians(diagonal, observations.species, observations.cut, species)
+
+
+def _typical_by_species(boxes: PhotoBoxes, frame: IntArray, species: IntArray, views: Views) -> FloatArray:
+    diagonal, cut = np.empty(len(frame)), np.empty(len(frame), bool)
+    for rows in _slices(len(frame)):
+        box = boxes.box[rows]
+        diagonal[rows] = _diagonal(box, frame[rows], views)
+        cut[rows] = np.any(np.hstack(_at_edge(box, boxes.size[frame[rows]])), axis=1)
+    return _medians(diagonal, species, cut, int(species.max(initial=-1)) + 1)
+
+
+def _medians(diagonal: FloatArray, species: IntArray, cut: BoolArray, count: int) -> FloatArray:
+    """The median diagonal of so many species, from whole boxes where there are any; NaN without a placed box."""
+    sizes = np.full(count, np.nan)
+    for one in range(count):
+        usable = (species == one) & ~np.isnan(diagonal)
+        whole = usable & ~cut
+        if usable.any():
+            sizes[one] = float(np.median(diagonal[whole if whole.any() else usable]))
     return sizes
 
 
-def _typical_diagonal(box: FloatArray, scale: FloatArray, species: IntArray, cut: BoolArray) -> FloatArray:
-    """For each row its species' median box diagonal in metres, from whole boxes where there are any."""
-    diagonal = np.hypot(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) * scale
-    typical = np.where(np.isnan(diagonal), 0.0, diagonal)
-    for one in np.unique(species):
-        usable = (species == one) & ~np.isnan(scale)
-        whole = usable & ~cut
-        if usable.any():
-            typical[species == one] = float(np.median(diagonal[whole if whole.any() else usable]))
-    return typical
+def _diagonal(box: FloatArray, frame: IntArray, views: Views) -> FloatArray:
+    """The diagonal of each box in metres; NaN where its photo has no position."""
+    scale = views.scale_at(frame, (box[:, :2] + box[:, 2:]) / 2)
+    return np.asarray(np.hypot(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) * scale, np.float64)
+
+
+def _at_edge(box: FloatArray, size: FloatArray) -> tuple[BoolArray, BoolArray]:
+    """Whether the left and the upper, and the right and the lower edge of the photo cut each box: (n, 2) each."""
+    return box[:, :2] <= _EDGE_PX, box[:, 2:] >= size - _EDGE_PX
+
+
+def _slices(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
 def _whole_middle(box: FloatArray, low: BoolArray, high: BoolArray, diagonal_px: FloatArray) -> FloatArray:

@@ -76,18 +76,17 @@ class GroundDetections:
             seconds=self.seconds,
         )
 
-    def part(self, rows: IntArray) -> "GroundDetections":
-        """The boxes of some rows."""
-        return GroundDetections(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
-
 
 def pose_errors(
     boxes: GroundDetections, matching: Matching, *, gps_m: float | None, yaw_deg: float | None, height_m: float
 ) -> PoseErrors:
-    """The errors as configured; those that are None estimated from the survey, or else the defaults."""
+    """The errors as configured; those that are None estimated from the boxes, or else the defaults.
+
+    `boxes` are those of sample_rows(): more would take longer and not sharpen the estimate.
+    """
     if gps_m is not None and yaw_deg is not None:
         return PoseErrors(gps_m=gps_m, yaw_deg=yaw_deg, height_m=height_m)
-    pairs = _pairs(boxes.part(_sample(boxes.frame)), matching, height_m)
+    pairs = _pairs(boxes, matching, height_m)
     found_yaw = _yaw_sd_deg(pairs)
     used_yaw = yaw_deg if yaw_deg is not None else USUAL_YAW_DEG if found_yaw is None else found_yaw
     found_gps = _gps_sd_m(pairs, used_yaw)
@@ -101,8 +100,11 @@ def pose_errors(
     )
 
 
-def _sample(frame: IntArray) -> IntArray:
-    """All boxes, or those of some runs of consecutive frames, spread over the survey."""
+def sample_rows(frame: IntArray) -> IntArray:
+    """The rows of boxes, by the frame of each (n,), that are enough: all, or some runs of consecutive frames.
+
+    The runs are spread over the survey.
+    """
     order = np.argsort(frame, kind="stable")
     if len(order) <= _MOST_BOXES:
         return order
