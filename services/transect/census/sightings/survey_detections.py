@@ -8,7 +8,7 @@ from typing import overload
 import numpy as np
 
 from transect.arrays import BoolArray, FloatArray, IntArray
-from transect.census.sightings.candidates import Candidates
+from transect.census.sightings.candidates import NO_CANDIDATES, Candidates
 from transect.census.sightings.found import FrameDetections
 
 _DIGEST_BYTES = 32
@@ -151,7 +151,7 @@ class SurveyDetections(Sequence[FrameDetections]):
         return first
 
     def _photo(self, row: int) -> FrameDetections:
-        boxes, low = self._boxes(self.counted, row), self._boxes(self.candidates, row)
+        boxes = self._boxes(self.counted, row)
         width, height = self.counted.size[row].astype(int).tolist()
         seen = self.appearance[row : row + 1]
         return FrameDetections(
@@ -167,10 +167,15 @@ class SurveyDetections(Sequence[FrameDetections]):
             reused=bool(self.reused[row]),
             scale=float(self.scale[row]),
             appearance=np.empty((0, 0)) if np.isnan(seen).any() or not seen.size else seen,
-            candidates=Candidates(
-                boxes=low[0], scores=low[1], classes=low[2], truncated=bool(self.candidates_truncated[row])
-            ),
+            candidates=self._low(row),
         )
+
+    def _low(self, row: int) -> Candidates:
+        boxes, scores, classes = self._boxes(self.candidates, row)
+        truncated = bool(self.candidates_truncated[row])
+        if not classes and not truncated:
+            return NO_CANDIDATES
+        return Candidates(boxes=boxes, scores=scores, classes=classes, truncated=truncated)
 
     @staticmethod
     def _boxes(columns: PhotoBoxes, row: int) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
